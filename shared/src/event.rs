@@ -1,0 +1,180 @@
+//! The messages: topic names, payloads and headers. The second contract beside the tables; docs/EVENTS.md.
+//!
+//! Versioning rule: fields may be added, never changed or removed; a breaking change is a new `ce_type`.
+
+use std::fmt::{self, Write};
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::ids::{EventId, OrderId, ReturnId};
+use crate::status::Status;
+
+/// Where events go. New returns have a topic of their own, because most readers want nothing else.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TopicArgs {
+    /// Kafka topic of new returns (seq 1). All programs must agree.
+    #[arg(long, env = "TOPIC_RETURNS", default_value = "order.returns")]
+    pub topic_returns: String,
+
+    /// Kafka topic of every later change. All programs must agree.
+    #[arg(long, env = "TOPIC_STATUS", default_value = "order.returns.status")]
+    pub topic_status: String,
+}
+
+/// Header names of CloudEvents 1.0 in binary mode over Kafka, and ours.
+pub mod header {
+    pub const SPEC_VERSION: &str = "ce_specversion";
+    pub const ID: &str = "ce_id";
+    pub const TYPE: &str = "ce_type";
+    pub const SOURCE: &str = "ce_source";
+    pub const TIME: &str = "ce_time";
+    pub const SUBJECT: &str = "ce_subject";
+    pub const CONTENT_TYPE: &str = "content-type";
+    pub const TRACEPARENT: &str = "traceparent";
+    pub const TRACESTATE: &str = "tracestate";
+    /// Position of the event in its return's history, from 1.
+    pub const SEQ: &str = "seq";
+    /// The epoch of the lease under which the relay sent it: a lower one after a higher one is a stale sender.
+    pub const EPOCH: &str = "x-outbox-epoch";
+}
+
+/// The value of a message on `order.returns`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewReturnEvent {
+    pub return_id: ReturnId,
+    pub order_id: OrderId,
+}
+
+/// The value of a message on `order.returns.status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusEvent {
+    pub return_id: ReturnId,
+    pub order_id: OrderId,
+    pub status: Status,
+    pub seq: i32,
+}
+
+/// What the headers of a message say about it.
+#[derive(Debug, Clone)]
+pub struct Envelope<'a> {
+    pub event_id: EventId,
+    pub event_type: &'a str,
+    pub return_id: ReturnId,
+    pub seq: i32,
+    pub created_at: OffsetDateTime,
+    pub traceparent: Option<&'a str>,
+    pub tracestate: Option<&'a str>,
+    pub epoch: i64,
+}
+
+impl Envelope<'_> {
+    /// Folds over the headers in the order in which they are written, with one allocation for all of them: a relay
+    /// does this for every record.
+    pub fn fold_headers<T>(&self, init: T, mut add: impl FnMut(T, &'static str, &str) -> T) -> T {
+        let mut text = String::with_capacity(64);
+        let mut write = |folded: T, name: &'static str, value: fmt::Arguments<'_>| {
+            text.clear();
+            text.write_fmt(value)
+                .expect("writing to a String cannot fail");
+            add(folded, name, &text)
+        };
+        let time = self
+            .created_at
+            .format(&Rfc3339)
+            .expect("the database holds years 1000 to 9999");
+        let mut folded = write(init, header::SPEC_VERSION, format_args!("1.0"));
+        folded = write(folded, header::ID, format_args!("{}", self.event_id));
+        folded = write(folded, header::TYPE, format_args!("{}.v1", self.event_type));
+        folded = write(folded, header::SOURCE, format_args!("/returns"));
+        folded = write(folded, header::TIME, format_args!("{time}"));
+        folded = write(folded, header::SUBJECT, format_args!("{}", self.return_id));
+        folded = write(
+            folded,
+            header::CONTENT_TYPE,
+            format_args!("application/json"),
+        );
+        folded = write(folded, header::SEQ, format_args!("{}", self.seq));
+        folded = write(folded, header::EPOCH, format_args!("{}", self.epoch));
+        if let Some(traceparent) = self.traceparent {
+            folded = write(folded, header::TRACEPARENT, format_args!("{traceparent}"));
+        }
+        if let Some(tracestate) = self.tracestate {
+            folded = write(folded, header::TRACESTATE, format_args!("{tracestate}"));
+        }
+        folded
+    }
+
+    /// The headers in the order in which they are written.
+    pub fn headers(&self) -> Vec<(&'static str, String)> {
+        self.fold_headers(Vec::new(), |mut headers, name, value| {
+            headers.push((name, value.to_owned()));
+            headers
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+    use uuid::uuid;
+
+    use super::*;
+
+    #[test]
+    fn payloads_are_pinned() {
+        let new = NewReturnEvent {
+            return_id: ReturnId(456),
+            order_id: OrderId(123),
+        };
+        assert_eq!(
+            serde_json::to_string(&new).expect("plain data"),
+            r#"{"return_id":456,"order_id":123}"#
+        );
+        let status = StatusEvent {
+            return_id: ReturnId(456),
+            order_id: OrderId(123),
+            status: Status::Refunded,
+            seq: 4,
+        };
+        assert_eq!(
+            serde_json::to_string(&status).expect("plain data"),
+            r#"{"return_id":456,"order_id":123,"status":"refunded","seq":4}"#
+        );
+    }
+
+    #[test]
+    fn headers_are_pinned() {
+        let envelope = Envelope {
+            event_id: EventId(uuid!("019ab000-0000-7000-8000-000000000001")),
+            event_type: "return.initiated",
+            return_id: ReturnId(456),
+            seq: 1,
+            created_at: datetime!(2026-11-23 02:15:00.123456 UTC),
+            traceparent: Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+            tracestate: None,
+            epoch: 7,
+        };
+        let text: Vec<String> = envelope
+            .headers()
+            .into_iter()
+            .map(|(name, value)| format!("{name}: {value}"))
+            .collect();
+        assert_eq!(
+            text,
+            [
+                "ce_specversion: 1.0",
+                "ce_id: 019ab000-0000-7000-8000-000000000001",
+                "ce_type: return.initiated.v1",
+                "ce_source: /returns",
+                "ce_time: 2026-11-23T02:15:00.123456Z",
+                "ce_subject: 456",
+                "content-type: application/json",
+                "seq: 1",
+                "x-outbox-epoch: 7",
+                "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            ]
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! Ids as types of their own, so that an order's id never lands where a return's belongs.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A row of `returns`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type,
+)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub struct ReturnId(pub i64);
+
+/// An order of the shop.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type,
+)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub struct OrderId(pub i64);
+
+/// A customer of the shop.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type,
+)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub struct CustomerId(pub i64);
+
+/// An event's identity in `return_events`, `outbox`, Kafka (`ce_id`) and `inbox`: a UUIDv7.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type,
+)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub struct EventId(pub Uuid);
+
+impl EventId {
+    /// Makes a new id; ids of one process ascend.
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+/// One of the outbox's [`Shard::COUNT`] shards: the unit that a relay owns and keeps in order.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type,
+)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub struct Shard(pub u8);
+
+impl Shard {
+    /// Fixed for life: rows already written carry their shard.
+    pub const COUNT: u8 = 16;
+
+    /// The shard of an order's events: `CRC32(decimal text of the id) & 15`, the same as in SQL.
+    pub fn of(order: OrderId) -> Self {
+        let low_bits = crc32fast::hash(order.to_string().as_bytes()) & u32::from(Self::COUNT - 1);
+        Self(u8::try_from(low_bits).expect("four bits fit in a byte"))
+    }
+
+    /// Every shard, ascending.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..Self::COUNT).map(Self)
+    }
+}
+
+impl fmt::Display for ReturnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for OrderId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for CustomerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shard_is_the_low_bits_of_crc32_of_the_decimal_text() {
+        // CRC32("123") = 0x884863d2 (IEEE), the value MySQL's CRC32('123') gives: 2286445522.
+        assert_eq!(Shard::of(OrderId(123)), Shard(2));
+        assert!((0..1_000).all(|id| Shard::of(OrderId(id)).0 < Shard::COUNT));
+    }
+}

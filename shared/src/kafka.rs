@@ -1,0 +1,54 @@
+//! Settings of the Kafka clients, in one place.
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+
+/// Where Kafka is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct KafkaArgs {
+    /// Bootstrap servers, `host:port` separated by commas.
+    #[arg(long, env = "KAFKA_BROKERS", value_parser = parse_brokers)]
+    pub kafka_brokers: String,
+}
+
+impl KafkaArgs {
+    /// What every client of this system sets.
+    pub fn client(&self, client_id: &str) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.kafka_brokers)
+            .set("client.id", client_id)
+            .set("socket.keepalive.enable", "true")
+            .set("allow.auto.create.topics", "false")
+            // A broker that came back is tried again within a second, not after the default ten.
+            .set("reconnect.backoff.max.ms", "1000")
+            .set_log_level(RDKafkaLogLevel::Warning);
+        config
+    }
+}
+
+fn parse_brokers(text: &str) -> Result<String, String> {
+    let valid = |broker: &str| {
+        broker.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0)
+        })
+    };
+    if text.split(',').all(valid) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected host:port[,host:port…]".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_are_host_and_port() {
+        assert!(parse_brokers("a:9092,b:9093").is_ok());
+        for bad in ["", "a", "a:", ":9092", "a:0", "a:9092,", "a:99999"] {
+            assert!(parse_brokers(bad).is_err(), "{bad}");
+        }
+    }
+}

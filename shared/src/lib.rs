@@ -1,0 +1,36 @@
+//! What at least two of the programs use: domain rules, the one writer of a return's change, and plumbing.
+//!
+//! What may live here: ids, money, states, eligibility (pure), the messages, `transition` with the two tables
+//! it appends to, and the settings, logging and operator endpoints that every program has.
+//! What may not: endpoints, and queries other than those of `transition`, the schema check and the readiness ping.
+
+pub mod ids;
+pub mod money;
+pub mod status;
+
+pub mod actor;
+pub mod eligibility;
+pub mod trace_context;
+
+pub mod event;
+pub mod transition;
+
+pub mod audit;
+pub mod outbox;
+
+pub mod db;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+pub mod retry;
+pub mod schema;
+
+pub mod settings;
+
+pub mod http_server;
+pub mod ops;
+pub mod shutdown;
+pub mod telemetry;
+
+pub mod killpoint;
+#[cfg(feature = "test-support")]
+pub mod test_support;

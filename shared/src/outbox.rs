@@ -1,0 +1,82 @@
+//! Rows of `outbox`. Only `transition` appends, and always last in its transaction.
+
+use sqlx::{MySqlConnection, QueryBuilder};
+use time::OffsetDateTime;
+
+use crate::event::{NewReturnEvent, StatusEvent, TopicArgs};
+use crate::ids::{EventId, OrderId, ReturnId, Shard};
+use crate::status::Status;
+use crate::trace_context::TraceContext;
+
+/// One event on its way to Kafka.
+#[derive(Debug, Clone)]
+pub struct OutboxRow {
+    pub order_id: OrderId,
+    pub return_id: ReturnId,
+    pub seq: i32,
+    pub event_id: EventId,
+    pub event_type: &'static str,
+    pub status: Status,
+    pub trace: TraceContext,
+    pub created_at: OffsetDateTime,
+}
+
+impl OutboxRow {
+    /// Topic and value: a return's first event goes to the topic of new returns, all others to the status topic.
+    fn message<'a>(&self, topics: &'a TopicArgs) -> (&'a str, Vec<u8>) {
+        let (topic, value) = if self.seq == 1 {
+            let event = NewReturnEvent {
+                return_id: self.return_id,
+                order_id: self.order_id,
+            };
+            (&topics.topic_returns, serde_json::to_vec(&event))
+        } else {
+            let event = StatusEvent {
+                return_id: self.return_id,
+                order_id: self.order_id,
+                status: self.status,
+                seq: self.seq,
+            };
+            (&topics.topic_status, serde_json::to_vec(&event))
+        };
+        (topic, value.expect("ids and a status always serialize"))
+    }
+}
+
+/// Appends rows in the order given within each shard, so that ids of one return follow its seq.
+pub(crate) async fn append(
+    conn: &mut MySqlConnection,
+    topics: &TopicArgs,
+    rows: &[OutboxRow],
+) -> sqlx::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut by_shard: Vec<(Shard, &OutboxRow)> = rows
+        .iter()
+        .map(|row| (Shard::of(row.order_id), row))
+        .collect();
+    // Stable: the primary key is (shard, id) and ids are given in insertion order.
+    by_shard.sort_by_key(|(shard, _)| *shard);
+    let mut insert = QueryBuilder::new(
+        "/* outbox::append */ INSERT INTO outbox (shard, event_id, aggregate_id, seq, event_type, topic, msg_key, \
+         payload, traceparent, tracestate, created_at) ",
+    );
+    insert.push_values(by_shard, |mut values, (shard, row)| {
+        let (topic, payload) = row.message(topics);
+        values
+            .push_bind(shard)
+            .push_bind(row.event_id)
+            .push_bind(row.return_id)
+            .push_bind(row.seq)
+            .push_bind(row.event_type)
+            .push_bind(topic)
+            .push_bind(row.order_id.to_string())
+            .push_bind(payload)
+            .push_bind(row.trace.traceparent())
+            .push_bind(row.trace.tracestate())
+            .push_bind(row.created_at);
+    });
+    insert.build().execute(conn).await?;
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! The schema this build needs: applied by `returnsctl migrate`, only checked by the programs.
+
+mod migrate;
+
+use sqlx::migrate::Migrator;
+use sqlx::mysql::MySqlPool;
+use sqlx::{AssertSqlSafe, MySqlConnection, Row};
+
+pub use migrate::{LOCK_WAIT, Repair, migrate, migrate_within, repair};
+
+static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+
+/// Why the database cannot be used as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    #[error(
+        "the database has schema version {found}, this program needs {needed}: run `returnsctl migrate`"
+    )]
+    TooOld { found: i64, needed: i64 },
+    #[error("the database has no schema: run `returnsctl migrate`")]
+    Missing,
+    #[error("auto_increment_increment is {0}, must be 1: grouped inserts rely on consecutive ids")]
+    AutoIncrement(i64),
+    #[error("another migration run has held the lock for {waited_secs} s, on MySQL connection {}",
+        holder.map_or_else(|| "unknown".to_owned(), |id| id.to_string()))]
+    Locked {
+        waited_secs: u64,
+        holder: Option<u64>,
+    },
+    /// The statement was refused. It changed nothing and its mark was taken back: repair the cause, run again.
+    #[error("migration {file} failed and changed nothing")]
+    Failed { file: String, source: sqlx::Error },
+    /// An earlier run ended while this migration ran: nobody knows whether its statement took effect.
+    #[error("migration {file} was begun and its end was never recorded")]
+    Interrupted { version: i64, file: String },
+    #[error("migration {version} is not marked as interrupted")]
+    NotInterrupted { version: i64 },
+    #[error(
+        "the database has migration {0}, which this build does not know: use the newer `returnsctl`"
+    )]
+    Unknown(i64),
+    #[error("migration {file} was edited after it was applied: restore the file as it was shipped")]
+    Edited { file: String },
+    #[error("database")]
+    Database(#[from] sqlx::Error),
+}
+
+/// The newest migration of this build.
+pub fn version() -> i64 {
+    MIGRATOR
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .expect("migrations/ is not empty")
+}
+
+/// Checks at a program's start that the schema is at least the one this build needs.
+///
+/// # Errors
+/// Says which command to run, or that the database is away.
+pub async fn check(pool: &MySqlPool) -> Result<(), SchemaError> {
+    let mut conn = pool.acquire().await?;
+    let found = applied(&mut conn).await?.into_iter().max();
+    let needed = version();
+    match found {
+        None => return Err(SchemaError::Missing),
+        Some(found) if found < needed => return Err(SchemaError::TooOld { found, needed }),
+        Some(_) => {}
+    }
+    let step: i64 = sqlx::query(
+        "/* schema::check */ SELECT CAST(@@auto_increment_increment AS SIGNED) AS step",
+    )
+    .fetch_one(&mut *conn)
+    .await?
+    .try_get("step")?;
+    if step == 1 {
+        Ok(())
+    } else {
+        Err(SchemaError::AutoIncrement(step))
+    }
+}
+
+/// Versions applied so far; none when the table of migrations does not exist.
+async fn applied(conn: &mut MySqlConnection) -> Result<Vec<i64>, sqlx::Error> {
+    let tables: i64 = sqlx::query_scalar(
+        "/* schema::applied */ SELECT COUNT(*) FROM information_schema.tables \
+         WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'",
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    if tables == 0 {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar(AssertSqlSafe(
+        "/* schema::applied */ SELECT version FROM _sqlx_migrations WHERE success",
+    ))
+    .fetch_all(conn)
+    .await
+}

@@ -1,0 +1,229 @@
+//! The command line and the environment, read so that every bad value is told at once.
+//!
+//! clap alone stops at the first bad value, which costs a restart per mistake. So values are first taken as text,
+//! then each is judged by its own argument's parser.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::builder::ValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, ArgMatches, Command, Parser};
+
+/// `EX_USAGE` of sysexits.h: the settings are bad, trying again does not help.
+pub const BAD_USAGE: u8 = 64;
+
+/// Why there is nothing to run, and how the process should end.
+#[derive(Debug)]
+pub struct Refused {
+    /// What to print: help and version to stdout, problems to stderr.
+    pub message: String,
+    /// 0 for help and version, else [`BAD_USAGE`].
+    pub exit: u8,
+}
+
+/// Reads the settings `C` of a program.
+///
+/// # Errors
+/// Every bad or missing value, one per line; or the text of `--help` and `--version`.
+pub fn parse<C: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<C, Refused> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let as_text = relaxed(C::command()).try_get_matches_from(&args);
+    let problems = match as_text {
+        Ok(matches) => command_problems(&C::command(), &matches),
+        // Help, or a flag that does not exist: values cannot be told from flags then.
+        Err(_) => Vec::new(),
+    };
+    if problems.is_empty() {
+        C::try_parse_from(&args).map_err(from_clap)
+    } else {
+        Err(Refused::listing(&problems))
+    }
+}
+
+impl Refused {
+    /// Prints the message where it belongs; the exit code to end with.
+    pub fn tell(&self) -> ExitCode {
+        // A closed pipe leaves nobody to tell; the exit code still speaks.
+        let _ = if self.exit == 0 {
+            writeln!(std::io::stdout(), "{}", self.message)
+        } else {
+            writeln!(std::io::stderr(), "{}", self.message)
+        };
+        ExitCode::from(self.exit)
+    }
+
+    /// Bad settings, one per line.
+    pub fn listing(problems: &[String]) -> Self {
+        let lines: Vec<String> = problems
+            .iter()
+            .map(|problem| format!("error: {problem}"))
+            .collect();
+        Self {
+            message: lines.join("\n"),
+            exit: BAD_USAGE,
+        }
+    }
+}
+
+fn from_clap(error: clap::Error) -> Refused {
+    let wanted = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    Refused {
+        message: error.to_string().trim_end().to_owned(),
+        exit: if wanted { 0 } else { BAD_USAGE },
+    }
+}
+
+/// The same command, with every value taken as it is and nothing required.
+fn relaxed(command: Command) -> Command {
+    command
+        .mut_args(|arg| {
+            let arg = arg.required(false);
+            if arg.get_action().takes_values() {
+                arg.allow_negative_numbers(true)
+                    .value_parser(ValueParser::os_string())
+            } else {
+                arg
+            }
+        })
+        .mut_subcommands(relaxed)
+}
+
+/// What is wrong with the values of this command and of the sub-command that was named.
+fn command_problems(command: &Command, matches: &ArgMatches) -> Vec<String> {
+    let mut problems: Vec<String> = command
+        .get_arguments()
+        .filter(|arg| arg.get_action().takes_values())
+        .flat_map(|arg| arg_problems(arg, matches))
+        .collect();
+    if let Some((name, matches)) = matches.subcommand()
+        && let Some(command) = command.find_subcommand(name)
+    {
+        problems.extend(command_problems(command, matches));
+    }
+    problems
+}
+
+fn arg_problems(arg: &Arg, matches: &ArgMatches) -> Vec<String> {
+    let values: Vec<&OsString> = matches
+        .get_many(arg.get_id().as_str())
+        .into_iter()
+        .flatten()
+        .collect();
+    if values.is_empty() && arg.is_required_set() {
+        return vec![format!("{} is required", name(arg))];
+    }
+    values
+        .into_iter()
+        .filter_map(|value| value_problem(arg, value))
+        .collect()
+}
+
+/// Judges one value by a command that has nothing but its argument.
+fn value_problem(arg: &Arg, value: &OsString) -> Option<String> {
+    let mut token = OsString::new();
+    if let Some(long) = arg.get_long() {
+        token.push(format!("--{long}="));
+    }
+    token.push(value);
+    let alone = Command::new("value").no_binary_name(true).arg(arg.clone());
+    let error = alone.try_get_matches_from([token]).err()?;
+    let text = error.to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or(&text);
+    let problem = paragraph.trim_start_matches("error: ").trim_end();
+    Some(match arg.get_env() {
+        Some(variable) => format!("{problem} ({})", variable.to_string_lossy()),
+        None => problem.to_owned(),
+    })
+}
+
+fn name(arg: &Arg) -> String {
+    let flag = arg
+        .get_long()
+        .map_or_else(|| arg.get_id().to_string(), |long| format!("--{long}"));
+    match arg.get_env() {
+        Some(variable) => format!("{flag} ({})", variable.to_string_lossy()),
+        None => flag,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    #[command(name = "program", version)]
+    struct Cli {
+        #[arg(long, env = "SETTINGS_TEST_PORT")]
+        port: u16,
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=9))]
+        level: u8,
+        #[command(subcommand)]
+        command: Option<Sub>,
+    }
+
+    #[derive(Debug, clap::Subcommand)]
+    enum Sub {
+        Mint {
+            #[arg(long)]
+            user: u32,
+            #[arg(long)]
+            force: bool,
+        },
+    }
+
+    fn refused(line: &str) -> Refused {
+        let args = line.split_whitespace().map(OsString::from);
+        parse::<Cli>(args).expect_err("must be refused")
+    }
+
+    #[test]
+    fn every_bad_value_is_told() {
+        let Refused { message, exit } = refused("program --port x --level 10 mint --user -5");
+        assert_eq!(exit, BAD_USAGE);
+        assert_eq!(
+            message,
+            "error: invalid value 'x' for '--port <PORT>': invalid digit found in string (SETTINGS_TEST_PORT)\n\
+             error: invalid value '10' for '--level <LEVEL>': 10 is not in 1..=9\n\
+             error: invalid value '-5' for '--user <USER>': -5 is not in 0..=4294967295"
+        );
+    }
+
+    #[test]
+    fn a_missing_value_is_told_beside_a_bad_one() {
+        let Refused { message, .. } = refused("program --level 10 mint");
+        assert!(
+            message.contains("--port (SETTINGS_TEST_PORT) is required"),
+            "{message}"
+        );
+        assert!(message.contains("10 is not in 1..=9"), "{message}");
+        assert!(message.contains("--user is required"), "{message}");
+    }
+
+    #[test]
+    fn help_and_version_are_no_errors() {
+        assert_eq!(refused("program --version").exit, 0);
+        assert_eq!(refused("program --help").exit, 0);
+        assert_eq!(refused("program --prot 1").exit, BAD_USAGE);
+    }
+
+    #[test]
+    fn good_values_are_read() {
+        let args = "program --port 80 mint --user 42 --force"
+            .split_whitespace()
+            .map(OsString::from);
+        let cli: Cli = parse(args).expect("good");
+        assert_eq!((cli.port, cli.level), (80, 5));
+        assert!(matches!(
+            cli.command,
+            Some(Sub::Mint {
+                user: 42,
+                force: true
+            })
+        ));
+    }
+}

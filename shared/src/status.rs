@@ -1,0 +1,231 @@
+//! The states of a return and the one table of allowed moves (docs/STATES.md draws it).
+//!
+//! Pure: it knows nothing of rows. `transition` asks it about the locked row before it writes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Where a return stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Initiated,
+    Approved,
+    Rejected,
+    Cancelled,
+    RefundPending,
+    Refunded,
+    RefundFailed,
+}
+
+/// What may happen to a return after it was filed. Each allowed action writes exactly one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// By the policy (automatic) or by an admin.
+    Approve,
+    Reject,
+    Cancel,
+    /// An attempt to pay was recorded.
+    Claim,
+    /// The gateway confirmed the refund.
+    Confirm,
+    /// The gateway refused the refund for good.
+    Decline,
+    /// A person wants another attempt.
+    Retry,
+    /// Two persons state, with evidence, that the money was paid.
+    MarkPaid,
+    /// Two persons state, with evidence, that an unclear attempt paid nothing.
+    MarkNotPaid,
+    /// An earlier attempt turned out to have succeeded.
+    LateSuccess,
+    /// The gateway's answer is not known; the attempt will be looked up.
+    OutcomeUnknown,
+    /// The attempt waits for a person.
+    Park,
+    /// A late answer contradicts the row; recorded, nothing moves.
+    Disagreement,
+}
+
+/// The action is not allowed in this state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{action:?} is not allowed while {status}")]
+pub struct NotAllowed {
+    pub status: Status,
+    pub action: Action,
+}
+
+impl Status {
+    pub const ALL: [Self; 7] = [
+        Self::Initiated,
+        Self::Approved,
+        Self::Rejected,
+        Self::Cancelled,
+        Self::RefundPending,
+        Self::Refunded,
+        Self::RefundFailed,
+    ];
+
+    /// The transition table: the state after `action`.
+    ///
+    /// # Errors
+    /// [`NotAllowed`] for every pair that is not on the graph.
+    pub fn after(self, action: Action) -> Result<Self, NotAllowed> {
+        use Action as A;
+        let not_allowed = NotAllowed {
+            status: self,
+            action,
+        };
+        let next = match (self, action) {
+            (Self::Initiated, A::Approve) => Self::Approved,
+            (Self::Initiated | Self::Approved, A::Reject) => Self::Rejected,
+            (Self::Initiated | Self::Approved, A::Cancel) => Self::Cancelled,
+            (Self::Approved, A::Claim) => Self::RefundPending,
+            (Self::RefundPending, A::Confirm | A::MarkPaid) => Self::Refunded,
+            (Self::RefundPending, A::Decline | A::MarkNotPaid) => Self::RefundFailed,
+            (Self::RefundFailed, A::Retry) => Self::RefundPending,
+            (Self::RefundFailed | Self::RefundPending, A::LateSuccess) => Self::Refunded,
+            (Self::RefundFailed, A::MarkPaid) => Self::Refunded,
+            // Records about a return that do not move it.
+            (Self::RefundPending, A::OutcomeUnknown | A::Park) => Self::RefundPending,
+            (Self::RefundPending | Self::Refunded | Self::RefundFailed, A::Disagreement) => self,
+            _ => return Err(not_allowed),
+        };
+        Ok(next)
+    }
+
+    /// Whether the order may not be returned again while this return stands (`returns.open_order_id`).
+    pub fn is_open(self) -> bool {
+        match self {
+            Self::Initiated | Self::Approved | Self::RefundPending | Self::RefundFailed => true,
+            Self::Rejected | Self::Cancelled | Self::Refunded => false,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Initiated => "initiated",
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+            Self::Cancelled => "cancelled",
+            Self::RefundPending => "refund_pending",
+            Self::Refunded => "refunded",
+            Self::RefundFailed => "refund_failed",
+        }
+    }
+
+    /// The state of this name, as stored and as written in messages.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Action {
+    pub const ALL: [Self; 13] = [
+        Self::Approve,
+        Self::Reject,
+        Self::Cancel,
+        Self::Claim,
+        Self::Confirm,
+        Self::Decline,
+        Self::Retry,
+        Self::MarkPaid,
+        Self::MarkNotPaid,
+        Self::LateSuccess,
+        Self::OutcomeUnknown,
+        Self::Park,
+        Self::Disagreement,
+    ];
+
+    /// The event this action writes.
+    pub fn event_type(self) -> &'static str {
+        match self {
+            Self::Approve => "return.approved",
+            Self::Reject => "return.rejected",
+            Self::Cancel => "return.cancelled",
+            Self::Claim => "refund.requested",
+            Self::Confirm => "refund.succeeded",
+            Self::Decline => "refund.failed",
+            Self::Retry => "refund.retried",
+            Self::MarkPaid => "refund.marked_paid",
+            Self::MarkNotPaid => "refund.marked_not_paid",
+            Self::LateSuccess => "refund.found_paid",
+            Self::OutcomeUnknown => "refund.outcome_unknown",
+            Self::Park => "refund.parked",
+            Self::Disagreement => "refund.answer_disagreed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every allowed move, one per line; the test below holds the table against all other pairs.
+    const ALLOWED: [(Status, Action, Status); 19] = [
+        (Status::Initiated, Action::Approve, Status::Approved),
+        (Status::Initiated, Action::Reject, Status::Rejected),
+        (Status::Initiated, Action::Cancel, Status::Cancelled),
+        (Status::Approved, Action::Reject, Status::Rejected),
+        (Status::Approved, Action::Cancel, Status::Cancelled),
+        (Status::Approved, Action::Claim, Status::RefundPending),
+        (Status::RefundPending, Action::Confirm, Status::Refunded),
+        (Status::RefundPending, Action::Decline, Status::RefundFailed),
+        (Status::RefundPending, Action::MarkPaid, Status::Refunded),
+        (
+            Status::RefundPending,
+            Action::MarkNotPaid,
+            Status::RefundFailed,
+        ),
+        (Status::RefundPending, Action::LateSuccess, Status::Refunded),
+        (
+            Status::RefundPending,
+            Action::OutcomeUnknown,
+            Status::RefundPending,
+        ),
+        (Status::RefundPending, Action::Park, Status::RefundPending),
+        (
+            Status::RefundPending,
+            Action::Disagreement,
+            Status::RefundPending,
+        ),
+        (Status::RefundFailed, Action::Retry, Status::RefundPending),
+        (Status::RefundFailed, Action::MarkPaid, Status::Refunded),
+        (Status::RefundFailed, Action::LateSuccess, Status::Refunded),
+        (
+            Status::RefundFailed,
+            Action::Disagreement,
+            Status::RefundFailed,
+        ),
+        (Status::Refunded, Action::Disagreement, Status::Refunded),
+    ];
+
+    #[test]
+    fn p8_every_pair_is_on_the_graph_or_refused() {
+        for status in Status::ALL {
+            for action in Action::ALL {
+                let expected = ALLOWED
+                    .iter()
+                    .find(|(from, by, _)| (*from, *by) == (status, action))
+                    .map(|(_, _, to)| *to)
+                    .ok_or(NotAllowed { status, action });
+                assert_eq!(status.after(action), expected, "{status} {action:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for status in Status::ALL {
+            assert_eq!(Status::parse(status.as_str()), Some(status));
+        }
+        assert_eq!(Status::parse("Refunded"), None);
+    }
+}

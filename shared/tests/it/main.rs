@@ -1,0 +1,3 @@
+//! What the unit tests beside the code cannot see.
+
+mod docs;
