@@ -1,0 +1,222 @@
+//! What Kafka says about its brokers and our topics, as plain values.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use serde::Serialize;
+use shared::kafka::KafkaArgs;
+
+use crate::error::CtlError;
+
+/// How long one question to Kafka may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A new topic is in every broker's metadata only some moments after it was made.
+const METADATA_POLL: Duration = Duration::from_millis(50);
+
+/// A connection to the cluster's administration.
+pub(crate) struct Broker {
+    client: Arc<AdminClient<DefaultClientContext>>,
+}
+
+/// A topic as it should be made.
+#[derive(Debug, Clone)]
+pub(crate) struct TopicPlan {
+    pub(crate) name: String,
+    pub(crate) partitions: i32,
+    pub(crate) replication: i32,
+    pub(crate) settings: TopicSettings,
+}
+
+/// A topic as it is.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct TopicState {
+    pub(crate) name: String,
+    pub(crate) partitions: usize,
+    /// Copies of the partition that has the fewest.
+    pub(crate) replication: usize,
+    #[serde(flatten)]
+    pub(crate) settings: TopicSettings,
+}
+
+/// What a topic's configuration says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct TopicSettings {
+    pub(crate) cleanup_policy: String,
+    /// -1: for ever.
+    pub(crate) retention_ms: i64,
+    pub(crate) max_message_bytes: i64,
+    pub(crate) min_insync_replicas: i64,
+}
+
+/// Whether `create` made the topic or found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Creation {
+    Created,
+    Existed,
+}
+
+impl Broker {
+    /// A client; it connects when first asked.
+    pub(crate) fn new(args: &KafkaArgs) -> Result<Self, CtlError> {
+        let client = args.client("returnsctl").create()?;
+        Ok(Self {
+            client: Arc::new(client),
+        })
+    }
+
+    /// How many brokers are known.
+    pub(crate) async fn count(&self) -> Result<usize, CtlError> {
+        self.metadata(|metadata| metadata.brokers().len()).await
+    }
+
+    /// The topic's present state, or `None` if there is no such topic.
+    pub(crate) async fn topic(&self, name: &str) -> Result<Option<TopicState>, CtlError> {
+        let wanted = name.to_owned();
+        let shape = self
+            .metadata(move |metadata| shape(metadata, &wanted))
+            .await?;
+        let Some((partitions, replication)) = shape else {
+            return Ok(None);
+        };
+        let settings = self.settings(name).await?;
+        Ok(Some(TopicState {
+            name: name.to_owned(),
+            partitions,
+            replication,
+            settings,
+        }))
+    }
+
+    /// Makes the topic unless it exists.
+    pub(crate) async fn create(&self, plan: &TopicPlan) -> Result<Creation, CtlError> {
+        let settings = plan.settings.pairs();
+        let mut topic = NewTopic::new(
+            &plan.name,
+            plan.partitions,
+            TopicReplication::Fixed(plan.replication),
+        );
+        for (key, value) in &settings {
+            topic = topic.set(key, value);
+        }
+        let results = self.client.create_topics([&topic], &options()).await?;
+        match results.into_iter().next() {
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(Creation::Existed),
+            Some(Err((name, code))) => Err(refused_creation(&name, code)),
+            Some(Ok(_)) | None => Ok(Creation::Created),
+        }
+    }
+
+    /// The state of a topic that exists, also while the brokers are still learning of it.
+    pub(crate) async fn await_topic(&self, name: &str) -> Result<TopicState, CtlError> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(state) = self.topic(name).await? {
+                return Ok(state);
+            }
+            if Instant::now() > deadline {
+                return Err(CtlError::Problem(format!(
+                    "topic {name} was made, but Kafka does not list it after {} s",
+                    PATIENCE.as_secs()
+                )));
+            }
+            tokio::time::sleep(METADATA_POLL).await;
+        }
+    }
+
+    /// Asks for all topics: to name one in a metadata request can make a broker create it.
+    async fn metadata<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Metadata) -> T + Send + 'static,
+    ) -> Result<T, CtlError> {
+        let client = Arc::clone(&self.client);
+        // The call blocks its thread.
+        let answer = tokio::task::spawn_blocking(move || {
+            let metadata = client.inner().fetch_metadata(None, PATIENCE)?;
+            Ok::<T, KafkaError>(read(&metadata))
+        });
+        Ok(answer.await.expect("reading metadata does not panic")?)
+    }
+
+    async fn settings(&self, name: &str) -> Result<TopicSettings, CtlError> {
+        let answer = self
+            .client
+            .describe_configs([&ResourceSpecifier::Topic(name)], &options())
+            .await?;
+        let resource = match answer.into_iter().next() {
+            Some(Ok(resource)) => resource,
+            Some(Err(code)) => return Err(KafkaError::AdminOp(code).into()),
+            None => return Err(unreadable(name, "its configuration")),
+        };
+        let text = |key| {
+            resource
+                .get(key)
+                .and_then(|entry| entry.value.clone())
+                .ok_or_else(|| unreadable(name, key))
+        };
+        let number = |key| text(key)?.parse().map_err(|_| unreadable(name, key));
+        Ok(TopicSettings {
+            cleanup_policy: text("cleanup.policy")?,
+            retention_ms: number("retention.ms")?,
+            max_message_bytes: number("max.message.bytes")?,
+            min_insync_replicas: number("min.insync.replicas")?,
+        })
+    }
+}
+
+impl TopicSettings {
+    /// Kafka's name and value of each.
+    pub(crate) fn pairs(&self) -> [(&'static str, String); 4] {
+        [
+            ("cleanup.policy", self.cleanup_policy.clone()),
+            ("retention.ms", self.retention_ms.to_string()),
+            ("max.message.bytes", self.max_message_bytes.to_string()),
+            ("min.insync.replicas", self.min_insync_replicas.to_string()),
+        ]
+    }
+}
+
+/// Partitions and copies of a topic that every partition of which has a leader.
+fn shape(metadata: &Metadata, name: &str) -> Option<(usize, usize)> {
+    let topic = metadata
+        .topics()
+        .iter()
+        .find(|topic| topic.name() == name)?;
+    let partitions = topic.partitions();
+    let replication = partitions
+        .iter()
+        .map(|partition| partition.replicas().len())
+        .min()?;
+    Some((partitions.len(), replication))
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new()
+        .request_timeout(Some(PATIENCE))
+        .operation_timeout(Some(PATIENCE))
+}
+
+fn refused_creation(name: &str, code: RDKafkaErrorCode) -> CtlError {
+    let advice = match code {
+        RDKafkaErrorCode::InvalidReplicationFactor => {
+            ".\nTo do: ask for no more copies than there are brokers (--replication)"
+        }
+        RDKafkaErrorCode::TopicAuthorizationFailed
+        | RDKafkaErrorCode::ClusterAuthorizationFailed => {
+            ".\nTo do: allow this user to create topics"
+        }
+        _ => "",
+    };
+    CtlError::Refused {
+        problem: format!("Kafka does not create topic {name}{advice}"),
+        source: Box::new(KafkaError::AdminOp(code)),
+    }
+}
+
+fn unreadable(name: &str, key: &str) -> CtlError {
+    CtlError::Problem(format!("Kafka does not tell {key} of topic {name}"))
+}

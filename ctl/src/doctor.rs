@@ -1,0 +1,66 @@
+//! `returnsctl doctor`: is everything as the programs need it?
+//!
+//! Looks only; changes nothing. Each check is one line, and every line that is not ok says what to do.
+
+mod files;
+mod kafka;
+mod mysql;
+mod report;
+
+use std::process::ExitCode;
+
+use shared::db::DbArgs;
+use shared::event::TopicArgs;
+use shared::kafka::KafkaArgs;
+
+use crate::error::CtlError;
+use crate::keys::KeyArgs;
+use crate::topics;
+
+pub(crate) use report::{Check, Report};
+
+/// Check MySQL, Kafka, topics, clocks and keys; each line says ok, warn or FAIL, and what to do.
+#[derive(Debug, clap::Args)]
+#[command(mut_arg("database_max_connections", |arg| arg.hide(true)))]
+pub(crate) struct Args {
+    #[command(flatten)]
+    db: DbArgs,
+
+    #[command(flatten)]
+    kafka: KafkaArgs,
+
+    #[command(flatten)]
+    topics: TopicArgs,
+
+    #[command(flatten)]
+    keys: KeyArgs,
+
+    /// Days for which the refund consumer remembers event ids, as it is set; must be longer than the topic keeps
+    /// events.
+    #[arg(long, env = "INBOX_RETENTION_DAYS", default_value_t = 14, value_parser = clap::value_parser!(u16).range(1..=3650))]
+    inbox_retention_days: u16,
+
+    /// Print one JSON document.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
+    let mut problems = topics::problems(&args.topics);
+    problems.extend(args.db.options().err());
+    if !problems.is_empty() {
+        return Err(CtlError::Usage(problems));
+    }
+    let mut report = Report::default();
+    mysql::examine(&args.db, &mut report).await;
+    kafka::examine(
+        &args.kafka,
+        &args.topics,
+        args.inbox_retention_days,
+        &mut report,
+    )
+    .await;
+    files::examine(&args.keys, &mut report);
+    report.tell(args.json)?;
+    Ok(report.exit_code())
+}

@@ -1,0 +1,228 @@
+//! Why a sub-command could not do its work, and the exit code that tells a script.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use shared::db::DbFailure;
+use shared::schema::SchemaError;
+use shared::settings::Refused;
+use sqlx::mysql::MySqlDatabaseError;
+
+/// By what the person at the terminal can do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CtlError {
+    /// Settings that contradict each other or make no sense: correct them.
+    #[error("{}", .0.join("; "))]
+    Usage(Vec<String>),
+    /// The text says what is wrong and what to do.
+    #[error("{0}")]
+    Problem(String),
+    /// As `Problem`, with what the server said.
+    #[error("{problem}")]
+    Refused {
+        problem: String,
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Nothing can be said until the server answers.
+    #[error("cannot reach {server}")]
+    Unreachable {
+        server: &'static str,
+        source: Box<dyn Error + Send + Sync>,
+    },
+    #[error("{what}")]
+    Io {
+        what: String,
+        source: std::io::Error,
+    },
+}
+
+impl CtlError {
+    /// Stable label for scripts.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Usage(_) => "usage",
+            Self::Problem(_) => "problem",
+            Self::Refused { .. } => "refused",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Io { .. } => "io",
+        }
+    }
+
+    /// Whether the same command may succeed later with nothing changed.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Usage(_) | Self::Problem(_) | Self::Refused { .. } | Self::Io { .. } => false,
+        }
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::from(shared::settings::BAD_USAGE),
+            Self::Problem(_) | Self::Refused { .. } | Self::Io { .. } => ExitCode::from(1),
+            Self::Unreachable { .. } => ExitCode::from(2),
+        }
+    }
+
+    /// The whole story for standard error: the error, its causes, and what to expect.
+    pub(crate) fn report(&self) -> String {
+        let mut text = match self {
+            Self::Usage(problems) => return Refused::listing(problems).message,
+            other => format!("error[{}]: {other}", other.code()),
+        };
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let reason = error.to_string();
+            // Some libraries repeat their cause in their own text.
+            if !text.contains(&reason) {
+                text.push_str(&format!("\n  because: {reason}"));
+            }
+            cause = error.source();
+        }
+        if self.is_transient() {
+            text.push_str(
+                "\nTo do: see that it runs and that the address is right, then try again",
+            );
+        }
+        text
+    }
+}
+
+/// MySQL error 1049.
+const UNKNOWN_DATABASE: u16 = 1049;
+/// MySQL error 1419: creating a trigger while the binary log is on needs SUPER or the variable.
+const TRIGGER_NEEDS_SUPER: u16 = 1419;
+
+impl From<sqlx::Error> for CtlError {
+    fn from(error: sqlx::Error) -> Self {
+        let number = mysql_number(&error);
+        if number == Some(UNKNOWN_DATABASE) {
+            return Self::Problem(missing_database(&error));
+        }
+        // 1044, 1045, 1698: the user may not come in, so nothing can be told about what is inside.
+        let locked_out = matches!(number, Some(1044 | 1045 | 1698));
+        let away = matches!(
+            DbFailure::of(&error),
+            DbFailure::ConnectionLost | DbFailure::Unavailable
+        );
+        if locked_out || away {
+            Self::Unreachable {
+                server: "MySQL of DATABASE_URL",
+                source: Box::new(error),
+            }
+        } else {
+            Self::Refused {
+                problem: "MySQL refused a statement".to_owned(),
+                source: Box::new(error),
+            }
+        }
+    }
+}
+
+impl From<SchemaError> for CtlError {
+    fn from(error: SchemaError) -> Self {
+        match error {
+            SchemaError::Database(cause) => cause.into(),
+            SchemaError::Failed { file, source } => Self::Refused {
+                problem: failed_migration(&file, &source),
+                source: Box::new(source),
+            },
+            SchemaError::Interrupted { version, file } => {
+                Self::Problem(interrupted_migration(version, &file))
+            }
+            SchemaError::Locked {
+                waited_secs,
+                holder,
+            } => Self::Problem(held_lock(waited_secs, holder)),
+            SchemaError::TooOld { .. }
+            | SchemaError::Missing
+            | SchemaError::AutoIncrement(_)
+            | SchemaError::NotInterrupted { .. }
+            | SchemaError::Unknown(_)
+            | SchemaError::Edited { .. } => Self::Problem(error.to_string()),
+        }
+    }
+}
+
+/// Names the database as MySQL does: `Unknown database 'NAME'`.
+fn missing_database(error: &sqlx::Error) -> String {
+    let name = error
+        .as_database_error()
+        .and_then(|cause| cause.message().split('\'').nth(1))
+        .unwrap_or("NAME");
+    format!(
+        "the database {name} does not exist.\n\
+         To do: as a user who may, run: CREATE DATABASE `{name}` CHARACTER SET utf8mb4; then `returnsctl migrate`"
+    )
+}
+
+fn failed_migration(file: &str, cause: &sqlx::Error) -> String {
+    let advice = match mysql_number(cause) {
+        Some(TRIGGER_NEEDS_SUPER) => {
+            "set log_bin_trust_function_creators = 1 on the server or migrate as a user with SUPER"
+        }
+        _ => "repair the cause",
+    };
+    format!(
+        "migration {file} failed; it changed nothing, the migrations before it stay.\n\
+         To do: {advice}, then run `returnsctl migrate` again"
+    )
+}
+
+fn interrupted_migration(version: i64, file: &str) -> String {
+    format!(
+        "an earlier run was cut off inside migration {file}; whether its one statement took effect is not recorded.\n\
+         To do: look whether it is there (SHOW CREATE TABLE or SHOW TRIGGERS against the file), then say so:\n  \
+         it is there:      returnsctl migrate --took-effect {version}\n  \
+         it is not there:  returnsctl migrate --had-no-effect {version}"
+    )
+}
+
+fn held_lock(waited_secs: u64, holder: Option<u64>) -> String {
+    let who = match holder {
+        Some(id) => format!(
+            "MySQL connection {id} (SHOW PROCESSLIST names it; KILL {id} if it is a left-over)"
+        ),
+        None => "a connection that has ended by now".to_owned(),
+    };
+    format!(
+        "another `returnsctl migrate` has held the lock of this database for {waited_secs} s: {who}.\n\
+         To do: wait for it and run again; nothing was changed by this run"
+    )
+}
+
+fn mysql_number(error: &sqlx::Error) -> Option<u16> {
+    error
+        .as_database_error()?
+        .try_downcast_ref::<MySqlDatabaseError>()
+        .map(MySqlDatabaseError::number)
+}
+
+impl From<KafkaError> for CtlError {
+    fn from(error: KafkaError) -> Self {
+        let away = error.rdkafka_error_code().is_some_and(|code| {
+            matches!(
+                code,
+                RDKafkaErrorCode::BrokerTransportFailure
+                    | RDKafkaErrorCode::AllBrokersDown
+                    | RDKafkaErrorCode::Resolve
+                    | RDKafkaErrorCode::OperationTimedOut
+                    | RDKafkaErrorCode::RequestTimedOut
+                    | RDKafkaErrorCode::MessageTimedOut
+                    | RDKafkaErrorCode::BrokerNotAvailable
+            )
+        });
+        if away {
+            Self::Unreachable {
+                server: "Kafka of KAFKA_BROKERS",
+                source: Box::new(error),
+            }
+        } else {
+            Self::Refused {
+                problem: "Kafka refused a request".to_owned(),
+                source: Box::new(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `returnsctl`: the operator's command line. Each sub-command has a file of its own name.
+
+mod cli;
+mod error;
+mod output;
+
+mod doctor;
+mod healthcheck;
+mod migrate;
+mod seed;
+mod token;
+mod topics;
+
+mod broker;
+mod keys;
+mod server;
+mod store;
+
+use std::process::ExitCode;
+
+use shared::settings;
+
+use crate::cli::{Cli, Command};
+use crate::error::CtlError;
+
+fn main() -> ExitCode {
+    match settings::parse(std::env::args_os()) {
+        Ok(cli) => run(cli),
+        Err(refused) => {
+            let told = if refused.exit == 0 {
+                output::print(&refused.message)
+            } else {
+                output::complain(&refused.message)
+            };
+            told.map_or_else(|error| error.exit_code(), |()| ExitCode::from(refused.exit))
+        }
+    }
+}
+
+fn run(cli: Cli) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(dispatch(cli.command)),
+        Err(error) => Err(CtlError::Io {
+            what: "cannot start".to_owned(),
+            source: error,
+        }),
+    };
+    outcome.unwrap_or_else(|error| {
+        // Nowhere left to tell a failure to tell.
+        let _ = output::complain(&error.report());
+        error.exit_code()
+    })
+}
+
+/// The exit code of a sub-command that ran; a failure to run is an error.
+async fn dispatch(command: Command) -> Result<ExitCode, CtlError> {
+    match command {
+        Command::Migrate(args) => migrate::run(&args).await,
+        Command::Topics(args) => topics::run(&args).await,
+        Command::Seed(args) => seed::run(&args).await,
+        Command::Token(args) => token::run(&args),
+        Command::Doctor(args) => doctor::run(&args).await,
+        Command::Healthcheck(args) => healthcheck::run(&args),
+    }
+}

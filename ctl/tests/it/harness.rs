@@ -1,0 +1,111 @@
+//! Runs the program in an environment of its own; a topic pair that is deleted with its value.
+
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use shared::test_support::env;
+use uuid::Uuid;
+
+/// The program with only these variables set, so that the tests' own environment does not leak in.
+pub(crate) fn returnsctl(args: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_returnsctl"));
+    command
+        .args(args)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null());
+    command
+}
+
+/// What a run left behind.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().expect("ended by itself"),
+            stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+        }
+    }
+}
+
+pub(crate) fn run(args: &[&str], variables: &[(&str, &str)]) -> Ran {
+    returnsctl(args, variables)
+        .output()
+        .expect("the built program runs")
+        .into()
+}
+
+/// The run must have ended with this code.
+#[track_caller]
+pub(crate) fn expect_code(code: i32, args: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let ran = run(args, variables);
+    assert_eq!(ran.code, code, "{ran:?}");
+    ran
+}
+
+/// Names for both topics that nobody else uses.
+pub(crate) struct Topics {
+    pub(crate) returns: String,
+    pub(crate) status: String,
+    pub(crate) brokers: String,
+}
+
+impl Topics {
+    pub(crate) fn new() -> Self {
+        let id = Uuid::now_v7().simple();
+        Self {
+            returns: format!("test.{id}.returns"),
+            status: format!("test.{id}.status"),
+            brokers: env("KAFKA_BROKERS"),
+        }
+    }
+
+    pub(crate) fn variables(&self) -> Vec<(&str, &str)> {
+        vec![
+            ("KAFKA_BROKERS", &self.brokers),
+            ("TOPIC_RETURNS", &self.returns),
+            ("TOPIC_STATUS", &self.status),
+        ]
+    }
+
+    pub(crate) fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .create()
+            .expect("an admin client")
+    }
+}
+
+impl Drop for Topics {
+    fn drop(&mut self) {
+        // A runtime of its own: Drop cannot await.
+        let (admin, names) = (self.admin(), [self.returns.clone(), self.status.clone()]);
+        let deleted = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
+            // Best effort: a test may not have made them.
+            let _ = runtime.block_on(admin.delete_topics(&names, &options));
+        });
+        let _ = deleted.join();
+    }
+}

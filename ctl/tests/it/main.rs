@@ -1,0 +1,10 @@
+//! The built `returnsctl`, run as people run it, on real MySQL and real Kafka.
+
+mod harness;
+
+mod cli;
+mod doctor;
+mod migrate;
+mod seed;
+mod token;
+mod topics;
