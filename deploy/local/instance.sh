@@ -1,0 +1,110 @@
+# shellcheck shell=bash
+# Sourced by `stack`: one instance's folder, its locks, its env file, and its two servers together.
+
+# Descriptor 9: one stack command at a time per instance. Descriptor 8: shared by every `stack run` of it.
+select_instance() {
+    instance=${1:-dev}
+    if [[ ! $instance =~ ^[a-z0-9][a-z0-9-]{0,30}$ || $instance =~ ^(keys|env|mysql-.*|kafka-.*)$ ]]; then
+        say stack "error: '$instance' is not an instance name (small letters, digits, '-'; not keys, env, mysql-*, kafka-*)"
+        exit 2
+    fi
+    mkdir -p "$STACK_DIR"
+    STACK_DIR=$(cd "$STACK_DIR" && pwd)
+    instance_dir=$STACK_DIR/$instance
+    mkdir -p "$instance_dir"
+    env_file=$instance_dir/env
+    [[ $instance != dev ]] || env_file=$STACK_DIR/env
+    mysql_paths
+    kafka_paths
+}
+
+lock_instance() {
+    command -v flock >/dev/null || die stack "flock is missing (Debian: util-linux)"
+    exec 9>"$instance_dir/lock"
+    flock -w 1 9 && return 0
+    say stack "waiting for another stack command on instance $instance"
+    flock -w 300 9 || die stack "another stack command has held instance $instance for 5 minutes"
+}
+unlock_instance() { exec 9>&-; }
+
+# An address from outside counts unless it is this instance's own, as it is inside `stack run` or after `source env`.
+find_external() {
+    rm -f "$instance_dir"/{mysql,kafka}.external
+    if [[ -n ${DATABASE_URL:-} && $DATABASE_URL != "$(mysql_url)" ]]; then echo "$DATABASE_URL" >"$instance_dir/mysql.external"; fi
+    if [[ -n ${KAFKA_BROKERS:-} && $KAFKA_BROKERS != "$(kafka_brokers)" ]]; then echo "$KAFKA_BROKERS" >"$instance_dir/kafka.external"; fi
+    # They may hold a password.
+    chmod -f 600 "$instance_dir"/*.external || true
+}
+
+write_env() {
+    local url brokers
+    url=$(read_file "$instance_dir/mysql.external") brokers=$(read_file "$instance_dir/kafka.external")
+    (
+        umask 077
+        cat >"$env_file.new" <<ENV
+DATABASE_URL=${url:-$(mysql_url)}
+KAFKA_BROKERS=${brokers:-$(kafka_brokers)}
+JWT_PRIVATE_KEY_FILE=$STACK_DIR/keys/jwt.pem
+JWT_PUBLIC_KEY_FILE=$STACK_DIR/keys/jwt.pub.pem
+STACK_INSTANCE=$instance
+STACK_DIR=$STACK_DIR
+ENV
+    )
+    mv "$env_file.new" "$env_file"
+}
+
+# The two servers start side by side: each waits mostly for itself. Each job gets a process group of its own
+# (set -m), so that an interrupted start can end its downloads too; the servers themselves have left that group.
+start_jobs=()
+start_servers() {
+    local start job
+    start=$(now_ds)
+    find_external
+    set -m
+    if [[ -e $instance_dir/mysql.external ]]; then say mysql "using DATABASE_URL from the environment"; else
+        (set +m; mysql_up) </dev/null &
+        start_jobs+=($!)
+    fi
+    if [[ -e $instance_dir/kafka.external ]]; then say kafka "using KAFKA_BROKERS from the environment"; else
+        (set +m; kafka_up) </dev/null &
+        start_jobs+=($!)
+    fi
+    set +m
+    # At the first failure the other one's work is pointless, and its messages would bury the reason.
+    while ((${#start_jobs[@]})); do
+        for job in "${!start_jobs[@]}"; do
+            if kill -0 "${start_jobs[job]}" 2>/dev/null; then continue; fi
+            wait "${start_jobs[job]}" || exit 1
+            unset "start_jobs[job]"
+        done
+        sleep 0.05
+    done
+    write_env
+    say stack "instance $instance is up after $(elapsed "$start"): $env_file"
+}
+
+# All that these jobs write goes to scratch folders and is renamed when whole, so that killing them is safe.
+cancel_start() {
+    local job
+    for job in ${start_jobs[@]+"${start_jobs[@]}"}; do
+        # Disowned first: bash would report each killed job.
+        disown "$job" 2>/dev/null || true
+        kill -KILL -- "-$job" 2>/dev/null || true
+    done
+    start_jobs=()
+}
+
+stop_servers() {
+    local kafka_job=''
+    if [[ -e $kafka_pid_file ]]; then
+        kafka_stop &
+        kafka_job=$!
+    fi
+    if [[ -e $mysql_pid_file ]]; then mysql_stop; fi
+    if [[ -n $kafka_job ]]; then wait "$kafka_job"; fi
+    mysql_forget_socket
+    rm -f "$instance_dir/kept" "$env_file"
+    say stack "instance $instance is down"
+}
+
+delete_data() { rm -rf "$mysql_dir" "$kafka_dir" "$instance_dir"/*.external "$env_file"; }
