@@ -1,0 +1,154 @@
+//! The settings of `returns-api`: each one a flag and a variable.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use shared::db::DbArgs;
+use shared::eligibility::PolicyArgs;
+use shared::event::TopicArgs;
+use shared::ops::OpsArgs;
+use shared::telemetry::LogArgs;
+
+/// HTTP API for order returns, on a transactional outbox.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "returns-api", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub config: Config,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Asks the running api at OPS_LISTEN whether it is alive; exit 0 or 1.
+    Healthcheck,
+}
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Args)]
+pub struct Config {
+    #[command(flatten)]
+    pub http: HttpArgs,
+    #[command(flatten)]
+    pub auth: AuthArgs,
+    #[command(flatten)]
+    pub filing: FilingArgs,
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    #[command(flatten)]
+    pub topics: TopicArgs,
+    #[command(flatten)]
+    pub db: DbArgs,
+    #[command(flatten)]
+    pub ops: OpsArgs,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// The public listener.
+#[derive(Debug, Clone, Args)]
+pub struct HttpArgs {
+    /// Address of the public API. Port 0 takes a free one and logs it.
+    #[arg(long, env = "API_LISTEN", default_value = "127.0.0.1:8080")]
+    pub api_listen: SocketAddr,
+
+    /// Connections open at once; further ones wait in the listen queue. Too low stalls clients, too high costs
+    /// memory under attack (about 20 KiB each).
+    #[arg(long, env = "API_MAX_CONNECTIONS", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub api_max_connections: u32,
+
+    /// Seconds a client has to send a request's headers; also how long an idle connection is kept. Behind a proxy
+    /// set it above the proxy's own idle time, or requests race with the close.
+    #[arg(long, env = "API_HEADER_TIMEOUT_SECS", default_value_t = 75, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub api_header_timeout_secs: u64,
+
+    /// Seconds until an unanswered request gets 503. Must leave room for a lock wait of 5 s.
+    #[arg(long, env = "API_REQUEST_TIMEOUT_SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub api_request_timeout_secs: u64,
+
+    /// Seconds after SIGTERM in which accepted requests are answered. Must be below the platform's kill delay.
+    #[arg(long, env = "API_DRAIN_SECS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub api_drain_secs: u64,
+}
+
+/// Whose tokens are honored.
+#[derive(Debug, Clone, Args)]
+pub struct AuthArgs {
+    /// PEM file with the Ed25519 public key that verifies tokens.
+    #[arg(
+        long,
+        env = "JWT_PUBLIC_KEY_FILE",
+        default_value = ".stack/keys/jwt.pub.pem"
+    )]
+    pub jwt_public_key_file: PathBuf,
+
+    /// The `iss` a token must carry.
+    #[arg(long, env = "JWT_ISSUER", default_value = "returns-dev")]
+    pub jwt_issuer: String,
+
+    /// The `aud` a token must carry.
+    #[arg(long, env = "JWT_AUDIENCE", default_value = "returns-api")]
+    pub jwt_audience: String,
+}
+
+/// Group commit.
+#[derive(Debug, Clone, Args)]
+pub struct FilingArgs {
+    /// Most filings in one transaction. 1 turns group commit off; more than 64 makes each wait longer without
+    /// gaining throughput.
+    #[arg(long, env = "FILING_BATCH_MAX", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub filing_batch_max: u16,
+
+    /// Transactions in flight. Two keep MySQL busy while one answers; more make the groups smaller.
+    #[arg(long, env = "FILING_WRITERS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub filing_writers: u16,
+
+    /// Filings that may wait for a transaction; a further one gets 503 with Retry-After. Too low refuses bursts,
+    /// too high lets clients wait for an answer they no longer want.
+    #[arg(long, env = "FILING_QUEUE", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub filing_queue: u32,
+}
+
+impl HttpArgs {
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(self.api_request_timeout_secs)
+    }
+}
+
+impl Config {
+    /// Everything that is wrong with these settings taken together; empty when they are good.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if let Err(problem) = self.db.options() {
+            problems.push(problem);
+        }
+        if self.http.api_drain_secs < self.http.api_request_timeout_secs {
+            problems.push(format!(
+                "API_DRAIN_SECS ({}) must be at least API_REQUEST_TIMEOUT_SECS ({}): accepted requests are answered",
+                self.http.api_drain_secs, self.http.api_request_timeout_secs
+            ));
+        }
+        // Each writer holds one connection; reads and the single path need some too.
+        let needed = u32::from(self.filing.filing_writers) + 2;
+        if self.db.database_max_connections < needed {
+            problems.push(format!(
+                "DATABASE_MAX_CONNECTIONS ({}) must be at least FILING_WRITERS + 2 ({needed})",
+                self.db.database_max_connections
+            ));
+        }
+        for (name, value) in [
+            ("JWT_ISSUER", &self.auth.jwt_issuer),
+            ("JWT_AUDIENCE", &self.auth.jwt_audience),
+            ("TOPIC_RETURNS", &self.topics.topic_returns),
+            ("TOPIC_STATUS", &self.topics.topic_status),
+        ] {
+            if value.is_empty() {
+                problems.push(format!("{name} is empty"));
+            }
+        }
+        problems
+    }
+}

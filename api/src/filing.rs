@@ -1,0 +1,159 @@
+//! Filing a return: the heart of the api. Many requests, few transactions.
+//!
+//! Requests that wait while a transaction is in flight are taken together into the next one (group commit); a lone
+//! request goes straight through, so an idle service adds no wait. The use case takes a slice; a single filing is a
+//! slice of one. InnoDB groups only the log flush of transactions that already ran; this also shares their
+//! statements and round trips (docs/adr/0004).
+//!
+//! Must stay true: a client that hangs up cancels nothing half way, because writers are tasks of their own; a
+//! group holds one order and one idempotency key at most once; one locked order stalls nobody but its own request;
+//! nobody is answered 201 before COMMIT was, and a COMMIT whose answer was lost is looked up, never repeated.
+
+mod group;
+mod writer;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use shared::ids::{CustomerId, OrderId, ReturnId};
+use shared::status::Status;
+use shared::transition::Cause;
+use sqlx::mysql::MySqlPool;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::error::ApiError;
+use crate::idempotency::IdempotencyKey;
+use crate::metrics::Metrics;
+use writer::Writers;
+
+/// A checked request to file a return.
+#[derive(Debug, Clone)]
+pub struct FilingRequest {
+    pub customer: CustomerId,
+    pub order: OrderId,
+    pub reason: String,
+    pub reason_code: Option<String>,
+    pub key: Option<IdempotencyKey>,
+    pub cause: Cause,
+}
+
+/// A filed return: the answer's body, which a repeat under the same key gets byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    pub return_id: ReturnId,
+    pub body: Bytes,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReceiptBody {
+    return_id: ReturnId,
+    status: Status,
+}
+
+impl Receipt {
+    fn new(return_id: ReturnId) -> Self {
+        let body = serde_json::to_vec(&ReceiptBody {
+            return_id,
+            status: Status::Initiated,
+        })
+        .expect("an id and a status always serialize");
+        Self {
+            return_id,
+            body: body.into(),
+        }
+    }
+
+    /// The receipt that was stored under an idempotency key.
+    fn stored(body: Bytes) -> Result<Self, ApiError> {
+        let parsed: ReceiptBody = serde_json::from_slice(&body).map_err(|error| {
+            tracing::error!(%error, "a stored answer cannot be read");
+            ApiError::Internal
+        })?;
+        Ok(Self {
+            return_id: parsed.return_id,
+            body,
+        })
+    }
+}
+
+/// A request and where its answer goes.
+#[derive(Debug)]
+struct Job {
+    request: FilingRequest,
+    reply: oneshot::Sender<Result<Receipt, ApiError>>,
+    deadline: Instant,
+}
+
+impl Job {
+    /// The client may be gone by now; then the answer is dropped and the row stands.
+    fn answer(self, answer: Result<Receipt, ApiError>) {
+        let _ = self.reply.send(answer);
+    }
+
+    /// Nobody waits for the answer any more: not worth a transaction that has not begun.
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
+}
+
+/// Where handlers hand in filings.
+#[derive(Debug, Clone)]
+pub struct FilingDesk {
+    queue: mpsc::Sender<Job>,
+    metrics: Arc<Metrics>,
+    timeout: Duration,
+}
+
+impl FilingDesk {
+    /// Starts the writers. They end when the last clone of the desk is dropped and the queue is empty.
+    pub fn open(
+        cfg: &Config,
+        pool: MySqlPool,
+        metrics: Arc<Metrics>,
+    ) -> (Self, Vec<JoinHandle<()>>) {
+        let capacity = usize::try_from(cfg.filing.filing_queue).expect("bounded by the setting");
+        let (queue, jobs) = mpsc::channel(capacity);
+        let desk = Self {
+            queue,
+            metrics: Arc::clone(&metrics),
+            timeout: cfg.http.request_timeout(),
+        };
+        (desk, Writers::start(cfg, pool, metrics, jobs))
+    }
+
+    /// Files one return and waits for its COMMIT. Cancel-safe: a request whose transaction has begun is written
+    /// whether or not anybody waits for the answer.
+    ///
+    /// # Errors
+    /// [`ApiError::Busy`] at once when the queue is full; otherwise what the use case decided.
+    pub async fn file(&self, request: FilingRequest) -> Result<Receipt, ApiError> {
+        let answer = self.queue_and_wait(request).await;
+        let outcome = match &answer {
+            Ok(_) => "filed",
+            Err(error) => error.code(),
+        };
+        self.metrics
+            .filing_outcomes
+            .with_label_values(&[outcome])
+            .inc();
+        answer
+    }
+
+    async fn queue_and_wait(&self, request: FilingRequest) -> Result<Receipt, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        let deadline = Instant::now() + self.timeout;
+        let job = Job {
+            request,
+            reply,
+            deadline,
+        };
+        self.queue.try_send(job).map_err(|_| ApiError::Busy)?;
+        self.metrics.queue_length.inc();
+        // A dropped sender means that the writer panicked: whether the row was written is not known.
+        answer.await.unwrap_or(Err(ApiError::OutcomeUnknown))
+    }
+}

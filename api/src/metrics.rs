@@ -1,0 +1,98 @@
+//! Every metric of the api, with its unit. Ids are never labels.
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+};
+
+/// Registered once per process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// `http_server_request_duration_seconds{method,route,status}`.
+    pub request_duration: HistogramVec,
+    /// `filing_outcomes_total{outcome}`: `filed`, `replayed`, or the code of the error.
+    pub filing_outcomes: IntCounterVec,
+    /// `filing_group_size`: filings taken into one transaction.
+    pub group_size: Histogram,
+    /// `filing_queue_length`: filings waiting for a transaction.
+    pub queue_length: IntGauge,
+    /// `filing_group_retries_total`: groups run again after a duplicate, a lock conflict or a lost connection.
+    pub group_retries: IntCounter,
+    /// `filing_lost_commits_total`: COMMITs whose answer was lost and that were looked up.
+    pub lost_commits: IntCounter,
+}
+
+impl Metrics {
+    /// # Panics
+    /// Never: names are distinct and valid.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let metrics = Self {
+            request_duration: HistogramVec::new(
+                HistogramOpts::new(
+                    "http_server_request_duration_seconds",
+                    "Seconds from a request's headers to its answer.",
+                )
+                .buckets(vec![
+                    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+                ]),
+                &["method", "route", "status"],
+            )
+            .expect(VALID),
+            filing_outcomes: IntCounterVec::new(
+                Opts::new("filing_outcomes_total", "Filings by how they ended."),
+                &["outcome"],
+            )
+            .expect(VALID),
+            group_size: Histogram::with_opts(
+                HistogramOpts::new("filing_group_size", "Filings taken into one transaction.")
+                    .buckets(vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]),
+            )
+            .expect(VALID),
+            queue_length: IntGauge::new(
+                "filing_queue_length",
+                "Filings waiting for a transaction.",
+            )
+            .expect(VALID),
+            group_retries: IntCounter::new(
+                "filing_group_retries_total",
+                "Groups run again after a duplicate, a lock conflict or a lost connection.",
+            )
+            .expect(VALID),
+            lost_commits: IntCounter::new(
+                "filing_lost_commits_total",
+                "COMMITs whose answer was lost and that were looked up.",
+            )
+            .expect(VALID),
+            registry,
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&self) {
+        let collectors: [Box<dyn prometheus::core::Collector>; 6] = [
+            Box::new(self.request_duration.clone()),
+            Box::new(self.filing_outcomes.clone()),
+            Box::new(self.group_size.clone()),
+            Box::new(self.queue_length.clone()),
+            Box::new(self.group_retries.clone()),
+            Box::new(self.lost_commits.clone()),
+        ];
+        for collector in collectors {
+            self.registry.register(collector).expect(VALID);
+        }
+    }
+
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const VALID: &str = "metric names are distinct and valid";

@@ -1,0 +1,144 @@
+//! What is refused, how, and that the field is named.
+
+use serde_json::json;
+
+use crate::harness::{Answer, Api, CUSTOMER};
+
+async fn post(api: &Api, content_type: Option<&str>, body: &str) -> Answer {
+    let mut request = api
+        .http
+        .post(api.url("/returns"))
+        .bearer_auth(api.customer_token())
+        .body(body.to_owned());
+    if let Some(content_type) = content_type {
+        request = request.header("content-type", content_type);
+    }
+    Answer::read(request.send().await.expect("an answer")).await
+}
+
+const JSON: Option<&str> = Some("application/json");
+
+#[tokio::test]
+async fn a_bad_body_is_refused_and_its_field_named() {
+    let api = Api::start().await;
+    for body in ["", "{", "nonsense", r#"{"order_id":1,"reason":"x"}{}"#] {
+        post(&api, JSON, body).await.problem(400, "bad-request");
+    }
+    let long = format!(r#"{{"order_id":1,"reason":"{}"}}"#, "x".repeat(1001));
+    for (body, field) in [
+        (r#"{"order_id":1,"reason":"x","extra":1}"#, "extra"),
+        (r#"{"order_id":"1","reason":"x"}"#, "order_id"),
+        (r#"{"order_id":-1,"reason":"x"}"#, "order_id"),
+        (
+            r#"{"order_id":99999999999999999999,"reason":"x"}"#,
+            "order_id",
+        ),
+        (r#"{"order_id":1,"reason":""}"#, "reason"),
+        (r#"{"order_id":1,"reason":"a\u0007b"}"#, "reason"),
+        (r#"{"order_id":1,"reason":null}"#, "reason"),
+        (long.as_str(), "reason"),
+    ] {
+        let problem = post(&api, JSON, body).await.problem(422, "invalid-fields");
+        assert_eq!(problem["errors"][0]["field"], field, "{body}");
+    }
+    let missing = post(&api, JSON, r#"{"order_id":1}"#)
+        .await
+        .problem(422, "invalid-fields");
+    let message = missing["errors"][0]["message"].as_str().expect("a message");
+    assert!(message.contains("`reason`"), "{message}");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn the_content_type_must_be_json() {
+    let api = Api::start().await;
+    api.db.seed_orders(1, 1, CUSTOMER).await;
+    let good = json!({"order_id": 1, "reason": "x"}).to_string();
+    for content_type in [
+        None,
+        Some("text/plain"),
+        Some("application/x-www-form-urlencoded"),
+    ] {
+        post(&api, content_type, &good)
+            .await
+            .problem(415, "unsupported-media-type");
+    }
+    let answer = post(&api, Some("Application/JSON; charset=utf-8"), &good).await;
+    assert_eq!(answer.status, 201);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_large_body_is_refused_announced_or_chunked() {
+    let api = Api::start().await;
+    let large = format!(r#"{{"order_id":1,"reason":"{}"}}"#, "x".repeat(20_000));
+    post(&api, JSON, &large)
+        .await
+        .problem(413, "body-too-large");
+    let stream = futures_util::stream::iter(
+        large
+            .into_bytes()
+            .chunks(1_000)
+            .map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec()))
+            .collect::<Vec<_>>(),
+    );
+    let chunked = api
+        .http
+        .post(api.url("/returns"))
+        .bearer_auth(api.customer_token())
+        .header("content-type", "application/json")
+        .body(reqwest::Body::wrap_stream(stream));
+    let answer = Answer::read(chunked.send().await.expect("an answer")).await;
+    answer.problem(413, "body-too-large");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_get_problems() {
+    let api = Api::start().await;
+    let token = api.customer_token();
+    for path in ["/", "/return", "/returns/1/2", "/returns/abc", "/metrics"] {
+        api.get(path, &token).await.problem(404, "not-found");
+    }
+    for (method, path) in [
+        ("PUT", "/returns"),
+        ("DELETE", "/returns/1"),
+        ("POST", "/returns/1"),
+    ] {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
+        let request = api.http.request(method, api.url(path)).bearer_auth(&token);
+        let answer = Answer::read(request.send().await.expect("an answer")).await;
+        answer.problem(405, "method-not-allowed");
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_bad_idempotency_key_is_refused() {
+    let api = Api::start().await;
+    api.db.seed_orders(1, 1, CUSTOMER).await;
+    let long = "k".repeat(256);
+    for key in ["", "a b", &long] {
+        api.file_with(1, Some(key))
+            .await
+            .problem(400, "bad-request");
+    }
+    assert_eq!(api.file(1).await.status, 201);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn every_wrong_list_parameter_is_named() {
+    let api = Api::start().await;
+    let token = api.admin_token();
+    let problem = api
+        .get("/returns?limit=0&status=lost", &token)
+        .await
+        .problem(422, "invalid-fields");
+    assert_eq!(problem["errors"][0]["field"], "status");
+    assert_eq!(problem["errors"][1]["field"], "limit");
+    api.get("/returns?offset=3", &token)
+        .await
+        .problem(400, "bad-request");
+    api.stop().await;
+}

@@ -1,0 +1,148 @@
+//! Many filings at once: one winner per order, and nobody waits for a stranger's lock.
+
+use std::time::{Duration, Instant};
+
+use sqlx::Connection;
+
+use crate::harness::{Answer, Api, CUSTOMER, count};
+
+#[tokio::test]
+async fn two_filings_of_one_order_give_one_201_and_one_409() {
+    let api = Api::start().await;
+    for order in 1..=20 {
+        api.db.seed_orders(order, 1, CUSTOMER).await;
+        let (a, b) = tokio::join!(api.file(order), api.file(order));
+        let (won, lost) = if a.status == 201 { (a, b) } else { (b, a) };
+        let problem = lost.problem(409, "already-open");
+        assert_eq!(problem["return_id"], won.return_id());
+    }
+    api.stop().await;
+}
+
+/// Files orders `first..first+count` at once; answers in order, with the slowest latency of those not `except`.
+async fn file_all(api: &Api, first: i64, count: i64, except: &[i64]) -> (Vec<Answer>, Duration) {
+    let mut tasks = Vec::new();
+    for order in first..first + count {
+        let (http, address, token) = (api.http.clone(), api.address, api.customer_token());
+        let key = (order == first).then_some("taken");
+        tasks.push(tokio::spawn(async move {
+            let body = serde_json::json!({"order_id": order, "reason": "does not fit"});
+            let sent = Instant::now();
+            let answer = crate::harness::post_return(&http, address, &token, &body, key).await;
+            (order, answer, sent.elapsed())
+        }));
+    }
+    let (mut answers, mut slowest) = (Vec::new(), Duration::ZERO);
+    for task in tasks {
+        let (order, answer, took) = task.await.expect("no panic");
+        if !except.contains(&order) {
+            slowest = slowest.max(took);
+        }
+        answers.push(answer);
+    }
+    (answers, slowest)
+}
+
+#[tokio::test]
+async fn a_locked_a_repeated_and_an_open_order_do_not_slow_the_other_61() {
+    let api = Api::start_with(&["--filing-writers", "1"]).await;
+    api.db.seed_orders(1, 400, CUSTOMER).await;
+    // Connections and statements warm; then the same group without trouble.
+    file_all(&api, 200, 64, &[]).await;
+    let (clean, without) = file_all(&api, 300, 64, &[]).await;
+    assert!(clean.iter().skip(1).all(|answer| answer.status == 201));
+
+    let (duplicate, open, locked) = (1, 2, 3);
+    // The clean group used the key for its first order: here it repeats with another body.
+    assert_eq!(api.file(open).await.status, 201);
+    let mut session = api.db.pool.acquire().await.expect("a session");
+    let mut tx = session.begin().await.expect("begin");
+    sqlx::query("SELECT id FROM orders WHERE id = ? FOR UPDATE")
+        .bind(locked)
+        .execute(&mut *tx)
+        .await
+        .expect("lock");
+    let troubled = [duplicate, open, locked];
+    let filing = file_all(&api, 1, 64, &troubled);
+    let release = async {
+        // The other 61 are there while the order is still locked.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while count(
+            &api.db,
+            "SELECT COUNT(*) FROM returns WHERE order_id BETWEEN 4 AND 64",
+        )
+        .await
+            < 61
+        {
+            assert!(
+                Instant::now() < deadline,
+                "61 strangers wait for one locked order"
+            );
+            tokio::task::yield_now().await;
+        }
+        tx.rollback().await.expect("rollback");
+    };
+    let ((answers, with), ()) = tokio::join!(filing, release);
+    answers[0].problem(422, "idempotency-key-reused");
+    answers[1].problem(409, "already-open");
+    assert_eq!(answers[2].status, 201, "filed when its lock was released");
+    assert!(answers[3..].iter().all(|answer| answer.status == 201));
+    // Printed for docs/BENCHMARKS.md; the bound only catches a wait for the lock or a serial fallback.
+    eprintln!(
+        "slowest of 61: {with:?} with a locked, a repeated and an open order, {without:?} without"
+    );
+    assert!(
+        with < without * 5 + Duration::from_millis(100),
+        "{with:?} against {without:?}"
+    );
+    drop(session);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_locked_order_gets_503_when_the_lock_stays() {
+    let api = Api::start_with(&["--api-request-timeout-secs", "2"]).await;
+    api.db.seed_orders(1, 1, CUSTOMER).await;
+    let mut session = api.db.pool.acquire().await.expect("a session");
+    let mut tx = session.begin().await.expect("begin");
+    sqlx::query("SELECT id FROM orders WHERE id = 1 FOR UPDATE")
+        .execute(&mut *tx)
+        .await
+        .expect("lock");
+    let sent = Instant::now();
+    api.file(1).await.problem(503, "unavailable");
+    assert!(sent.elapsed() < Duration::from_secs(4));
+    tx.rollback().await.expect("rollback");
+    drop(session);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn p12_a_full_queue_gets_503_at_once() {
+    let api = Api::start_with(&[
+        "--filing-queue",
+        "1",
+        "--filing-writers",
+        "1",
+        "--filing-batch-max",
+        "1",
+    ])
+    .await;
+    api.db.seed_orders(1, 200, CUSTOMER).await;
+    let (answers, _) = file_all(&api, 1, 200, &[]).await;
+    let busy: Vec<&Answer> = answers
+        .iter()
+        .filter(|answer| answer.status != 201)
+        .collect();
+    assert!(!busy.is_empty(), "200 at once through a queue of one");
+    for answer in &busy {
+        answer.problem(503, "busy");
+    }
+    let filed = count(&api.db, "SELECT COUNT(*) FROM returns").await;
+    assert_eq!(
+        filed,
+        200 - i64::try_from(busy.len()).expect("small"),
+        "a refused filing writes nothing"
+    );
+    api.stop().await;
+}

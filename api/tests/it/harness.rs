@@ -1,0 +1,294 @@
+//! Starts an api on a fresh database and speaks to it.
+
+use std::net::SocketAddr;
+
+use api::App;
+use api::config::Cli;
+use clap::Parser;
+use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
+use ed25519_dalek::pkcs8::{EncodePrivateKey, EncodePublicKey};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
+use reqwest::{Client, Response};
+use serde_json::{Value, json};
+use shared::http_server::Drain;
+use shared::ids::CustomerId;
+use shared::test_support::TestDb;
+use tempfile::NamedTempFile;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const CUSTOMER: CustomerId = CustomerId(42);
+
+/// A running api. Dropping it stops serving; [`Api::stop`] also drains and checks the rows.
+pub(crate) struct Api {
+    pub(crate) db: TestDb,
+    pub(crate) address: SocketAddr,
+    pub(crate) ops: SocketAddr,
+    pub(crate) http: Client,
+    pub(crate) keys: Keys,
+    stop: CancellationToken,
+    running: JoinHandle<Drain>,
+}
+
+impl Api {
+    pub(crate) async fn start() -> Self {
+        let db = TestDb::create().await;
+        let url = db.url().to_owned();
+        Self::start_on(db, &url, &[]).await
+    }
+
+    /// With further settings, as flags.
+    pub(crate) async fn start_with(flags: &[&str]) -> Self {
+        let db = TestDb::create().await;
+        let url = db.url().to_owned();
+        Self::start_on(db, &url, flags).await
+    }
+
+    /// `url` is how the api reaches `db`: a proxy may stand between.
+    pub(crate) async fn start_on(db: TestDb, url: &str, flags: &[&str]) -> Self {
+        let keys = Keys::generate();
+        let running = spawn(url, &keys, flags).await;
+        Self {
+            db,
+            address: running.address,
+            ops: running.ops,
+            http: Client::new(),
+            keys,
+            stop: running.stop,
+            running: running.task,
+        }
+    }
+
+    /// A second api on the same database with the same keys.
+    pub(crate) async fn start_another(&self) -> Process {
+        spawn(self.db.url(), &self.keys, &[]).await
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) fn customer_token(&self) -> String {
+        self.keys
+            .mint(json!({"user_id": CUSTOMER.0, "role": "customer"}))
+    }
+
+    pub(crate) fn admin_token(&self) -> String {
+        self.keys.mint(json!({"user_id": 7, "role": "admin"}))
+    }
+
+    /// `POST /returns` as the usual customer.
+    pub(crate) async fn file(&self, order: i64) -> Answer {
+        self.file_with(order, None).await
+    }
+
+    pub(crate) async fn file_with(&self, order: i64, key: Option<&str>) -> Answer {
+        post_return(
+            &self.http,
+            self.address,
+            &self.customer_token(),
+            &json!({"order_id": order, "reason": "does not fit"}),
+            key,
+        )
+        .await
+    }
+
+    pub(crate) async fn get(&self, path: &str, token: &str) -> Answer {
+        let request = self.http.get(self.url(path)).bearer_auth(token);
+        Answer::read(request.send().await.expect("an answer")).await
+    }
+
+    /// Drains, then checks what must hold after every test: a return has its events and its outbox rows, with the
+    /// same event ids and without a gap, and no transaction is left open.
+    pub(crate) async fn stop(self) {
+        self.stop_and_keep_db().await;
+    }
+
+    pub(crate) async fn stop_and_keep_db(self) -> (TestDb, Drain) {
+        self.stop.cancel();
+        let drain = self.running.await.expect("the api does not panic");
+        check_rows(&self.db).await;
+        (self.db, drain)
+    }
+}
+
+/// A running api without a database of its own.
+pub(crate) struct Process {
+    pub(crate) address: SocketAddr,
+    ops: SocketAddr,
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: JoinHandle<Drain>,
+}
+
+async fn spawn(url: &str, keys: &Keys, flags: &[&str]) -> Process {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let ops_listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let (address, ops) = (
+        listener.local_addr().expect("bound"),
+        ops_listener.local_addr().expect("bound"),
+    );
+    let key_file = keys.public.path().to_str().expect("a UTF-8 path");
+    let mut args = vec![
+        "returns-api",
+        "--database-url",
+        url,
+        "--jwt-public-key-file",
+        key_file,
+    ];
+    args.extend(flags);
+    let cfg = Cli::parse_from(args).config;
+    assert_eq!(cfg.problems(), [""; 0]);
+    let app = App::build(cfg, listener, ops_listener)
+        .await
+        .expect("build");
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(app.run(stop.clone()));
+    Process {
+        address,
+        ops,
+        stop,
+        task,
+    }
+}
+
+/// A key pair and the tokens it signs.
+pub(crate) struct Keys {
+    private: EncodingKey,
+    public: NamedTempFile,
+}
+
+impl Keys {
+    pub(crate) fn generate() -> Self {
+        let key = SigningKey::from_bytes(&rand::random());
+        let private = key.to_pkcs8_pem(LineEnding::LF).expect("a key");
+        let public = NamedTempFile::new().expect("a file");
+        let pem = key
+            .verifying_key()
+            .to_public_key_pem(LineEnding::LF)
+            .expect("a key");
+        std::fs::write(public.path(), pem).expect("write");
+        Self {
+            private: EncodingKey::from_ed_pem(private.as_bytes()).expect("a key"),
+            public,
+        }
+    }
+
+    /// `claims` over good ones: `null` removes a claim.
+    pub(crate) fn mint(&self, claims: Value) -> String {
+        self.mint_with_header(&Header::new(Algorithm::EdDSA), claims)
+    }
+
+    pub(crate) fn mint_with_header(&self, header: &Header, claims: Value) -> String {
+        let mut all = json!({
+            "iss": "returns-dev",
+            "aud": "returns-api",
+            "exp": get_current_timestamp() + 600,
+        });
+        let target = all.as_object_mut().expect("an object");
+        for (name, value) in claims.as_object().expect("an object") {
+            match value {
+                Value::Null => target.remove(name),
+                value => target.insert(name.clone(), value.clone()),
+            };
+        }
+        encode(header, &all, &self.private).expect("sign")
+    }
+}
+
+/// An answer, read whole.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) async fn read(response: Response) -> Self {
+        Self {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: response.bytes().await.expect("a body").to_vec(),
+        }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("not JSON: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn return_id(&self) -> i64 {
+        assert_eq!(self.status, 201, "{}", String::from_utf8_lossy(&self.body));
+        self.json()["return_id"].as_i64().expect("an id")
+    }
+
+    /// Checks a problem document and answers it.
+    pub(crate) fn problem(&self, status: u16, code: &str) -> Value {
+        let body = String::from_utf8_lossy(&self.body);
+        assert_eq!(self.status, status, "{body}");
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{body}"
+        );
+        let problem = self.json();
+        assert_eq!(problem["type"], format!("/problems/{code}"), "{body}");
+        assert_eq!(problem["status"], status, "{body}");
+        assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"));
+        assert_eq!(
+            self.header("retry-after").is_some(),
+            status == 503,
+            "{body}"
+        );
+        problem
+    }
+}
+
+pub(crate) async fn post_return(
+    http: &Client,
+    address: SocketAddr,
+    token: &str,
+    body: &Value,
+    key: Option<&str>,
+) -> Answer {
+    let mut request = http
+        .post(format!("http://{address}/returns"))
+        .bearer_auth(token)
+        .json(body);
+    if let Some(key) = key {
+        request = request.header("idempotency-key", key);
+    }
+    Answer::read(request.send().await.expect("an answer")).await
+}
+
+pub(crate) async fn count(db: &TestDb, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql)
+        .fetch_one(&db.pool)
+        .await
+        .expect(sql)
+}
+
+/// Returns, events and outbox agree, and nothing is left open.
+pub(crate) async fn check_rows(db: &TestDb) {
+    let orphans = count(
+        db,
+        "SELECT COUNT(*) FROM returns r LEFT JOIN return_events e ON e.return_id = r.id AND e.seq = 1 \
+         LEFT JOIN outbox o ON o.event_id = e.event_id AND o.aggregate_id = r.id AND o.seq = 1 \
+         WHERE o.id IS NULL OR r.version <> 1",
+    )
+    .await;
+    assert_eq!(orphans, 0, "P1: a return without its event or outbox row");
+    let phantoms = count(
+        db,
+        "SELECT COUNT(*) FROM outbox o LEFT JOIN return_events e ON e.event_id = o.event_id \
+         AND e.return_id = o.aggregate_id AND e.seq = o.seq WHERE e.id IS NULL",
+    )
+    .await;
+    assert_eq!(phantoms, 0, "P2: an outbox row without its event");
+}

@@ -1,0 +1,141 @@
+//! The connection to MySQL, or to the client, is cut in mid-word: the answer or the later look-up is right.
+
+use std::time::Duration;
+
+use serde_json::json;
+use shared::test_support::TestDb;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::harness::{Api, CUSTOMER, count};
+use crate::mysql_proxy::{Cut, MysqlProxy};
+
+/// An api that reaches MySQL through a proxy, with one order filed so that statements are prepared.
+async fn api_behind_proxy() -> (Api, MysqlProxy) {
+    let db = TestDb::create().await;
+    let (proxy, url) = MysqlProxy::before(db.url()).await;
+    let api = Api::start_on(db, &url, &["--filing-writers", "1"]).await;
+    api.db.seed_orders(1, 10, CUSTOMER).await;
+    (api, proxy)
+}
+
+/// No transaction of this database is open. (The view is filled from a cache of about 0.1 s.)
+async fn assert_nothing_open(db: &TestDb) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let open = "SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p \
+                ON p.id = t.trx_mysql_thread_id WHERE p.db = DATABASE() AND p.id <> CONNECTION_ID()";
+    while count(db, open).await > 0 {
+        assert!(Instant::now() < deadline, "a transaction is left open");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_cut_before_commit_is_replaced() {
+    for (text, cut) in [
+        ("BEGIN", Cut::BeforeServer),
+        ("BEGIN", Cut::BeforeAnswer),
+        ("/* transition::insert_returns */", Cut::BeforeServer),
+        ("/* transition::insert_returns */", Cut::BeforeAnswer),
+        ("/* outbox::append */", Cut::BeforeAnswer),
+    ] {
+        let (api, proxy) = api_behind_proxy().await;
+        proxy.arm(text, cut);
+        let id = api.file(1).await.return_id();
+        assert!(proxy.sprung(), "{text} {cut:?}");
+        assert_eq!(
+            count(&api.db, "SELECT COUNT(*) FROM returns").await,
+            1,
+            "{text} {cut:?}"
+        );
+        assert_eq!(count(&api.db, "SELECT MAX(id) FROM returns").await, id);
+        assert_nothing_open(&api.db).await;
+        api.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn p1_a_lost_commit_that_took_place_is_a_201() {
+    let (api, proxy) = api_behind_proxy().await;
+    proxy.arm("COMMIT", Cut::BeforeAnswer);
+    let id = api.file_with(1, Some("key")).await.return_id();
+    assert!(proxy.sprung());
+    assert_eq!(count(&api.db, "SELECT id FROM returns").await, id);
+    assert_nothing_open(&api.db).await;
+    assert_eq!(api.file_with(1, Some("key")).await.return_id(), id);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn p1_a_lost_commit_that_did_not_take_place_is_a_503_and_can_be_repeated() {
+    let (api, proxy) = api_behind_proxy().await;
+    proxy.arm("COMMIT", Cut::BeforeServer);
+    api.file_with(1, Some("key"))
+        .await
+        .problem(503, "outcome-unknown");
+    assert!(proxy.sprung());
+    assert_nothing_open(&api.db).await;
+    assert_eq!(
+        count(&api.db, "SELECT COUNT(*) FROM returns").await,
+        0,
+        "nothing half-written"
+    );
+    assert_eq!(count(&api.db, "SELECT COUNT(*) FROM outbox").await, 0);
+    let id = api.file_with(1, Some("key")).await.return_id();
+    assert_eq!(count(&api.db, "SELECT id FROM returns").await, id);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_leaves_no_transaction() {
+    let api = Api::start().await;
+    api.db.seed_orders(1, 200, CUSTOMER).await;
+    let token = api.customer_token();
+    for order in 1..=100 {
+        let body = json!({"order_id": order, "reason": "gone"}).to_string();
+        let request = format!(
+            "POST /returns HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut client = TcpStream::connect(api.address).await.expect("connect");
+        client.write_all(request.as_bytes()).await.expect("send");
+        // Dropped without reading: at any moment of the filing.
+        if order % 3 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    // The service goes on, and what was begun is whole (checked when the harness stops).
+    for order in 101..=110 {
+        assert_eq!(api.file(order).await.status, 201);
+    }
+    let db_check = count(&api.db, "SELECT COUNT(*) FROM returns").await;
+    assert!(db_check >= 10);
+    assert_nothing_open(&api.db).await;
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn mysql_away_is_a_503_and_nothing_is_half_written() {
+    let db = TestDb::create().await;
+    let (proxy, url) = MysqlProxy::before(db.url()).await;
+    let api = Api::start_on(db, &url, &[]).await;
+    api.db.seed_orders(1, 2, CUSTOMER).await;
+    assert_eq!(api.file(1).await.status, 201);
+    proxy.go_away();
+    api.file(2).await.problem(503, "unavailable");
+    api.get("/returns/1", &api.customer_token())
+        .await
+        .problem(503, "unavailable");
+    let ready = api
+        .http
+        .get(format!("http://{}/readyz", api.ops))
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(ready.status(), 503);
+    proxy.come_back();
+    assert_eq!(api.file(2).await.status, 201);
+    api.stop().await;
+}

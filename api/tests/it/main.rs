@@ -1,0 +1,13 @@
+//! The api as a library on real MySQL: one database per test, real sockets, real tokens.
+
+mod harness;
+mod mysql_proxy;
+
+mod authentication;
+mod bad_input;
+mod concurrency;
+mod filing;
+mod idempotency;
+mod lost_connection;
+mod operations;
+mod reading;

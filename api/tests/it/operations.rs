@@ -1,0 +1,105 @@
+//! The operator's port, and the end of the process.
+
+use std::time::Duration;
+
+use serde_json::json;
+use shared::http_server::Drain;
+
+use crate::harness::{Api, CUSTOMER, count, post_return};
+
+#[tokio::test]
+async fn the_operators_port_tells_health_and_metrics() {
+    let api = Api::start().await;
+    api.db.seed_orders(1, 1, CUSTOMER).await;
+    assert_eq!(api.file(1).await.status, 201);
+    let ops = |path: &str| api.http.get(format!("http://{}{path}", api.ops)).send();
+    assert_eq!(ops("/livez").await.expect("an answer").status(), 200);
+    assert_eq!(ops("/readyz").await.expect("an answer").status(), 200);
+    assert_eq!(ops("/else").await.expect("an answer").status(), 404);
+    let metrics = ops("/metrics")
+        .await
+        .expect("an answer")
+        .text()
+        .await
+        .expect("text");
+    for line in [
+        r#"filing_outcomes_total{outcome="filed"} 1"#,
+        r#"http_server_request_duration_seconds_count{method="POST",route="/returns",status="201"} 1"#,
+        "filing_queue_length 0",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
+    }
+    // Blocking, as the sub-command that calls it.
+    let address = api.ops;
+    let alive = tokio::task::spawn_blocking(move || shared::ops::healthcheck(address));
+    assert!(alive.await.expect("no panic"));
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn p11_stopping_under_load_answers_what_was_accepted() {
+    let api = Api::start().await;
+    api.db.seed_orders(1, 2_000, CUSTOMER).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..20_i64 {
+        let (http, address, token) = (api.http.clone(), api.address, api.customer_token());
+        tasks.spawn(async move {
+            let mut filed = 0_i64;
+            for order in (1 + n * 100)..=(100 + n * 100) {
+                let request = http
+                    .post(format!("http://{address}/returns"))
+                    .bearer_auth(&token)
+                    .json(&json!({"order_id": order, "reason": "x"}));
+                match request.send().await {
+                    Ok(response) => {
+                        assert_eq!(response.status(), 201);
+                        filed += 1;
+                    }
+                    Err(_) => break,
+                }
+            }
+            filed
+        });
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    while count(&api.db, "SELECT COUNT(*) FROM returns").await < 200 {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+    let (db, drain) = api.stop_and_keep_db().await;
+    assert_eq!(drain, Drain::Complete);
+    let answered: i64 = tasks.join_all().await.into_iter().sum();
+    assert_eq!(count(&db, "SELECT COUNT(*) FROM returns").await, answered);
+}
+
+#[tokio::test]
+async fn an_old_schema_is_named_at_start() {
+    let db = shared::test_support::TestDb::create().await;
+    sqlx::query("DELETE FROM _sqlx_migrations ORDER BY version DESC LIMIT 1")
+        .execute(&db.pool)
+        .await
+        .expect("delete");
+    let error = shared::schema::check(&db.pool)
+        .await
+        .expect_err("must be refused");
+    assert!(error.to_string().contains("returnsctl migrate"), "{error}");
+}
+
+#[tokio::test]
+async fn a_repeat_of_another_body_is_not_confused_by_white_space() {
+    let api = Api::start().await;
+    api.db.seed_orders(1, 1, CUSTOMER).await;
+    let body = json!({"order_id": 1, "reason": "x"});
+    let token = api.customer_token();
+    let first = post_return(&api.http, api.address, &token, &body, Some("k")).await;
+    let request = api
+        .http
+        .post(api.url("/returns"))
+        .bearer_auth(&token)
+        .header("idempotency-key", "k")
+        .header("content-type", "application/json")
+        .body("{ \"reason\" : \"x\", \"order_id\" : 1 }");
+    let again = crate::harness::Answer::read(request.send().await.expect("an answer")).await;
+    assert_eq!((again.status, again.body), (201, first.body));
+    api.stop().await;
+}
