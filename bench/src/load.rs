@@ -1,0 +1,192 @@
+//! A closed loop: each connection sends its next filing when the last one was answered.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use shared::ids::CustomerId;
+use shared::test_support::TestDb;
+use tokio::net::TcpStream;
+
+use crate::process::{CpuSeconds, Pids};
+use crate::tokens::Keys;
+
+/// Orders that belong to one connection's customer.
+pub(crate) struct Orders {
+    per_connection: i64,
+    connections: i64,
+}
+
+/// No machine of this size answers more filings per second; more orders than this are never needed.
+const FILINGS_PER_SECOND_MAX: i64 = 30_000;
+
+impl Orders {
+    pub(crate) async fn seed(db: &TestDb, connections: usize, seconds: u64) -> Self {
+        let connections = i64::try_from(connections).expect("a small number");
+        let seconds = i64::try_from(seconds).expect("a small number");
+        // A lone connection is bound by round trips, far below the whole machine.
+        let share = (FILINGS_PER_SECOND_MAX * seconds / connections).min(3_000 * seconds);
+        for connection in 0..connections {
+            let first = 1 + connection * share;
+            db.seed_orders(first, share, CustomerId(1 + connection))
+                .await;
+        }
+        Self {
+            per_connection: share,
+            connections,
+        }
+    }
+}
+
+/// What one run found.
+pub(crate) struct Measured {
+    pub(crate) seconds: f64,
+    /// Answers within the measured time, and their latency in microseconds.
+    pub(crate) latency: Histogram<u64>,
+    /// 201 answers in all, warm-up included.
+    pub(crate) filed: u64,
+    pub(crate) wrong: u64,
+    pub(crate) cores: CpuSeconds,
+}
+
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    token: String,
+    next_order: i64,
+    last_order: i64,
+}
+
+pub(crate) struct Load {
+    connections: Vec<Connection>,
+}
+
+impl Load {
+    pub(crate) async fn connect(
+        address: SocketAddr,
+        keys: &Keys,
+        orders: Orders,
+    ) -> anyhow::Result<Self> {
+        let mut connections = Vec::new();
+        for at in 0..orders.connections {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let (sender, driver) = handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(driver);
+            let first = 1 + at * orders.per_connection;
+            connections.push(Connection {
+                sender,
+                token: format!("Bearer {}", keys.mint(1 + at)?),
+                next_order: first,
+                last_order: first + orders.per_connection,
+            });
+        }
+        Ok(Self { connections })
+    }
+
+    pub(crate) async fn run(
+        self,
+        warm_up: Duration,
+        measure: Duration,
+        pids: &Pids,
+    ) -> anyhow::Result<Measured> {
+        let start = Instant::now();
+        let window = start + warm_up..start + warm_up + measure;
+        let stop = Arc::new(AtomicBool::new(false));
+        let tasks: Vec<_> = self
+            .connections
+            .into_iter()
+            .map(|connection| {
+                tokio::spawn(connection.file_until(Arc::clone(&stop), window.clone()))
+            })
+            .collect();
+        tokio::time::sleep_until(window.start.into()).await;
+        let before = pids.cpu()?;
+        tokio::time::sleep_until(window.end.into()).await;
+        let after = pids.cpu()?;
+        stop.store(true, Ordering::Relaxed);
+        let seconds = measure.as_secs_f64();
+        let mut total = Measured {
+            seconds,
+            latency: Histogram::new(3)?,
+            filed: 0,
+            wrong: 0,
+            cores: after.cores_since(&before, seconds),
+        };
+        for task in tasks {
+            let part = task.await??;
+            total.latency.add(&part.latency)?;
+            total.filed += part.filed;
+            total.wrong += part.wrong;
+        }
+        Ok(total)
+    }
+}
+
+struct Part {
+    latency: Histogram<u64>,
+    filed: u64,
+    wrong: u64,
+}
+
+impl Connection {
+    async fn file_until(
+        mut self,
+        stop: Arc<AtomicBool>,
+        window: std::ops::Range<Instant>,
+    ) -> anyhow::Result<Part> {
+        let mut part = Part {
+            latency: Histogram::new(3)?,
+            filed: 0,
+            wrong: 0,
+        };
+        while !stop.load(Ordering::Relaxed) {
+            ensure!(
+                self.next_order < self.last_order,
+                "out of orders: seed more"
+            );
+            let sent = Instant::now();
+            let good = self.file_one().await?;
+            let answered = Instant::now();
+            if good {
+                part.filed += 1;
+            } else {
+                part.wrong += 1;
+            }
+            if window.contains(&answered) {
+                let micros = u64::try_from((answered - sent).as_micros())?;
+                part.latency.record(micros.max(1))?;
+            }
+        }
+        Ok(part)
+    }
+
+    /// Files the next order; whether the answer is the 201 that was promised.
+    async fn file_one(&mut self) -> anyhow::Result<bool> {
+        let order = self.next_order;
+        self.next_order += 1;
+        let request = Request::post("/returns")
+            .header("host", "localhost")
+            .header("authorization", &self.token)
+            .header("content-type", "application/json")
+            .body(Full::new(Bytes::from(format!(
+                r#"{{"order_id":{order},"reason":"does not fit"}}"#
+            ))))?;
+        self.sender.ready().await.context("connection lost")?;
+        let response = self
+            .sender
+            .send_request(request)
+            .await
+            .context("no answer")?;
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok(status == 201 && body.ends_with(br#","status":"initiated"}"#))
+    }
+}
