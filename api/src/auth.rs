@@ -7,7 +7,7 @@ use shared::ids::CustomerId;
 use warp::http::{HeaderMap, header};
 
 use crate::config::AuthArgs;
-use crate::error::ApiError;
+use crate::error::{ApiError, StartError};
 
 /// Who is asking, once the token was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,15 +46,21 @@ impl Caller {
         }
     }
 
-    /// Whether the caller may see what belongs to `owner`.
-    ///
     /// # Errors
     /// [`ApiError::Forbidden`] for a role that sees no returns at all.
-    pub fn may_read(&self, owner: CustomerId) -> Result<bool, ApiError> {
+    pub fn require_reader(&self) -> Result<(), ApiError> {
         match self.role {
-            Role::Admin => Ok(true),
-            Role::Customer => Ok(owner == CustomerId(self.user)),
+            Role::Customer | Role::Admin => Ok(()),
             Role::Auditor => Err(ApiError::Forbidden),
+        }
+    }
+
+    /// Whether the caller may see what belongs to `owner`.
+    pub fn may_read(&self, owner: CustomerId) -> bool {
+        match self.role {
+            Role::Admin => true,
+            Role::Customer => owner == CustomerId(self.user),
+            Role::Auditor => false,
         }
     }
 
@@ -83,7 +89,7 @@ pub struct Authenticator {
 impl Authenticator {
     /// # Errors
     /// The key file cannot be read or holds no Ed25519 public key; the message says how to make one.
-    pub fn load(args: &AuthArgs) -> anyhow::Result<Self> {
+    pub fn load(args: &AuthArgs) -> Result<Self, StartError> {
         Ok(Self {
             jwt: jwt::Verifier::load(args)?,
         })

@@ -11,6 +11,8 @@ use shared::event::TopicArgs;
 use shared::ops::OpsArgs;
 use shared::telemetry::LogArgs;
 
+use crate::auth::Authenticator;
+
 /// HTTP API for order returns, on a transactional outbox.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "returns-api", version)]
@@ -102,7 +104,8 @@ pub struct FilingArgs {
     #[arg(long, env = "FILING_BATCH_MAX", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub filing_batch_max: u16,
 
-    /// Transactions in flight. Two keep MySQL busy while one answers; more make the groups smaller.
+    /// Group transactions in flight, each on a connection of its own beside the pool (as are eight more for filings
+    /// that wait for a lock). Two keep MySQL busy while one answers; more make the groups smaller.
     #[arg(long, env = "FILING_WRITERS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub filing_writers: u16,
 
@@ -115,6 +118,10 @@ pub struct FilingArgs {
 impl HttpArgs {
     pub fn request_timeout(&self) -> Duration {
         Duration::from_secs(self.api_request_timeout_secs)
+    }
+
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.api_drain_secs)
     }
 }
 
@@ -131,13 +138,8 @@ impl Config {
                 self.http.api_drain_secs, self.http.api_request_timeout_secs
             ));
         }
-        // Each writer holds one connection; reads and the single path need some too.
-        let needed = u32::from(self.filing.filing_writers) + 2;
-        if self.db.database_max_connections < needed {
-            problems.push(format!(
-                "DATABASE_MAX_CONNECTIONS ({}) must be at least FILING_WRITERS + 2 ({needed})",
-                self.db.database_max_connections
-            ));
+        if let Err(problem) = Authenticator::load(&self.auth) {
+            problems.push(problem.to_string());
         }
         for (name, value) in [
             ("JWT_ISSUER", &self.auth.jwt_issuer),

@@ -3,13 +3,29 @@
 //! Bodies are RFC 9457 `application/problem+json` with a stable `type`. They never carry SQL, Debug text or other
 //! people's ids; causes go to the log.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 use shared::db::DbFailure;
 use shared::eligibility::Violation;
 use shared::ids::ReturnId;
+use shared::schema::SchemaError;
 use warp::Reply;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
+
+/// Why the api did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("JWT_PUBLIC_KEY_FILE {}: {reason}; it must be the PEM of an Ed25519 public key: `returnsctl token mint` makes a pair for development", .path.display())]
+    Key { path: PathBuf, reason: String },
+    #[error("{0}")]
+    Settings(String),
+    #[error("the database cannot be used")]
+    Schema(#[from] SchemaError),
+    #[error("a background task ended early; the log says which")]
+    TaskEnded,
+}
 
 /// What went wrong, by what the client can do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -20,15 +20,15 @@ use serde::{Deserialize, Serialize};
 use shared::ids::{CustomerId, OrderId, ReturnId};
 use shared::status::Status;
 use shared::transition::Cause;
-use sqlx::mysql::MySqlPool;
+use sqlx::mysql::MySqlConnectOptions;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::idempotency::IdempotencyKey;
 use crate::metrics::Metrics;
-use writer::Writers;
 
 /// A checked request to file a return.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub struct FilingRequest {
 pub struct Receipt {
     pub return_id: ReturnId,
     pub body: Bytes,
+    /// Stored under the idempotency key by an earlier request.
+    pub replayed: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,6 +66,7 @@ impl Receipt {
         Self {
             return_id,
             body: body.into(),
+            replayed: false,
         }
     }
 
@@ -76,6 +79,7 @@ impl Receipt {
         Ok(Self {
             return_id: parsed.return_id,
             body,
+            replayed: true,
         })
     }
 }
@@ -83,7 +87,7 @@ impl Receipt {
 /// A request and where its answer goes.
 #[derive(Debug)]
 struct Job {
-    request: FilingRequest,
+    request: Arc<FilingRequest>,
     reply: oneshot::Sender<Result<Receipt, ApiError>>,
     deadline: Instant,
 }
@@ -98,6 +102,10 @@ impl Job {
     fn is_abandoned(&self) -> bool {
         self.reply.is_closed()
     }
+
+    fn is_late(&self) -> bool {
+        self.deadline <= Instant::now()
+    }
 }
 
 /// Where handlers hand in filings.
@@ -109,12 +117,13 @@ pub struct FilingDesk {
 }
 
 impl FilingDesk {
-    /// Starts the writers. They end when the last clone of the desk is dropped and the queue is empty.
-    pub fn open(
+    /// Starts the writers. They end once `closing` is cancelled and the queue is empty.
+    pub(crate) fn open(
         cfg: &Config,
-        pool: MySqlPool,
+        options: MySqlConnectOptions,
         metrics: Arc<Metrics>,
-    ) -> (Self, Vec<JoinHandle<()>>) {
+        closing: CancellationToken,
+    ) -> (Self, JoinSet<()>) {
         let capacity = usize::try_from(cfg.filing.filing_queue).expect("bounded by the setting");
         let (queue, jobs) = mpsc::channel(capacity);
         let desk = Self {
@@ -122,7 +131,7 @@ impl FilingDesk {
             metrics: Arc::clone(&metrics),
             timeout: cfg.http.request_timeout(),
         };
-        (desk, Writers::start(cfg, pool, metrics, jobs))
+        (desk, writer::start(cfg, options, metrics, jobs, closing))
     }
 
     /// Files one return and waits for its COMMIT. Cancel-safe: a request whose transaction has begun is written
@@ -133,6 +142,7 @@ impl FilingDesk {
     pub async fn file(&self, request: FilingRequest) -> Result<Receipt, ApiError> {
         let answer = self.queue_and_wait(request).await;
         let outcome = match &answer {
+            Ok(receipt) if receipt.replayed => "replayed",
             Ok(_) => "filed",
             Err(error) => error.code(),
         };
@@ -147,13 +157,19 @@ impl FilingDesk {
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + self.timeout;
         let job = Job {
-            request,
+            request: Arc::new(request),
             reply,
             deadline,
         };
-        self.queue.try_send(job).map_err(|_| ApiError::Busy)?;
         self.metrics.queue_length.inc();
-        // A dropped sender means that the writer panicked: whether the row was written is not known.
-        answer.await.unwrap_or(Err(ApiError::OutcomeUnknown))
+        if self.queue.try_send(job).is_err() {
+            self.metrics.queue_length.dec();
+            return Err(ApiError::Busy);
+        }
+        // Out of time, or the writer broke off: whether the row was or will be written is not known.
+        match tokio::time::timeout(self.timeout, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(ApiError::OutcomeUnknown),
+        }
     }
 }

@@ -33,6 +33,8 @@ pub struct StoredAnswer {
 
 /// The longest key: `idempotency.idem_key`.
 const KEY_MAX: usize = 255;
+/// A duplicate at least this long may have been cut (MySQL's `key_unpack` stops at 64 characters).
+const SHOWN_MIN: usize = 60;
 /// Deleted per statement, so that no delete locks many rows or runs long.
 pub(crate) const EXPIRY_BATCH: u64 = 500;
 const EXPIRY_PAUSE: Duration = Duration::from_secs(60);
@@ -56,10 +58,13 @@ impl IdempotencyKey {
 
     /// Whether this is the row that MySQL's duplicate error on `idempotency.PRIMARY` names.
     pub(crate) fn is_duplicate_entry(&self, value: &str) -> bool {
-        value
-            .strip_prefix(self.actor.as_str())
-            .and_then(|rest| rest.strip_prefix('-'))
-            == Some(&self.key)
+        let whole = format!("{}-{}", self.actor, self.key);
+        // MySQL shows at most 64 characters of a long key, with dots behind.
+        match value.strip_suffix("...") {
+            Some(cut) if cut.len() >= SHOWN_MIN => whole.starts_with(cut),
+            _ if value.len() >= SHOWN_MIN => whole.starts_with(value),
+            _ => whole == value,
+        }
     }
 
     /// The stored body, if it answers this very request.
@@ -75,7 +80,7 @@ impl IdempotencyKey {
     }
 }
 
-/// Deletes answers older than 24 hours, in small batches, until `stop`.
+/// Deletes answers older than a day, in small batches, until `stop`.
 pub async fn expire(pool: MySqlPool, stop: CancellationToken) {
     loop {
         let pool = pool.clone();
@@ -131,5 +136,9 @@ mod tests {
         assert!(key.is_duplicate_entry("customer:42-a-b"));
         assert!(!key.is_duplicate_entry("customer:42-a"));
         assert!(!key.is_duplicate_entry("customer:4-2-a-b"));
+        let long = IdempotencyKey::new(&actor, &"k".repeat(64), [0; 32]).expect("a good key");
+        let shown = format!("customer:42-{}", "k".repeat(52));
+        assert!(long.is_duplicate_entry(&shown));
+        assert!(!key.is_duplicate_entry(&shown));
     }
 }

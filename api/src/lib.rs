@@ -21,12 +21,14 @@ use std::sync::Arc;
 
 use shared::http_server::Drain;
 use shared::{ops, schema};
-use sqlx::mysql::MySqlPool;
+use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Authenticator;
 use crate::config::Config;
+use crate::error::StartError;
 use crate::filing::FilingDesk;
 use crate::metrics::Metrics;
 
@@ -36,6 +38,7 @@ pub struct App {
     cfg: Config,
     listener: TcpListener,
     ops_listener: TcpListener,
+    options: MySqlConnectOptions,
     pool: MySqlPool,
     authenticator: Authenticator,
 }
@@ -49,23 +52,29 @@ impl App {
         cfg: Config,
         listener: TcpListener,
         ops_listener: TcpListener,
-    ) -> anyhow::Result<Self> {
+    ) -> Result<Self, StartError> {
         let authenticator = Authenticator::load(&cfg.auth)?;
-        let pool = cfg.db.pool().map_err(anyhow::Error::msg)?;
+        let options = cfg.db.options().map_err(StartError::Settings)?;
+        let pool = cfg.db.pool().map_err(StartError::Settings)?;
         schema::check(&pool).await?;
         Ok(Self {
             cfg,
             listener,
             ops_listener,
+            options,
             pool,
             authenticator,
         })
     }
 
-    /// Serves until `stop`, then drains: open requests are answered, then queued filings, then the pool is closed.
-    pub async fn run(self, stop: CancellationToken) -> Drain {
+    /// Serves until `stop`, then drains: open requests are answered, then queued filings, then the pool is closed,
+    /// each within the drain deadline.
+    ///
+    /// # Errors
+    /// A background task ended early; what was accepted is still answered.
+    pub async fn run(self, stop: CancellationToken) -> Result<Drain, StartError> {
         let metrics = Arc::new(Metrics::new());
-        let quit = CancellationToken::new();
+        let (closing, quit) = (CancellationToken::new(), CancellationToken::new());
         let ops = tokio::spawn(ops::serve(
             self.ops_listener,
             metrics.registry().clone(),
@@ -73,25 +82,46 @@ impl App {
             stop.clone(),
             quit.clone(),
         ));
-        let (desk, writers) = FilingDesk::open(&self.cfg, self.pool.clone(), Arc::clone(&metrics));
-        let expiry = tokio::spawn(idempotency::expire(self.pool.clone(), stop.clone()));
+        let (desk, mut tasks) = FilingDesk::open(
+            &self.cfg,
+            self.options,
+            Arc::clone(&metrics),
+            closing.clone(),
+        );
+        tasks.spawn(idempotency::expire(self.pool.clone(), closing.clone()));
         let state = routes::State {
             pool: self.pool.clone(),
             authenticator: Arc::new(self.authenticator),
             desk,
         };
-        let drain = server::serve(self.listener, state, &self.cfg.http, metrics, stop).await;
-        // The last route, and with it the last sender of the queue, is gone: the writers end when it is empty.
-        for task in writers.into_iter().chain([expiry]) {
-            if let Err(error) = task.await {
-                tracing::error!(%error, "a background task panicked");
-            }
-        }
+        let server = server::serve(self.listener, state, &self.cfg.http, metrics, stop.clone());
+        let (drain, early) = tokio::join!(server, watch(&mut tasks, &stop));
+        closing.cancel();
+        let finish = async {
+            while tasks.join_next().await.is_some() {}
+            self.pool.close().await;
+        };
+        let finished = tokio::time::timeout(self.cfg.http.drain(), finish).await;
         quit.cancel();
         if let Err(error) = ops.await {
             tracing::error!(%error, "the operator endpoints panicked");
         }
-        self.pool.close().await;
-        drain
+        match (early, finished) {
+            (true, _) => Err(StartError::TaskEnded),
+            (false, Ok(())) => Ok(drain),
+            (false, Err(_)) => Ok(Drain::DeadlineMissed),
+        }
+    }
+}
+
+/// Waits for `stop`. A task that ends before takes the process down, loudly: better restarted than half alive.
+async fn watch(tasks: &mut JoinSet<()>, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        ended = tasks.join_next() => {
+            tracing::error!(?ended, "a background task ended early");
+            stop.cancel();
+            true
+        }
     }
 }

@@ -29,7 +29,7 @@ async fn main() -> ExitCode {
     match serve(cli.config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "cannot start");
+            tracing::error!(error = format!("{error:#}"), "failed");
             ExitCode::FAILURE
         }
     }
@@ -52,7 +52,7 @@ async fn serve(cfg: Config) -> anyhow::Result<()> {
         config = ?cfg,
         "listening"
     );
-    match app.run(stop).await {
+    match app.run(stop).await? {
         Drain::Complete => tracing::info!("stopped"),
         Drain::DeadlineMissed => {
             tracing::warn!("stopped with connections still open at the drain deadline");

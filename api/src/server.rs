@@ -45,9 +45,10 @@ pub(crate) async fn serve(
     let limits = Limits {
         max_connections: usize::try_from(cfg.api_max_connections).expect("bounded by the setting"),
         header_timeout: Duration::from_secs(cfg.api_header_timeout_secs),
-        drain: Duration::from_secs(cfg.api_drain_secs),
+        drain: cfg.drain(),
     };
-    let deadline = cfg.request_timeout();
+    // A handler answers by its own deadline and knows what to say; this one is for what hangs.
+    let deadline = cfg.request_timeout() + Duration::from_secs(1);
     let routes = warp::service(routes::routes(state));
     let service = service_fn(move |request: Request<Incoming>| {
         let routes = routes.clone();

@@ -3,15 +3,16 @@
 //! One statement per function; lists are bound as one JSON parameter, so every text is static and is prepared once
 //! per connection. Grouped reads that lock start at the list and force the index.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use rust_decimal::Decimal;
 use serde_json::json;
 use shared::eligibility::OrderFacts;
-use shared::ids::{CustomerId, EventId, OrderId, ReturnId};
+use shared::ids::{CustomerId, OrderId, ReturnId};
 use shared::money::{Currency, Money};
 use shared::status::Status;
+use shared::transition::Filed;
 use sqlx::mysql::{MySqlPool, MySqlRow};
 use sqlx::{MySqlConnection, QueryBuilder, Row};
 use time::OffsetDateTime;
@@ -26,16 +27,21 @@ pub(crate) enum OrderLock {
     Wait,
 }
 
-/// An order, share-locked, with its open return and the database's clock.
+/// A locked order with its open return and the database's clock.
 #[derive(Debug)]
 pub(crate) struct OrderRow {
-    pub(crate) facts: OrderFacts,
+    pub(crate) id: OrderId,
+    /// `None` if the shop's copy cannot be understood; the log says why.
+    pub(crate) facts: Option<OrderFacts>,
     pub(crate) open_return: Option<ReturnId>,
     pub(crate) now: OffsetDateTime,
 }
 
-/// Reads orders under a share lock. The open return is a plain read: under SKIP LOCKED a locked one would look like
-/// none.
+/// Locks and reads orders; those that do not exist, or that are to be skipped, are left out.
+///
+/// The lock is exclusive although orders are only read: a rival filing of the same order in another session holds it
+/// too, and is skipped, instead of letting the whole group wait at the insert. The open return is a plain read: under
+/// SKIP LOCKED a locked one would look like none. Clock and open return are read once the locks are held.
 pub(crate) async fn read_orders(
     conn: &mut MySqlConnection,
     ids: &[OrderId],
@@ -43,46 +49,60 @@ pub(crate) async fn read_orders(
 ) -> sqlx::Result<Vec<OrderRow>> {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
-    let text = match lock {
-        OrderLock::SkipLocked => concat!(
-            "/* read_orders */ SELECT o.id, o.customer_id, o.total, o.currency, o.status, o.delivered_at, ",
-            "o.refunded_amount, r.id AS open_return, UTC_TIMESTAMP(6) AS now ",
-            "FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted ",
-            "STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = wanted.id ",
-            "LEFT JOIN returns AS r FORCE INDEX (one_open_return_per_order) ON r.open_order_id = wanted.id ",
-            "FOR SHARE OF o SKIP LOCKED"
-        ),
-        OrderLock::Wait => concat!(
-            "/* read_orders */ SELECT o.id, o.customer_id, o.total, o.currency, o.status, o.delivered_at, ",
-            "o.refunded_amount, r.id AS open_return, UTC_TIMESTAMP(6) AS now ",
-            "FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted ",
-            "STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = wanted.id ",
-            "LEFT JOIN returns AS r FORCE INDEX (one_open_return_per_order) ON r.open_order_id = wanted.id ",
-            "FOR SHARE OF o"
-        ),
-    };
-    sqlx::query(text)
-        .bind(json!(ids).to_string())
-        .fetch_all(conn)
-        .await?
-        .iter()
-        .map(order_row)
-        .collect()
+    let ids = json!(ids).to_string();
+    match lock {
+        OrderLock::SkipLocked => {}
+        OrderLock::Wait => lock_orders(conn, &ids).await?,
+    }
+    let rows = sqlx::query(
+        "/* read_orders */ SELECT o.id, o.customer_id, o.total, o.currency, o.status, o.delivered_at, \
+         o.refunded_amount, r.id AS open_return, UTC_TIMESTAMP(6) AS now \
+         FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
+         STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = wanted.id \
+         LEFT JOIN returns AS r FORCE INDEX (one_open_return_per_order) ON r.open_order_id = wanted.id \
+         FOR UPDATE OF o SKIP LOCKED",
+    )
+    .bind(ids)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(order_row).collect()
+}
+
+/// Waits for the locks of `ids`, a JSON list in ascending order.
+async fn lock_orders(conn: &mut MySqlConnection, ids: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "/* lock_orders */ SELECT o.id FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
+         STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = wanted.id FOR UPDATE OF o",
+    )
+    .bind(ids)
+    .fetch_all(conn)
+    .await?;
+    Ok(())
 }
 
 fn order_row(row: &MySqlRow) -> sqlx::Result<OrderRow> {
-    let currency: String = row.try_get("currency")?;
+    let id: OrderId = row.try_get("id")?;
+    let facts = order_facts(row, id);
+    if let Err(error) = &facts {
+        tracing::error!(%error, order.id = %id, "an order of the shop cannot be understood");
+    }
     Ok(OrderRow {
-        facts: OrderFacts {
-            id: row.try_get("id")?,
-            customer_id: row.try_get("customer_id")?,
-            total: money(row, "total", &currency)?,
-            refunded_amount: money(row, "refunded_amount", &currency)?,
-            status: row.try_get("status")?,
-            delivered_at: row.try_get("delivered_at")?,
-        },
+        id,
+        facts: facts.ok(),
         open_return: row.try_get("open_return")?,
         now: row.try_get("now")?,
+    })
+}
+
+fn order_facts(row: &MySqlRow, id: OrderId) -> sqlx::Result<OrderFacts> {
+    let currency: String = row.try_get("currency")?;
+    Ok(OrderFacts {
+        id,
+        customer_id: row.try_get("customer_id")?,
+        total: money(row, "total", &currency)?,
+        refunded_amount: money(row, "refunded_amount", &currency)?,
+        status: row.try_get("status")?,
+        delivered_at: row.try_get("delivered_at")?,
     })
 }
 
@@ -159,11 +179,12 @@ pub(crate) async fn insert_answers(
     Ok(())
 }
 
-/// Deletes at most [`EXPIRY_BATCH`] answers older than 24 hours; answers how many.
+/// Deletes at most [`EXPIRY_BATCH`] answers older than 25 hours; answers how many. The hour covers an answer that was
+/// dated before it waited for a lock.
 pub(crate) async fn delete_expired_keys(pool: &MySqlPool) -> sqlx::Result<u64> {
     let done = sqlx::query(
         "/* delete_expired_keys */ DELETE /*+ INDEX(idempotency created) */ FROM idempotency \
-         WHERE created_at < UTC_TIMESTAMP(6) - INTERVAL 24 HOUR ORDER BY created_at LIMIT ?",
+         WHERE created_at < UTC_TIMESTAMP(6) - INTERVAL 25 HOUR ORDER BY created_at LIMIT ?",
     )
     .bind(EXPIRY_BATCH)
     .execute(pool)
@@ -171,21 +192,27 @@ pub(crate) async fn delete_expired_keys(pool: &MySqlPool) -> sqlx::Result<u64> {
     Ok(done.rows_affected())
 }
 
-/// The return of `order` whose first event is `event_id`: whether a COMMIT whose answer was lost took place.
-pub(crate) async fn find_return_by_first_event(
-    pool: &MySqlPool,
-    order: OrderId,
-    event_id: EventId,
-) -> sqlx::Result<Option<ReturnId>> {
-    sqlx::query_scalar(
-        "/* find_return_by_first_event */ SELECT r.id FROM returns AS r \
-         JOIN return_events AS e ON e.return_id = r.id AND e.seq = 1 \
-         WHERE r.order_id = ? AND e.event_id = ?",
+/// Which of these returns are there, by the event id of their first event: whether a COMMIT whose answer was lost
+/// took place. All returns of each order are looked at, because an id may have been given to another return since.
+pub(crate) async fn find_by_first_event(
+    conn: &mut MySqlConnection,
+    filed: &[Filed],
+) -> sqlx::Result<HashSet<i64>> {
+    let wanted: Vec<_> = filed
+        .iter()
+        .map(|row| json!({"order_id": row.order_id, "event": row.event_id.0.simple().to_string()}))
+        .collect();
+    let found: Vec<i64> = sqlx::query_scalar(
+        "/* find_by_first_event */ SELECT r.id \
+         FROM JSON_TABLE(?, '$[*]' COLUMNS (order_id BIGINT PATH '$.order_id', event CHAR(32) PATH '$.event')) AS wanted \
+         STRAIGHT_JOIN returns AS r FORCE INDEX (order_id) ON r.order_id = wanted.order_id \
+         STRAIGHT_JOIN return_events AS e FORCE INDEX (return_seq) ON e.return_id = r.id AND e.seq = 1 \
+         WHERE e.event_id = UNHEX(wanted.event)",
     )
-    .bind(order)
-    .bind(event_id)
-    .fetch_optional(pool)
-    .await
+    .bind(json!(wanted).to_string())
+    .fetch_all(conn)
+    .await?;
+    Ok(found.into_iter().collect())
 }
 
 /// A return as its owner or an admin sees it.

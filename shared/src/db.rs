@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection};
 
 /// Where MySQL is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DbArgs {
     /// MySQL connection URL, `mysql://user:password@host:port/database`. On a trusted loopback
     /// `?ssl-mode=DISABLED` saves the TLS handshake; across a network use `VERIFY_CA` or `VERIFY_IDENTITY`.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = parse_url)]
     pub database_url: SecretString,
 
     /// Most connections this process opens. Too low makes requests wait, too high wastes server memory and adds
@@ -41,16 +41,7 @@ impl DbArgs {
     /// # Errors
     /// The URL is not a MySQL URL, or names no database.
     pub fn options(&self) -> Result<MySqlConnectOptions, String> {
-        let url = self.database_url.expose_secret();
-        if !url.starts_with("mysql://") {
-            return Err("DATABASE_URL must start with mysql://".to_owned());
-        }
-        let options: MySqlConnectOptions = url
-            .parse()
-            .map_err(|_| "DATABASE_URL is not a valid MySQL URL".to_owned())?;
-        if options.get_database().is_none_or(str::is_empty) {
-            return Err("DATABASE_URL names no database (mysql://host/DATABASE)".to_owned());
-        }
+        let options = read_url(self.database_url.expose_secret())?;
         Ok(options
             .statement_cache_capacity(STATEMENTS)
             .timezone(Some("+00:00".to_owned()))
@@ -66,6 +57,24 @@ impl DbArgs {
     pub fn pool(&self) -> Result<MySqlPool, String> {
         Ok(pool_options(self.database_max_connections).connect_lazy_with(self.options()?))
     }
+}
+
+fn parse_url(text: &str) -> Result<SecretString, String> {
+    read_url(text).map(|_| SecretString::from(text))
+}
+
+/// Never repeats the URL: it may hold a password.
+fn read_url(url: &str) -> Result<MySqlConnectOptions, String> {
+    if !url.starts_with("mysql://") {
+        return Err("DATABASE_URL must start with mysql://".to_owned());
+    }
+    let options: MySqlConnectOptions = url
+        .parse()
+        .map_err(|_| "DATABASE_URL is not a valid MySQL URL".to_owned())?;
+    if options.get_database().is_none_or(str::is_empty) {
+        return Err("DATABASE_URL names no database (mysql://host/DATABASE)".to_owned());
+    }
+    Ok(options)
 }
 
 /// Pool settings with this system's session rules.
@@ -92,11 +101,22 @@ pub fn pool_options(max_connections: u32) -> MySqlPoolOptions {
         })
 }
 
-/// The rules of every session, as one statement.
+/// A connection of one's own, outside the pool, under this system's session rules.
+///
+/// # Errors
+/// MySQL is away or refuses the login.
+pub async fn connect(options: &MySqlConnectOptions) -> sqlx::Result<MySqlConnection> {
+    let mut conn = options.connect().await?;
+    conn.execute(AssertSqlSafe(session_rules())).await?;
+    Ok(conn)
+}
+
+/// The rules of every session, as one statement. Strict mode, because text that is cut in silence would no longer
+/// match its hash.
 pub fn session_rules() -> String {
     format!(
-        "SET SESSION transaction_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = {}, wait_timeout = {}, \
-         net_read_timeout = {}, net_write_timeout = {}",
+        "SET SESSION transaction_isolation = 'READ-COMMITTED', sql_mode = 'TRADITIONAL,ONLY_FULL_GROUP_BY', \
+         innodb_lock_wait_timeout = {}, wait_timeout = {}, net_read_timeout = {}, net_write_timeout = {}",
         LOCK_WAIT.as_secs(),
         SESSION_SILENCE.as_secs(),
         SESSION_SILENCE.as_secs(),

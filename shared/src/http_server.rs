@@ -4,22 +4,18 @@
 //! a header deadline, caps connections, disables Nagle's algorithm, speaks HTTP/1.1 only and ends within `drain`.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
-use hyper::service::{Service, service_fn};
+use hyper::service::Service;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-/// The client's address, in the extensions of each request.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
 
 /// What one listener grants its clients.
 #[derive(Debug, Clone, Copy)]
@@ -64,30 +60,31 @@ where
 {
     let slots = Arc::new(Semaphore::new(limits.max_connections));
     let graceful = GracefulShutdown::new();
-    while let Some((slot, stream, peer)) = next_connection(&listener, &slots, &stop).await {
-        let service = service.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Peer(peer));
-            service.call(request)
-        });
+    let mut connections = JoinSet::new();
+    while let Some((slot, stream)) = next_connection(&listener, &slots, &stop).await {
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_BUFFER)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(stream), service.clone());
         let connection = graceful.watch(connection);
-        tokio::spawn(async move {
+        connections.spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "connection ended early");
             }
             drop(slot);
         });
+        // What ended is forgotten here: there are never more left than connections that may be open.
+        while connections.try_join_next().is_some() {}
     }
     drop(listener);
     match tokio::time::timeout(limits.drain, graceful.shutdown()).await {
         Ok(()) => Drain::Complete,
-        Err(_) => Drain::DeadlineMissed,
+        Err(_) => {
+            connections.shutdown().await;
+            Drain::DeadlineMissed
+        }
     }
 }
 
@@ -96,19 +93,19 @@ async fn next_connection(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
     stop: &CancellationToken,
-) -> Option<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+) -> Option<(OwnedSemaphorePermit, TcpStream)> {
     let slot = stop
         .run_until_cancelled(Arc::clone(slots).acquire_owned())
         .await?
         .expect("the semaphore is never closed");
     loop {
         match stop.run_until_cancelled(listener.accept()).await? {
-            Ok((stream, peer)) => {
+            Ok((stream, _)) => {
                 // Answers are one small write; without this they wait for the client's delayed ACK.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "could not set TCP_NODELAY");
                 }
-                return Some((slot, stream, peer));
+                return Some((slot, stream));
             }
             Err(error) => {
                 // Out of file descriptors, or the client was gone already: do not spin.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use hyper_util::service::TowerToHyperService;
 use prometheus::{Encoder, Registry, TextEncoder};
 use sqlx::mysql::MySqlPool;
+use sqlx::{ConnectOptions, Connection};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use warp::Filter;
@@ -33,7 +34,7 @@ const LIMITS: Limits = Limits {
     drain: Duration::from_secs(1),
 };
 
-/// Serves until `quit`. `stopping` turns readiness off first, so that load balancers look away before the end.
+/// Serves until `quit`, with readiness off from `stopping` on.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,
@@ -75,11 +76,14 @@ async fn readiness(pool: MySqlPool, stopping: CancellationToken) -> Response<Str
     if stopping.is_cancelled() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "stopping");
     }
-    // Spawned, because a dropped sqlx future can spoil its connection.
+    // A connection of its own: a busy pool is no reason to take a process out of service. Spawned, because a
+    // dropped sqlx future can spoil its connection.
     let ping = tokio::spawn(async move {
+        let mut conn = pool.connect_options().connect().await?;
         sqlx::query("/* ops::readiness */ SELECT 1")
-            .execute(&pool)
-            .await
+            .execute(&mut conn)
+            .await?;
+        conn.close().await
     });
     match tokio::time::timeout(PING_DEADLINE, ping).await {
         Ok(Ok(Ok(_))) => text(StatusCode::OK, "ready"),

@@ -3,6 +3,7 @@
 //! clap alone stops at the first bad value, which costs a restart per mistake. So values are first taken as text,
 //! then each is judged by its own argument's parser.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
@@ -132,6 +133,11 @@ fn value_problem(arg: &Arg, value: &OsString) -> Option<String> {
     token.push(value);
     let alone = Command::new("value").no_binary_name(true).arg(arg.clone());
     let error = alone.try_get_matches_from([token]).err()?;
+    if arg.is_hide_env_values_set() {
+        // Its value may be a secret: only the parser's own words are repeated.
+        let reason = error.source().map(ToString::to_string);
+        return Some(reason.unwrap_or_else(|| format!("{} is not valid", name(arg))));
+    }
     let text = error.to_string();
     let paragraph = text.split("\n\n").next().unwrap_or(&text);
     let problem = paragraph.trim_start_matches("error: ").trim_end();
@@ -162,8 +168,17 @@ mod tests {
         port: u16,
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=9))]
         level: u8,
+        #[arg(long, hide_env_values = true, value_parser = parse_secret)]
+        secret: Option<String>,
         #[command(subcommand)]
         command: Option<Sub>,
+    }
+
+    fn parse_secret(text: &str) -> Result<String, String> {
+        match text {
+            "good" => Ok(text.to_owned()),
+            _ => Err("SECRET must be good".to_owned()),
+        }
     }
 
     #[derive(Debug, clap::Subcommand)]
@@ -202,6 +217,12 @@ mod tests {
         );
         assert!(message.contains("10 is not in 1..=9"), "{message}");
         assert!(message.contains("--user is required"), "{message}");
+    }
+
+    #[test]
+    fn p13_a_secret_is_judged_and_not_repeated() {
+        let Refused { message, .. } = refused("program --port 1 --secret s3cret");
+        assert_eq!(message, "error: SECRET must be good");
     }
 
     #[test]

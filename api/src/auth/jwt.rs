@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use anyhow::Context;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 
 use super::{Caller, Role};
 use crate::config::AuthArgs;
+use crate::error::StartError;
 
 /// Clocks of issuer and api may differ by this much.
 const LEEWAY_SECS: u64 = 30;
@@ -55,16 +55,15 @@ pub(super) enum Refused {
 }
 
 impl Verifier {
-    pub(super) fn load(args: &AuthArgs) -> anyhow::Result<Self> {
+    pub(super) fn load(args: &AuthArgs) -> Result<Self, StartError> {
         let path = &args.jwt_public_key_file;
-        let pem = fs::read(path).with_context(|| {
-            format!(
-                "cannot read JWT_PUBLIC_KEY_FILE {}: `returnsctl token mint` makes a pair for development",
-                path.display()
-            )
-        })?;
-        let key = DecodingKey::from_ed_pem(&pem)
-            .with_context(|| format!("{} holds no Ed25519 public key", path.display()))?;
+        let key = fs::read(path)
+            .map_err(|error| error.to_string())
+            .and_then(|pem| DecodingKey::from_ed_pem(&pem).map_err(|error| error.to_string()))
+            .map_err(|reason| StartError::Key {
+                path: path.clone(),
+                reason,
+            })?;
         Ok(Self {
             key,
             validation: validation(args),
@@ -111,12 +110,15 @@ fn validation(args: &AuthArgs) -> Validation {
 
 impl Claims {
     fn user(&self) -> Result<i64, Refused> {
-        let user_id = self.user_id.as_ref().map(UserId::number);
-        let sub = self.sub.as_ref().map(UserId::number);
-        match (user_id, sub) {
-            (Some(a), Some(b)) if a != b => Err(Refused::User),
-            (Some(Some(id)), _) | (None, Some(Some(id))) if id > 0 => Ok(id),
-            _ => Err(Refused::User),
+        let number = |id: &Option<UserId>| id.as_ref().and_then(UserId::number);
+        let (user_id, sub) = (number(&self.user_id), number(&self.sub));
+        // A provider's opaque `sub` may stand beside the shop's number; two numbers must agree.
+        if user_id.zip(sub).is_some_and(|(a, b)| a != b) {
+            return Err(Refused::User);
+        }
+        match if self.user_id.is_some() { user_id } else { sub } {
+            Some(id) if id > 0 => Ok(id),
+            Some(_) | None => Err(Refused::User),
         }
     }
 }

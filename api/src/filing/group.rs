@@ -1,6 +1,7 @@
 //! One transaction for a slice of filings: read the orders, decide each in memory, write the accepted ones together.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use shared::db::DbFailure;
 use shared::eligibility::{self, OrderFacts, PolicyArgs};
@@ -35,6 +36,8 @@ pub(super) enum GroupFailure {
     ConnectionLost,
     /// The answer to COMMIT was lost: these rows may or may not be there.
     CommitLost(Vec<Filed>, Vec<Verdict>),
+    /// It did not end in time, or broke off: whether it was committed is unknown, and so is what it wrote.
+    TimedOut,
     /// No use in trying again now.
     Failed(ApiError),
 }
@@ -73,7 +76,7 @@ pub(super) async fn file_group(
     conn: &mut MySqlConnection,
     topics: &TopicArgs,
     policy: &PolicyArgs,
-    requests: &[&FilingRequest],
+    requests: &[Arc<FilingRequest>],
     lock: OrderLock,
 ) -> Result<Vec<Verdict>, GroupFailure> {
     let mut tx = conn.begin().await?;
@@ -108,7 +111,7 @@ async fn write_group(
     conn: &mut MySqlConnection,
     topics: &TopicArgs,
     policy: &PolicyArgs,
-    requests: &[&FilingRequest],
+    requests: &[Arc<FilingRequest>],
     lock: OrderLock,
 ) -> Result<(Vec<Filed>, Vec<Verdict>), GroupFailure> {
     let mut verdicts: Vec<Option<Verdict>> = vec![None; requests.len()];
@@ -120,7 +123,7 @@ async fn write_group(
         let orders: HashMap<OrderId, OrderRow> = store::read_orders(conn, &ids, lock)
             .await?
             .into_iter()
-            .map(|row| (row.facts.id, row))
+            .map(|row| (row.id, row))
             .collect();
         for (at, request) in enumerate(requests) {
             if verdicts[at].is_none() {
@@ -150,14 +153,14 @@ fn complete(verdicts: Vec<Option<Verdict>>) -> Vec<Verdict> {
 }
 
 fn enumerate<'a>(
-    requests: &'a [&'a FilingRequest],
+    requests: &'a [Arc<FilingRequest>],
 ) -> impl Iterator<Item = (usize, &'a FilingRequest)> {
-    requests.iter().copied().enumerate()
+    requests.iter().map(Arc::as_ref).enumerate()
 }
 
 /// The requests that have no verdict yet.
 fn pending<'a>(
-    requests: &'a [&'a FilingRequest],
+    requests: &'a [Arc<FilingRequest>],
     verdicts: &'a [Option<Verdict>],
 ) -> impl Iterator<Item = (usize, &'a FilingRequest)> {
     enumerate(requests).filter(|(at, _)| verdicts[*at].is_none())
@@ -166,7 +169,7 @@ fn pending<'a>(
 /// Answers requests whose key has a stored answer.
 async fn replay_stored(
     conn: &mut MySqlConnection,
-    requests: &[&FilingRequest],
+    requests: &[Arc<FilingRequest>],
     verdicts: &mut [Option<Verdict>],
 ) -> Result<(), GroupFailure> {
     let keyed: Vec<usize> = pending(requests, verdicts)
@@ -179,7 +182,7 @@ async fn replay_stored(
 /// Looks again at the keys of refused requests.
 async fn replay_refused(
     conn: &mut MySqlConnection,
-    requests: &[&FilingRequest],
+    requests: &[Arc<FilingRequest>],
     verdicts: &mut [Option<Verdict>],
 ) -> Result<(), GroupFailure> {
     let refused: Vec<usize> = enumerate(requests)
@@ -193,7 +196,7 @@ async fn replay_refused(
 
 async fn replay(
     conn: &mut MySqlConnection,
-    requests: &[&FilingRequest],
+    requests: &[Arc<FilingRequest>],
     verdicts: &mut [Option<Verdict>],
     positions: &[usize],
 ) -> Result<(), GroupFailure> {
@@ -227,14 +230,17 @@ fn refusal(
             OrderLock::Wait => Verdict::Answer(Err(ApiError::UnknownOrder)),
         });
     };
+    let Some(facts) = &order.facts else {
+        return Some(Verdict::Answer(Err(ApiError::Internal)));
+    };
     // One answer for "unknown" and "not yours": who asks must not learn which orders exist.
-    if order.facts.customer_id != request.customer {
+    if facts.customer_id != request.customer {
         return Some(Verdict::Answer(Err(ApiError::UnknownOrder)));
     }
     if let Some(return_id) = order.open_return {
         return Some(Verdict::Answer(Err(ApiError::AlreadyOpen { return_id })));
     }
-    let violations = eligibility::violations(&order.facts, false, order.now, policy);
+    let violations = eligibility::violations(facts, false, order.now, policy);
     (!violations.is_empty()).then(|| Verdict::Answer(Err(ApiError::NotEligible(violations))))
 }
 
@@ -243,7 +249,7 @@ async fn write_accepted(
     conn: &mut MySqlConnection,
     topics: &TopicArgs,
     policy: &PolicyArgs,
-    requests: &[&FilingRequest],
+    requests: &[Arc<FilingRequest>],
     verdicts: &[Option<Verdict>],
     orders: &HashMap<OrderId, OrderRow>,
 ) -> Result<Vec<(Filed, usize)>, GroupFailure> {
@@ -258,10 +264,14 @@ async fn write_accepted(
     };
     // Every multi-row insert is sorted by its table's unique key, so that two groups never deadlock on it.
     accepted.sort_unstable_by_key(|(_, request)| request.order);
-    let rows: Vec<NewReturn> = accepted
+    let rows = accepted
         .iter()
-        .filter_map(|(_, request)| new_return(request, &orders.get(&request.order)?.facts, policy))
-        .collect();
+        .map(|(_, request)| {
+            let facts = orders.get(&request.order)?.facts.as_ref()?;
+            new_return(request, facts, policy)
+        })
+        .collect::<Option<Vec<NewReturn>>>()
+        .ok_or(GroupFailure::Failed(ApiError::Internal))?;
     let opened = transition::open(conn, now, &rows).await?;
     kill_point("api.after_insert");
     store_receipts(conn, now, &accepted, opened.filed()).await?;

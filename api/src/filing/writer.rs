@@ -1,25 +1,26 @@
-//! The writers: tasks that take what waits, file it as one group, and answer.
+//! The writers: tasks that take what waits, file it as one transaction, and answer.
 //!
-//! Whoever cannot be decided inside the group (order locked, a duplicate, a conflict that repeats) leaves it for the
-//! single path: the same transaction for a slice of one, in a task of its own, with a read that waits for locks.
+//! There are two lanes with the same code. The group lane takes up to a batch and never waits for a lock on an order.
+//! Whoever it cannot decide (order locked, a duplicate, a conflict) goes to the single lane: a slice of one, read
+//! with a lock that waits. Each writer has a connection of its own, so a slow lane never empties the pool.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shared::db::DbFailure;
 use shared::eligibility::PolicyArgs;
 use shared::event::TopicArgs;
 use shared::retry;
 use shared::transition::Filed;
-use sqlx::MySql;
-use sqlx::mysql::MySqlPool;
-use sqlx::pool::PoolConnection;
-use tokio::sync::{Mutex, Semaphore, mpsc};
-use tokio::task::JoinHandle;
-use tokio_util::task::TaskTracker;
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{Connection, MySqlConnection};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::group::{GroupFailure, Verdict, file_group};
-use super::{FilingRequest, Job, Receipt};
+use super::{FilingRequest, Job};
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
@@ -29,155 +30,211 @@ use crate::store::{self, OrderLock};
 const ATTEMPTS: u32 = 5;
 const BACKOFF: Duration = Duration::from_millis(5);
 const BACKOFF_CAP: Duration = Duration::from_millis(100);
-/// Transactions of the single path in flight; they may wait for locks, so they must not take the whole pool.
-const SINGLES: usize = 4;
+/// Writers of the single lane. They may wait for locks, so there are a few; their queue is bounded too.
+pub(super) const SINGLES: u16 = 8;
+/// A transaction that takes longer hangs on a dead connection: a lock wait is at most 5 s.
+const TRANSACTION_DEADLINE: Duration = Duration::from_secs(8);
+/// A connection that was silent for longer is pinged first; the server cuts it after 30 s.
+const PING_AFTER: Duration = Duration::from_secs(2);
 
-/// What the writers share.
+/// What the writers of both lanes share.
 #[derive(Debug)]
 pub(super) struct Writers {
-    pool: MySqlPool,
+    options: MySqlConnectOptions,
     topics: TopicArgs,
     policy: PolicyArgs,
     metrics: Arc<Metrics>,
-    batch_max: usize,
-    jobs: Mutex<mpsc::Receiver<Job>>,
-    singles: Semaphore,
-    single_tasks: TaskTracker,
+    /// The queue of the single lane.
+    alone: mpsc::Sender<Job>,
+    closing: CancellationToken,
 }
 
-impl Writers {
-    pub(super) fn start(
-        cfg: &Config,
-        pool: MySqlPool,
-        metrics: Arc<Metrics>,
-        jobs: mpsc::Receiver<Job>,
-    ) -> Vec<JoinHandle<()>> {
-        let writers = Arc::new(Self {
-            pool,
-            topics: cfg.topics.clone(),
-            policy: cfg.policy.clone(),
-            metrics,
-            batch_max: usize::from(cfg.filing.filing_batch_max),
-            jobs: Mutex::new(jobs),
-            singles: Semaphore::new(SINGLES),
-            single_tasks: TaskTracker::new(),
-        });
-        (0..cfg.filing.filing_writers)
-            .map(|_| tokio::spawn(Arc::clone(&writers).run()))
-            .collect()
-    }
+/// Where a writer takes its jobs from, and how it reads their orders.
+struct Lane {
+    jobs: Mutex<mpsc::Receiver<Job>>,
+    batch_max: usize,
+    lock: OrderLock,
+}
 
-    /// One writer, until the queue is closed and empty and every single filing is answered.
-    async fn run(self: Arc<Self>) {
-        let mut conn = None;
+/// One writer and its connection, if it has one.
+struct Writer {
+    shared: Arc<Writers>,
+    lane: Arc<Lane>,
+    conn: Option<(MySqlConnection, Instant)>,
+}
+
+/// Starts both lanes. They end once `closing` is cancelled and their queues are empty.
+pub(super) fn start(
+    cfg: &Config,
+    options: MySqlConnectOptions,
+    metrics: Arc<Metrics>,
+    jobs: mpsc::Receiver<Job>,
+    closing: CancellationToken,
+) -> JoinSet<()> {
+    let (alone, singles) = mpsc::channel(jobs.max_capacity());
+    let shared = Arc::new(Writers {
+        options,
+        topics: cfg.topics.clone(),
+        policy: cfg.policy.clone(),
+        metrics,
+        alone,
+        closing,
+    });
+    let group = Arc::new(Lane {
+        jobs: Mutex::new(jobs),
+        batch_max: usize::from(cfg.filing.filing_batch_max),
+        lock: OrderLock::SkipLocked,
+    });
+    let single = Arc::new(Lane {
+        jobs: Mutex::new(singles),
+        batch_max: 1,
+        lock: OrderLock::Wait,
+    });
+    let mut tasks = JoinSet::new();
+    let lanes = std::iter::repeat_n(group, usize::from(cfg.filing.filing_writers))
+        .chain(std::iter::repeat_n(single, usize::from(SINGLES)));
+    for lane in lanes {
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            lane,
+            conn: None,
+        };
+        tasks.spawn(writer.run());
+    }
+    tasks
+}
+
+impl Writer {
+    async fn run(mut self) {
         loop {
-            let jobs = self.take_waiting(&mut conn).await;
+            let jobs = self.take_waiting().await;
             if jobs.is_empty() {
-                break;
+                return;
             }
             for group in distinct_groups(jobs) {
-                self.file(&mut conn, group).await;
+                self.file(group).await;
             }
         }
-        self.single_tasks.close();
-        self.single_tasks.wait().await;
     }
 
-    /// Everything that waits, up to a group; empty when the desk is closed. An idle writer gives its connection
-    /// back, a busy one keeps it: each return to the pool costs a ping.
-    async fn take_waiting(&self, conn: &mut Option<PoolConnection<MySql>>) -> Vec<Job> {
-        let mut queue = self.jobs.lock().await;
-        let mut jobs = Vec::with_capacity(self.batch_max);
-        if queue.is_empty() {
-            *conn = None;
-        }
-        let taken = queue.recv_many(&mut jobs, self.batch_max).await;
-        self.metrics
-            .queue_length
-            .sub(i64::try_from(taken).expect("at most a group"));
+    /// Everything that waits, up to a batch; empty once the lane is closed and drained.
+    async fn take_waiting(&mut self) -> Vec<Job> {
+        let mut queue = self.lane.jobs.lock().await;
+        let mut jobs = Vec::with_capacity(self.lane.batch_max);
+        let taken = tokio::select! {
+            biased;
+            taken = queue.recv_many(&mut jobs, self.lane.batch_max) => taken,
+            () = self.shared.closing.cancelled() => {
+                queue.close();
+                queue.recv_many(&mut jobs, self.lane.batch_max).await
+            }
+        };
+        let taken = i64::try_from(taken).expect("at most a batch");
+        self.shared.metrics.queue_length.sub(taken);
         jobs
     }
 
-    /// Files one group and answers everybody in it.
-    async fn file(self: &Arc<Self>, conn: &mut Option<PoolConnection<MySql>>, mut jobs: Vec<Job>) {
-        jobs.retain(|job| !job.is_abandoned());
-        let mut attempt = 0;
-        while !jobs.is_empty() {
-            self.metrics.group_size.observe(count_as_f64(jobs.len()));
-            let outcome = self.try_group(conn, &jobs, OrderLock::SkipLocked).await;
-            jobs = match outcome {
+    /// Files one group and answers everybody in it, or hands them to the single lane.
+    async fn file(&mut self, mut jobs: Vec<Job>) {
+        for attempt in 1..=ATTEMPTS {
+            jobs.retain(|job| !job.is_abandoned());
+            if jobs.is_empty() {
+                return;
+            }
+            self.observe_group(jobs.len());
+            let last = attempt == ATTEMPTS || jobs.iter().any(Job::is_late);
+            match self.run_transaction(&jobs).await {
                 Ok(verdicts) => return self.answer_all(jobs, verdicts),
-                Err(GroupFailure::Duplicate { key, value }) => {
-                    self.take_out_duplicate(jobs, &key, &value)
-                }
-                Err(failure) => {
-                    attempt += 1;
-                    self.after_failure(jobs, failure, attempt).await
-                }
-            };
-            self.metrics.group_retries.inc();
+                Err(failure) => jobs = self.after_failure(jobs, failure, last).await,
+            }
+            if !jobs.is_empty() {
+                self.shared.metrics.group_retries.inc();
+                tokio::time::sleep(retry::full_jitter(attempt, BACKOFF, BACKOFF_CAP)).await;
+            }
         }
     }
 
-    /// What is left to run again after a failure other than a duplicate.
+    /// What is left to run again on this lane.
     async fn after_failure(
-        self: &Arc<Self>,
-        jobs: Vec<Job>,
+        &mut self,
+        mut jobs: Vec<Job>,
         failure: GroupFailure,
-        attempt: u32,
+        last: bool,
     ) -> Vec<Job> {
+        let grouped = self.lane.lock == OrderLock::SkipLocked;
         match failure {
             GroupFailure::CommitLost(filed, verdicts) => {
                 self.look_up(jobs, &filed, verdicts).await;
-                Vec::new()
             }
-            GroupFailure::LockConflict | GroupFailure::ConnectionLost if attempt < ATTEMPTS => {
-                tokio::time::sleep(retry::full_jitter(attempt, BACKOFF, BACKOFF_CAP)).await;
-                jobs
+            GroupFailure::TimedOut => answer_each(jobs, &ApiError::OutcomeUnknown),
+            // Only the one that the error names has to find out what is there by now; the others go on as a group.
+            GroupFailure::Duplicate { key, value } if grouped && !last => {
+                let guilty = jobs
+                    .iter()
+                    .position(|job| is_duplicate(&job.request, &key, &value));
+                match guilty {
+                    Some(at) => self.file_alone(jobs.swap_remove(at)),
+                    None => self.file_each_alone(std::mem::take(&mut jobs)),
+                }
+                return jobs;
             }
-            GroupFailure::LockConflict => {
-                jobs.into_iter().for_each(|job| self.file_alone(job));
-                Vec::new()
+            // One of them holds the others up, or cannot be written at all: each for itself.
+            GroupFailure::Duplicate { .. }
+            | GroupFailure::LockConflict
+            | GroupFailure::Failed(ApiError::Internal)
+                if grouped =>
+            {
+                self.file_each_alone(jobs);
             }
-            GroupFailure::ConnectionLost | GroupFailure::Duplicate { .. } => {
+            GroupFailure::Duplicate { .. }
+            | GroupFailure::LockConflict
+            | GroupFailure::ConnectionLost => {
+                if !last {
+                    return jobs;
+                }
                 answer_each(jobs, &ApiError::Unavailable);
-                Vec::new()
             }
-            GroupFailure::Failed(error) => {
-                answer_each(jobs, &error);
-                Vec::new()
-            }
+            GroupFailure::Failed(error) => answer_each(jobs, &error),
         }
+        Vec::new()
     }
 
-    /// One transaction on the writer's connection, or on a new one if it has none. A connection that failed is
-    /// closed, not returned: its state is unknown.
-    async fn try_group(
-        &self,
-        conn: &mut Option<PoolConnection<MySql>>,
-        jobs: &[Job],
-        lock: OrderLock,
-    ) -> Result<Vec<Verdict>, GroupFailure> {
-        let mut own = match conn.take() {
-            Some(own) => own,
-            None => self.pool.acquire().await?,
-        };
-        let requests: Vec<&FilingRequest> = jobs.iter().map(|job| &job.request).collect();
-        let outcome = file_group(&mut own, &self.topics, &self.policy, &requests, lock).await;
-        match &outcome {
-            Ok(_) | Err(GroupFailure::Duplicate { .. } | GroupFailure::LockConflict) => {
-                *conn = Some(own);
+    /// One transaction, in a task of its own: only its handle is timed out, because a dropped sqlx future leaves a
+    /// connection in an unknown state. A connection that failed or hangs is dropped with its task.
+    async fn run_transaction(&mut self, jobs: &[Job]) -> Result<Vec<Verdict>, GroupFailure> {
+        let (shared, lock) = (Arc::clone(&self.shared), self.lane.lock);
+        let requests: Vec<Arc<FilingRequest>> =
+            jobs.iter().map(|job| Arc::clone(&job.request)).collect();
+        let own = self.conn.take();
+        let mut task = tokio::spawn(async move {
+            let mut conn = shared.ready_connection(own).await?;
+            let filed =
+                file_group(&mut conn, &shared.topics, &shared.policy, &requests, lock).await;
+            Ok((conn, filed))
+        });
+        match tokio::time::timeout(TRANSACTION_DEADLINE, &mut task).await {
+            Ok(Ok(Ok((conn, filed)))) => {
+                let broken = matches!(
+                    filed,
+                    Err(GroupFailure::ConnectionLost | GroupFailure::CommitLost(..))
+                );
+                self.conn = (!broken).then(|| (conn, Instant::now()));
+                filed
+            }
+            Ok(Ok(Err(error))) => Err(error),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a filing transaction panicked");
+                Err(GroupFailure::TimedOut)
             }
             Err(_) => {
-                if let Err(error) = own.close().await {
-                    tracing::debug!(%error, "a failed connection did not close cleanly");
-                }
+                task.abort();
+                tracing::warn!("a filing transaction hangs; its connection is dropped");
+                Err(GroupFailure::TimedOut)
             }
         }
-        outcome
     }
 
-    fn answer_all(self: &Arc<Self>, jobs: Vec<Job>, verdicts: Vec<Verdict>) {
+    fn answer_all(&self, jobs: Vec<Job>, verdicts: Vec<Verdict>) {
         for (job, verdict) in jobs.into_iter().zip(verdicts) {
             match verdict {
                 Verdict::Answer(answer) => job.answer(answer),
@@ -186,109 +243,84 @@ impl Writers {
         }
     }
 
-    /// Sends the request that a duplicate error names to the single path, which finds out what is there by now. If
-    /// the error names none of ours, all go that way.
-    fn take_out_duplicate(
-        self: &Arc<Self>,
-        mut jobs: Vec<Job>,
-        key: &str,
-        value: &str,
-    ) -> Vec<Job> {
-        let guilty = jobs
-            .iter()
-            .position(|job| is_duplicate(&job.request, key, value));
-        match guilty {
-            Some(at) => {
-                self.file_alone(jobs.swap_remove(at));
-                jobs
-            }
-            None => {
-                tracing::warn!(key, "a duplicate key that no request of the group explains");
-                jobs.into_iter().for_each(|job| self.file_alone(job));
-                Vec::new()
-            }
+    /// Hands a request to the single lane, or refuses it when too many wait there already.
+    fn file_alone(&self, job: Job) {
+        self.shared.metrics.queue_length.inc();
+        if let Err(error) = self.shared.alone.try_send(job) {
+            self.shared.metrics.queue_length.dec();
+            error.into_inner().answer(Err(ApiError::Busy));
         }
     }
 
-    /// The single path, in a task of its own.
-    fn file_alone(self: &Arc<Self>, job: Job) {
-        let writers = Arc::clone(self);
-        self.single_tasks.spawn(async move {
-            let _slot = writers
-                .singles
-                .acquire()
-                .await
-                .expect("the semaphore is never closed");
-            let mut conn = None;
-            let jobs = vec![job];
-            let answer = writers.try_alone(&mut conn, &jobs).await;
-            jobs.into_iter().for_each(|job| job.answer(answer.clone()));
-        });
+    fn file_each_alone(&self, jobs: Vec<Job>) {
+        jobs.into_iter().for_each(|job| self.file_alone(job));
     }
 
-    async fn try_alone(
-        &self,
-        conn: &mut Option<PoolConnection<MySql>>,
-        jobs: &[Job],
-    ) -> Result<Receipt, ApiError> {
-        let [job] = jobs else {
-            return Err(ApiError::Internal);
-        };
-        for attempt in 0..ATTEMPTS {
-            if job.is_abandoned() || job.deadline <= Instant::now() {
-                break;
-            }
-            match self.try_group(conn, jobs, OrderLock::Wait).await {
-                Ok(verdicts) => {
-                    return match verdicts.into_iter().next() {
-                        Some(Verdict::Answer(answer)) => answer,
-                        Some(Verdict::OrderNotSeen) | None => Err(ApiError::Internal),
-                    };
-                }
-                Err(GroupFailure::CommitLost(filed, _)) => {
-                    return match filed.first() {
-                        Some(filed) => self.find_filed(filed).await,
-                        None => Err(ApiError::OutcomeUnknown),
-                    };
-                }
-                Err(GroupFailure::Failed(error)) => return Err(error),
-                Err(GroupFailure::Duplicate { .. })
-                | Err(GroupFailure::LockConflict)
-                | Err(GroupFailure::ConnectionLost) => {
-                    self.metrics.group_retries.inc();
-                    tokio::time::sleep(retry::full_jitter(attempt, BACKOFF, BACKOFF_CAP)).await;
-                }
-            }
-        }
-        Err(ApiError::Unavailable)
-    }
-
-    /// After a lost COMMIT: answers each request by what a new connection sees.
-    async fn look_up(self: &Arc<Self>, jobs: Vec<Job>, filed: &[Filed], verdicts: Vec<Verdict>) {
-        self.metrics.lost_commits.inc();
+    /// After a lost COMMIT: answers each request by what a new connection sees. Found by its first event id: filed.
+    /// Not found: unknown, because the old COMMIT may still land.
+    async fn look_up(&self, jobs: Vec<Job>, filed: &[Filed], verdicts: Vec<Verdict>) {
+        self.shared.metrics.lost_commits.inc();
+        let found = self.shared.find_filed(filed).await;
         for (job, verdict) in jobs.into_iter().zip(verdicts) {
-            let ours = filed.iter().find(|row| row.order_id == job.request.order);
-            match (verdict, ours) {
-                (Verdict::OrderNotSeen, _) => self.file_alone(job),
-                (Verdict::Answer(Ok(_)), Some(ours)) => {
-                    let answer = self.find_filed(ours).await;
-                    job.answer(answer);
+            match verdict {
+                Verdict::OrderNotSeen => self.file_alone(job),
+                Verdict::Answer(Ok(receipt))
+                    if !receipt.replayed && !found.contains(&receipt.return_id.0) =>
+                {
+                    job.answer(Err(ApiError::OutcomeUnknown));
                 }
-                (Verdict::Answer(answer), _) => job.answer(answer),
+                Verdict::Answer(answer) => job.answer(answer),
             }
         }
     }
 
-    /// Found by its first event id: filed. Not found: unknown, because the old COMMIT may still land.
-    async fn find_filed(&self, filed: &Filed) -> Result<Receipt, ApiError> {
-        match store::find_return_by_first_event(&self.pool, filed.order_id, filed.event_id).await {
-            Ok(Some(return_id)) => Ok(Receipt::new(return_id)),
-            Ok(None) => Err(ApiError::OutcomeUnknown),
-            Err(error) => {
-                tracing::warn!(%error, "a lost COMMIT could not be looked up");
-                Err(ApiError::OutcomeUnknown)
-            }
+    fn observe_group(&self, size: usize) {
+        let size = f64::from(u32::try_from(size).unwrap_or(u32::MAX));
+        self.shared.metrics.group_size.observe(size);
+    }
+}
+
+impl Writers {
+    /// The writer's connection if it still answers, or a new one.
+    async fn ready_connection(
+        &self,
+        own: Option<(MySqlConnection, Instant)>,
+    ) -> Result<MySqlConnection, GroupFailure> {
+        if let Some((mut conn, used)) = own
+            && (used.elapsed() < PING_AFTER || conn.ping().await.is_ok())
+        {
+            return Ok(conn);
         }
+        shared::db::connect(&self.options)
+            .await
+            .map_err(|error| match DbFailure::of(&error) {
+                DbFailure::ConnectionLost => GroupFailure::ConnectionLost,
+                _ => GroupFailure::Failed(ApiError::from_database(&error)),
+            })
+    }
+
+    /// Which of these returns are there, tried until MySQL answers or the transaction deadline has passed.
+    async fn find_filed(self: &Arc<Self>, filed: &[Filed]) -> HashSet<i64> {
+        let deadline = Instant::now() + TRANSACTION_DEADLINE;
+        let mut attempt = 0;
+        while Instant::now() < deadline {
+            let (shared, filed) = (Arc::clone(self), filed.to_vec());
+            let task = tokio::spawn(async move {
+                let mut conn = shared::db::connect(&shared.options).await?;
+                store::find_by_first_event(&mut conn, &filed).await
+            });
+            let left = deadline.saturating_duration_since(Instant::now());
+            match tokio::time::timeout(left, task).await {
+                Ok(Ok(Ok(found))) => return found,
+                Ok(Ok(Err(error))) => {
+                    tracing::warn!(%error, "a lost COMMIT could not be looked up")
+                }
+                Ok(Err(_)) | Err(_) => break,
+            }
+            attempt += 1;
+            tokio::time::sleep(retry::full_jitter(attempt, BACKOFF, BACKOFF_CAP)).await;
+        }
+        HashSet::new()
     }
 }
 
@@ -318,21 +350,17 @@ fn distinct_groups(jobs: Vec<Job>) -> Vec<Vec<Job>> {
         let (mut orders, mut keys) = (HashSet::new(), HashSet::new());
         let (group, repeats) = rest.into_iter().partition(|job: &Job| {
             let key = job.request.key.as_ref();
-            let new_key =
-                key.is_none_or(|key| !keys.contains(&(key.actor.clone(), key.key.clone())));
-            let new = new_key && !orders.contains(&job.request.order);
-            if new {
+            let key = key.map(|key| (key.actor.clone(), key.key.clone()));
+            let repeats_key = key.as_ref().is_some_and(|key| keys.contains(key));
+            let distinct = !repeats_key && !orders.contains(&job.request.order);
+            if distinct {
                 orders.insert(job.request.order);
-                keys.extend(key.map(|key| (key.actor.clone(), key.key.clone())));
+                keys.extend(key);
             }
-            new
+            distinct
         });
         groups.push(group);
         rest = repeats;
     }
     groups
-}
-
-fn count_as_f64(count: usize) -> f64 {
-    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }

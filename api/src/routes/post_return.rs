@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 use shared::actor::Actor;
 use shared::ids::OrderId;
@@ -83,13 +84,20 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 fn parse(body: &[u8]) -> Result<Body, ApiError> {
+    // serde would read a list of the fields' values as well.
+    if body.trim_ascii_start().first() != Some(&b'{')
+        && serde_json::from_slice::<IgnoredAny>(body).is_ok()
+    {
+        let problem = FieldError::new("", "the body must be a JSON object");
+        return Err(ApiError::InvalidFields(vec![problem]));
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let parsed: Body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let cause = error.into_inner();
         if cause.is_data() {
-            // serde's message names the field that is unknown or missing; the path names one of the wrong type.
-            ApiError::InvalidFields(vec![FieldError::new(&path, cause.to_string())])
+            let message = cause.to_string();
+            ApiError::InvalidFields(vec![FieldError::new(&field(&path, &message), message)])
         } else {
             ApiError::BadRequest(format!("the body is not valid JSON: {cause}"))
         }
@@ -101,6 +109,15 @@ fn parse(body: &[u8]) -> Result<Body, ApiError> {
         Ok(parsed)
     } else {
         Err(ApiError::InvalidFields(errors))
+    }
+}
+
+/// The field that serde complains of: the path names one of the wrong type; of one that is missing or repeated, only
+/// the message does, between back-quotes.
+fn field(path: &str, message: &str) -> String {
+    match message.split('`').nth(1) {
+        Some(name) if path == "." => name.to_owned(),
+        _ => path.to_owned(),
     }
 }
 
@@ -220,6 +237,14 @@ mod tests {
             fields(r#"{"order_id": 1, "reason": "x", "reason_code": "Too Big"}"#),
             ["reason_code"]
         );
+        assert_eq!(fields(r#"{"order_id": 1}"#), ["reason"]);
+        assert_eq!(
+            fields(r#"{"order_id": 1, "order_id": 1, "reason": "x"}"#),
+            ["order_id"]
+        );
+        for no_object in [r#"[1, "x", null]"#, "null", "[]", "1"] {
+            assert_eq!(fields(no_object), [""], "{no_object}");
+        }
         let long = format!(r#"{{"order_id": 1, "reason": "{}"}}"#, "ü".repeat(1001));
         assert_eq!(fields(&long), ["reason"]);
     }

@@ -64,6 +64,7 @@ pub(super) async fn handle(
     pool: MySqlPool,
 ) -> Result<Response, ApiError> {
     let caller = caller?;
+    caller.require_reader()?;
     // An id that is no number names nothing, as any other unknown id.
     let id = id.parse().map(ReturnId).map_err(|_| ApiError::NotFound)?;
     // Spawned: a client that hangs up must not drop a query half way.
@@ -72,7 +73,7 @@ pub(super) async fn handle(
         .map_err(|_| ApiError::Internal)?
         .map_err(|error| ApiError::from_database(&error))?;
     let row = match row {
-        Some(row) if caller.may_read(row.customer_id)? => row,
+        Some(row) if caller.may_read(row.customer_id) => row,
         // Someone else's return looks like none.
         Some(_) | None => return Err(ApiError::NotFound),
     };

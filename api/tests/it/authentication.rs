@@ -58,6 +58,7 @@ async fn a_token_must_be_whole_ours_and_in_time() {
     for accepted in [
         good.clone(),
         json!({"sub": "42", "role": "customer"}),
+        json!({"sub": "auth0|x", "user_id": 42, "role": "customer"}),
         json!({"sub": "42", "user_id": 42, "role": "customer"}),
     ] {
         let token = api.keys.mint(accepted);

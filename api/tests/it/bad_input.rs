@@ -44,8 +44,7 @@ async fn a_bad_body_is_refused_and_its_field_named() {
     let missing = post(&api, JSON, r#"{"order_id":1}"#)
         .await
         .problem(422, "invalid-fields");
-    let message = missing["errors"][0]["message"].as_str().expect("a message");
-    assert!(message.contains("`reason`"), "{message}");
+    assert_eq!(missing["errors"][0]["field"], "reason");
     api.stop().await;
 }
 

@@ -110,7 +110,7 @@ async fn a_locked_order_gets_503_when_the_lock_stays() {
         .await
         .expect("lock");
     let sent = Instant::now();
-    api.file(1).await.problem(503, "unavailable");
+    api.file(1).await.problem(503, "outcome-unknown");
     assert!(sent.elapsed() < Duration::from_secs(4));
     tx.rollback().await.expect("rollback");
     drop(session);
@@ -145,4 +145,110 @@ async fn p12_a_full_queue_gets_503_at_once() {
         "a refused filing writes nothing"
     );
     api.stop().await;
+}
+
+#[tokio::test]
+async fn another_sessions_uncommitted_return_stalls_only_its_own_order() {
+    let api = Api::start().await;
+    api.db.seed_orders(1, 70, CUSTOMER).await;
+    // As an api that froze between INSERT and COMMIT would leave it.
+    let mut session = api.db.pool.acquire().await.expect("a session");
+    let mut tx = session.begin().await.expect("begin");
+    sqlx::query("SELECT id FROM orders WHERE id = 1 FOR UPDATE")
+        .execute(&mut *tx)
+        .await
+        .expect("lock");
+    insert_return(&mut tx, 1).await;
+    let (answers, slowest) = {
+        let filing = file_all(&api, 1, 64, &[1]);
+        let release = async {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while count(
+                &api.db,
+                "SELECT COUNT(*) FROM returns WHERE order_id BETWEEN 2 AND 64",
+            )
+            .await
+                < 63
+            {
+                assert!(
+                    Instant::now() < deadline,
+                    "strangers wait for one frozen filing"
+                );
+                tokio::task::yield_now().await;
+            }
+            tx.rollback().await.expect("rollback");
+        };
+        tokio::join!(filing, release).0
+    };
+    assert!(answers.iter().all(|answer| answer.status == 201));
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    drop(session);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_duplicate_inside_a_group_is_taken_out_and_the_others_go_on() {
+    let api = Api::start_with(&["--filing-writers", "1"]).await;
+    api.db.seed_orders(1, 70, CUSTOMER).await;
+    // A return that is inserted without its order's lock: the group reads no open return and meets it at its insert.
+    let mut session = api.db.pool.acquire().await.expect("a session");
+    let mut tx = session.begin().await.expect("begin");
+    let foreign = insert_return(&mut tx, 7).await;
+    let filing = file_all(&api, 1, 64, &[]);
+    let commit = async {
+        let waiting = "SELECT COUNT(*) FROM performance_schema.data_lock_waits";
+        let deadline = Instant::now() + Duration::from_secs(4);
+        while count(&api.db, waiting).await == 0 {
+            assert!(Instant::now() < deadline, "nobody waits for the duplicate");
+            tokio::task::yield_now().await;
+        }
+        tx.commit().await.expect("commit");
+    };
+    let ((answers, _), ()) = tokio::join!(filing, commit);
+    for (order, answer) in (1..).zip(&answers) {
+        if order == 7 {
+            assert_eq!(answer.problem(409, "already-open")["return_id"], foreign);
+        } else {
+            assert_eq!(answer.status, 201, "order {order}");
+        }
+    }
+    drop(session);
+    // The foreign row has no event: removed, so that the closing check sees only what the api wrote.
+    sqlx::query("DELETE FROM returns WHERE id = ?")
+        .bind(foreign)
+        .execute(&api.db.pool)
+        .await
+        .expect("delete");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_understood_fails_alone() {
+    let api = Api::start().await;
+    api.db.seed_orders(1, 64, CUSTOMER).await;
+    sqlx::query("UPDATE orders SET currency = 'eur' WHERE id = 9")
+        .execute(&api.db.pool)
+        .await
+        .expect("update");
+    let (answers, _) = file_all(&api, 1, 64, &[]).await;
+    for (order, answer) in (1..).zip(&answers) {
+        if order == 9 {
+            answer.problem(500, "internal");
+        } else {
+            assert_eq!(answer.status, 201, "order {order}");
+        }
+    }
+    api.stop().await;
+}
+
+async fn insert_return(conn: &mut sqlx::MySqlConnection, order: i64) -> i64 {
+    let inserted = sqlx::query(
+        "INSERT INTO returns (order_id, customer_id, reason, version, policy_version, refund_amount, currency, created_at, updated_at) \
+         VALUES (?, 42, 'x', 1, 'x', 1, 'EUR', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
+    )
+    .bind(order)
+    .execute(conn)
+    .await
+    .expect("insert");
+    i64::try_from(inserted.last_insert_id()).expect("an id")
 }

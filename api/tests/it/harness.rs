@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use api::App;
 use api::config::Cli;
+use api::error::StartError;
 use clap::Parser;
 use ed25519_dalek::SigningKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
@@ -29,7 +30,7 @@ pub(crate) struct Api {
     pub(crate) http: Client,
     pub(crate) keys: Keys,
     stop: CancellationToken,
-    running: JoinHandle<Drain>,
+    running: JoinHandle<Result<Drain, StartError>>,
 }
 
 impl Api {
@@ -108,7 +109,11 @@ impl Api {
 
     pub(crate) async fn stop_and_keep_db(self) -> (TestDb, Drain) {
         self.stop.cancel();
-        let drain = self.running.await.expect("the api does not panic");
+        let drain = self
+            .running
+            .await
+            .expect("the api does not panic")
+            .expect("a clean end");
         check_rows(&self.db).await;
         (self.db, drain)
     }
@@ -119,7 +124,7 @@ pub(crate) struct Process {
     pub(crate) address: SocketAddr,
     ops: SocketAddr,
     pub(crate) stop: CancellationToken,
-    pub(crate) task: JoinHandle<Drain>,
+    pub(crate) task: JoinHandle<Result<Drain, StartError>>,
 }
 
 async fn spawn(url: &str, keys: &Keys, flags: &[&str]) -> Process {

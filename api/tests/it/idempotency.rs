@@ -82,7 +82,7 @@ async fn p9_fifty_concurrent_repeats_over_two_apis_file_once() {
         );
     }
     second.stop.cancel();
-    second.task.await.expect("no panic");
+    second.task.await.expect("no panic").expect("a clean end");
     api.stop().await;
 }
 
@@ -92,7 +92,7 @@ async fn expired_answers_are_deleted() {
     api.db.seed_orders(1, 2, CUSTOMER).await;
     assert_eq!(api.file_with(1, Some("old")).await.status, 201);
     assert_eq!(api.file_with(2, Some("young")).await.status, 201);
-    sqlx::query("UPDATE idempotency SET created_at = UTC_TIMESTAMP(6) - INTERVAL 25 HOUR WHERE idem_key = 'old'")
+    sqlx::query("UPDATE idempotency SET created_at = UTC_TIMESTAMP(6) - INTERVAL 26 HOUR WHERE idem_key = 'old'")
         .execute(&api.db.pool)
         .await
         .expect("update");
@@ -107,6 +107,6 @@ async fn expired_answers_are_deleted() {
         tokio::task::yield_now().await;
     }
     second.stop.cancel();
-    second.task.await.expect("no panic");
+    second.task.await.expect("no panic").expect("a clean end");
     api.stop().await;
 }

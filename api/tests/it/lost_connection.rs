@@ -139,3 +139,21 @@ async fn mysql_away_is_a_503_and_nothing_is_half_written() {
     assert_eq!(api.file(2).await.status, 201);
     api.stop().await;
 }
+
+#[tokio::test]
+async fn p11_p12_a_connection_that_falls_silent_stops_neither_filing_nor_the_end() {
+    let (api, proxy) = api_behind_proxy().await;
+    assert_eq!(api.file(1).await.status, 201);
+    proxy.fall_silent();
+    // The writer's connection hangs: its transaction is given up after 8 s, the next one has a new connection.
+    let first = api.file(2).await;
+    first.problem(503, "outcome-unknown");
+    assert_eq!(api.file(3).await.status, 201);
+    let asked = Instant::now();
+    api.stop().await;
+    assert!(
+        asked.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        asked.elapsed()
+    );
+}

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// When the connection is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,17 @@ struct Trap {
 pub(crate) struct MysqlProxy {
     pub(crate) address: SocketAddr,
     trap: Arc<Mutex<Option<Trap>>>,
-    away: tokio::sync::watch::Sender<bool>,
+    state: watch::Sender<State>,
+}
+
+/// How the proxy treats its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Up,
+    /// Existing connections are cut, new ones refused.
+    Away,
+    /// What is connected now hears nothing more, without a reset; new connections work.
+    Silent,
 }
 
 impl MysqlProxy {
@@ -41,18 +52,18 @@ impl MysqlProxy {
         let proxy = Self {
             address: listener.local_addr().expect("bound"),
             trap: Arc::default(),
-            away: tokio::sync::watch::Sender::new(false),
+            state: watch::Sender::new(State::Up),
         };
         let url = format!("{scheme}@{}/{path}", proxy.address);
         let (server, trap) = (server.to_owned(), Arc::clone(&proxy.trap));
-        let away = proxy.away.subscribe();
+        let state = proxy.state.subscribe();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                if *away.borrow() {
+                if *state.borrow() == State::Away {
                     continue;
                 }
                 if let Ok(upstream) = TcpStream::connect(&server).await {
-                    tokio::spawn(relay(client, upstream, Arc::clone(&trap), away.clone()));
+                    tokio::spawn(relay(client, upstream, Arc::clone(&trap), state.clone()));
                 }
             }
         });
@@ -65,11 +76,16 @@ impl MysqlProxy {
 
     /// Cuts every connection and refuses new ones until [`MysqlProxy::come_back`].
     pub(crate) fn go_away(&self) {
-        self.away.send_replace(true);
+        self.state.send_replace(State::Away);
+    }
+
+    /// Lets every present connection fall silent, as a host does that lost its power.
+    pub(crate) fn fall_silent(&self) {
+        self.state.send_replace(State::Silent);
     }
 
     pub(crate) fn come_back(&self) {
-        self.away.send_replace(false);
+        self.state.send_replace(State::Up);
     }
 
     /// Whether the trap was sprung.
@@ -92,7 +108,7 @@ async fn relay(
     client: TcpStream,
     upstream: TcpStream,
     trap: Arc<Mutex<Option<Trap>>>,
-    mut away: tokio::sync::watch::Receiver<bool>,
+    mut state: watch::Receiver<State>,
 ) {
     let session = Arc::new(Mutex::new(Session::default()));
     for stream in [&client, &upstream] {
@@ -102,11 +118,22 @@ async fn relay(
     let (server_read, server_write) = upstream.into_split();
     let requests = forward_requests(client_read, server_write, Arc::clone(&session), trap);
     let answers = forward_answers(server_read, client_write, session);
-    // Whichever ends first drops the other, and with it both sockets.
+    state.mark_unchanged();
+    let mut both = std::pin::pin!(async {
+        // Whichever ends first drops the other, and with it both sockets.
+        tokio::select! {
+            () = requests => {}
+            () = answers => {}
+        }
+    });
     tokio::select! {
-        () = requests => {}
-        () = answers => {}
-        _ = away.wait_for(|away| *away) => {}
+        () = &mut both => {}
+        _ = state.changed() => {
+            if *state.borrow() == State::Silent {
+                // The sockets stay open, and nobody reads or writes them.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 }
 
@@ -142,7 +169,8 @@ fn inspect(packet: &[u8], session: &Mutex<Session>, trap: &Mutex<Option<Trap>>) 
             .any(|window| window == wanted.text.as_bytes())
     };
     let hit = match command {
-        0x03 => matches_text(),
+        // Whole: the session's rules say READ-COMMITTED.
+        0x03 => argument == wanted.text.as_bytes(),
         0x16 => {
             session.preparing = matches_text();
             false

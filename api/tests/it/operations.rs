@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use shared::http_server::Drain;
+use tokio::io::AsyncWriteExt;
 
 use crate::harness::{Api, CUSTOMER, count, post_return};
 
@@ -70,6 +71,31 @@ async fn p11_stopping_under_load_answers_what_was_accepted() {
     assert_eq!(drain, Drain::Complete);
     let answered: i64 = tasks.join_all().await.into_iter().sum();
     assert_eq!(count(&db, "SELECT COUNT(*) FROM returns").await, answered);
+}
+
+#[tokio::test]
+async fn p11_a_half_sent_request_does_not_outlive_the_drain_deadline() {
+    let api = Api::start_with(&["--api-drain-secs", "1", "--api-request-timeout-secs", "1"]).await;
+    let mut client = tokio::net::TcpStream::connect(api.address)
+        .await
+        .expect("connect");
+    client
+        .write_all(b"POST /returns HTTP/1.1\r\nHost: x\r\n")
+        .await
+        .expect("send");
+    // Answered, so the half-sent one before it is accepted by now.
+    assert_eq!(
+        api.get("/returns/1", &api.customer_token()).await.status,
+        404
+    );
+    let asked = tokio::time::Instant::now();
+    let (_db, drain) = api.stop_and_keep_db().await;
+    assert_eq!(drain, Drain::DeadlineMissed);
+    assert!(
+        asked.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        asked.elapsed()
+    );
 }
 
 #[tokio::test]
