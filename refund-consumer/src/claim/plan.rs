@@ -1,0 +1,223 @@
+//! What a claim does with each locked return. Pure: rows in, changes and attempts out.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+use shared::actor::Actor;
+use shared::eligibility::{
+    OrderFacts, POLICY_VERSION, PolicyArgs, Violation, refundable, violations,
+};
+use shared::ids::{EventId, OrderId, ReturnId};
+use shared::status::{Action, Status};
+use shared::trace_context::TraceContext;
+use shared::transition::{Cause, Change, Locked, LockedReturn};
+
+use super::group::Matched;
+use crate::PROGRAM;
+use crate::attempt::{Attempt, AttemptId, IdempotencyKey, Known};
+use crate::error::Error;
+
+/// Everything one claim will write about returns.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Ascending by return.
+    pub(super) attempts: Vec<Attempt>,
+    pub(super) changes: Vec<Change>,
+    /// One per record, as counted.
+    pub(super) results: Vec<&'static str>,
+}
+
+/// What becomes of a return.
+#[derive(Debug, PartialEq, Eq)]
+enum Decision {
+    Pay {
+        approve: bool,
+    },
+    Reject(Vec<Violation>),
+    AwaitReview,
+    /// Claimed, rejected or cancelled before.
+    AlreadyMoved,
+}
+
+impl Plan {
+    pub(super) fn make(
+        matched: &[Matched],
+        seen: &HashSet<EventId>,
+        locked: &Locked,
+        orders: &HashMap<OrderId, OrderFacts>,
+        policy: &PolicyArgs,
+        deadline: Instant,
+    ) -> Result<Self, Error> {
+        let mut plan = Self::default();
+        let mut taken: HashSet<ReturnId> = HashSet::new();
+        let mut by_return: Vec<&Matched> = matched.iter().collect();
+        by_return.sort_by_key(|one| one.filing.return_id);
+        for one in by_return {
+            let known = one.named && seen.contains(&one.filing.first_event);
+            let result = if known || !taken.insert(one.filing.return_id) {
+                "duplicate"
+            } else {
+                let row = locked.get(one.filing.return_id);
+                let order = orders.get(&one.filing.order_id);
+                let (Some(row), Some(order)) = (row, order) else {
+                    return Err(Error::Unreadable(
+                        "returns: a return without its row or order",
+                    ));
+                };
+                plan.add(row, decide(row, order, policy), one, deadline)
+            };
+            if one.named {
+                plan.results.push(result);
+            }
+        }
+        Ok(plan)
+    }
+
+    fn add(
+        &mut self,
+        row: &LockedReturn,
+        decision: Decision,
+        one: &Matched,
+        deadline: Instant,
+    ) -> &'static str {
+        match decision {
+            Decision::Pay { approve } => {
+                if approve {
+                    self.change(row, one, Action::Approve, Actor::policy(), approval());
+                }
+                self.change(
+                    row,
+                    one,
+                    Action::Claim,
+                    Actor::system(PROGRAM),
+                    claim_detail(row),
+                );
+                self.attempts.push(first_attempt(row, one, deadline));
+                "claimed"
+            }
+            Decision::Reject(violations) => {
+                self.change(
+                    row,
+                    one,
+                    Action::Reject,
+                    Actor::system(PROGRAM),
+                    rejection(&violations),
+                );
+                "rejected"
+            }
+            Decision::AwaitReview => "awaits_review",
+            Decision::AlreadyMoved => "already_moved",
+        }
+    }
+
+    fn change(
+        &mut self,
+        row: &LockedReturn,
+        one: &Matched,
+        action: Action,
+        actor: Actor,
+        detail: Map<String, Value>,
+    ) {
+        self.changes.push(Change {
+            return_id: row.id,
+            action,
+            cause: Cause {
+                actor,
+                request_id: None,
+                trace: trace(one.trace.as_ref(), row),
+            },
+            detail,
+        });
+    }
+}
+
+/// The message's trace; without one the return's own goes on.
+pub(crate) fn trace(given: Option<&TraceContext>, row: &LockedReturn) -> TraceContext {
+    given
+        .cloned()
+        .unwrap_or_else(|| TraceContext::continuing(row.trace_id.as_deref().unwrap_or_default()))
+}
+
+/// Review comes after eligibility: nobody should be asked about a return that is rejected anyway.
+fn decide(row: &LockedReturn, order: &OrderFacts, policy: &PolicyArgs) -> Decision {
+    let approve = match row.status {
+        Status::Initiated => true,
+        Status::Approved => false,
+        Status::Rejected
+        | Status::Cancelled
+        | Status::RefundPending
+        | Status::Refunded
+        | Status::RefundFailed => return Decision::AlreadyMoved,
+    };
+    let violations = violations_at_claim(row, order, policy);
+    if !violations.is_empty() {
+        Decision::Reject(violations)
+    } else if approve && row.review_required {
+        Decision::AwaitReview
+    } else {
+        Decision::Pay { approve }
+    }
+}
+
+/// Judged as of the filing, without counting this return. The amount was fixed at filing: should the order have been
+/// refunded since, less may be left than we would pay.
+fn violations_at_claim(
+    row: &LockedReturn,
+    order: &OrderFacts,
+    policy: &PolicyArgs,
+) -> Vec<Violation> {
+    let mut violations = violations(order, false, row.created_at, policy);
+    let covered = refundable(order).is_some_and(|left| {
+        left.currency == row.refund_amount.currency && left.amount >= row.refund_amount.amount
+    });
+    if !covered && !violations.contains(&Violation::AlreadyRefunded) {
+        violations.push(Violation::AlreadyRefunded);
+    }
+    violations
+}
+
+fn first_attempt(row: &LockedReturn, one: &Matched, deadline: Instant) -> Attempt {
+    const FIRST: i32 = 1;
+    Attempt {
+        id: AttemptId {
+            return_id: row.id,
+            number: FIRST,
+        },
+        order_id: row.order_id,
+        key: IdempotencyKey::of(one.filing.first_event, FIRST),
+        amount: row.refund_amount.clone(),
+        known: Known::Fresh,
+        deadline,
+        trace: Some(trace(one.trace.as_ref(), row)),
+    }
+}
+
+fn approval() -> Map<String, Value> {
+    object([
+        ("policy_version", json!(POLICY_VERSION)),
+        ("auto", json!(true)),
+    ])
+}
+
+fn rejection(violations: &[Violation]) -> Map<String, Value> {
+    object([
+        ("policy_version", json!(POLICY_VERSION)),
+        ("reasons", json!(violations)),
+    ])
+}
+
+fn claim_detail(row: &LockedReturn) -> Map<String, Value> {
+    object([
+        ("attempt", json!(1)),
+        ("amount", json!(row.refund_amount.decimal_text())),
+        ("currency", json!(row.refund_amount.currency)),
+    ])
+}
+
+fn object<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
+    fields
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}

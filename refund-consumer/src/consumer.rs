@@ -1,0 +1,302 @@
+//! The poll loop: takes messages, claims one group at a time, never waits for the gateway.
+//!
+//! An offset is stored only after the claim of its record was committed, and groups follow one another, so what is
+//! stored is contiguous per partition. librdkafka commits stored offsets in the background and when partitions are
+//! given up. Nothing depends on offsets but speed: a group reset to the beginning pays nothing twice.
+
+mod rebalance;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+use shared::killpoint::kill_point;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempt::Attempt;
+use crate::claim::Claimer;
+use crate::config::IntakeArgs;
+use crate::error::Error;
+use crate::gateway::RefundGateway;
+use crate::message::Record;
+use crate::metrics::Metrics;
+use crate::refund::Cashier;
+use rebalance::Rebalancing;
+
+/// A group's records are held in memory together; ours take 40 bytes each, a hostile one up to the broker's limit.
+const GROUP_BYTES: usize = 4 * 1024 * 1024;
+/// A claim that takes longer is waiting for the database: stop fetching, keep polling.
+const SLOW_CLAIM: Duration = Duration::from_secs(1);
+/// How often a paused intake looks for room.
+const PAUSED_TICK: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_secs(1);
+
+/// See the module.
+pub struct Intake<G> {
+    consumer: Arc<StreamConsumer<Rebalancing>>,
+    claimer: Arc<Claimer>,
+    cashier: Arc<Cashier<G>>,
+    metrics: Metrics,
+    group_max: usize,
+    /// Received, not yet claimed.
+    waiting: Vec<Record>,
+    claim: Option<Claim>,
+    paused: bool,
+}
+
+/// A claim in progress, in a task of its own.
+struct Claim {
+    began: Instant,
+    task: JoinHandle<Result<Vec<Attempt>, Error>>,
+}
+
+/// What woke the loop.
+enum Event {
+    Stop,
+    Claimed(Result<Vec<Attempt>, Error>),
+    Received(Result<Record, KafkaError>),
+    /// A claim may start, and no further message is here to join it.
+    NothingMore,
+    Tick,
+}
+
+/// Settings of the consumer beyond those of every client (librdkafka's CONFIGURATION.md).
+pub fn client_config(client: ClientConfig, args: &IntakeArgs) -> ClientConfig {
+    let mut config = client;
+    if let Some(instance) = &args.consumer_instance_id {
+        config.set("group.instance.id", instance);
+    }
+    config
+        .set("group.id", &args.consumer_group)
+        .set("enable.auto.commit", "true")
+        .set("auto.commit.interval.ms", "1000")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        // How long the partitions of a killed consumer stay unread. A needless rebalance costs only duplicates.
+        .set("session.timeout.ms", "10000")
+        // With fetch.min.bytes=1 the broker answers as soon as there is a record; this bounds how long a fetch is
+        // on its way when partitions are resumed or added.
+        .set("fetch.wait.max.ms", "50")
+        // Small queues: what waits in memory would be fetched again after a rebalance. The default back-off of one
+        // second after a full queue would show as latency.
+        .set("queued.max.messages.kbytes", "16384")
+        .set("fetch.queue.backoff.ms", "10")
+        .set("socket.nagle.disable", "true");
+    config
+}
+
+impl<G> fmt::Debug for Intake<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intake").finish_non_exhaustive()
+    }
+}
+
+impl<G: RefundGateway> Intake<G> {
+    /// Joins the group. Partitions arrive while [`Intake::run`] polls.
+    ///
+    /// # Errors
+    /// A setting of the client is refused.
+    pub fn join(
+        config: &ClientConfig,
+        topic: &str,
+        group_max: usize,
+        claimer: Arc<Claimer>,
+        cashier: Arc<Cashier<G>>,
+    ) -> Result<Self, Error> {
+        let consumer: StreamConsumer<Rebalancing> =
+            config.create_with_context(Rebalancing::default())?;
+        consumer.subscribe(&[topic])?;
+        Ok(Self {
+            consumer: Arc::new(consumer),
+            metrics: claimer.metrics.clone(),
+            claimer,
+            cashier,
+            group_max,
+            waiting: Vec::with_capacity(group_max),
+            claim: None,
+            paused: false,
+        })
+    }
+
+    /// Takes messages until `stop`, then ends the running claim and leaves the group.
+    ///
+    /// # Errors
+    /// The client is broken for good, or a claim failed for good.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
+        let ended = self.poll(&stop).await;
+        if let Some(claim) = self.claim.take() {
+            // Its attempts go to the cashier all the same: stopping, it gives them back to the others.
+            if let Ok(Ok(attempts)) = claim.task.await {
+                self.cashier.take(attempts);
+            }
+        }
+        let consumer = self.consumer;
+        // Leaving the group blocks, and dropping the client polls until it is done. On a thread of its own: the
+        // runtime would wait for one of its threads for ever, should the brokers be away.
+        let (done, left) = oneshot::channel();
+        std::thread::spawn(move || {
+            leave(consumer);
+            // Nobody waits any more: the drain deadline has passed.
+            let _ = done.send(());
+        });
+        ended.and(
+            left.await
+                .map_err(|_| Error::TaskEnded("leaving the group")),
+        )
+    }
+
+    async fn poll(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        loop {
+            match self.next_event(stop).await {
+                Event::Stop => return Ok(()),
+                Event::Claimed(claimed) => match claimed {
+                    Ok(attempts) => self.cashier.take(attempts),
+                    // Transient only when stopping; its offsets are not stored.
+                    Err(error) if error.is_transient() => {}
+                    Err(error) => return Err(error),
+                },
+                Event::Received(Ok(record)) => self.waiting.push(record),
+                Event::Received(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
+                    return Err(error.into());
+                }
+                // Brokers away, topic not there yet: the client goes on trying by itself.
+                Event::Received(Err(error)) => {
+                    self.metrics.kafka_errors.inc();
+                    tracing::warn!(%error, "Kafka");
+                }
+                Event::NothingMore => self.start_claim(),
+                Event::Tick => {}
+            }
+            self.drop_revoked();
+            self.pause_or_resume();
+        }
+    }
+
+    async fn next_event(&mut self, stop: &CancellationToken) -> Event {
+        let receives = self.paused || self.has_space();
+        let may_claim = self.may_claim();
+        let tick = if self.paused { PAUSED_TICK } else { TICK };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Event::Stop,
+            claimed = finished(&mut self.claim) => {
+                self.claim = None;
+                Event::Claimed(claimed)
+            }
+            received = receive(&self.consumer), if receives => Event::Received(received),
+            () = std::future::ready(()), if may_claim => Event::NothingMore,
+            () = tokio::time::sleep(tick) => Event::Tick,
+        }
+    }
+
+    fn may_claim(&self) -> bool {
+        self.claim.is_none() && !self.waiting.is_empty() && self.cashier.room() > 0
+    }
+
+    fn has_space(&self) -> bool {
+        let bytes: usize = self.waiting.iter().map(Record::bytes).sum();
+        self.waiting.len() < self.group_max && bytes < GROUP_BYTES
+    }
+
+    /// Claims what has been received. Whatever arrives meanwhile forms the next group, so no message waits for company.
+    fn start_claim(&mut self) {
+        kill_point("consumer.after_poll");
+        let records = std::mem::replace(&mut self.waiting, Vec::with_capacity(self.group_max));
+        let running = self.consumer.context().claim_starts();
+        let (consumer, claimer) = (Arc::clone(&self.consumer), Arc::clone(&self.claimer));
+        let task = tokio::spawn(async move {
+            let attempts = claimer.claim_records(&records).await?;
+            store_offsets(&consumer, &records);
+            drop(running);
+            Ok(attempts)
+        });
+        self.claim = Some(Claim {
+            began: Instant::now(),
+            task,
+        });
+    }
+
+    /// Polling goes on while paused: it keeps us in the group. Partitions that arrive meanwhile are paused too.
+    fn pause_or_resume(&mut self) {
+        let slow = self
+            .claim
+            .as_ref()
+            .is_some_and(|claim| claim.began.elapsed() > SLOW_CLAIM);
+        let pause = self.cashier.room() == 0 || slow;
+        if !pause && !self.paused {
+            return;
+        }
+        let partitions = self.consumer.assignment();
+        let done = match (pause, partitions) {
+            (true, Ok(partitions)) => self.consumer.pause(&partitions),
+            (false, Ok(partitions)) => self.consumer.resume(&partitions),
+            (_, Err(error)) => Err(error),
+        };
+        match done {
+            Ok(()) => {
+                self.paused = pause;
+                self.metrics.paused.set(i64::from(pause));
+            }
+            Err(error) => tracing::warn!(%error, "could not pause or resume"),
+        }
+    }
+
+    /// Records of a partition that was taken away belong to its new owner.
+    fn drop_revoked(&mut self) {
+        let revoked = self.consumer.context().take_revoked();
+        if !revoked.is_empty() {
+            self.waiting
+                .retain(|record| !revoked.contains(&(record.topic.clone(), record.partition)));
+        }
+    }
+}
+
+async fn receive(consumer: &StreamConsumer<Rebalancing>) -> Result<Record, KafkaError> {
+    consumer.recv().await.map(|message| Record::copy(&message))
+}
+
+/// Waits for the running claim; for ever if there is none. Cancel-safe: the claim runs in its own task.
+async fn finished(claim: &mut Option<Claim>) -> Result<Vec<Attempt>, Error> {
+    match claim {
+        Some(claim) => (&mut claim.task)
+            .await
+            .unwrap_or(Err(Error::TaskEnded("a claim"))),
+        None => std::future::pending().await,
+    }
+}
+
+/// Stores one past the highest offset of each partition. Refused after a revocation, which is as it should be: the
+/// new owner decides.
+fn store_offsets(consumer: &StreamConsumer<Rebalancing>, records: &[Record]) {
+    let mut next: BTreeMap<(&str, i32), i64> = BTreeMap::new();
+    for record in records {
+        let offset = next.entry((&record.topic, record.partition)).or_default();
+        *offset = (*offset).max(record.offset + 1);
+    }
+    let mut list = TopicPartitionList::new();
+    for ((topic, partition), offset) in next {
+        if let Err(error) = list.add_partition_offset(topic, partition, Offset::Offset(offset)) {
+            tracing::debug!(%error, "an offset cannot be stored");
+        }
+    }
+    if let Err(error) = consumer.store_offsets(&list) {
+        tracing::debug!(%error, "offsets were not stored");
+    }
+}
+
+fn leave(consumer: Arc<StreamConsumer<Rebalancing>>) {
+    // Nothing stored is no error; anything else costs only duplicates.
+    if let Err(error) = consumer.commit_consumer_state(CommitMode::Sync) {
+        tracing::debug!(%error, "no offsets were committed at the end");
+    }
+    consumer.unsubscribe();
+    drop(consumer);
+}

@@ -1,0 +1,71 @@
+//! What can go wrong in this crate, by what the caller can do about it.
+
+use rdkafka::error::KafkaError;
+use shared::db::DbFailure;
+use shared::schema::SchemaError;
+use shared::transition::TransitionError;
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Transient or not: [`Error::is_transient`] asks the database error.
+    #[error("database")]
+    Database(#[from] sqlx::Error),
+    #[error("the change was refused")]
+    Refused(#[source] TransitionError),
+    #[error("{table}: wrote {wrote} rows of {expected}: a row changed under its lock")]
+    RowCount {
+        table: &'static str,
+        expected: u64,
+        wrote: u64,
+    },
+    #[error("a stored value cannot be read: {0}")]
+    Unreadable(&'static str),
+    #[error("the schema does not fit")]
+    Schema(#[from] SchemaError),
+    #[error("Kafka")]
+    Kafka(#[from] KafkaError),
+    #[error("{0} ended early")]
+    TaskEnded(&'static str),
+    #[error("bad setting: {0}")]
+    Setting(String),
+}
+
+impl From<TransitionError> for Error {
+    fn from(error: TransitionError) -> Self {
+        match error {
+            TransitionError::Database(error) => Self::Database(error),
+            other => Self::Refused(other),
+        }
+    }
+}
+
+impl Error {
+    /// Whether running the whole transaction again may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(error) => DbFailure::of(error).is_transient(),
+            Self::Refused(_)
+            | Self::RowCount { .. }
+            | Self::Unreadable(_)
+            | Self::Schema(_)
+            | Self::Kafka(_)
+            | Self::TaskEnded(_)
+            | Self::Setting(_) => false,
+        }
+    }
+
+    /// A stable label for metrics and dead letters.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Database(_) => "database",
+            Self::Refused(_) => "refused",
+            Self::RowCount { .. } => "row_count",
+            Self::Unreadable(_) => "unreadable",
+            Self::Schema(_) => "schema",
+            Self::Kafka(_) => "kafka",
+            Self::TaskEnded(_) => "task_ended",
+            Self::Setting(_) => "setting",
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Pays approved returns back: claim, pay, settle, reconcile.
+//!
+//! Owns the table `refunds`. Must stay true: a message only says *which* return to look at, everything is decided on
+//! locked rows; a committed claim drives everything after it; at most one refund effect per return at the gateway.
+//! Messages arrive at least once and are deduplicated by event id.
+
+pub mod config;
+pub mod error;
+
+pub mod claim;
+pub mod consumer;
+pub mod dead_letter;
+pub mod message;
+
+pub mod attempt;
+pub mod gateway;
+pub mod grouped;
+pub mod open;
+pub mod refund;
+
+pub mod settle;
+pub mod standing;
+pub mod verdict;
+
+pub mod expiry;
+pub mod reconcile;
+
+pub mod metrics;
+pub mod store;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::{ops, schema};
+use sqlx::mysql::MySqlPool;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use claim::Claimer;
+use config::Config;
+use consumer::Intake;
+use error::Error;
+use gateway::RefundGateway;
+use grouped::grouped;
+use metrics::Metrics;
+use open::OpenAttempts;
+use reconcile::Reconciler;
+use refund::Cashier;
+use settle::Settler;
+use standing::Backoff;
+
+/// Our name as an actor and towards Kafka.
+pub const PROGRAM: &str = "refund-consumer";
+
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How the drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drain {
+    Complete,
+    /// So many attempts were still at the gateway or unwritten at the deadline; others take them over.
+    LeftOpen(usize),
+}
+
+/// The program, connected and ready to run. Needs a multi-threaded runtime: a rebalance blocks a thread.
+pub struct RefundConsumer<G> {
+    cfg: Config,
+    pool: MySqlPool,
+    ops: TcpListener,
+    claimer: Arc<Claimer>,
+    cashier: Arc<Cashier<G>>,
+    metrics: Metrics,
+    /// What the cashier hands its findings to; ends with it.
+    workers: JoinSet<()>,
+    /// Stops intake and scans, and gives up attempts that wait for their turn.
+    stopping: CancellationToken,
+}
+
+impl<G> fmt::Debug for RefundConsumer<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RefundConsumer").finish_non_exhaustive()
+    }
+}
+
+impl<G: RefundGateway> RefundConsumer<G> {
+    /// Checks the schema and puts the parts together; nothing moves before [`RefundConsumer::run`], and `stop` ends it.
+    ///
+    /// # Errors
+    /// MySQL is away or its schema too old; the message says which command to run.
+    pub async fn build(
+        cfg: Config,
+        gateway: G,
+        ops: TcpListener,
+        stop: CancellationToken,
+    ) -> Result<Self, Error> {
+        let pool = cfg.db.pool().map_err(Error::Setting)?;
+        schema::check(&pool).await?;
+        let (metrics, stopping, owner) = (Metrics::new(), stop.child_token(), Uuid::now_v7());
+        let claimer = Claimer {
+            pool: pool.clone(),
+            topics: cfg.topics.clone(),
+            policy: cfg.policy.clone(),
+            consumer: cfg.intake.consumer_group.clone(),
+            owner,
+            gateway: gateway.name(),
+            native_idempotency: gateway.capabilities().native_idempotency,
+            call_deadline: cfg.pay.call_deadline(),
+            metrics: metrics.clone(),
+            stop: stopping.clone(),
+        };
+        let mut workers = JoinSet::new();
+        let cashier = cashier(&cfg, gateway, &claimer, &mut workers);
+        Ok(Self {
+            cfg,
+            pool,
+            ops,
+            claimer: Arc::new(claimer),
+            cashier: Arc::new(cashier),
+            metrics,
+            workers,
+            stopping,
+        })
+    }
+
+    /// What `/metrics` shows.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
+    }
+
+    /// Runs until the token given to `build` is cancelled, then drains within the deadline.
+    ///
+    /// # Errors
+    /// The Kafka client is broken for good, or a task ended early.
+    pub async fn run(mut self) -> Result<Drain, Error> {
+        let quit = CancellationToken::new();
+        let ops = tokio::spawn(ops::serve(
+            self.ops,
+            self.metrics.registry.clone(),
+            self.pool.clone(),
+            self.stopping.clone(),
+            quit.clone(),
+        ));
+        let mut loops = start_loops(&self.cfg, &self.claimer, &self.cashier, &self.stopping)?;
+        let ended = tokio::select! {
+            // The loops end by the same token, which is no early end.
+            biased;
+            () = self.stopping.cancelled() => Ok(()),
+            Some(ended) = loops.join_next() => Err(early_end(ended)),
+            Some(_) = self.workers.join_next() => Err(Error::TaskEnded("a settlement worker")),
+        };
+        self.stopping.cancel();
+        let deadline = Instant::now() + self.cfg.drain();
+        let drain = drain(&self.cashier, loops, deadline).await;
+        quit.cancel();
+        // Its own drain takes at most a second.
+        let _ = ops.await;
+        // Politely, if MySQL answers; its connections end with the process in any case.
+        let _ = tokio::time::timeout(CLOSE_DEADLINE, self.pool.close()).await;
+        ended.map(|()| drain)
+    }
+}
+
+fn cashier<G: RefundGateway>(
+    cfg: &Config,
+    gateway: G,
+    claimer: &Claimer,
+    workers: &mut JoinSet<()>,
+) -> Cashier<G> {
+    let max_open = usize::try_from(cfg.pay.max_open_attempts).unwrap_or(usize::MAX);
+    let (settlements, to_settle) = grouped(max_open);
+    let settler = Arc::new(Settler {
+        pool: claimer.pool.clone(),
+        topics: claimer.topics.clone(),
+        backoff: Backoff {
+            base: Duration::from_millis(cfg.pay.lookup_backoff_ms),
+        },
+        metrics: claimer.metrics.clone(),
+    });
+    workers.spawn(to_settle.serve(settle::MAX_GROUP, move |group| {
+        let settler = Arc::clone(&settler);
+        async move { settler.settle(group).await }
+    }));
+    let (sent, to_send) = grouped(max_open);
+    let (pool, owner) = (claimer.pool.clone(), claimer.owner);
+    workers.spawn(to_send.serve(settle::MAX_GROUP, move |ids| {
+        refund::mark_sent(pool.clone(), owner, ids)
+    }));
+    Cashier {
+        gateway,
+        pool: claimer.pool.clone(),
+        owner,
+        open: OpenAttempts::new(claimer.metrics.open_attempts.clone()),
+        max_open,
+        turns: Semaphore::new(usize::from(cfg.pay.gateway_parallel_calls)),
+        settler: settlements,
+        sent,
+        metrics: claimer.metrics.clone(),
+        tasks: TaskTracker::new(),
+        stop: claimer.stop.clone(),
+    }
+}
+
+type Loops = JoinSet<(&'static str, Result<(), Error>)>;
+
+fn start_loops<G: RefundGateway>(
+    cfg: &Config,
+    claimer: &Arc<Claimer>,
+    cashier: &Arc<Cashier<G>>,
+    stopping: &CancellationToken,
+) -> Result<Loops, Error> {
+    let client = consumer::client_config(cfg.kafka.client(PROGRAM), &cfg.intake);
+    let intake = Intake::join(
+        &client,
+        &cfg.topics.topic_returns,
+        usize::from(cfg.intake.consumer_batch_max),
+        Arc::clone(claimer),
+        Arc::clone(cashier),
+    )?;
+    let reconciler = Reconciler {
+        claimer: Arc::clone(claimer),
+        cashier: Arc::clone(cashier),
+        interval: Duration::from_millis(cfg.reconcile.reconcile_interval_ms),
+        initiated_grace_secs: cfg.reconcile.initiated_grace_secs,
+        window: cfg.pay.window(),
+        metrics: claimer.metrics.clone(),
+        sidelined: HashMap::new(),
+    };
+    let expiry = expiry::run(
+        claimer.pool.clone(),
+        cfg.intake.consumer_group.clone(),
+        cfg.intake.inbox_retention_days,
+        claimer.metrics.clone(),
+        stopping.clone(),
+    );
+    let mut loops = Loops::new();
+    let (stop_intake, stop_scans) = (stopping.clone(), stopping.clone());
+    loops.spawn(async move { ("the intake", intake.run(stop_intake).await) });
+    loops.spawn(async move {
+        reconciler.run(stop_scans).await;
+        ("the reconciler", Ok(()))
+    });
+    loops.spawn(async move {
+        expiry.await;
+        ("the inbox expiry", Ok(()))
+    });
+    Ok(loops)
+}
+
+fn early_end(ended: Result<(&'static str, Result<(), Error>), tokio::task::JoinError>) -> Error {
+    match ended {
+        Ok((_, Err(error))) => error,
+        Ok((name, Ok(()))) => Error::TaskEnded(name),
+        Err(_) => Error::TaskEnded("a loop"),
+    }
+}
+
+/// Lets the running claim, calls and settlements end; what was never called is given back at the deadline or before.
+async fn drain<G: RefundGateway>(
+    cashier: &Cashier<G>,
+    mut loops: Loops,
+    deadline: Instant,
+) -> Drain {
+    let all = async {
+        while let Some(ended) = loops.join_next().await {
+            if !matches!(ended, Ok((_, Ok(())))) {
+                tracing::warn!(error = %early_end(ended), "while stopping");
+            }
+        }
+        cashier.tasks.close();
+        cashier.tasks.wait().await;
+    };
+    if timeout_at(deadline, all).await.is_err() {
+        tracing::warn!("the drain deadline has passed");
+    }
+    loops.detach_all();
+    let given_back = cashier.give_back().await;
+    match cashier.open.count().saturating_sub(given_back) {
+        0 => Drain::Complete,
+        left => Drain::LeftOpen(left),
+    }
+}

@@ -1,0 +1,89 @@
+//! The attempts this process is carrying, from the claim's commit until their outcome is written.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use prometheus::IntGauge;
+
+use crate::attempt::AttemptId;
+
+/// How far an attempt has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Waits for its turn; the gateway has not been asked about it.
+    Waiting,
+    Asked,
+}
+
+/// See the module. Also what keeps a scan from taking over our own attempts.
+#[derive(Debug)]
+pub struct OpenAttempts {
+    stages: Mutex<HashMap<AttemptId, Stage>>,
+    gauge: IntGauge,
+}
+
+/// An attempt at the gateway, or on its way from there into its row.
+#[derive(Debug)]
+pub struct Asking<'a> {
+    open: &'a OpenAttempts,
+    id: AttemptId,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.open.remove(self.id);
+    }
+}
+
+impl OpenAttempts {
+    pub fn new(gauge: IntGauge) -> Self {
+        Self {
+            stages: Mutex::default(),
+            gauge,
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.stages().len()
+    }
+
+    pub fn contains(&self, id: AttemptId) -> bool {
+        self.stages().contains_key(&id)
+    }
+
+    pub fn add(&self, id: AttemptId) {
+        self.change(|stages| stages.insert(id, Stage::Waiting));
+    }
+
+    /// From now on the gateway may be asked about it; it is no longer open when the answer is dropped, also by a
+    /// panic.
+    pub fn ask(&self, id: AttemptId) -> Asking<'_> {
+        self.change(|stages| stages.insert(id, Stage::Asked));
+        Asking { open: self, id }
+    }
+
+    pub fn remove(&self, id: AttemptId) {
+        self.change(|stages| stages.remove(&id));
+    }
+
+    /// Those the gateway has not been asked about, ascending.
+    pub fn waiting(&self) -> Vec<AttemptId> {
+        let stages = self.stages();
+        let waiting = stages.iter().filter(|(_, stage)| **stage == Stage::Waiting);
+        let mut ids: Vec<AttemptId> = waiting.map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut HashMap<AttemptId, Stage>) -> T) {
+        let mut stages = self.stages();
+        change(&mut stages);
+        self.gauge
+            .set(i64::try_from(stages.len()).unwrap_or(i64::MAX));
+    }
+
+    fn stages(&self) -> MutexGuard<'_, HashMap<AttemptId, Stage>> {
+        // Every change is one call on the map, so a panic elsewhere leaves it whole.
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,279 @@
+//! What no message brings: lost messages, approvals, retries, unclear outcomes, attempts whose owner died.
+//!
+//! Scans by index and hands what it finds to the same claim and the same cashier. Any number of consumers may run
+//! it: a claim decides on locked rows, and one conditional UPDATE decides who takes an attempt over.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shared::ids::ReturnId;
+use shared::retry::full_jitter;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempt::{Attempt, AttemptState, Known};
+use crate::claim::Claimer;
+use crate::error::Error;
+use crate::gateway::RefundGateway;
+use crate::metrics::Metrics;
+use crate::refund::Cashier;
+use crate::store::{self, Due, Page, TakeOver, Waiting};
+
+/// Rows per statement.
+const PAGE: u32 = 100;
+/// A return that could not be claimed is tried again after this; until then it does not fill the log.
+const SIDELINE: Duration = Duration::from_secs(60);
+const BACKOFF_CAP: Duration = Duration::from_secs(10);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Reconciler<G> {
+    pub claimer: Arc<Claimer>,
+    pub cashier: Arc<Cashier<G>>,
+    pub interval: Duration,
+    pub initiated_grace_secs: u32,
+    /// How long the gateway honors a key.
+    pub window: Duration,
+    pub metrics: Metrics,
+    pub sidelined: HashMap<ReturnId, Instant>,
+}
+
+impl<G: RefundGateway> Reconciler<G> {
+    /// Scans until `stop`. Not cancel-safe: run it in a task of its own.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut failures = 0;
+        loop {
+            let pause = match self.pass(&stop).await {
+                Ok(()) => {
+                    failures = 0;
+                    // Consumers that started together should not scan together.
+                    self.interval / 2 + full_jitter(0, self.interval, self.interval)
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.metrics
+                        .transient_failures
+                        .with_label_values(&["reconcile"])
+                        .inc();
+                    tracing::warn!(cause = ?error, failures, "a scan failed");
+                    self.interval + full_jitter(failures, self.interval, BACKOFF_CAP)
+                }
+            };
+            if stop
+                .run_until_cancelled(tokio::time::sleep(pause))
+                .await
+                .is_none()
+            {
+                return;
+            }
+        }
+    }
+
+    async fn pass(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        let now = Instant::now();
+        self.sidelined.retain(|_, until| *until > now);
+        self.due(stop).await?;
+        self.waiting(Waiting::Approved, "approved", stop).await?;
+        let grace_secs = self.initiated_grace_secs;
+        self.waiting(Waiting::Initiated { grace_secs }, "initiated", stop)
+            .await
+    }
+
+    /// Claims waiting returns, page by page, as long as there is room.
+    async fn waiting(
+        &mut self,
+        waiting: Waiting,
+        kind: &str,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let mut after = Page::FIRST;
+        while self.cashier.room() > 0 && !stop.is_cancelled() {
+            let page = store::waiting_returns(&self.claimer.pool, waiting, after, PAGE).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            after = *last;
+            let full = page.len() == PAGE as usize;
+            let found: Vec<ReturnId> = page
+                .into_iter()
+                .map(|row| row.id)
+                .filter(|id| !self.sidelined.contains_key(id))
+                .collect();
+            self.count(kind, found.len());
+            let attempts = self.claimer.claim_found(&found).await?;
+            self.sideline(&found, &attempts);
+            self.cashier.take(attempts);
+            if !full {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// What was found and gave no attempt was rejected, taken by another consumer, or cannot be claimed: no hurry.
+    fn sideline(&mut self, found: &[ReturnId], attempts: &[Attempt]) {
+        let until = Instant::now() + SIDELINE;
+        let claimed = |id: &ReturnId| attempts.iter().any(|attempt| attempt.id.return_id == *id);
+        let unclaimed = found.iter().filter(|id| !claimed(id));
+        self.sidelined.extend(unclaimed.map(|id| (*id, until)));
+    }
+
+    /// Takes over attempts that are due, as long as there is room.
+    async fn due(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        while !stop.is_cancelled() {
+            let room = u32::try_from(self.cashier.room())
+                .unwrap_or(u32::MAX)
+                .min(PAGE);
+            if room == 0 {
+                return Ok(());
+            }
+            let began = Instant::now();
+            let gateway = self.cashier.gateway.name();
+            let (now, mut due) = store::due_attempts(&self.claimer.pool, gateway, room).await?;
+            let full = due.len() == room as usize;
+            due.retain(|due| !self.cashier.open.contains(due.id));
+            let Some(now) = now.filter(|_| !due.is_empty()) else {
+                return Ok(());
+            };
+            let taken = self.take_over(due, now, began).await?;
+            self.count("due", taken.len());
+            let progressed = !taken.is_empty();
+            self.cashier.take(taken);
+            if !full || !progressed {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_over(
+        &self,
+        due: Vec<Due>,
+        now: time::OffsetDateTime,
+        began: Instant,
+    ) -> Result<Vec<Attempt>, Error> {
+        let by = TakeOver {
+            owner: self.claimer.owner,
+            gateway: self.claimer.gateway,
+            native_idempotency: self.claimer.native_idempotency,
+            now,
+            call_deadline: now + self.claimer.call_deadline,
+        };
+        let mut conn = self.claimer.pool.acquire().await?;
+        let taken = store::take_over(&mut conn, &due, &by).await?;
+        let attempts = due.into_iter().filter(|due| taken.contains(&due.id));
+        Ok(attempts
+            .map(|due| Attempt {
+                id: due.id,
+                order_id: due.order_id,
+                known: known(&due, &by, self.window),
+                key: due.key,
+                amount: due.amount,
+                deadline: began + self.claimer.call_deadline,
+                trace: None,
+            })
+            .collect())
+    }
+
+    fn count(&self, kind: &str, found: usize) {
+        let found = u64::try_from(found).unwrap_or(u64::MAX);
+        self.metrics
+            .found_waiting
+            .with_label_values(&[kind])
+            .inc_by(found);
+    }
+}
+
+/// What the row tells about the gateway's side, as of the take-over.
+fn known(due: &Due, by: &TakeOver<'_>, window: Duration) -> Known {
+    let may_resend = || {
+        by.native_idempotency
+            && due
+                .first_sent_at
+                .is_some_and(|first| by.call_deadline < first + window)
+    };
+    match (due.state, &due.gateway_ref) {
+        (AttemptState::Pending, Some(gateway_ref)) => Known::Pending {
+            gateway_ref: gateway_ref.clone(),
+        },
+        (AttemptState::Claimed, _) if due.first_sent_at.is_none() => Known::Unsent,
+        _ => Known::MaybeSent {
+            may_resend: may_resend(),
+            checks: due.checks,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::ids::OrderId;
+    use shared::money::{Currency, Money};
+    use time::macros::datetime;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::attempt::{AttemptId, IdempotencyKey};
+
+    const NOW: time::OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
+    const WINDOW: Duration = Duration::from_secs(24 * 3600);
+
+    fn due(state: AttemptState, sent_hours_ago: Option<i64>, gateway_ref: Option<&str>) -> Due {
+        Due {
+            id: AttemptId {
+                return_id: ReturnId(1),
+                number: 1,
+            },
+            order_id: OrderId(1),
+            key: IdempotencyKey("k".to_owned()),
+            amount: Money::new(1.into(), Currency::parse("EUR").expect("a code")),
+            state,
+            owner: None,
+            first_sent_at: sent_hours_ago.map(|hours| NOW - time::Duration::hours(hours)),
+            next_check_at: NOW,
+            checks: 3,
+            gateway_ref: gateway_ref.map(str::to_owned),
+        }
+    }
+
+    fn by(native_idempotency: bool) -> TakeOver<'static> {
+        TakeOver {
+            owner: Uuid::nil(),
+            gateway: "fake",
+            native_idempotency,
+            now: NOW,
+            call_deadline: NOW + Duration::from_secs(30),
+        }
+    }
+
+    #[test]
+    fn p5_only_a_key_within_its_lifetime_may_go_out_again() {
+        let maybe = |may_resend| Known::MaybeSent {
+            may_resend,
+            checks: 3,
+        };
+        let pending = Known::Pending {
+            gateway_ref: "r".to_owned(),
+        };
+        use AttemptState as S;
+        for (row, keys, expected) in [
+            (due(S::Claimed, None, None), true, Known::Unsent),
+            (due(S::Claimed, None, None), false, Known::Unsent),
+            (due(S::Claimed, Some(1), None), true, maybe(true)),
+            (due(S::Unknown, Some(23), None), true, maybe(true)),
+            (due(S::Unknown, Some(24), None), true, maybe(false)),
+            (due(S::Unknown, None, None), true, maybe(false)),
+            (due(S::Sent, Some(1), None), false, maybe(false)),
+            (due(S::Unknown, Some(1), None), false, maybe(false)),
+            (due(S::Pending, Some(1), Some("r")), true, pending.clone()),
+        ] {
+            assert_eq!(known(&row, &by(keys), WINDOW), expected, "{row:?}");
+        }
+        let mut edge = due(S::Unknown, Some(24), None);
+        edge.first_sent_at = Some(NOW - WINDOW + Duration::from_secs(30));
+        assert_eq!(
+            known(&edge, &by(true), WINDOW),
+            maybe(false),
+            "the call could end after the window"
+        );
+    }
+}

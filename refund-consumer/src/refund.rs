@@ -1,0 +1,234 @@
+//! One attempt from intent to outcome: ask the gateway, settle what was learned.
+//!
+//! Must stay true: a call starts only before the attempt's deadline, so before anyone may take it over; a call whose
+//! end is not known is never taken for "not paid"; what may have been sent is looked up before it is sent again, and
+//! sent again only with the same key within the key's lifetime. The attempt's row, not this task, is what survives:
+//! a task may end anywhere, and the row is due again at its deadline.
+
+mod answer;
+mod earlier;
+mod ownership;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use shared::killpoint::kill_point;
+use sqlx::mysql::MySqlPool;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+pub use ownership::mark_sent;
+
+use crate::attempt::{Attempt, AttemptId, Known};
+use crate::gateway::{CallFailed, RefundGateway, RefundRequest};
+use crate::grouped::Grouped;
+use crate::metrics::Metrics;
+use crate::open::OpenAttempts;
+use crate::settle::Settlement;
+use crate::verdict::{Finding, Settled, Verdict};
+
+/// A gateway may need a moment until a refund can be found; this many look-ups, with back-off, allow for it.
+const LOOK_UPS_BEFORE_PARKING: i32 = 5;
+
+/// Carries attempts, many at a time.
+#[derive(Debug)]
+pub struct Cashier<G> {
+    pub gateway: G,
+    pub pool: MySqlPool,
+    pub owner: Uuid,
+    pub open: OpenAttempts,
+    pub max_open: usize,
+    /// Gateway calls at the same time.
+    pub turns: Semaphore,
+    pub settler: Grouped<Settlement, Option<Settled>>,
+    /// Claimed to sent, for gateways without keys; answers whether the attempt was still ours.
+    pub sent: Grouped<AttemptId, bool>,
+    pub metrics: Metrics,
+    pub tasks: TaskTracker,
+    pub stop: CancellationToken,
+}
+
+impl<G: RefundGateway> Cashier<G> {
+    /// Carries each attempt to its outcome, in a task of its own.
+    pub fn take(self: &Arc<Self>, attempts: Vec<Attempt>) {
+        for attempt in attempts {
+            self.open.add(attempt.id);
+            let cashier = Arc::clone(self);
+            self.tasks
+                .spawn(async move { cashier.carry(attempt).await });
+        }
+    }
+
+    /// How many more attempts this process should take.
+    pub fn room(&self) -> usize {
+        self.max_open.saturating_sub(self.open.count())
+    }
+
+    async fn carry(&self, attempt: Attempt) {
+        let Some(turn) = self.turn().await else {
+            // Stopping: it stays among the waiting ones, which are given back at the end.
+            return;
+        };
+        if Instant::now() < attempt.deadline {
+            let _open = self.open.ask(attempt.id);
+            let learned = self.learn(&attempt).await;
+            drop(turn);
+            if let Some(finding) = learned {
+                self.settle(&attempt, finding).await;
+            }
+        } else {
+            self.metrics.expired_before_call.inc();
+            self.open.remove(attempt.id);
+        }
+    }
+
+    /// `None` once stopping, even if a turn is to be had: nothing new is called for then.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        let turn = self.stop.run_until_cancelled(self.turns.acquire()).await?;
+        let turn = turn.expect("the semaphore is never closed");
+        (!self.stop.is_cancelled()).then_some(turn)
+    }
+
+    /// What the gateway says about the attempt; `None` if it was taken over before it could be sent.
+    async fn learn(&self, attempt: &Attempt) -> Option<Finding> {
+        match &attempt.known {
+            Known::Fresh => self.send(attempt).await,
+            Known::Pending { gateway_ref } => Some(self.poll(attempt, gateway_ref).await),
+            Known::Unsent | Known::MaybeSent { .. } => match self.look_up(attempt).await {
+                Some(finding) => Some(finding),
+                None => self.not_found(attempt).await,
+            },
+        }
+    }
+
+    async fn settle(&self, attempt: &Attempt, finding: Finding) {
+        kill_point("consumer.before_settle");
+        let settlement = Settlement {
+            order_id: attempt.order_id,
+            finding,
+            trace: attempt.trace.clone(),
+        };
+        let settled = self.settler.write(settlement).await.flatten();
+        kill_point("consumer.after_settle");
+        let result = settled.map_or("failed", Settled::code);
+        self.metrics.settlements.with_label_values(&[result]).inc();
+        if let Some(Settled::Parked | Settled::Disagreed | Settled::Stuck) = settled {
+            tracing::error!(return.id = %attempt.id.return_id, attempt = attempt.id.number, result, "a person must look");
+        }
+    }
+
+    async fn send(&self, attempt: &Attempt) -> Option<Finding> {
+        if let Some(finding) = self.earlier_attempts(attempt).await {
+            return Some(finding);
+        }
+        if !self.gateway.capabilities().native_idempotency && !self.mark_sent(attempt.id).await {
+            return None;
+        }
+        let request = RefundRequest {
+            key: attempt.key.clone(),
+            amount: attempt.amount.clone(),
+        };
+        kill_point("consumer.before_call");
+        let answer = self
+            .call("submit", attempt.deadline, self.gateway.submit(&request))
+            .await;
+        kill_point("consumer.after_call");
+        let verdict = match answer {
+            Ok(answer) => answer::verdict(answer, &attempt.amount)
+                .unwrap_or_else(|error| Verdict::Unknown { error }),
+            Err(CallFailed::NotSent(error)) => Verdict::NotSent { error },
+            Err(CallFailed::Unknown(error)) => Verdict::Unknown { error },
+        };
+        Some(self.finding(attempt.id, verdict))
+    }
+
+    /// Looks the attempt up by its key; `None` if the gateway does not know it.
+    async fn look_up(&self, attempt: &Attempt) -> Option<Finding> {
+        let found = self
+            .call("find", attempt.deadline, self.gateway.find(&attempt.key))
+            .await;
+        let verdict = match found {
+            Ok(Some(answer)) => answer::found(answer, &attempt.amount),
+            Ok(None) => return None,
+            Err(failed) => Verdict::StillOpen {
+                error: failed.code(),
+            },
+        };
+        Some(self.finding(attempt.id, verdict))
+    }
+
+    /// "Not found" proves nothing about what may have been sent, so only the same key may go out again.
+    async fn not_found(&self, attempt: &Attempt) -> Option<Finding> {
+        let verdict = match attempt.known {
+            Known::Fresh
+            | Known::Unsent
+            | Known::MaybeSent {
+                may_resend: true, ..
+            } => {
+                return self.send(attempt).await;
+            }
+            Known::MaybeSent { checks, .. } if checks >= LOOK_UPS_BEFORE_PARKING => Verdict::Park {
+                reason: "not_found",
+            },
+            Known::MaybeSent { .. } | Known::Pending { .. } => {
+                Verdict::StillOpen { error: "not_found" }
+            }
+        };
+        Some(self.finding(attempt.id, verdict))
+    }
+
+    /// Asks for the state of what the gateway has accepted. It is never sent again.
+    async fn poll(&self, attempt: &Attempt, gateway_ref: &str) -> Finding {
+        let answer = self
+            .call("status", attempt.deadline, self.gateway.status(gateway_ref))
+            .await;
+        let verdict = match answer {
+            Ok(Some(answer)) => answer::found(answer, &attempt.amount),
+            Ok(None) => Verdict::StillOpen {
+                error: "pending_not_found",
+            },
+            Err(failed) => Verdict::StillOpen {
+                error: failed.code(),
+            },
+        };
+        self.finding(attempt.id, verdict)
+    }
+
+    /// A call, within the attempt's deadline, counted.
+    async fn call<T>(
+        &self,
+        operation: &'static str,
+        deadline: Instant,
+        call: impl Future<Output = Result<T, CallFailed>>,
+    ) -> Result<T, CallFailed> {
+        let began = Instant::now();
+        // A timeout alone would still poll the call once, which may be enough to send it.
+        if began >= deadline {
+            return Err(CallFailed::NotSent("deadline_passed"));
+        }
+        let result = tokio::time::timeout_at(deadline.into(), call)
+            .await
+            .unwrap_or(Err(CallFailed::Unknown("timeout")));
+        let seconds = began.elapsed().as_secs_f64();
+        self.metrics
+            .gateway_seconds
+            .with_label_values(&[operation])
+            .observe(seconds);
+        let label = result
+            .as_ref()
+            .map_or_else(|failed| failed.code(), |_| "answered");
+        self.metrics.gateway_calls.with_label_values(&[label]).inc();
+        result
+    }
+
+    fn finding(&self, attempt: AttemptId, verdict: Verdict) -> Finding {
+        Finding {
+            attempt,
+            verdict,
+            finder: self.owner,
+            unsent: None,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What the attempt's row says about who may send: claimed → sent, and giving back what was never called for.
+
+use std::time::Duration;
+
+use sqlx::mysql::MySqlPool;
+use uuid::Uuid;
+
+use super::Cashier;
+use crate::attempt::AttemptId;
+use crate::gateway::RefundGateway;
+use crate::store;
+
+/// After the drain deadline, so short.
+const GIVE_BACK_DEADLINE: Duration = Duration::from_secs(2);
+
+impl<G: RefundGateway> Cashier<G> {
+    /// Frees what the gateway was never asked about, for others to take over at once; answers how many those are.
+    pub async fn give_back(&self) -> usize {
+        let waiting = self.open.waiting();
+        if waiting.is_empty() {
+            return 0;
+        }
+        let (pool, owner, count) = (self.pool.clone(), self.owner, waiting.len());
+        let freed = tokio::spawn(async move {
+            let mut conn = pool.acquire().await?;
+            store::release(&mut conn, owner, &waiting).await
+        });
+        match tokio::time::timeout(GIVE_BACK_DEADLINE, freed).await {
+            Ok(Ok(Ok(freed))) => tracing::info!(attempts = freed, "attempts were given back"),
+            failed => tracing::warn!(
+                ?failed,
+                "attempts were not given back; they are due at their deadline"
+            ),
+        }
+        count
+    }
+
+    /// Whether the attempt is marked as sent and still ours. Only then may a gateway without keys be called.
+    pub(super) async fn mark_sent(&self, id: AttemptId) -> bool {
+        self.sent.write(id).await.unwrap_or(false)
+    }
+}
+
+/// Writes claimed → sent for a group; one answer per attempt, in order: whether it was still ours. After an error
+/// nobody sends: the attempts are due again at their deadline.
+pub async fn mark_sent(pool: MySqlPool, owner: Uuid, ids: Vec<AttemptId>) -> Vec<bool> {
+    let mut sorted = ids.clone();
+    sorted.sort_unstable();
+    let marked = async {
+        let mut conn = pool.acquire().await?;
+        store::mark_sent(&mut conn, owner, &sorted).await
+    };
+    let marked = marked.await.unwrap_or_else(|error| {
+        tracing::warn!(cause = ?error, "attempts were not marked as sent");
+        Vec::new()
+    });
+    ids.iter().map(|id| marked.contains(id)).collect()
+}

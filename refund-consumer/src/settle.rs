@@ -1,0 +1,230 @@
+//! Findings in, rows out: many outcomes in one transaction.
+//!
+//! Lock order: orders (for update), returns, attempts. A success is written whoever brings it. The body may run
+//! several times; after a lost COMMIT the second run finds the row saying so already.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use shared::actor::Actor;
+use shared::eligibility::OrderFacts;
+use shared::event::TopicArgs;
+use shared::ids::{OrderId, ReturnId};
+use shared::money::Money;
+use shared::retry::full_jitter;
+use shared::trace_context::TraceContext;
+use shared::transition::{self, Cause, Change, Locked};
+use sqlx::MySqlConnection;
+use sqlx::mysql::MySqlPool;
+
+use crate::PROGRAM;
+use crate::attempt::Recorded;
+use crate::claim::{sorted, trace};
+use crate::error::Error;
+use crate::metrics::Metrics;
+use crate::standing::{Backoff, Judgement, Standing};
+use crate::store::{self, OrderLock};
+use crate::verdict::{Finding, Settled};
+
+/// Findings that wait are settled together, but a group holds its order locks for as long as it takes.
+pub const MAX_GROUP: usize = 100;
+
+const RETRY_BASE: Duration = Duration::from_millis(5);
+const RETRY_CAP: Duration = Duration::from_secs(1);
+
+/// A finding, and where it belongs.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    pub order_id: OrderId,
+    pub finding: Finding,
+    /// Of the message that brought the attempt about, if one did.
+    pub trace: Option<TraceContext>,
+}
+
+/// Writes settlements.
+#[derive(Debug, Clone)]
+pub struct Settler {
+    pub pool: MySqlPool,
+    pub topics: TopicArgs,
+    pub backoff: Backoff,
+    pub metrics: Metrics,
+}
+
+impl Settler {
+    /// Settles a group; one result per settlement, in order, `None` for what could not be written. If the group
+    /// fails for good it is settled one by one. Waits for the database for as long as it is away.
+    pub async fn settle(&self, group: Vec<Settlement>) -> Vec<Option<Settled>> {
+        let size = u32::try_from(group.len()).unwrap_or(u32::MAX);
+        self.metrics.settle_group.observe(f64::from(size));
+        let error = match self.until_done(&group).await {
+            Ok(settled) => return settled.into_iter().map(Some).collect(),
+            Err(error) => error,
+        };
+        tracing::warn!(cause = ?error, attempts = group.len(), "a group cannot be settled together");
+        let mut results = Vec::with_capacity(group.len());
+        for settlement in &group {
+            results.push(self.settle_alone(settlement).await);
+        }
+        results
+    }
+
+    async fn settle_alone(&self, settlement: &Settlement) -> Option<Settled> {
+        match self.until_done(std::slice::from_ref(settlement)).await {
+            Ok(settled) => settled.first().copied(),
+            Err(error) => {
+                let id = settlement.finding.attempt;
+                tracing::error!(cause = ?error, return.id = %id.return_id, "an attempt cannot be settled");
+                self.metrics
+                    .permanent_failures
+                    .with_label_values(&["settle"])
+                    .inc();
+                None
+            }
+        }
+    }
+
+    /// Until it commits or fails for good. No stop signal ends it: what it writes is known to the gateway, and the
+    /// drain deadline gives up on the whole task.
+    async fn until_done(&self, group: &[Settlement]) -> Result<Vec<Settled>, Error> {
+        let mut tries = 0;
+        loop {
+            match self.settle_once(group).await {
+                Err(error) if error.is_transient() => {
+                    self.metrics
+                        .transient_failures
+                        .with_label_values(&["settle"])
+                        .inc();
+                    tracing::warn!(cause = ?error, tries, "a settlement is run again");
+                    tokio::time::sleep(full_jitter(tries, RETRY_BASE, RETRY_CAP)).await;
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn settle_once(&self, group: &[Settlement]) -> Result<Vec<Settled>, Error> {
+        let mut tx = self.pool.begin().await?;
+        match self.write(&mut tx, group).await {
+            Ok(settled) => {
+                tx.commit().await?;
+                Ok(settled)
+            }
+            Err(error) => {
+                // At once: a dropped transaction keeps its locks until the connection is used again.
+                let _ = tx.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        tx: &mut MySqlConnection,
+        group: &[Settlement],
+    ) -> Result<Vec<Settled>, Error> {
+        let order_ids = sorted(group.iter().map(|one| one.order_id));
+        let orders = store::lock_orders(tx, &order_ids, OrderLock::Update).await?;
+        let return_ids = sorted(group.iter().map(|one| one.finding.attempt.return_id));
+        let mut locked = transition::lock(tx, &return_ids).await?;
+        let attempts = store::lock_attempts(tx, &return_ids).await?;
+
+        let mut books = Books::open(&locked, attempts, orders);
+        let settled = group
+            .iter()
+            .map(|one| books.enter(one, &locked, self.backoff))
+            .collect::<Result<Vec<Settled>, Error>>()?;
+
+        store::update_attempts(tx, &books.changed_attempts(), locked.now).await?;
+        store::add_refunds(tx, &books.paid()).await?;
+        transition::apply(tx, &mut locked, &self.topics, &books.changes).await?;
+        Ok(settled)
+    }
+}
+
+/// The locked rows of a group, moved in memory.
+struct Books {
+    before: HashMap<ReturnId, Vec<Recorded>>,
+    standings: BTreeMap<ReturnId, Standing>,
+    orders_before: HashMap<OrderId, OrderFacts>,
+    orders: BTreeMap<OrderId, OrderFacts>,
+    changes: Vec<Change>,
+}
+
+impl Books {
+    fn open(
+        locked: &Locked,
+        before: HashMap<ReturnId, Vec<Recorded>>,
+        orders: HashMap<OrderId, OrderFacts>,
+    ) -> Self {
+        let standing = |row: &transition::LockedReturn| Standing {
+            status: row.status,
+            attempts: before.get(&row.id).cloned().unwrap_or_default(),
+        };
+        Self {
+            standings: locked
+                .rows()
+                .iter()
+                .map(|row| (row.id, standing(row)))
+                .collect(),
+            before,
+            orders: orders.clone().into_iter().collect(),
+            orders_before: orders,
+            changes: Vec::new(),
+        }
+    }
+
+    /// Judges one settlement on what those before it have left.
+    fn enter(
+        &mut self,
+        one: &Settlement,
+        locked: &Locked,
+        backoff: Backoff,
+    ) -> Result<Settled, Error> {
+        let id = one.finding.attempt.return_id;
+        let missing = Error::Unreadable("refunds: an attempt without its return or order");
+        let (Some(row), Some(standing)) = (locked.get(id), self.standings.get_mut(&id)) else {
+            return Err(missing);
+        };
+        let order = self.orders.get_mut(&row.order_id).ok_or(missing)?;
+        let Judgement { settled, change } =
+            standing.judge(&one.finding, order, locked.now, backoff);
+        if let Some((action, detail)) = change {
+            self.changes.push(Change {
+                return_id: id,
+                action,
+                cause: Cause {
+                    actor: Actor::system(PROGRAM),
+                    request_id: None,
+                    trace: trace(one.trace.as_ref(), row),
+                },
+                detail,
+            });
+        }
+        Ok(settled)
+    }
+
+    fn changed_attempts(&self) -> Vec<&Recorded> {
+        let was = |row: &Recorded| {
+            let rows = self.before.get(&row.id.return_id)?;
+            rows.iter().find(|old| old.id == row.id)
+        };
+        self.standings
+            .values()
+            .flat_map(|standing| &standing.attempts)
+            .filter(|row| was(row) != Some(row))
+            .collect()
+    }
+
+    fn paid(&self) -> Vec<(OrderId, Money)> {
+        let paid = |(id, order): (&OrderId, &OrderFacts)| {
+            let before = self.orders_before.get(id)?;
+            let added = order
+                .refunded_amount
+                .checked_sub(&before.refunded_amount)
+                .ok()?;
+            added.is_positive().then_some((*id, added))
+        };
+        self.orders.iter().filter_map(paid).collect()
+    }
+}

@@ -1,0 +1,378 @@
+//! What a finding means for the locked rows: the pure half of a settlement.
+//!
+//! A success counts whoever brings it; everything else counts only from the attempt's present owner, because a late
+//! owner's "declined" or "not sent" may be older than what the present owner has done since.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use shared::eligibility::{OrderFacts, refundable};
+use shared::retry::full_jitter;
+use shared::status::{Action, Status};
+use time::OffsetDateTime;
+
+use crate::attempt::{AttemptState, Recorded};
+use crate::verdict::{Finding, Settled, Verdict};
+
+/// A return and its attempts, as locked; [`Standing::judge`] moves them in memory.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub status: Status,
+    /// Ascending by number.
+    pub attempts: Vec<Recorded>,
+}
+
+/// What must be written besides the attempts themselves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    pub settled: Settled,
+    pub change: Option<(Action, Map<String, Value>)>,
+}
+
+/// How long until an open attempt is looked at again.
+#[derive(Debug, Clone, Copy)]
+pub struct Backoff {
+    pub base: Duration,
+}
+
+/// An unclear attempt keeps a customer waiting; a pending one waits for a bank.
+const UNCLEAR_CAP: Duration = Duration::from_secs(60);
+const PENDING_CAP: Duration = Duration::from_secs(300);
+/// Rows that contradict each other are looked at by a person; until then they are not worth a look-up per minute.
+const STUCK_PAUSE: Duration = Duration::from_secs(3600);
+
+impl Backoff {
+    /// Between once and twice the base at first, doubling with every check.
+    fn next(self, now: OffsetDateTime, checks: i32, cap: Duration) -> OffsetDateTime {
+        let done = u32::try_from(checks).unwrap_or(0);
+        now + self.base + full_jitter(done, self.base, cap)
+    }
+}
+
+impl Standing {
+    /// Applies a finding to the rows in memory. `order` is where the money is counted.
+    pub fn judge(
+        &mut self,
+        finding: &Finding,
+        order: &mut OrderFacts,
+        now: OffsetDateTime,
+        backoff: Backoff,
+    ) -> Judgement {
+        let number = finding.attempt.number;
+        let Some(at) = self.attempts.iter().position(|row| row.id.number == number) else {
+            return only(Settled::Stuck);
+        };
+        let before = self.attempts.clone();
+        let owned =
+            self.attempts[at].state.is_open() && self.attempts[at].owner == Some(finding.finder);
+        let judgement = match &finding.verdict {
+            Verdict::Succeeded { gateway_ref } => {
+                self.succeeded(at, finding, gateway_ref, order, now)
+            }
+            Verdict::Declined { gateway_ref, code } => self.declined(at, owned, gateway_ref, code),
+            _ if !owned => only(Settled::NotOwner),
+            Verdict::Pending { gateway_ref } => self.pending(at, gateway_ref, now, backoff),
+            Verdict::Unknown { error } => self.unknown(at, error, now, backoff),
+            Verdict::NotSent { error } => self.not_sent(at, error, now, backoff),
+            Verdict::StillOpen { error } => self.postpone(at, error, now, backoff),
+            Verdict::Park { reason } => self.park(at, reason),
+        };
+        if let Some((action, _)) = &judgement.change {
+            match self.status.after(*action) {
+                Ok(status) => self.status = status,
+                Err(_) => {
+                    self.attempts = before;
+                    return self.stuck(at, now);
+                }
+            }
+        }
+        judgement
+    }
+
+    fn succeeded(
+        &mut self,
+        at: usize,
+        finding: &Finding,
+        gateway_ref: &str,
+        order: &mut OrderFacts,
+        now: OffsetDateTime,
+    ) -> Judgement {
+        let row = &self.attempts[at];
+        if row.state == AttemptState::Succeeded {
+            // People who marked it paid may have had no reference.
+            let agrees = row
+                .gateway_ref
+                .as_deref()
+                .is_none_or(|known| known == gateway_ref);
+            return self.compare(at, agrees, "succeeded");
+        }
+        match self.status {
+            Status::RefundPending | Status::RefundFailed => {}
+            Status::Refunded => {
+                // Paid twice, or marked paid by people who were right. A person must look either way.
+                self.attempts[at].close(AttemptState::Succeeded, Some(gateway_ref));
+                return self.disagreement(at, "succeeded");
+            }
+            Status::Initiated | Status::Approved | Status::Rejected | Status::Cancelled => {
+                return self.stuck(at, now);
+            }
+        }
+        let bearable = refundable(order).is_some_and(|left| {
+            left.currency == row.amount.currency && left.amount >= row.amount.amount
+        });
+        if !bearable {
+            self.attempts[at].gateway_ref = Some(gateway_ref.to_owned());
+            return self.park(at, "paid_more_than_order_total");
+        }
+        if !self.void_unsent(at, finding) {
+            return self.two_payments_possible(at, gateway_ref);
+        }
+        let late = at + 1 < self.attempts.len() || self.status == Status::RefundFailed;
+        let row = &mut self.attempts[at];
+        row.close(AttemptState::Succeeded, Some(gateway_ref));
+        order.refunded_amount.amount += row.amount.amount;
+        let detail = detail(
+            row,
+            &[
+                ("gateway", json!(row.gateway)),
+                ("gateway_ref", json!(gateway_ref)),
+            ],
+        );
+        Judgement {
+            settled: Settled::Refunded,
+            change: Some((
+                if late {
+                    Action::LateSuccess
+                } else {
+                    Action::Confirm
+                },
+                detail,
+            )),
+        }
+    }
+
+    /// Closes a later attempt that cannot have been sent; `false` if one may have been.
+    fn void_unsent(&mut self, at: usize, finding: &Finding) -> bool {
+        let Some(latest) = self.attempts[at + 1..].last_mut() else {
+            return true;
+        };
+        let ours = finding.unsent == Some(latest.id.number) && latest.owner == Some(finding.finder);
+        // Without `first_sent_at` it was never sent, and its owner's claimed → sent will now fail.
+        let unsent =
+            latest.state == AttemptState::Claimed && (latest.first_sent_at.is_none() || ours);
+        match latest.state {
+            AttemptState::Declined | AttemptState::Void => true,
+            _ if unsent => {
+                latest.close(AttemptState::Void, None);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// An earlier attempt paid while a later one may have been sent: nobody may settle that but a person.
+    fn two_payments_possible(&mut self, at: usize, gateway_ref: &str) -> Judgement {
+        self.attempts[at].close(AttemptState::Succeeded, Some(gateway_ref));
+        let earlier = self.attempts[at].id.number;
+        let last = self.attempts.len() - 1;
+        let latest = &mut self.attempts[last];
+        if latest.state.is_open() {
+            latest.close(AttemptState::Parked, None);
+        }
+        let detail = detail(
+            latest,
+            &[
+                ("reason", json!("earlier_attempt_succeeded")),
+                ("succeeded_attempt", json!(earlier)),
+            ],
+        );
+        Judgement {
+            settled: Settled::Parked,
+            change: Some((Action::Park, detail)),
+        }
+    }
+
+    fn declined(&mut self, at: usize, owned: bool, gateway_ref: &str, code: &str) -> Judgement {
+        let latest = at + 1 == self.attempts.len();
+        let row = &mut self.attempts[at];
+        match row.state {
+            AttemptState::Declined => only(Settled::Agreed),
+            AttemptState::Succeeded => self.compare(at, false, "declined"),
+            _ if !owned => only(Settled::NotOwner),
+            _ => {
+                row.close(AttemptState::Declined, Some(gateway_ref));
+                row.last_error = Some(code.to_owned());
+                let detail = detail(
+                    row,
+                    &[("gateway", json!(row.gateway)), ("code", json!(code))],
+                );
+                // An earlier attempt that is declined late changes nothing for the return.
+                Judgement {
+                    settled: Settled::Declined,
+                    change: latest.then_some((Action::Decline, detail)),
+                }
+            }
+        }
+    }
+
+    fn pending(
+        &mut self,
+        at: usize,
+        gateway_ref: &str,
+        now: OffsetDateTime,
+        backoff: Backoff,
+    ) -> Judgement {
+        let row = &mut self.attempts[at];
+        row.state = AttemptState::Pending;
+        row.gateway_ref = Some(gateway_ref.to_owned());
+        row.last_error = None;
+        row.look_again(backoff.next(now, row.checks, PENDING_CAP));
+        only(Settled::Postponed)
+    }
+
+    /// Becoming unknown is a record about the return; a further look-up that tells nothing is not.
+    fn unknown(
+        &mut self,
+        at: usize,
+        error: &str,
+        now: OffsetDateTime,
+        backoff: Backoff,
+    ) -> Judgement {
+        let row = &mut self.attempts[at];
+        let new = match row.state {
+            AttemptState::Claimed | AttemptState::Sent => true,
+            AttemptState::Unknown
+            | AttemptState::Pending
+            | AttemptState::Succeeded
+            | AttemptState::Declined
+            | AttemptState::Parked
+            | AttemptState::Void => false,
+        };
+        let judgement = self.postpone(at, error, now, backoff);
+        if !new {
+            return judgement;
+        }
+        let row = &mut self.attempts[at];
+        row.state = AttemptState::Unknown;
+        row.first_sent_at = row.first_sent_at.or(Some(now));
+        Judgement {
+            settled: Settled::Postponed,
+            change: Some((
+                Action::OutcomeUnknown,
+                detail(row, &[("error", json!(error))]),
+            )),
+        }
+    }
+
+    /// `sent` was written by this very call, which then did not happen: the attempt is unsent again.
+    fn not_sent(
+        &mut self,
+        at: usize,
+        error: &str,
+        now: OffsetDateTime,
+        backoff: Backoff,
+    ) -> Judgement {
+        let row = &mut self.attempts[at];
+        if row.state == AttemptState::Sent {
+            row.state = AttemptState::Claimed;
+            row.first_sent_at = None;
+        }
+        self.postpone(at, error, now, backoff)
+    }
+
+    fn postpone(
+        &mut self,
+        at: usize,
+        error: &str,
+        now: OffsetDateTime,
+        backoff: Backoff,
+    ) -> Judgement {
+        let row = &mut self.attempts[at];
+        let cap = if row.state == AttemptState::Pending {
+            PENDING_CAP
+        } else {
+            UNCLEAR_CAP
+        };
+        row.last_error = Some(error.to_owned());
+        row.look_again(backoff.next(now, row.checks, cap));
+        only(Settled::Postponed)
+    }
+
+    fn park(&mut self, at: usize, reason: &str) -> Judgement {
+        let row = &mut self.attempts[at];
+        row.close(AttemptState::Parked, None);
+        row.last_error = Some(reason.to_owned());
+        Judgement {
+            settled: Settled::Parked,
+            change: Some((Action::Park, detail(row, &[("reason", json!(reason))]))),
+        }
+    }
+
+    /// A late answer beside a closed row.
+    fn compare(&self, at: usize, agrees: bool, answer: &str) -> Judgement {
+        if agrees {
+            only(Settled::Agreed)
+        } else {
+            self.disagreement(at, answer)
+        }
+    }
+
+    fn disagreement(&self, at: usize, answer: &str) -> Judgement {
+        let row = &self.attempts[at];
+        Judgement {
+            settled: Settled::Disagreed,
+            change: Some((
+                Action::Disagreement,
+                detail(row, &[("answer", json!(answer))]),
+            )),
+        }
+    }
+
+    fn stuck(&mut self, at: usize, now: OffsetDateTime) -> Judgement {
+        let row = &mut self.attempts[at];
+        row.last_error = Some("return_not_pending".to_owned());
+        row.look_again(now + STUCK_PAUSE);
+        only(Settled::Stuck)
+    }
+}
+
+impl Recorded {
+    fn close(&mut self, state: AttemptState, gateway_ref: Option<&str>) {
+        self.state = state;
+        self.owner = None;
+        self.call_deadline = None;
+        if let Some(gateway_ref) = gateway_ref {
+            self.gateway_ref = Some(gateway_ref.to_owned());
+        }
+        if state == AttemptState::Succeeded {
+            self.last_error = None;
+        }
+    }
+
+    /// The call is over, so anyone may look next, at `at`.
+    fn look_again(&mut self, at: OffsetDateTime) {
+        self.owner = None;
+        self.call_deadline = None;
+        self.next_check_at = at;
+        self.checks = self.checks.saturating_add(1);
+    }
+}
+
+fn only(settled: Settled) -> Judgement {
+    Judgement {
+        settled,
+        change: None,
+    }
+}
+
+fn detail(row: &Recorded, more: &[(&str, Value)]) -> Map<String, Value> {
+    let mut detail = Map::new();
+    detail.insert("attempt".to_owned(), json!(row.id.number));
+    for (name, value) in more {
+        detail.insert((*name).to_owned(), value.clone());
+    }
+    detail
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! What was learned about an attempt, who brings it, and what it led to.
+
+use uuid::Uuid;
+
+use crate::attempt::AttemptId;
+
+/// What was learned about an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Succeeded {
+        gateway_ref: String,
+    },
+    /// Refused for good.
+    Declined {
+        gateway_ref: String,
+        code: String,
+    },
+    /// Accepted; the gateway settles it later.
+    Pending {
+        gateway_ref: String,
+    },
+    /// Sent, and no usable answer came.
+    Unknown {
+        error: &'static str,
+    },
+    /// This call certainly did not reach the gateway.
+    NotSent {
+        error: &'static str,
+    },
+    /// The look-up told nothing new.
+    StillOpen {
+        error: &'static str,
+    },
+    /// Only a person can tell.
+    Park {
+        reason: &'static str,
+    },
+}
+
+/// A verdict, about which attempt, and who brings it.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    pub attempt: AttemptId,
+    pub verdict: Verdict,
+    pub finder: Uuid,
+    /// A later attempt that the finder owns and certainly has not sent: `attempt` was looked up on its behalf.
+    pub unsent: Option<i32>,
+}
+
+/// What a finding led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    Refunded,
+    Declined,
+    /// Kept open, to be looked at again.
+    Postponed,
+    Parked,
+    /// The row says so already.
+    Agreed,
+    /// The row says otherwise; there is an audit row about it.
+    Disagreed,
+    /// The finder no longer owns the attempt; the present owner will learn it too.
+    NotOwner,
+    /// The rows contradict each other, as after a restored backup. Needs a person.
+    Stuck,
+}
+
+impl Settled {
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Refunded => "refunded",
+            Self::Declined => "declined",
+            Self::Postponed => "postponed",
+            Self::Parked => "parked",
+            Self::Agreed => "agreed",
+            Self::Disagreed => "disagreed",
+            Self::NotOwner => "not_owner",
+            Self::Stuck => "stuck",
+        }
+    }
+}

@@ -1,0 +1,125 @@
+use serde_json::json;
+
+use crate::harness::{World, types, until_true};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_longer_eligible_is_rejected_with_every_reason() {
+    let world = World::new().await;
+    let filed = world.file(1).await;
+    world
+        .execute(
+            "UPDATE orders SET status = 'shipped', refunded_amount = total WHERE id = ?",
+            1,
+        )
+        .await;
+    let running = world.start(world.simulated(), &[]).await;
+    world.announce(&filed).await;
+    world.wait_for(filed.return_id, "rejected").await;
+    let events = world.audited(filed.return_id).await;
+    assert_eq!(types(&events), ["return.initiated", "return.rejected"]);
+    assert_eq!(
+        events[1].data["reasons"],
+        json!(["order_not_delivered", "already_refunded"])
+    );
+    assert_eq!(events[1].actor.0, "system");
+    assert_eq!(running.messages("rejected"), 1);
+    assert_eq!(world.effects(), 0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn less_left_than_was_promised_at_filing_is_not_paid() {
+    let world = World::new().await;
+    let filed = world.file(1).await;
+    world
+        .execute("UPDATE orders SET refunded_amount = 0.01 WHERE id = ?", 1)
+        .await;
+    let running = world.start(world.simulated(), &[]).await;
+    world.announce(&filed).await;
+    world.wait_for(filed.return_id, "rejected").await;
+    assert_eq!(
+        world.audited(filed.return_id).await[1].data["reasons"],
+        json!(["already_refunded"])
+    );
+    assert_eq!(world.effects(), 0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_window_is_judged_as_of_the_filing() {
+    let world = World::new().await;
+    let filed = world.file(1).await;
+    // Delivered 30 days before the filing, so the window has run out by now, but had not then.
+    world
+        .execute(
+            "UPDATE orders o JOIN returns r ON r.order_id = o.id SET o.delivered_at = r.created_at - INTERVAL 30 DAY \
+             WHERE o.id = ?",
+            1,
+        )
+        .await;
+    let running = world.start(world.simulated(), &[]).await;
+    world.announce(&filed).await;
+    world.wait_for(filed.return_id, "refunded").await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_needs_review_waits_for_it_and_is_paid_once_approved() {
+    let world = World::new().await;
+    let filed = world.file_with(1, true).await;
+    let running = world
+        .start(world.simulated(), &["--initiated-grace-secs=0"])
+        .await;
+    world.announce(&filed).await;
+    until_true("the message is taken", || {
+        running.messages("awaits_review") == 1
+    })
+    .await;
+    let plain = world.file(2).await;
+    // Once a scan has claimed this one it has passed by the other, too.
+    world.wait_for(plain.return_id, "refunded").await;
+    assert_eq!(
+        world.status(filed.return_id).await,
+        ("initiated".to_owned(), 1)
+    );
+
+    approve(&world, filed.return_id).await;
+    world.wait_for(filed.return_id, "refunded").await;
+    let events = world.audited(filed.return_id).await;
+    assert_eq!(
+        types(&events),
+        [
+            "return.initiated",
+            "return.approved",
+            "refund.requested",
+            "refund.succeeded"
+        ]
+    );
+    assert_eq!(events[1].actor.0, "admin");
+    running.stop().await;
+}
+
+/// As the api does it for an admin.
+async fn approve(world: &World, id: shared::ids::ReturnId) {
+    use shared::actor::{Actor, ActorType};
+    use shared::transition::{self, Cause, Change};
+    let mut tx = world.db.pool.begin().await.expect("begin");
+    let mut locked = transition::lock(&mut tx, &[id]).await.expect("lock");
+    let change = Change {
+        return_id: id,
+        action: shared::status::Action::Approve,
+        cause: Cause {
+            actor: Actor {
+                kind: ActorType::Admin,
+                id: "7".to_owned(),
+            },
+            request_id: None,
+            trace: shared::trace_context::TraceContext::new_root(),
+        },
+        detail: serde_json::Map::new(),
+    };
+    transition::apply(&mut tx, &mut locked, &world.topics, &[change])
+        .await
+        .expect("apply");
+    tx.commit().await.expect("commit");
+}

@@ -1,0 +1,133 @@
+use crate::harness::{World, body, until_true};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_the_same_message_a_hundred_times_has_one_effect() {
+    let world = World::new().await;
+    let running = world.start(world.simulated(), &[]).await;
+    let filed = world.file(1).await;
+    for _ in 0..100 {
+        world.announce(&filed).await;
+    }
+    until_true("all are counted", || {
+        running.messages("claimed") == 1 && running.messages("duplicate") == 99
+    })
+    .await;
+    world.wait_for(filed.return_id, "refunded").await;
+    assert_eq!(world.effects(), 1);
+    assert_eq!(world.audited(filed.return_id).await.len(), 4);
+    assert_eq!(world.count("SELECT COUNT(*) FROM inbox").await, 1);
+    assert_eq!(world.count("SELECT COUNT(*) FROM dead_letters").await, 0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bare_message_is_known_by_its_return() {
+    let world = World::new().await;
+    let running = world.start(world.simulated(), &[]).await;
+    let filed = world.file(1).await;
+    world.send(None, Some(&body(&filed)), &[]).await;
+    world.wait_for(filed.return_id, "refunded").await;
+    // The same return with headers: the same event, so a duplicate.
+    world.announce(&filed).await;
+    until_true("the second is counted", || {
+        running.messages("duplicate") == 1
+    })
+    .await;
+    let remembered: Vec<shared::ids::EventId> = sqlx::query_scalar("SELECT event_id FROM inbox")
+        .fetch_all(&world.db.pool)
+        .await
+        .expect("the inbox");
+    assert_eq!(remembered, [filed.event_id]);
+    assert_eq!(world.effects(), 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_group_reads_everything_again_without_effect() {
+    let world = World::new().await;
+    let mut filed = Vec::new();
+    for order in 1..=20 {
+        let one = world.file(order).await;
+        world.announce(&one).await;
+        filed.push(one);
+    }
+    let running = world.start(world.simulated(), &[]).await;
+    for one in &filed {
+        world.wait_for(one.return_id, "refunded").await;
+    }
+    running.stop().await;
+
+    // Another name in Kafka and in the inbox: nothing but the rows is left to tell.
+    let running = world
+        .start(world.simulated(), &["--consumer-group=it-other"])
+        .await;
+    until_true("all are seen again", || {
+        running.messages("already_moved") == 20
+    })
+    .await;
+    assert_eq!(world.effects(), 20);
+    for one in &filed {
+        assert_eq!(world.audited(one.return_id).await.len(), 4);
+    }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p10_no_offset_is_stored_before_its_claim_is_committed() {
+    let world = World::new().await;
+    let filed = world.file(1).await;
+    let mut stranger = world.db.pool.begin().await.expect("begin");
+    sqlx::query("SELECT id FROM orders WHERE id = 1 FOR UPDATE")
+        .execute(&mut *stranger)
+        .await
+        .expect("a locked order");
+    world.announce(&filed).await;
+    let key = filed.order_id.to_string();
+    world.send(Some(&key), Some(b"poison"), &[]).await;
+    // No scan helps: the messages alone must bring it about.
+    let flags = ["--initiated-grace-secs=3600"];
+    let running = world.start(world.simulated(), &flags).await;
+    until_true("the claim waits for the lock, and is run again", || {
+        running
+            .metrics
+            .transient_failures
+            .with_label_values(&["claim"])
+            .get()
+            > 0
+    })
+    .await;
+    running.stop().await;
+    assert_eq!(world.status(filed.return_id).await.0, "initiated");
+    stranger.rollback().await.expect("rollback");
+
+    let running = world.start(world.simulated(), &flags).await;
+    world.wait_for(filed.return_id, "refunded").await;
+    until_true("the poison is kept", || {
+        running.messages("dead_letter") == 1
+    })
+    .await;
+    assert_eq!(
+        world
+            .count("SELECT COUNT(*) FROM dead_letters WHERE payload = 'poison'")
+            .await,
+        1
+    );
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_goes_on_after_the_last_stored_offset() {
+    let world = World::new().await;
+    let first = world.file(1).await;
+    world.announce(&first).await;
+    let running = world.start(world.simulated(), &[]).await;
+    world.wait_for(first.return_id, "refunded").await;
+    running.stop().await;
+
+    let running = world.start(world.simulated(), &[]).await;
+    let second = world.file(2).await;
+    world.announce(&second).await;
+    until_true("the second is claimed", || running.messages("claimed") == 1).await;
+    assert_eq!(running.messages("duplicate"), 0);
+    running.stop().await;
+}

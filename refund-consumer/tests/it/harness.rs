@@ -1,0 +1,436 @@
+//! A database and a topic per test, a running consumer, and waiting for what should come.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use refund_consumer::config::Cli;
+use refund_consumer::error::Error;
+use refund_consumer::gateway::RefundGateway;
+use refund_consumer::gateway::simulated::Simulated;
+use refund_consumer::metrics::Metrics;
+use refund_consumer::{Drain, RefundConsumer};
+use shared::actor::Actor;
+use shared::audit::AuditRow;
+use shared::event::{Envelope, NewReturnEvent, TopicArgs};
+use shared::ids::{CustomerId, EventId, OrderId, ReturnId};
+use shared::money::{Currency, Money};
+use shared::test_support::{TestDb, env};
+use shared::trace_context::TraceContext;
+use shared::transition::{self, Cause, Filed, NewReturn};
+use sqlx::Row;
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub(crate) mod fake;
+
+pub(crate) const CUSTOMER: CustomerId = CustomerId(42);
+/// Long enough for a group join on a busy machine; what fails waits this long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+pub(crate) struct World {
+    pub(crate) db: TestDb,
+    pub(crate) topics: TopicArgs,
+    pub(crate) group: String,
+    dir: tempfile::TempDir,
+    producer: FutureProducer,
+}
+
+/// A consumer that runs in this process.
+pub(crate) struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<Result<Drain, Error>>,
+    pub(crate) metrics: Metrics,
+    pub(crate) ops: SocketAddr,
+}
+
+/// An audit row as stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Event {
+    pub(crate) seq: i32,
+    pub(crate) event_id: EventId,
+    pub(crate) event_type: String,
+    pub(crate) actor: (String, String),
+    pub(crate) data: serde_json::Value,
+    pub(crate) trace_id: Option<String>,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let name = Uuid::now_v7().simple().to_string();
+        let topics = TopicArgs {
+            topic_returns: format!("it.{name}.returns"),
+            topic_status: format!("it.{name}.status"),
+        };
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", env("KAFKA_BROKERS"));
+        let admin: AdminClient<DefaultClientContext> = client.create().expect("an admin client");
+        let topic = NewTopic::new(&topics.topic_returns, 2, TopicReplication::Fixed(1))
+            .set("max.message.bytes", "2000000");
+        let created = admin
+            .create_topics(&[topic], &AdminOptions::new())
+            .await
+            .expect("Kafka of KAFKA_BROKERS");
+        assert!(created.iter().all(Result::is_ok), "{created:?}");
+        client
+            .set("message.max.bytes", "2000000")
+            .set("linger.ms", "0");
+        Self {
+            db: TestDb::create().await,
+            topics,
+            group: format!("it-{name}"),
+            dir: tempfile::tempdir().expect("a folder"),
+            producer: client.create().expect("a producer"),
+        }
+    }
+
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.dir.path().join("ledger.jsonl")
+    }
+
+    pub(crate) fn simulated(&self) -> Simulated {
+        Simulated::open(&self.ledger(), Duration::ZERO, false).expect("a ledger")
+    }
+
+    /// Lines of the ledger: one per effect.
+    pub(crate) fn effects(&self) -> usize {
+        std::fs::read_to_string(self.ledger())
+            .unwrap_or_default()
+            .lines()
+            .count()
+    }
+
+    /// Starts a consumer with quick scans and short pauses; `extra` flags come last.
+    pub(crate) async fn start<G: RefundGateway>(&self, gateway: G, extra: &[&str]) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let ops = listener.local_addr().expect("bound");
+        let config = Cli::try_parse_from(self.args(extra))
+            .expect("good settings")
+            .config;
+        assert_eq!(config.problems(), Vec::<String>::new());
+        let stop = CancellationToken::new();
+        let built = RefundConsumer::build(config, gateway, listener, stop.clone()).await;
+        let consumer = built.expect("build");
+        let metrics = consumer.metrics();
+        let task = tokio::spawn(consumer.run());
+        Running {
+            stop,
+            task,
+            metrics,
+            ops,
+        }
+    }
+
+    pub(crate) fn args(&self, extra: &[&str]) -> Vec<String> {
+        let mut args = vec![
+            "refund-consumer".to_owned(),
+            format!("--database-url={}", self.db.url()),
+            format!("--kafka-brokers={}", env("KAFKA_BROKERS")),
+            format!("--topic-returns={}", self.topics.topic_returns),
+            format!("--topic-status={}", self.topics.topic_status),
+            format!("--simulated-ledger={}", self.ledger().display()),
+        ];
+        let defaults = [
+            ("--consumer-group", self.group.as_str()),
+            ("--refund-gateway", "simulated"),
+            ("--reconcile-interval-ms", "100"),
+            ("--lookup-backoff-ms", "50"),
+        ];
+        for (name, value) in defaults {
+            if !extra
+                .iter()
+                .any(|flag| flag.starts_with(&format!("{name}=")))
+            {
+                args.push(format!("{name}={value}"));
+            }
+        }
+        args.extend(extra.iter().map(|flag| (*flag).to_owned()));
+        args
+    }
+
+    /// Seeds order `id` and files a return for it, without a message.
+    pub(crate) async fn file(&self, id: i64) -> Filed {
+        self.file_with(id, false).await
+    }
+
+    pub(crate) async fn file_with(&self, id: i64, review_required: bool) -> Filed {
+        self.db.seed_orders(id, 1, CUSTOMER).await;
+        let new = NewReturn {
+            order_id: OrderId(id),
+            customer_id: CUSTOMER,
+            reason: "too small".to_owned(),
+            reason_code: None,
+            review_required,
+            refund_amount: Money::new(
+                "49.90".parse().expect("a decimal"),
+                Currency::parse("EUR").expect("a code"),
+            ),
+            cause: Cause {
+                actor: Actor::customer(CUSTOMER),
+                request_id: Some(format!("req-{id}")),
+                trace: TraceContext::new_root(),
+            },
+        };
+        let mut tx = self.db.pool.begin().await.expect("begin");
+        let now: OffsetDateTime = sqlx::query_scalar("SELECT UTC_TIMESTAMP(6)")
+            .fetch_one(&mut *tx)
+            .await
+            .expect("the clock");
+        let opened = transition::open(&mut tx, now, &[new]).await.expect("open");
+        let filed = opened
+            .announce(&mut tx, &self.topics)
+            .await
+            .expect("announce");
+        tx.commit().await.expect("commit");
+        filed[0]
+    }
+
+    /// The message as the relay sends it.
+    pub(crate) async fn announce(&self, filed: &Filed) {
+        let created = OffsetDateTime::now_utc();
+        let envelope = Envelope {
+            event_id: filed.event_id,
+            event_type: "return.initiated",
+            return_id: filed.return_id,
+            seq: 1,
+            created_at: created,
+            traceparent: Some(TRACEPARENT),
+            tracestate: None,
+            epoch: 1,
+        };
+        let headers: Vec<(&str, Vec<u8>)> = envelope
+            .headers()
+            .into_iter()
+            .map(|(name, value)| (name, value.into_bytes()))
+            .collect();
+        let order = filed.order_id.to_string();
+        self.send(Some(&order), Some(&body(filed)), &headers).await;
+    }
+
+    /// Sends any record; answers partition and offset.
+    pub(crate) async fn send(
+        &self,
+        key: Option<&str>,
+        payload: Option<&[u8]>,
+        headers: &[(&str, Vec<u8>)],
+    ) -> (i32, i64) {
+        let mut owned = OwnedHeaders::new();
+        for (name, value) in headers {
+            owned = owned.insert(Header {
+                key: name,
+                value: Some(value),
+            });
+        }
+        let mut record = FutureRecord::to(&self.topics.topic_returns).headers(owned);
+        record.key = key;
+        record.payload = payload;
+        let sent = self
+            .producer
+            .send(record, PATIENCE)
+            .await
+            .expect("Kafka takes it");
+        (sent.partition, sent.offset)
+    }
+
+    pub(crate) async fn status(&self, id: ReturnId) -> (String, i32) {
+        let row = sqlx::query("SELECT status, version FROM returns WHERE id = ?")
+            .bind(id)
+            .fetch_one(&self.db.pool)
+            .await
+            .expect("a return");
+        (row.get("status"), row.get("version"))
+    }
+
+    pub(crate) async fn wait_for(&self, id: ReturnId, status: &str) {
+        until(&format!("return {id} is {status}"), || async {
+            let (now, version) = self.status(id).await;
+            (now == status).then_some(version)
+        })
+        .await;
+    }
+
+    pub(crate) async fn refunded_amount(&self, order: OrderId) -> String {
+        self.text(
+            "SELECT CAST(refunded_amount AS CHAR) FROM orders WHERE id = ?",
+            order.0,
+        )
+        .await
+    }
+
+    pub(crate) async fn attempt_state(&self, id: ReturnId, attempt: i32) -> String {
+        let query = "SELECT state FROM refunds WHERE return_id = ? AND attempt = ?";
+        sqlx::query_scalar(query)
+            .bind(id)
+            .bind(attempt)
+            .fetch_one(&self.db.pool)
+            .await
+            .expect("an attempt")
+    }
+
+    async fn text(&self, query: &'static str, id: i64) -> String {
+        sqlx::query_scalar(query)
+            .bind(id)
+            .fetch_one(&self.db.pool)
+            .await
+            .expect("a row")
+    }
+
+    pub(crate) async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query)
+            .fetch_one(&self.db.pool)
+            .await
+            .expect("a count")
+    }
+
+    pub(crate) async fn execute(&self, statement: &'static str, id: i64) {
+        sqlx::query(statement)
+            .bind(id)
+            .execute(&self.db.pool)
+            .await
+            .expect(statement);
+    }
+
+    /// The audit trail of a return; fails unless it is gap-free, hashes, and agrees with the outbox and the row.
+    pub(crate) async fn audited(&self, id: ReturnId) -> Vec<Event> {
+        let rows = sqlx::query(
+            "SELECT seq, event_id, event_type, event_data, actor_type, actor_id, request_id, trace_id, created_at, \
+             prev_hash, hash FROM return_events WHERE return_id = ? ORDER BY seq",
+        )
+        .bind(id)
+        .fetch_all(&self.db.pool)
+        .await
+        .expect("the audit trail");
+        let mut previous = shared::audit::GENESIS.to_owned();
+        let mut events = Vec::new();
+        for (row, seq) in rows.iter().zip(1..) {
+            assert_eq!(row.get::<i32, _>("seq"), seq, "a gap in the trail");
+            assert_eq!(
+                row.get::<String, _>("prev_hash"),
+                previous,
+                "the chain is broken"
+            );
+            previous = row.get("hash");
+            assert_eq!(recompute(id, row), previous, "a row's hash");
+            events.push(event(row));
+        }
+        let (status, version) = self.status(id).await;
+        let last = events.last().expect("at least one event");
+        assert_eq!(last.seq, version);
+        assert_eq!(last.data["to"], status);
+        let announced: Vec<(i32, EventId)> = sqlx::query_as(
+            "SELECT seq, event_id FROM outbox WHERE aggregate_id = ? ORDER BY shard, id",
+        )
+        .bind(id)
+        .fetch_all(&self.db.pool)
+        .await
+        .expect("the outbox");
+        let audited: Vec<(i32, EventId)> = events
+            .iter()
+            .map(|event| (event.seq, event.event_id))
+            .collect();
+        assert_eq!(announced, audited, "outbox and audit trail differ");
+        events
+    }
+}
+
+pub(crate) const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+pub(crate) fn body(filed: &Filed) -> Vec<u8> {
+    serde_json::to_vec(&NewReturnEvent {
+        return_id: filed.return_id,
+        order_id: filed.order_id,
+    })
+    .expect("plain data")
+}
+
+fn event(row: &sqlx::mysql::MySqlRow) -> Event {
+    Event {
+        seq: row.get("seq"),
+        event_id: row.get("event_id"),
+        event_type: row.get("event_type"),
+        actor: (row.get("actor_type"), row.get("actor_id")),
+        data: serde_json::from_str(&row.get::<String, _>("event_data")).expect("JSON"),
+        trace_id: row.get("trace_id"),
+    }
+}
+
+fn recompute(return_id: ReturnId, row: &sqlx::mysql::MySqlRow) -> String {
+    use shared::actor::ActorType as T;
+    let kind: String = row.get("actor_type");
+    let kinds = [T::Customer, T::Admin, T::Policy, T::System];
+    let audit = AuditRow {
+        return_id,
+        seq: row.get("seq"),
+        event_id: row.get("event_id"),
+        event_type: Box::leak(row.get::<String, _>("event_type").into_boxed_str()),
+        event_data: row.get("event_data"),
+        actor: Actor {
+            kind: kinds
+                .into_iter()
+                .find(|one| one.as_str() == kind)
+                .expect("a known kind"),
+            id: row.get("actor_id"),
+        },
+        request_id: row.get("request_id"),
+        trace_id: row.get("trace_id"),
+        created_at: row.get("created_at"),
+        prev_hash: row.get("prev_hash"),
+    };
+    audit.hash()
+}
+
+impl Running {
+    pub(crate) fn messages(&self, result: &str) -> u64 {
+        self.metrics.messages.with_label_values(&[result]).get()
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    pub(crate) fn ask_to_stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Stops it as SIGTERM does.
+    pub(crate) async fn stop(self) -> Drain {
+        self.ask_to_stop();
+        let ended = tokio::time::timeout(PATIENCE, self.task)
+            .await
+            .expect("it stops in time");
+        ended.expect("no panic").expect("a clean end")
+    }
+}
+
+/// Polls until `look` answers, or fails the test after [`PATIENCE`].
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn() -> F) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "waited too long: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// [`until`] for a condition that needs no waiting itself.
+pub(crate) async fn until_true(what: &str, look: impl Fn() -> bool) {
+    until(what, || async { look().then_some(()) }).await;
+}
+
+pub(crate) fn types(events: &[Event]) -> Vec<&str> {
+    events
+        .iter()
+        .map(|event| event.event_type.as_str())
+        .collect()
+}

@@ -1,0 +1,190 @@
+//! A gateway that does what the test says.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use refund_consumer::attempt::IdempotencyKey;
+use refund_consumer::gateway::{
+    Answer, CallFailed, Capabilities, Outcome, RefundGateway, RefundRequest,
+};
+use tokio::sync::Semaphore;
+
+/// What the next `submit` does; afterwards it pays.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Decline,
+    /// Accepts; [`Fake::settle`] decides later.
+    Pend,
+    /// Pays, and the answer is lost.
+    PayUnheard,
+    /// The request is lost after it was sent.
+    Lose,
+    /// The provider cannot be reached.
+    Unreachable,
+    /// Answers with another amount, without paying.
+    Mismatch,
+    /// Waits for [`Fake::let_go`], then pays.
+    Hold,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Fake(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    keys: bool,
+    script: Mutex<VecDeque<Step>>,
+    known: Mutex<HashMap<String, Answer>>,
+    submitted: Mutex<Vec<String>>,
+    effects: Mutex<Vec<String>>,
+    looked_up: Mutex<Vec<String>>,
+    find_fails: AtomicBool,
+    find_is_blind: AtomicBool,
+    gate: Semaphore,
+}
+
+impl Fake {
+    pub(crate) fn with_keys(script: &[Step]) -> Self {
+        Self::new(true, script)
+    }
+
+    pub(crate) fn without_keys(script: &[Step]) -> Self {
+        Self::new(false, script)
+    }
+
+    fn new(keys: bool, script: &[Step]) -> Self {
+        Self(Arc::new(Inner {
+            keys,
+            script: Mutex::new(script.iter().cloned().collect()),
+            known: Mutex::default(),
+            submitted: Mutex::default(),
+            effects: Mutex::default(),
+            looked_up: Mutex::default(),
+            find_fails: AtomicBool::new(false),
+            find_is_blind: AtomicBool::new(false),
+            gate: Semaphore::new(0),
+        }))
+    }
+
+    /// Keys of all `submit` calls, in order.
+    pub(crate) fn submitted(&self) -> Vec<String> {
+        lock(&self.0.submitted).clone()
+    }
+
+    /// Keys under which money was paid, once per payment.
+    pub(crate) fn effects(&self) -> Vec<String> {
+        lock(&self.0.effects).clone()
+    }
+
+    pub(crate) fn looked_up(&self) -> Vec<String> {
+        lock(&self.0.looked_up).clone()
+    }
+
+    pub(crate) fn find_fails(&self, fails: bool) {
+        self.0.find_fails.store(fails, Ordering::SeqCst);
+    }
+
+    /// Look-ups lag behind: nothing is found.
+    pub(crate) fn find_is_blind(&self) {
+        self.0.find_is_blind.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.0.gate.add_permits(1000);
+    }
+
+    /// What the provider knows under `key` from now on.
+    pub(crate) fn settle(&self, key: &str, outcome: Outcome) {
+        let mut known = lock(&self.0.known);
+        if outcome == Outcome::Succeeded {
+            lock(&self.0.effects).push(key.to_owned());
+        }
+        known.get_mut(key).expect("a known key").outcome = outcome;
+    }
+
+    fn pay(&self, request: &RefundRequest) -> Answer {
+        if let Some(answer) = self.known(&request.key.0).filter(|_| self.0.keys) {
+            return answer;
+        }
+        lock(&self.0.effects).push(request.key.0.clone());
+        self.remember(request, Outcome::Succeeded)
+    }
+
+    fn remember(&self, request: &RefundRequest, outcome: Outcome) -> Answer {
+        let answer = Answer {
+            outcome,
+            gateway_ref: format!("ref-{}", request.key),
+            amount: request.amount.clone(),
+        };
+        lock(&self.0.known).insert(request.key.0.clone(), answer.clone());
+        answer
+    }
+
+    fn known(&self, key: &str) -> Option<Answer> {
+        lock(&self.0.known).get(key).cloned()
+    }
+}
+
+impl RefundGateway for Fake {
+    fn name(&self) -> &'static str {
+        "fake"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            native_idempotency: self.0.keys,
+            asynchronous: true,
+        }
+    }
+
+    async fn submit(&self, request: &RefundRequest) -> Result<Answer, CallFailed> {
+        lock(&self.0.submitted).push(request.key.0.clone());
+        let step = lock(&self.0.script).pop_front();
+        match step {
+            None => Ok(self.pay(request)),
+            Some(Step::Decline) => {
+                let code = "card_expired".to_owned();
+                Ok(self.remember(request, Outcome::Declined { code }))
+            }
+            Some(Step::Pend) => Ok(self.remember(request, Outcome::Pending)),
+            Some(Step::PayUnheard) => {
+                self.pay(request);
+                Err(CallFailed::Unknown("answer_lost"))
+            }
+            Some(Step::Lose) => Err(CallFailed::Unknown("answer_lost")),
+            Some(Step::Unreachable) => Err(CallFailed::NotSent("connect_failed")),
+            Some(Step::Mismatch) => {
+                let mut answer = self.remember(request, Outcome::Succeeded);
+                answer.amount.amount += rust_decimal::Decimal::ONE;
+                lock(&self.0.known).insert(request.key.0.clone(), answer.clone());
+                Ok(answer)
+            }
+            Some(Step::Hold) => {
+                self.0.gate.acquire().await.expect("never closed").forget();
+                Ok(self.pay(request))
+            }
+        }
+    }
+
+    async fn find(&self, key: &IdempotencyKey) -> Result<Option<Answer>, CallFailed> {
+        lock(&self.0.looked_up).push(key.0.clone());
+        if self.0.find_fails.load(Ordering::SeqCst) {
+            return Err(CallFailed::Unknown("find_failed"));
+        }
+        let blind = self.0.find_is_blind.load(Ordering::SeqCst);
+        Ok(self.known(&key.0).filter(|_| !blind))
+    }
+
+    async fn status(&self, gateway_ref: &str) -> Result<Option<Answer>, CallFailed> {
+        let known = lock(&self.0.known);
+        Ok(known
+            .values()
+            .find(|answer| answer.gateway_ref == gateway_ref)
+            .cloned())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("not poisoned")
+}

@@ -1,0 +1,16 @@
+//! The real library on real MySQL and real Kafka; a fake stands only behind `RefundGateway`.
+
+mod harness;
+
+mod claims;
+#[cfg(feature = "failpoints")]
+mod crashes;
+mod dead_letters;
+mod draining;
+mod duplicates;
+mod locks;
+mod outcomes;
+mod process;
+mod reconciling;
+mod refunding;
+mod rivals;

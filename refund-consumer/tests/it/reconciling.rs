@@ -1,0 +1,175 @@
+use refund_consumer::attempt::IdempotencyKey;
+use refund_consumer::gateway::{RefundGateway, RefundRequest};
+use shared::money::{Currency, Money};
+
+use crate::harness::fake::Fake;
+use crate::harness::{World, types, until, until_true};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_a_return_whose_message_was_lost_is_found() {
+    let world = World::new().await;
+    let running = world
+        .start(world.simulated(), &["--initiated-grace-secs=0"])
+        .await;
+    let filed = world.file(1).await;
+    world.wait_for(filed.return_id, "refunded").await;
+    let events = world.audited(filed.return_id).await;
+    assert_eq!(
+        types(&events)[1..],
+        ["return.approved", "refund.requested", "refund.succeeded"]
+    );
+    for event in &events[1..] {
+        assert_eq!(
+            event.trace_id, events[0].trace_id,
+            "the filing's trace goes on"
+        );
+    }
+    // A message that comes after all finds nothing left to do.
+    world.announce(&filed).await;
+    until_true("the late message is counted", || {
+        running.messages("already_moved") == 1
+    })
+    .await;
+    assert_eq!(world.effects(), 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_return_is_left_to_its_message_for_a_while() {
+    let world = World::new().await;
+    let running = world
+        .start(world.simulated(), &["--initiated-grace-secs=3600"])
+        .await;
+    let young = world.file(1).await;
+    let old = world.file(2).await;
+    world
+        .execute(
+            "UPDATE returns SET updated_at = updated_at - INTERVAL 2 HOUR WHERE id = ?",
+            old.return_id.0,
+        )
+        .await;
+    world.wait_for(old.return_id, "refunded").await;
+    assert_eq!(world.status(young.return_id).await.0, "initiated");
+    running.stop().await;
+}
+
+/// A claim whose owner died: before the call, or after it.
+async fn orphan(world: &World, paid: bool) -> shared::transition::Filed {
+    let filed = world.file(1).await;
+    world.announce(&filed).await;
+    // The deadline is far away, so the attempt stays as its owner leaves it.
+    let owner = Fake::with_keys(&[crate::harness::fake::Step::Hold]);
+    let running = world
+        .start(
+            owner.clone(),
+            &["--call-deadline-ms=60000", "--consumer-drain-secs=1"],
+        )
+        .await;
+    until_true("the call is on its way", || !owner.submitted().is_empty()).await;
+    let drain = running.stop().await;
+    assert_eq!(drain, refund_consumer::Drain::LeftOpen(1));
+    if paid {
+        let key = IdempotencyKey(owner.submitted().remove(0));
+        let amount = Money::new(
+            "49.90".parse().expect("a decimal"),
+            Currency::parse("EUR").expect("a code"),
+        );
+        world
+            .simulated()
+            .submit(&RefundRequest { key, amount })
+            .await
+            .expect("paid");
+    }
+    world
+        .execute(
+            "UPDATE refunds SET gateway = 'simulated', call_deadline = UTC_TIMESTAMP(6), next_check_at = UTC_TIMESTAMP(6) \
+             WHERE return_id = ?",
+            filed.return_id.0,
+        )
+        .await;
+    filed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_an_orphan_that_was_paid_is_found_and_settled() {
+    let world = World::new().await;
+    let filed = orphan(&world, true).await;
+    let running = world.start(world.simulated(), &[]).await;
+    world.wait_for(filed.return_id, "refunded").await;
+    assert_eq!(world.audited(filed.return_id).await.len(), 4);
+    let calls = |operation: &str| {
+        running
+            .metrics
+            .gateway_seconds
+            .with_label_values(&[operation])
+            .get_sample_count()
+    };
+    assert_eq!((calls("find"), calls("submit")), (1, 0));
+    assert_eq!(world.effects(), 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_an_orphan_that_was_not_paid_is_paid_under_its_key() {
+    let world = World::new().await;
+    let filed = orphan(&world, false).await;
+    let running = world.start(world.simulated(), &[]).await;
+    world.wait_for(filed.return_id, "refunded").await;
+    assert_eq!(world.effects(), 1);
+    let ledger = std::fs::read_to_string(world.ledger()).expect("the ledger");
+    assert!(
+        ledger.contains(&format!("refund-{}-1", filed.event_id)),
+        "{ledger}"
+    );
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attempts_of_another_gateway_are_left_alone() {
+    let world = World::new().await;
+    let filed = orphan(&world, false).await;
+    world
+        .execute(
+            "UPDATE refunds SET gateway = 'other' WHERE return_id = ?",
+            filed.return_id.0,
+        )
+        .await;
+    let running = world.start(world.simulated(), &[]).await;
+    let plain = world.file(2).await;
+    world.announce(&plain).await;
+    world.wait_for(plain.return_id, "refunded").await;
+    assert_eq!(world.status(filed.return_id).await.0, "refund_pending");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_inbox_rows_are_forgotten_and_young_ones_kept() {
+    let world = World::new().await;
+    let group = world.group.clone();
+    for days in [1_i64, 13, 15, 400] {
+        sqlx::query(
+            "INSERT INTO inbox VALUES (?, UUID_TO_BIN(UUID()), UTC_TIMESTAMP(6) - INTERVAL ? DAY)",
+        )
+        .bind(&group)
+        .bind(days)
+        .execute(&world.db.pool)
+        .await
+        .expect("an inbox row");
+    }
+    sqlx::query("INSERT INTO inbox VALUES ('another', UUID_TO_BIN(UUID()), UTC_TIMESTAMP(6) - INTERVAL 400 DAY)")
+        .execute(&world.db.pool)
+        .await
+        .expect("another consumer's row");
+    let running = world.start(world.simulated(), &[]).await;
+    until("two of ours are gone", || async {
+        (world.count("SELECT COUNT(*) FROM inbox").await == 3).then_some(())
+    })
+    .await;
+    assert_eq!(
+        world
+            .count("SELECT COUNT(*) FROM inbox WHERE consumer = 'another'")
+            .await,
+        1
+    );
+    running.stop().await;
+}

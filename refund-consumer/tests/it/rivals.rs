@@ -1,0 +1,154 @@
+use crate::harness::fake::Fake;
+use crate::harness::{World, until_true};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p5_rivals_in_one_group_pay_every_return_once() {
+    let world = World::new().await;
+    let gateway = Fake::with_keys(&[]);
+    // Quick scans without grace: messages, scans and both consumers compete for every return.
+    let flags = ["--reconcile-interval-ms=10", "--initiated-grace-secs=0"];
+    let one = world.start(gateway.clone(), &flags).await;
+    let two = world.start(gateway.clone(), &flags).await;
+    let mut filed = Vec::new();
+    for order in 1..=200 {
+        let one = world.file(order).await;
+        world.announce(&one).await;
+        filed.push(one);
+    }
+    for one in &filed {
+        world.wait_for(one.return_id, "refunded").await;
+    }
+    let mut effects = gateway.effects();
+    effects.sort_unstable();
+    effects.dedup();
+    assert_eq!((gateway.submitted().len(), effects.len()), (200, 200));
+    for one in filed.iter().step_by(20) {
+        assert_eq!(world.audited(one.return_id).await.len(), 4);
+    }
+    assert_eq!(world.count("SELECT COUNT(*) FROM return_events").await, 800);
+    assert_eq!(world.count("SELECT COUNT(*) FROM dead_letters").await, 0);
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p5_rivals_take_each_due_attempt_over_once() {
+    for gateway in [Fake::with_keys(&[]), Fake::without_keys(&[])] {
+        let world = World::new().await;
+        let flags = ["--reconcile-interval-ms=10", "--gateway-parallel-calls=4"];
+        let one = world.start(gateway.clone(), &flags).await;
+        let two = world.start(gateway.clone(), &flags).await;
+        for order in 1..=150 {
+            let filed = world.file(order).await;
+            // As the retry of a return whose first attempt nobody recorded: only the scans can find it.
+            sqlx::query(
+                "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, \
+                 created_at, updated_at) VALUES (?, 1, ?, 49.90, 'EUR', 'claimed', UTC_TIMESTAMP(6) + INTERVAL 1 DAY, \
+                 UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
+            )
+            .bind(filed.return_id)
+            .bind(format!("key-{order}"))
+            .execute(&world.db.pool)
+            .await
+            .expect("an attempt");
+        }
+        world
+            .execute(
+                "UPDATE returns SET status = 'refund_pending' WHERE id > ?",
+                0,
+            )
+            .await;
+        world
+            .execute(
+                "UPDATE refunds SET next_check_at = UTC_TIMESTAMP(6) WHERE attempt > ?",
+                0,
+            )
+            .await;
+        crate::harness::until("all are refunded", || async {
+            (world
+                .count("SELECT COUNT(*) FROM returns WHERE status = 'refunded'")
+                .await
+                == 150)
+                .then_some(())
+        })
+        .await;
+        assert_eq!(gateway.submitted().len(), 150);
+        assert_eq!(
+            gateway.looked_up().len(),
+            150,
+            "each was taken over by one of them"
+        );
+        assert_eq!(world.count("SELECT COUNT(*) FROM return_events").await, 300);
+        one.stop().await;
+        two.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn partitions_move_to_a_newcomer_and_back_without_a_second_effect() {
+    let world = World::new().await;
+    let gateway = Fake::with_keys(&[]);
+    let flags = ["--reconcile-interval-ms=60000"];
+    let one = world.start(gateway.clone(), &flags).await;
+    let mut filed = Vec::new();
+    let mut two = None;
+    for order in 1..=300 {
+        let new = world.file(order).await;
+        world.announce(&new).await;
+        filed.push(new);
+        if order == 50 {
+            two = Some(world.start(gateway.clone(), &flags).await);
+        }
+    }
+    let two = two.expect("started at 50");
+    // Both have partitions once the second one has claimed something.
+    let mut order = 300;
+    while two.messages("claimed") == 0 {
+        order += 1;
+        assert!(order < 5_000, "the second consumer gets no partition");
+        let new = world.file(order).await;
+        world.announce(&new).await;
+        filed.push(new);
+    }
+    one.stop().await;
+    for new in &filed {
+        world.wait_for(new.return_id, "refunded").await;
+    }
+    assert_eq!(gateway.submitted().len(), filed.len());
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_house_takes_no_more_and_goes_on_when_there_is_room() {
+    let world = World::new().await;
+    let held = [const { crate::harness::fake::Step::Hold }; 8];
+    let gateway = Fake::with_keys(&held);
+    let flags = [
+        "--max-open-attempts=8",
+        "--consumer-batch-max=4",
+        "--reconcile-interval-ms=60000",
+    ];
+    let running = world.start(gateway.clone(), &flags).await;
+    let mut filed = Vec::new();
+    for order in 1..=40 {
+        let new = world.file(order).await;
+        world.announce(&new).await;
+        filed.push(new);
+    }
+    until_true("it is full", || running.metrics.paused.get() == 1).await;
+    let open = running.metrics.open_attempts.get();
+    assert!(
+        (8..=11).contains(&open),
+        "{open} open with room for 8 and groups of 4"
+    );
+    gateway.let_go();
+    for new in &filed {
+        world.wait_for(new.return_id, "refunded").await;
+    }
+    assert_eq!(gateway.submitted().len(), 40);
+    until_true("it takes messages again", || {
+        running.metrics.paused.get() == 0
+    })
+    .await;
+    running.stop().await;
+}
