@@ -18,6 +18,13 @@ pub enum ActorType {
 }
 
 impl ActorType {
+    const ALL: [Self; 4] = [Self::Customer, Self::Admin, Self::Policy, Self::System];
+
+    /// The kind of this name, as stored.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Customer => "customer",

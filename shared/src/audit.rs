@@ -20,7 +20,7 @@ pub struct AuditRow {
     pub return_id: ReturnId,
     pub seq: i32,
     pub event_id: EventId,
-    pub event_type: &'static str,
+    pub event_type: String,
     /// The JSON text that is stored and hashed, byte for byte.
     pub event_data: String,
     pub actor: Actor,
@@ -36,7 +36,7 @@ impl AuditRow {
         hash_fields(&[
             Some(&self.return_id.to_string()),
             Some(&self.seq.to_string()),
-            Some(self.event_type),
+            Some(&self.event_type),
             Some(&timestamp_text(self.created_at)),
             Some(self.actor.kind.as_str()),
             Some(&self.actor.id),
@@ -98,7 +98,7 @@ pub(crate) async fn append(conn: &mut MySqlConnection, rows: &[AuditRow]) -> sql
             .push_bind(row.return_id)
             .push_bind(row.seq)
             .push_bind(row.event_id)
-            .push_bind(row.event_type)
+            .push_bind(&row.event_type)
             .push_bind(&row.event_data)
             .push_bind(row.actor.kind.as_str())
             .push_bind(&row.actor.id)
@@ -126,7 +126,7 @@ mod tests {
             return_id: ReturnId(1001),
             seq: 1,
             event_id: EventId(uuid!("019ab000-0000-7000-8000-000000000001")),
-            event_type: "return.initiated",
+            event_type: "return.initiated".to_owned(),
             event_data: r#"{"event_id":"019ab000-0000-7000-8000-000000000001","order_id":"500","from":null,"to":"initiated"}"#.to_owned(),
             actor: Actor { kind: ActorType::Customer, id: "42".to_owned() },
             request_id: Some("req-1".to_owned()),

@@ -461,7 +461,7 @@ impl Head {
             return_id: self.return_id,
             seq,
             event_id,
-            event_type: step.event_type,
+            event_type: step.event_type.to_owned(),
             event_data,
             actor: step.cause.actor.clone(),
             request_id: step.cause.request_id.clone(),

@@ -152,9 +152,7 @@ fn complete(verdicts: Vec<Option<Verdict>>) -> Vec<Verdict> {
         .collect()
 }
 
-fn enumerate<'a>(
-    requests: &'a [Arc<FilingRequest>],
-) -> impl Iterator<Item = (usize, &'a FilingRequest)> {
+fn enumerate(requests: &[Arc<FilingRequest>]) -> impl Iterator<Item = (usize, &FilingRequest)> {
     requests.iter().map(Arc::as_ref).enumerate()
 }
 

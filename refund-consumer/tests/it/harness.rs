@@ -371,7 +371,7 @@ fn recompute(return_id: ReturnId, row: &sqlx::mysql::MySqlRow) -> String {
         return_id,
         seq: row.get("seq"),
         event_id: row.get("event_id"),
-        event_type: Box::leak(row.get::<String, _>("event_type").into_boxed_str()),
+        event_type: row.get("event_type"),
         event_data: row.get("event_data"),
         actor: Actor {
             kind: kinds

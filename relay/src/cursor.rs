@@ -1,0 +1,132 @@
+//! Where the next read of one shard begins.
+//!
+//! A pass reads forward from `position`. Auto-increment order is not commit order, so rows keep appearing below it:
+//! - what commits a little late is found by the next pass, which begins at the *floor* (where the position was a
+//!   second or two ago);
+//! - what commits below the floor is found by a *sweep* from 0.
+//!
+//! The floor is there only because delete-marked rows make a scan from 0 slow. Neither decides the order of one
+//! return's events: that is the predecessor rule's business.
+
+use std::time::{Duration, Instant};
+
+/// How far, in time, the floor lags behind the position: longer than almost every transaction.
+const FLOOR_LAG: Duration = Duration::from_secs(1);
+/// The longest that a row which committed below the floor waits to be found.
+const SWEEP_EVERY: Duration = Duration::from_secs(2);
+/// The shortest time between two passes: rows in flight are read again in each.
+const PASS_EVERY: Duration = Duration::from_millis(5);
+
+#[derive(Debug)]
+pub struct Cursor {
+    position: i64,
+    floor: i64,
+    /// The next floor: the position at `marked`.
+    mark: i64,
+    marked: Instant,
+    /// The present pass has read to the end of the shard.
+    complete: bool,
+    begun: Instant,
+    swept: Instant,
+    /// Moved back since the last read was asked for: what that read saw must not move it forward.
+    rewound: bool,
+}
+
+impl Cursor {
+    pub fn at_zero(now: Instant) -> Self {
+        Self {
+            position: 0,
+            floor: 0,
+            mark: 0,
+            marked: now,
+            complete: false,
+            begun: now,
+            swept: now,
+            rewound: false,
+        }
+    }
+
+    /// The id after which the next read begins; starts a new pass or a sweep when one is due.
+    pub fn ask(&mut self, now: Instant) -> i64 {
+        if now - self.swept >= SWEEP_EVERY {
+            self.position = 0;
+            self.swept = now;
+            self.begun = now;
+        } else if self.complete && now - self.begun >= PASS_EVERY {
+            self.position = self.floor;
+            self.begun = now;
+        }
+        self.complete = false;
+        self.rewound = false;
+        self.position
+    }
+
+    /// The read that was asked for last came back with rows up to `last`; `complete` if there were no more.
+    pub fn advance(&mut self, last: Option<i64>, complete: bool, now: Instant) {
+        if self.rewound {
+            return;
+        }
+        self.position = last.unwrap_or(self.position);
+        self.complete = complete;
+        if now - self.marked >= FLOOR_LAG {
+            self.floor = self.floor.max(self.mark);
+            self.mark = self.mark.max(self.position);
+            self.marked = now;
+        }
+    }
+
+    /// Reads row `id` again before anything above it.
+    pub fn rewind_to(&mut self, id: i64) {
+        self.position = self.position.min(id - 1);
+        self.floor = self.floor.min(id - 1);
+        self.mark = self.mark.min(id - 1);
+        self.rewound = true;
+    }
+
+    /// Whether `id` lies where only a sweep looks.
+    pub fn is_below_floor(&self, id: i64) -> bool {
+        id <= self.floor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_goes_forward_and_the_next_begins_at_the_floor() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut cursor = Cursor::at_zero(start);
+        assert_eq!(cursor.ask(at(0)), 0);
+        cursor.advance(Some(100), false, at(1));
+        assert_eq!(cursor.ask(at(6)), 100, "an unfinished pass goes on");
+        cursor.advance(Some(150), true, at(7));
+        assert_eq!(cursor.ask(at(8)), 0, "a new pass");
+        cursor.advance(Some(200), true, at(1_000));
+        assert_eq!(
+            cursor.ask(at(1_001)),
+            0,
+            "the floor lags by up to two marks"
+        );
+        cursor.advance(Some(300), true, at(1_999));
+        cursor.ask(at(1_999));
+        cursor.advance(Some(300), true, at(2_000));
+        assert_eq!(cursor.ask(at(2_001)), 0, "a sweep");
+        cursor.advance(Some(300), true, at(2_002));
+        assert_eq!(cursor.ask(at(2_010)), 200, "the floor");
+        assert!(cursor.is_below_floor(200) && !cursor.is_below_floor(201));
+    }
+
+    #[test]
+    fn a_read_that_was_under_way_does_not_undo_a_rewind() {
+        let start = Instant::now();
+        let mut cursor = Cursor::at_zero(start);
+        cursor.ask(start);
+        cursor.advance(Some(100), false, start);
+        assert_eq!(cursor.ask(start), 100);
+        cursor.rewind_to(40);
+        cursor.advance(Some(200), true, start);
+        assert_eq!(cursor.ask(start), 39);
+    }
+}

@@ -1,0 +1,262 @@
+//! Which shards are ours, and until when.
+//!
+//! A lease is decided on the database's clock; this process trusts one only for 60 % of its length on its own
+//! monotonic clock, counted from before the renewal was sent, so that it stops before anybody else may begin.
+//! Renewal has a connection and a task of its own: a slow read or a slow broker must not cost a lease. A shard is
+//! never dropped at once: it is marked as to be yielded, the pump flushes and deletes, and gives it back here.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use shared::ids::Shard;
+use sqlx::MySqlConnection;
+use sqlx::mysql::MySqlConnectOptions;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::StoreError;
+use crate::metrics::Metrics;
+use crate::session::Session;
+use crate::store::lease::{self as store, Lease};
+
+/// A shard that is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    pub epoch: i64,
+    pub redrive_gen: i64,
+    /// Nothing may be sent after this.
+    pub good_until: Instant,
+    /// Another relay should have it: flush, then give it up.
+    pub yielding: bool,
+}
+
+pub type Holdings = BTreeMap<Shard, Held>;
+
+/// The pump's ends of the channels to the keeper.
+#[derive(Debug)]
+pub struct Leases {
+    pub me: String,
+    pub holdings: watch::Receiver<Holdings>,
+    /// Shards to free, each under the epoch in which it was ours.
+    pub given_up: mpsc::UnboundedSender<(Shard, i64)>,
+}
+
+/// Renews, takes and frees leases.
+#[derive(Debug)]
+pub struct Keeper {
+    me: String,
+    ttl: Duration,
+    session: Session,
+    holdings: watch::Sender<Holdings>,
+    given_up: mpsc::UnboundedReceiver<(Shard, i64)>,
+    metrics: Metrics,
+}
+
+impl Keeper {
+    /// A keeper under a name that is fresh per process start, so that an owner in the table is one process's life.
+    pub fn new(options: MySqlConnectOptions, ttl: Duration, metrics: Metrics) -> (Self, Leases) {
+        let me = format!("relay-{}", uuid::Uuid::now_v7().simple());
+        let (holdings, seen) = watch::channel(Holdings::new());
+        let (give_up, given_up) = mpsc::unbounded_channel();
+        let keeper = Self {
+            me: me.clone(),
+            ttl,
+            session: Session::new(options, ttl / 5),
+            holdings,
+            given_up,
+            metrics,
+        };
+        let leases = Leases {
+            me,
+            holdings: seen,
+            given_up: give_up,
+        };
+        (keeper, leases)
+    }
+
+    /// Keeps the leases until `stop`, then frees them all. Cancel `stop` only when the pump has flushed.
+    pub async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            if let Err(error) = self.round().await {
+                self.metrics.database_error("lease", &error);
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                Some((shard, epoch)) = self.given_up.recv() => {
+                    self.release(shard, epoch).await;
+                    while let Ok((shard, epoch)) = self.given_up.try_recv() {
+                        self.release(shard, epoch).await;
+                    }
+                }
+                () = tokio::time::sleep(self.ttl / 5) => {}
+            }
+        }
+        self.leave().await;
+    }
+
+    async fn round(&mut self) -> Result<(), StoreError> {
+        let (me, ttl, asked) = (self.me.clone(), self.ttl, Instant::now());
+        let (leases, give) = self
+            .session
+            .run(move |mut conn| async move {
+                let result = one_round(&mut conn, &me, ttl).await;
+                (conn, result)
+            })
+            .await?;
+        let good_until = asked + self.ttl.mul_f64(0.6);
+        let ours = leases
+            .into_iter()
+            .filter(|lease| lease.owner.as_ref() == Some(&self.me));
+        let held = ours.map(|lease| {
+            let held = Held {
+                epoch: lease.epoch,
+                redrive_gen: lease.redrive_gen,
+                good_until,
+                yielding: give.contains(&lease.shard),
+            };
+            (lease.shard, held)
+        });
+        self.holdings.send_replace(held.collect());
+        Ok(())
+    }
+
+    async fn release(&mut self, shard: Shard, epoch: i64) {
+        let me = self.me.clone();
+        let released = self
+            .session
+            .run(move |mut conn| async move {
+                let result = store::release(&mut conn, &me, shard, epoch).await;
+                (conn, result)
+            })
+            .await;
+        match released {
+            Ok(()) => tracing::info!(shard = shard.0, "shard handed over"),
+            // It stays ours and is offered again in the next round.
+            Err(error) => self.metrics.database_error("release", &error),
+        }
+    }
+
+    async fn leave(mut self) {
+        let me = self.me.clone();
+        let left = self
+            .session
+            .run(move |mut conn| async move {
+                let result = store::leave(&mut conn, &me).await;
+                (conn, result)
+            })
+            .await;
+        match left {
+            Ok(()) => tracing::info!("leases released"),
+            Err(error) => self.metrics.database_error("leave", &error),
+        }
+        self.session.close().await;
+    }
+}
+
+/// Beats, renews, and takes what our share allows; answers all leases and the shards to give up.
+async fn one_round(
+    conn: &mut MySqlConnection,
+    me: &str,
+    ttl: Duration,
+) -> sqlx::Result<(Vec<Lease>, Vec<Shard>)> {
+    store::beat(conn, me, ttl).await?;
+    store::renew(conn, me, ttl).await?;
+    let live = store::read_live(conn, ttl).await?;
+    let leases = store::read_all(conn).await?;
+    let plan = plan(&leases, &live, me);
+    if plan.take.is_empty() {
+        return Ok((leases, plan.give));
+    }
+    store::acquire(conn, me, ttl, &plan.take).await?;
+    Ok((store::read_all(conn).await?, Vec::new()))
+}
+
+/// What a relay should change about its holdings.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    take: Vec<Shard>,
+    give: Vec<Shard>,
+}
+
+/// Fair share: the shards divided by the live relays, the remainder to the first by id; the shares add up.
+fn plan(leases: &[Lease], live: &[String], me: &str) -> Plan {
+    let relays = live.len().max(1);
+    let rank = live.iter().position(|id| id == me).unwrap_or(0);
+    let share = leases.len() / relays + usize::from(rank < leases.len() % relays);
+    let is_mine = |lease: &&Lease| lease.owner.as_deref() == Some(me);
+    let mine: Vec<Shard> = leases
+        .iter()
+        .filter(is_mine)
+        .map(|lease| lease.shard)
+        .collect();
+    let free = leases
+        .iter()
+        .filter(|lease| lease.owner.is_none() || (lease.expired && !is_mine(lease)))
+        .map(|lease| lease.shard);
+    Plan {
+        take: free.take(share.saturating_sub(mine.len())).collect(),
+        give: mine.into_iter().skip(share).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leases(owners: &[Option<&str>], expired: &[usize]) -> Vec<Lease> {
+        let lease = |(n, owner): (usize, &Option<&str>)| Lease {
+            shard: Shard(u8::try_from(n).expect("few")),
+            owner: owner.map(str::to_owned),
+            epoch: 1,
+            expired: expired.contains(&n),
+            redrive_gen: 0,
+        };
+        owners.iter().enumerate().map(lease).collect()
+    }
+
+    fn live(ids: &[&str]) -> Vec<String> {
+        ids.iter().map(|&id| id.to_owned()).collect()
+    }
+
+    fn shards(ids: &[u8]) -> Vec<Shard> {
+        ids.iter().copied().map(Shard).collect()
+    }
+
+    #[test]
+    fn a_lone_relay_takes_every_free_shard() {
+        let all = leases(&[None, None, Some("b"), Some("b")], &[2]);
+        let plan = plan(&all, &live(&["a"]), "a");
+        assert_eq!(plan.take, shards(&[0, 1, 2]), "b still holds 3");
+    }
+
+    #[test]
+    fn what_is_above_the_share_is_given_up_and_only_free_shards_are_taken() {
+        let all = leases(&[Some("a"); 5], &[]);
+        let both = live(&["a", "b"]);
+        assert_eq!(
+            plan(&all, &both, "a"),
+            Plan {
+                take: vec![],
+                give: shards(&[3, 4])
+            }
+        );
+        assert_eq!(plan(&all, &both, "b"), Plan::default());
+    }
+
+    #[test]
+    fn shares_add_up_for_any_number_of_relays() {
+        let names = ["a", "b", "c", "d", "e", "f", "g"];
+        let all = leases(&[None; 16], &[]);
+        for count in 1..=names.len() {
+            let live = live(&names[..count]);
+            let taken: usize = live.iter().map(|me| plan(&all, &live, me).take.len()).sum();
+            assert_eq!(taken, 16, "{count} relays");
+        }
+    }
+
+    #[test]
+    fn our_own_expired_lease_is_renewed_and_not_taken_anew() {
+        let all = leases(&[Some("a"), Some("a")], &[0, 1]);
+        assert_eq!(plan(&all, &live(&["a"]), "a"), Plan::default());
+    }
+}

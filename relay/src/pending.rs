@@ -1,0 +1,64 @@
+//! An outbox row on its way to Kafka.
+
+use std::time::Instant;
+
+use shared::event::Envelope;
+use shared::ids::{EventId, ReturnId, Shard};
+use time::OffsetDateTime;
+
+/// What identifies a row. The id alone would not do: ids could be given again after a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowKey {
+    pub shard: Shard,
+    pub id: i64,
+    pub event_id: EventId,
+}
+
+/// A committed event that is still in the outbox.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    pub key: RowKey,
+    pub return_id: ReturnId,
+    pub seq: i32,
+    pub event_type: String,
+    pub topic: String,
+    pub msg_key: String,
+    pub payload: Vec<u8>,
+    pub traceparent: Option<String>,
+    pub tracestate: Option<String>,
+    pub created_at: OffsetDateTime,
+    /// `created_at` on this process's monotonic clock: both ends of the age were read from the database's clock.
+    pub born: Instant,
+}
+
+/// Record batch header of message format 2 (<https://kafka.apache.org/documentation/#recordbatch>).
+const BATCH_OVERHEAD: usize = 61;
+/// Attributes and the variable-length numbers of one record, at their longest.
+const RECORD_OVERHEAD: usize = 31;
+/// Two lengths of at most five bytes each.
+const HEADER_OVERHEAD: usize = 10;
+
+impl Pending {
+    pub fn envelope(&self, epoch: i64) -> Envelope<'_> {
+        Envelope {
+            event_id: self.key.event_id,
+            event_type: &self.event_type,
+            return_id: self.return_id,
+            seq: self.seq,
+            created_at: self.created_at,
+            traceparent: self.traceparent.as_deref(),
+            tracestate: self.tracestate.as_deref(),
+            epoch,
+        }
+    }
+
+    /// Bytes of this record alone in an uncompressed batch, at most: what a topic's `max.message.bytes` limits.
+    pub fn record_bytes(&self) -> usize {
+        let headers = self
+            .envelope(i64::MAX)
+            .fold_headers(0, |bytes, name, value| {
+                bytes + HEADER_OVERHEAD + name.len() + value.len()
+            });
+        BATCH_OVERHEAD + RECORD_OVERHEAD + self.msg_key.len() + self.payload.len() + headers
+    }
+}

@@ -1,0 +1,141 @@
+//! Sending to Kafka in the order given: trait [`Publish`] and its Kafka implementation.
+//!
+//! Order holds because records are enqueued one after the other by one task, the producer is idempotent, and a hole
+//! is fatal (`enable.gapless.guarantee`). `FutureProducer::send` is no choice: it enqueues again when the queue was
+//! full and so reorders (rust-rdkafka issue 468).
+
+mod kafka;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use shared::ids::Shard;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::pending::Pending;
+
+pub use kafka::Kafka;
+
+/// Names a record in flight: its shard and its number there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token(usize);
+
+const NUMBER_BITS: u32 = usize::BITS - 8;
+
+impl Token {
+    pub fn new(shard: Shard, number: usize) -> Self {
+        Self(usize::from(shard.0) << NUMBER_BITS | number & (usize::MAX >> 8))
+    }
+
+    pub fn shard(self) -> Shard {
+        Shard(u8::try_from(self.0 >> NUMBER_BITS).expect("eight bits are left"))
+    }
+
+    pub fn number(self) -> usize {
+        self.0 & (usize::MAX >> 8)
+    }
+}
+
+/// What a producer tells after a record was enqueued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    Delivered(Token),
+    Undelivered(Token, RDKafkaErrorCode),
+    /// The producer can send nothing more.
+    Fatal(RDKafkaErrorCode),
+    /// No broker can be reached; the producer goes on trying.
+    BrokersDown,
+}
+
+/// Why a record was not even enqueued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotEnqueued {
+    /// Try the same record again, before any other of its return.
+    QueueFull,
+    TooLarge,
+    Failed(RDKafkaErrorCode),
+}
+
+/// Why a topic cannot be written to now. Waiting and a person help; no record is to blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TopicTrouble {
+    #[error("the topic does not exist: run `returnsctl topics`")]
+    Missing,
+    #[error("not authorized to write to the topic")]
+    NotAuthorized,
+    #[error("max.message.bytes of the topic is {0}, is below what a batch needs")]
+    LimitTooSmall(usize),
+    #[error("Kafka does not answer: {0:?}")]
+    BrokerAway(RDKafkaErrorCode),
+}
+
+impl TopicTrouble {
+    pub const CODES: [&str; 4] = [
+        "topic_missing",
+        "not_authorized",
+        "topic_limit",
+        "broker_away",
+    ];
+
+    fn away(error: &KafkaError) -> Self {
+        Self::BrokerAway(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))
+    }
+
+    /// Stable metric label.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Missing => "topic_missing",
+            Self::NotAuthorized => "not_authorized",
+            Self::LimitTooSmall(_) => "topic_limit",
+            Self::BrokerAway(_) => "broker_away",
+        }
+    }
+}
+
+/// The seam to the broker: one producer at a time, which can be destroyed and replaced.
+pub trait Publish: Send + 'static {
+    /// Builds a producer that tells `reports` about its records.
+    ///
+    /// # Errors
+    /// The settings do not fit together: a bug or bad configuration.
+    fn connect(&mut self, reports: UnboundedSender<Report>) -> Result<(), KafkaError>;
+
+    /// Destroys the producer with all that it still holds; every report has been sent when it returns.
+    fn destroy(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Enqueues a record behind those enqueued before; does not wait.
+    ///
+    /// # Errors
+    /// Nothing was enqueued.
+    fn enqueue(&self, event: &Pending, epoch: i64, token: Token) -> Result<(), NotEnqueued>;
+
+    /// The bytes of the largest record that a topic takes.
+    fn topic_limit(
+        &self,
+        topic: String,
+    ) -> impl Future<Output = Result<usize, TopicTrouble>> + Send + 'static;
+}
+
+/// Whether a delivery failure says something about the record itself, not about the broker or the connection.
+pub fn is_about_the_record(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::MessageSizeTooLarge
+            | Code::InvalidMessage
+            | Code::InvalidMessageSize
+            | Code::InvalidTimestamp
+            | Code::InvalidRecord
+            | Code::PolicyViolation
+            | Code::UnsupportedForMessageFormat
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_names_shard_and_number() {
+        let token = Token::new(Shard(15), 1_234_567);
+        assert_eq!((token.shard(), token.number()), (Shard(15), 1_234_567));
+    }
+}

@@ -1,0 +1,216 @@
+//! [`Publish`] to Kafka, by librdkafka.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, Statistics};
+use shared::kafka::KafkaArgs;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{NotEnqueued, Publish, Report, Token, TopicTrouble};
+use crate::pending::Pending;
+
+/// Batches never reach a topic's `max.message.bytes`, or the broker would refuse small records for it.
+const BATCH_BYTES: usize = 128 * 1024;
+const MIN_TOPIC_LIMIT: usize = BATCH_BYTES + 4 * 1024;
+/// The client's own limit: above every payload that `outbox.payload` (MEDIUMBLOB) can hold; the topic's decides.
+const MAX_RECORD_BYTES: usize = 17 * 1024 * 1024;
+/// The broker's default, for when we may write to a topic but not read its settings.
+const DEFAULT_TOPIC_LIMIT: usize = 1_048_588;
+const ADMIN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// [`Publish`] to Kafka.
+pub struct Kafka {
+    producer_config: ClientConfig,
+    admin_config: ClientConfig,
+    producer: Option<ThreadedProducer<Reporter>>,
+}
+
+impl Kafka {
+    pub fn new(args: &KafkaArgs) -> Self {
+        let mut producer_config = args.client("outbox-relay");
+        producer_config
+            .set("enable.idempotence", "true")
+            .set("enable.gapless.guarantee", "true")
+            .set("acks", "all")
+            .set("max.in.flight.requests.per.connection", "5")
+            // A message that timed out would leave a hole: 1, 4, 5. It stays queued until it is sent.
+            .set("message.timeout.ms", "0")
+            // As Java clients do; librdkafka's own default places keys differently.
+            .set("partitioner", "murmur2_random")
+            .set("compression.type", "lz4")
+            // Long enough for a batch to form under load, short against the broker's round trip.
+            .set("linger.ms", "1")
+            .set("batch.size", BATCH_BYTES.to_string())
+            .set("message.max.bytes", MAX_RECORD_BYTES.to_string())
+            .set("queue.buffering.max.messages", "20000")
+            .set("queue.buffering.max.kbytes", "32768");
+        Self {
+            producer_config,
+            admin_config: args.client("outbox-relay-admin"),
+            producer: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Kafka {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kafka")
+            .field("connected", &self.producer.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Publish for Kafka {
+    fn connect(&mut self, reports: UnboundedSender<Report>) -> Result<(), KafkaError> {
+        self.producer = Some(
+            self.producer_config
+                .create_with_context(Reporter { reports })?,
+        );
+        Ok(())
+    }
+
+    async fn destroy(&mut self) {
+        if let Some(producer) = self.producer.take() {
+            // Dropping purges and joins threads: it blocks for up to half a second.
+            let dropped = tokio::task::spawn_blocking(move || drop(producer)).await;
+            dropped.expect("dropping a producer does not panic");
+        }
+    }
+
+    fn enqueue(&self, event: &Pending, epoch: i64, token: Token) -> Result<(), NotEnqueued> {
+        let producer = self
+            .producer
+            .as_ref()
+            .expect("connected before the first record");
+        let headers = event.envelope(epoch).fold_headers(
+            OwnedHeaders::new_with_capacity(11),
+            |headers, key, value| {
+                headers.insert(Header {
+                    key,
+                    value: Some(value),
+                })
+            },
+        );
+        // No timestamp: a row's own time could be past the topic's retention after an outage.
+        let record = BaseRecord::with_opaque_to(&event.topic, token.0)
+            .key(&event.msg_key)
+            .payload(&event.payload)
+            .headers(headers);
+        producer
+            .send(record)
+            .map_err(|(error, _)| match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => NotEnqueued::QueueFull,
+                Some(RDKafkaErrorCode::MessageSizeTooLarge) => NotEnqueued::TooLarge,
+                code => NotEnqueued::Failed(code.unwrap_or(RDKafkaErrorCode::Fail)),
+            })
+    }
+
+    fn topic_limit(
+        &self,
+        topic: String,
+    ) -> impl Future<Output = Result<usize, TopicTrouble>> + Send + 'static {
+        let config = self.admin_config.clone();
+        async move { describe_limit(&config, &topic).await }
+    }
+}
+
+/// A client of its own for one question: asked once per topic and producer.
+async fn describe_limit(config: &ClientConfig, topic: &str) -> Result<usize, TopicTrouble> {
+    let admin: AdminClient<DefaultClientContext> =
+        config.create().map_err(|e| TopicTrouble::away(&e))?;
+    let options = AdminOptions::new().request_timeout(Some(ADMIN_DEADLINE));
+    let described = admin
+        .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)
+        .await
+        .map_err(|e| TopicTrouble::away(&e))?;
+    // rdkafka drops the answer's error: a topic that is missing or hidden from us looks like one without settings.
+    let described = described.into_iter().next().and_then(Result::ok);
+    let limit =
+        described.and_then(|it| it.get("max.message.bytes")?.value.as_deref()?.parse().ok());
+    let limit = match limit {
+        Some(limit) => limit,
+        None => exists(admin, topic).await.map(|()| DEFAULT_TOPIC_LIMIT)?,
+    };
+    if limit < MIN_TOPIC_LIMIT {
+        return Err(TopicTrouble::LimitTooSmall(limit));
+    }
+    Ok(limit)
+}
+
+async fn exists(admin: AdminClient<DefaultClientContext>, topic: &str) -> Result<(), TopicTrouble> {
+    let name = topic.to_owned();
+    let asked = tokio::task::spawn_blocking(move || {
+        let metadata = admin.inner().fetch_metadata(Some(&name), ADMIN_DEADLINE)?;
+        Ok::<_, KafkaError>(metadata.topics().first().and_then(MetadataTopic::error))
+    });
+    match asked
+        .await
+        .expect("asking does not panic")
+        .map_err(|e| TopicTrouble::away(&e))?
+    {
+        None => Ok(()),
+        Some(error) => Err(match RDKafkaErrorCode::from(error) {
+            RDKafkaErrorCode::TopicAuthorizationFailed => TopicTrouble::NotAuthorized,
+            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+                TopicTrouble::Missing
+            }
+            code => TopicTrouble::BrokerAway(code),
+        }),
+    }
+}
+
+/// Runs on the producer's polling thread: must only pass on what it is told.
+struct Reporter {
+    reports: UnboundedSender<Report>,
+}
+
+impl Reporter {
+    fn tell(&self, report: Report) {
+        // Nobody listens any more: the producer is being destroyed.
+        let _ = self.reports.send(report);
+    }
+}
+
+impl ClientContext for Reporter {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        // Settings that we chose knowingly are warned about at every new producer; whatever a person should act on
+        // is told by the pump.
+        if facility == "CONFWARN" {
+            tracing::debug!(facility, "librdkafka: {message}");
+        } else {
+            tracing::warn!(facility, "librdkafka: {message}");
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.tell(Report::BrokersDown),
+            Some(code @ RDKafkaErrorCode::Fatal) => self.tell(Report::Fatal(code)),
+            code => tracing::debug!(?code, reason, "Kafka client"),
+        }
+    }
+
+    fn stats(&self, _: Statistics) {}
+}
+
+impl ProducerContext for Reporter {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, token: usize) {
+        let token = Token(token);
+        self.tell(match result {
+            Ok(_) => Report::Delivered(token),
+            Err((error, _)) => Report::Undelivered(
+                token,
+                error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),
+            ),
+        });
+    }
+}

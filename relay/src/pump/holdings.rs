@@ -1,0 +1,152 @@
+//! Following the leases: shards come, go, are yielded to another relay, or get rows put back.
+
+use std::time::Instant;
+
+use shared::ids::Shard;
+
+use super::Pump;
+use crate::error::Failure;
+use crate::publisher::Publish;
+use crate::shard_work::ShardWork;
+use crate::store;
+
+impl<P: Publish> Pump<P> {
+    /// Brings `shards` in line with the holdings, by this process's own clock.
+    pub(super) async fn follow_leases(&mut self) -> Result<(), Failure> {
+        if std::mem::take(&mut self.holdings_changed) {
+            self.note_terms();
+            self.adopt();
+        }
+        if self.has_lost_with_records_in_flight() {
+            return Err(Failure::LeaseLost);
+        }
+        self.drop_lost();
+        self.give_up_yielded()?;
+        if self.shards.values().any(|work| work.parked_unknown) {
+            self.load_parked_keys().await;
+        }
+        self.metrics.owned_shards.set(count(self.shards.len()));
+        self.metrics.unsettled_rows.set(count(self.unsettled()));
+        Ok(())
+    }
+
+    /// The holdings as they are now, and with them the terms of the shards that we work on.
+    pub(super) fn note_terms(&mut self) {
+        self.holdings = self.leases.holdings.borrow().clone();
+        for (shard, work) in &mut self.shards {
+            let Some(held) = self.holdings.get(shard) else {
+                continue;
+            };
+            if held.epoch != work.held.epoch {
+                continue;
+            }
+            if held.redrive_gen != work.held.redrive_gen {
+                work.distrust();
+            }
+            work.held = *held;
+            work.yielding_since = held
+                .yielding
+                .then(|| work.yielding_since.unwrap_or_else(Instant::now));
+        }
+    }
+
+    fn adopt(&mut self) {
+        let now = Instant::now();
+        for (shard, held) in &self.holdings {
+            if held.yielding && !self.shards.contains_key(shard) {
+                // Given up before, but the release did not reach the table.
+                let _ = self.leases.given_up.send((*shard, held.epoch));
+            } else if now < held.good_until && !self.shards.contains_key(shard) {
+                self.era += 1;
+                self.next_number += 1 << 32;
+                self.shards
+                    .insert(*shard, ShardWork::adopted(*held, self.next_number));
+                tracing::info!(shard = shard.0, epoch = held.epoch, "shard taken");
+            }
+        }
+    }
+
+    fn is_lost(&self, shard: Shard, work: &ShardWork) -> bool {
+        let held = self.holdings.get(&shard);
+        held.is_none_or(|held| held.epoch != work.held.epoch)
+            || Instant::now() >= work.held.good_until
+    }
+
+    pub(super) fn has_lost_with_records_in_flight(&self) -> bool {
+        let mut shards = self.shards.iter();
+        shards.any(|(shard, work)| work.acks.unacked() > 0 && self.is_lost(*shard, work))
+    }
+
+    /// Forgets shards that are no longer ours. Deletions under way go on: they name their rows.
+    pub(super) fn drop_lost(&mut self) {
+        let lost: Vec<Shard> = self
+            .shards
+            .iter()
+            .filter(|(shard, work)| self.is_lost(**shard, work))
+            .map(|(shard, _)| *shard)
+            .collect();
+        for shard in lost {
+            self.shards.remove(&shard);
+            self.metrics.leases_lost.inc();
+            // A later renewal may give it back.
+            self.holdings.remove(&shard);
+            tracing::warn!(shard = shard.0, "lease lost");
+        }
+    }
+
+    /// A yielded shard is not read; once all of it is settled it is given up.
+    fn give_up_yielded(&mut self) -> Result<(), Failure> {
+        let yielded = self.shards.iter().filter(|(_, work)| work.held.yielding);
+        let (settled, busy): (Vec<_>, Vec<_>) = yielded.partition(|(_, work)| work.is_settled());
+        let is_late =
+            |since: Option<Instant>| since.is_some_and(|s| s.elapsed() > self.args.drain());
+        if busy
+            .iter()
+            .any(|(_, work)| work.acks.unacked() > 0 && is_late(work.yielding_since))
+        {
+            return Err(Failure::HandOverLate);
+        }
+        let settled: Vec<(Shard, i64)> = settled
+            .into_iter()
+            .map(|(shard, work)| (*shard, work.held.epoch))
+            .collect();
+        for given_up in settled {
+            self.shards.remove(&given_up.0);
+            // If the keeper is gone, the process is ending and the lease ends by itself.
+            let _ = self.leases.given_up.send(given_up);
+        }
+        Ok(())
+    }
+
+    /// Until this is known nothing of a shard may be sent: an event of a parked key follows its order.
+    async fn load_parked_keys(&mut self) {
+        let loaded = self
+            .session
+            .run(|mut conn| async move {
+                let keys = store::read_parked_keys(&mut conn).await;
+                (conn, keys)
+            })
+            .await;
+        let keys = match loaded {
+            Ok(keys) => keys,
+            Err(error) => {
+                self.metrics.database_error("parked_keys", &error);
+                tokio::time::sleep(super::BREATHER).await;
+                return;
+            }
+        };
+        for (shard, work) in self
+            .shards
+            .iter_mut()
+            .filter(|(_, work)| work.parked_unknown)
+        {
+            let ours = keys.iter().filter(|(of, _)| of == shard);
+            work.parked = ours.map(|(_, key)| key.clone()).collect();
+            work.parked_unknown = false;
+        }
+    }
+}
+
+fn count(len: usize) -> i64 {
+    i64::try_from(len).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,159 @@
+//! The one answer to every failure, and the end.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::error::RDKafkaErrorCode;
+use shared::retry::full_jitter;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Event, Pump};
+use crate::error::{Failure, RelayError};
+use crate::publisher::{Publish, Token, is_about_the_record};
+
+const RETRY_BASE: Duration = Duration::from_millis(50);
+const RETRY_CAP: Duration = Duration::from_secs(5);
+/// A record that was to be sent alone and never came again was taken away by somebody.
+const ALONE_AT_MOST: Duration = Duration::from_secs(60);
+
+impl<P: Publish> Pump<P> {
+    pub(super) fn connect(&mut self) -> Result<(), RelayError> {
+        let (report, reports) = mpsc::unbounded_channel();
+        self.publisher.connect(report)?;
+        self.reports = reports;
+        Ok(())
+    }
+
+    /// Destroys the producer, builds a new one, and reads every shard that is still ours from 0.
+    ///
+    /// Never sends on with the old one: a record after a hole would be out of order. Rows that were acknowledged stay
+    /// unsettled until they are deleted; all others are sent again, in order, by the new producer.
+    pub(super) async fn start_over(
+        &mut self,
+        failure: Failure,
+        stop: &CancellationToken,
+    ) -> Result<(), RelayError> {
+        self.metrics
+            .restarts
+            .with_label_values(&[failure.code()])
+            .inc();
+        tracing::warn!(
+            cause = failure.code(),
+            "starting over with a new producer: {failure}"
+        );
+        let was_alone = self.unacked() == 1;
+        self.take_last_reports().await;
+        self.era += 1;
+        self.topics.forget();
+        for work in self.shards.values_mut() {
+            work.start_over();
+        }
+        self.drop_lost();
+        self.judge_refused(was_alone).await;
+        let pause = full_jitter(self.failures_in_a_row, RETRY_BASE, RETRY_CAP);
+        self.failures_in_a_row += 1;
+        stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+        self.connect()
+    }
+
+    async fn take_last_reports(&mut self) {
+        self.publisher.destroy().await;
+        let mut reports = Vec::new();
+        while let Ok(report) = self.reports.try_recv() {
+            reports.push(report);
+        }
+        // That records were not delivered is known; what counts is which were, and what is said about the others.
+        let _ = self.settle(&reports);
+    }
+
+    pub(super) fn note_undelivered(&mut self, token: Token, code: RDKafkaErrorCode) {
+        let work = self.shards.get(&token.shard());
+        if let Some(sent) = work.and_then(|work| work.acks.get(token.number()))
+            && is_about_the_record(code)
+        {
+            self.refused
+                .push((sent.key, format!("refused by Kafka: {code:?}")));
+        }
+    }
+
+    pub(super) fn note_brokers_down(&mut self) {
+        let blocked = self.metrics.blocked.with_label_values(&["broker_away"]);
+        if self.unacked() > 0 && blocked.get() == 0 {
+            blocked.set(1);
+            tracing::error!("no broker can be reached; records stay queued, nothing is given up");
+        }
+    }
+
+    pub(super) fn note_flowing(&mut self) {
+        let blocked = self.metrics.blocked.with_label_values(&["broker_away"]);
+        if blocked.get() != 0 || self.failures_in_a_row > 0 {
+            tracing::info!("records are delivered again");
+            blocked.set(0);
+            self.failures_in_a_row = 0;
+        }
+    }
+
+    /// A broker refuses a whole batch for one record: each of its records is sent again alone. One that is refused
+    /// alone is the culprit and is parked.
+    async fn judge_refused(&mut self, was_alone: bool) {
+        self.alone
+            .retain(|_, since| since.elapsed() < ALONE_AT_MOST);
+        let refused = std::mem::take(&mut self.refused);
+        match refused.as_slice() {
+            [(key, reason)] if was_alone => {
+                self.alone.remove(&key.event_id);
+                self.park_refused(*key, reason.clone()).await;
+            }
+            several => {
+                let since = Instant::now();
+                self.alone
+                    .extend(several.iter().map(|(key, _)| (key.event_id, since)));
+            }
+        }
+    }
+
+    /// No more reading: what is in flight is acknowledged and deleted, until it is done or the deadline has passed.
+    pub(super) async fn drain(mut self) -> usize {
+        let deadline = Instant::now() + self.args.drain();
+        while Instant::now() < deadline && (self.unacked() > 0 || !self.deleter.is_empty()) {
+            self.note_terms();
+            if self.has_lost_with_records_in_flight() {
+                tracing::warn!("a lease was lost while flushing");
+                break;
+            }
+            self.deleter.hand_out(true);
+            let outcome = match self.next_drained(deadline).await {
+                Event::Reports(reports) => self.settle(&reports),
+                Event::Deleted(keys) => {
+                    self.note_deleted(keys);
+                    Ok(())
+                }
+                Event::Read(_) | Event::Tick => Ok(()),
+                Event::Ended(_) => break,
+            };
+            if let Err(failure) = outcome {
+                tracing::warn!(
+                    cause = failure.code(),
+                    "records could not be flushed: {failure}"
+                );
+                break;
+            }
+        }
+        let left = self.unacked();
+        self.take_last_reports().await;
+        self.session.close().await;
+        left
+    }
+
+    async fn next_drained(&mut self, deadline: Instant) -> Event {
+        let mut reports = Vec::new();
+        tokio::select! {
+            count = self.reports.recv_many(&mut reports, super::REPORTS) => match count {
+                0 => Event::Ended("producer"),
+                _ => Event::Reports(reports),
+            },
+            keys = self.deleter.deleted() => keys.map_or(Event::Ended("deleter"), Event::Deleted),
+            () = tokio::time::sleep_until(deadline.into()) => Event::Tick,
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Rows reach Kafka as they were written, and only committed ones.
+
+use std::collections::HashSet;
+
+use shared::actor::Actor;
+use shared::event::TopicArgs;
+use shared::ids::CustomerId;
+use shared::money::{Currency, Money};
+use shared::trace_context::TraceContext;
+use shared::transition::{self, Cause, NewReturn};
+use sqlx::Row;
+use time::OffsetDateTime;
+
+use crate::harness::{Event, Stage};
+use relay::Drain;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_rows_reach_kafka_and_are_deleted() {
+    let stage = Stage::set().await;
+    let events: Vec<Event> = (0..2_500).map(|n| Event::new(n, n + 10_000, 1)).collect();
+    stage.insert_all(&events).await;
+    let relay = stage.relay().await;
+    stage.outbox_is_empty().await;
+    let seen = stage.topics.read_events(events.len()).await;
+    assert_eq!(seen.len(), events.len(), "no duplicates without a failure");
+    assert_eq!(relay.metrics.published_rows.get(), 2_500);
+    assert_eq!(relay.metrics.missing_rows.get(), 0);
+    assert_eq!(relay.stop().await, Drain::Complete);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_carries_key_payload_and_headers_as_documented() {
+    let stage = Stage::set().await;
+    let event = Event::new(123, 456, 1);
+    stage.insert(&event).await;
+    let relay = stage.relay().await;
+    let seen = stage.topics.read_events(1).await.remove(0);
+    assert_eq!(seen.topic, stage.topics.returns);
+    assert_eq!(seen.key, "123");
+    assert_eq!(seen.payload, br#"{"return_id":456,"order_id":123}"#);
+    assert_eq!(seen.event_id, event.event_id.to_string());
+    assert_eq!(seen.headers["ce_type"], "return.tested.v1");
+    assert_eq!(seen.headers["x-outbox-epoch"], "1");
+    assert_eq!(seen.headers["traceparent"].len(), 55);
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p2_every_event_in_kafka_is_in_the_audit_trail() {
+    let stage = Stage::set().await;
+    let topics = TopicArgs {
+        topic_returns: stage.topics.returns.clone(),
+        topic_status: stage.topics.status.clone(),
+    };
+    let relay = stage.relay().await;
+    let orders = stage.db.seed_orders(1, 60, CustomerId(7)).await;
+    for (group, orders) in orders.chunks(10).enumerate() {
+        let new: Vec<NewReturn> = orders
+            .iter()
+            .map(|order| NewReturn {
+                order_id: *order,
+                customer_id: CustomerId(7),
+                reason: "too small".to_owned(),
+                reason_code: None,
+                review_required: false,
+                refund_amount: Money::new(
+                    rust_decimal::Decimal::new(4990, 2),
+                    Currency::parse("EUR").expect("a currency"),
+                ),
+                cause: Cause {
+                    actor: Actor::customer(CustomerId(7)),
+                    request_id: None,
+                    trace: TraceContext::new_root(),
+                },
+            })
+            .collect();
+        let mut tx = stage.pool().begin().await.expect("begin");
+        let opened = transition::open(&mut tx, OffsetDateTime::now_utc(), &new)
+            .await
+            .expect("open");
+        opened.announce(&mut tx, &topics).await.expect("announce");
+        // Every other group is rolled back with its rows written.
+        if group % 2 == 0 {
+            tx.commit().await.expect("commit");
+        } else {
+            tx.rollback().await.expect("rollback");
+        }
+    }
+    stage.outbox_is_empty().await;
+    let seen = stage.topics.read_events(30).await;
+    let in_kafka: HashSet<(String, i64, i32)> = seen
+        .iter()
+        .map(|s| (s.event_id.clone(), s.return_id, s.seq))
+        .collect();
+    let audit = sqlx::query("SELECT event_id, return_id, seq FROM return_events")
+        .fetch_all(stage.pool())
+        .await
+        .expect("audit rows");
+    let audit: HashSet<(String, i64, i32)> = audit
+        .iter()
+        .map(|row| {
+            (
+                row.get::<uuid::Uuid, _>(0).to_string(),
+                row.get(1),
+                row.get(2),
+            )
+        })
+        .collect();
+    assert_eq!(in_kafka, audit);
+    relay.stop().await;
+}

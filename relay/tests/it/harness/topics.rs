@@ -1,0 +1,183 @@
+//! Two topics of a test, deleted with it, and a reader of everything in them.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::message::{Headers, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use shared::test_support::env;
+use uuid::Uuid;
+
+use super::PATIENCE;
+
+/// Smaller than the broker's default, so that a test can exceed it cheaply.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 200_000;
+
+pub(crate) struct Topics {
+    pub(crate) returns: String,
+    pub(crate) status: String,
+    partitions: i32,
+}
+
+/// One Kafka record.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) topic: String,
+    pub(crate) key: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) event_id: String,
+    pub(crate) return_id: i64,
+    pub(crate) seq: i32,
+}
+
+impl Topics {
+    pub(crate) async fn create(partitions: i32) -> Self {
+        let topics = Self::named_only(partitions);
+        topics.make().await;
+        topics
+    }
+
+    /// Names that no topic has yet.
+    pub(crate) fn named_only(partitions: i32) -> Self {
+        let prefix = format!("test-{}", Uuid::now_v7().simple());
+        Self {
+            returns: format!("{prefix}.returns"),
+            status: format!("{prefix}.status"),
+            partitions,
+        }
+    }
+
+    pub(crate) async fn make(&self) {
+        let limit = MAX_MESSAGE_BYTES.to_string();
+        let new = [&self.returns, &self.status].map(|name| {
+            NewTopic::new(name, self.partitions, TopicReplication::Fixed(1))
+                .set("max.message.bytes", &limit)
+        });
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let made = admin()
+            .create_topics(&new, &options)
+            .await
+            .expect("Kafka of KAFKA_BROKERS");
+        for topic in made {
+            topic.expect("a new topic");
+        }
+    }
+
+    pub(crate) fn of_seq(&self, seq: i32) -> &str {
+        if seq == 1 {
+            &self.returns
+        } else {
+            &self.status
+        }
+    }
+
+    /// Everything in both topics, each partition in its order, once `enough` holds after some record.
+    pub(crate) async fn read_until(
+        &self,
+        what: &str,
+        mut enough: impl FnMut(&Seen) -> bool,
+    ) -> Vec<Seen> {
+        let consumer: StreamConsumer = client()
+            .set("group.id", "unused")
+            .set("enable.auto.commit", "false")
+            .create()
+            .expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        for topic in [&self.returns, &self.status] {
+            for partition in 0..self.partitions {
+                list.add_partition_offset(topic, partition, Offset::Beginning)
+                    .expect("valid");
+            }
+        }
+        consumer.assign(&list).expect("assign");
+        let mut seen = Vec::new();
+        let reading = async {
+            loop {
+                let message = consumer.recv().await.expect("a record");
+                seen.push(Seen::of(&message));
+                if seen.last().is_some_and(&mut enough) {
+                    break;
+                }
+            }
+        };
+        let read = tokio::time::timeout(PATIENCE, reading).await;
+        assert!(
+            read.is_ok(),
+            "not within {PATIENCE:?}: {what}; {} records",
+            seen.len()
+        );
+        // Also what came after: a test must see duplicates and strays.
+        while let Ok(message) =
+            tokio::time::timeout(Duration::from_millis(300), consumer.recv()).await
+        {
+            seen.push(Seen::of(&message.expect("a record")));
+        }
+        seen
+    }
+
+    /// As [`Self::read_until`], for a number of different events.
+    pub(crate) async fn read_events(&self, count: usize) -> Vec<Seen> {
+        let mut ids = HashSet::new();
+        self.read_until(&format!("{count} events"), |seen| {
+            ids.insert(seen.event_id.clone());
+            ids.len() >= count
+        })
+        .await
+    }
+}
+
+impl Seen {
+    fn of(message: &impl Message) -> Self {
+        let headers: HashMap<String, String> = message
+            .headers()
+            .expect("headers")
+            .iter()
+            .map(|h| {
+                let value = String::from_utf8_lossy(h.value.unwrap_or_default()).into_owned();
+                (h.key.to_owned(), value)
+            })
+            .collect();
+        Self {
+            topic: message.topic().to_owned(),
+            key: String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned(),
+            payload: message.payload().unwrap_or_default().to_vec(),
+            event_id: headers["ce_id"].clone(),
+            return_id: headers["ce_subject"].parse().expect("a return id"),
+            seq: headers["seq"].parse().expect("a seq"),
+            headers,
+        }
+    }
+}
+
+impl Drop for Topics {
+    fn drop(&mut self) {
+        let names = [self.returns.clone(), self.status.clone()];
+        let deleted = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(async {
+                let names = [names[0].as_str(), names[1].as_str()];
+                // Best effort: some tests never made them.
+                let _ = admin().delete_topics(&names, &AdminOptions::new()).await;
+            });
+        });
+        let _ = deleted.join();
+    }
+}
+
+fn client() -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", env("KAFKA_BROKERS"));
+    config
+}
+
+fn admin() -> AdminClient<DefaultClientContext> {
+    client().create().expect("an admin client")
+}
