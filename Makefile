@@ -1,0 +1,36 @@
+# The few commands people type. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench stack-up stack-down
+
+STACK := deploy/local/stack
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Demo and tests use the same binaries, with the kill points of the crash tests compiled in but not armed: so the two can
+# run at the same time, and the second build is free. Release builds have none (make check proves it).
+BUILD := --workspace --features shared/failpoints
+
+demo: ## start everything and show a return going through; ONCE=1 ends after one round
+	cargo build $(BUILD) --bins
+	$(STACK) run demo -- target/debug/demo $(if $(ONCE),--once)
+
+test: ## all tests, on a real MySQL and a real Kafka of their own
+	cargo build $(BUILD) --bins
+	$(STACK) run test -- cargo test $(BUILD)
+
+check: ## format, lints, documentation, structure; no servers needed
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	deploy/check-layout.sh
+
+bench: ## load and report, on release builds
+	cargo build --release --workspace --bins
+	$(STACK) run bench -- target/release/bench
+
+stack-up: ## start (or find) the development MySQL and Kafka; writes .stack/env
+	$(STACK) up
+
+stack-down: ## stop them; the data stays
+	$(STACK) down

@@ -1,0 +1,227 @@
+//! What must hold at the end of every run, whatever was killed: rows, events, records and gateway effects agree.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Context, ensure};
+use shared::actor::{Actor, ActorType};
+use shared::audit::AuditRow;
+use sqlx::Row;
+use uuid::Uuid;
+
+use crate::kafka_log::{self, Record};
+use crate::ledger;
+use crate::system::System;
+
+/// P2, P3, P4: Kafka holds every event once or more, in order, and nothing else. Needs an empty outbox.
+///
+/// # Errors
+/// Names the promise that is broken.
+pub async fn log_matches_events(system: &System) -> anyhow::Result<Vec<Record>> {
+    let topics = [system.topics[0].as_str(), system.topics[1].as_str()];
+    let records = kafka_log::read_all(&system.brokers, &topics).await?;
+    let committed = committed_events(system).await?;
+    let mut sent = HashSet::new();
+    let mut last_seq: HashMap<(String, i64), i64> = HashMap::new();
+    for record in &records {
+        let event: Uuid = record.header("ce_id").unwrap_or_default().parse()?;
+        let Some((return_id, seq)) = committed.get(&event) else {
+            anyhow::bail!("P2: event {event} is in Kafka but was never committed");
+        };
+        ensure!(
+            record.header("ce_subject") == Some(return_id.to_string().as_str())
+                && record.seq() == Some(*seq),
+            "P2: event {event} is return {return_id} seq {seq}, the record says otherwise: {record:?}"
+        );
+        says_the_same(system, record, *return_id, *seq)?;
+        if sent.insert(event) {
+            let last = last_seq.insert((record.topic.clone(), *return_id), *seq);
+            ensure!(
+                last.is_none_or(|last| last < *seq),
+                "P4: return {return_id} seq {seq} first appears after seq {last:?}"
+            );
+        }
+    }
+    let missing = committed
+        .keys()
+        .filter(|event| !sent.contains(event))
+        .count();
+    ensure!(
+        missing == 0,
+        "P3: {missing} of {} events never reached Kafka",
+        committed.len()
+    );
+    Ok(records)
+}
+
+/// A record's topic, key and value follow from what was committed.
+fn says_the_same(system: &System, record: &Record, return_id: i64, seq: i64) -> anyhow::Result<()> {
+    let value: serde_json::Value = serde_json::from_str(&record.payload)?;
+    let topic = &system.topics[usize::from(seq != 1)];
+    ensure!(
+        value["return_id"] == return_id
+            && value["order_id"].as_i64() == record.key.parse().ok()
+            && record.topic == *topic
+            && (seq == 1 || value["seq"] == seq),
+        "return {return_id} seq {seq}: wrong topic, key or value: {record:?}"
+    );
+    Ok(())
+}
+
+/// Event id to (return, seq).
+async fn committed_events(system: &System) -> anyhow::Result<HashMap<Uuid, (i64, i64)>> {
+    let rows =
+        sqlx::query("SELECT event_id, return_id, CAST(seq AS SIGNED) AS seq FROM return_events")
+            .fetch_all(&system.db.pool)
+            .await?;
+    rows.iter()
+        .map(|row| {
+            let event: Uuid = row.try_get("event_id")?;
+            Ok((event, (row.try_get("return_id")?, row.try_get("seq")?)))
+        })
+        .collect()
+}
+
+/// P5: every refunded return has exactly one effect at the gateway, and nothing else has one.
+///
+/// # Errors
+/// Names what disagrees.
+pub async fn one_effect_per_return(system: &System) -> anyhow::Result<()> {
+    let effects = ledger::effects(&system.ledger)?;
+    let rows = sqlx::query(
+        "SELECT r.id, f.idempotency_key FROM returns r JOIN refunds f ON f.return_id = r.id \
+         WHERE r.status = 'refunded' AND f.state = 'succeeded'",
+    )
+    .fetch_all(&system.db.pool)
+    .await?;
+    let refunded = system
+        .count("SELECT COUNT(*) FROM returns WHERE status = 'refunded'")
+        .await?;
+    ensure!(
+        i64::try_from(rows.len())? == refunded,
+        "P5: {refunded} refunded returns, {} succeeded attempts",
+        rows.len()
+    );
+    for row in &rows {
+        let (id, key): (i64, String) = (row.try_get("id")?, row.try_get("idempotency_key")?);
+        let count = effects.get(&key).copied().unwrap_or(0);
+        ensure!(
+            count == 1,
+            "P5: return {id} has {count} effects at the gateway"
+        );
+    }
+    ensure!(
+        effects.len() == rows.len(),
+        "P5: {} keys at the gateway, {} refunded returns",
+        effects.len(),
+        rows.len()
+    );
+    let unequal = system
+        .count(
+            "SELECT COUNT(*) FROM orders o JOIN (SELECT order_id, SUM(refund_amount) AS amount FROM returns \
+             WHERE status = 'refunded' GROUP BY order_id) r ON r.order_id = o.id WHERE o.refunded_amount <> r.amount",
+        )
+        .await?;
+    ensure!(
+        unequal == 0,
+        "P5: {unequal} orders whose refunded amount differs"
+    );
+    Ok(())
+}
+
+/// P7: each return's events are 1..version, chained, and the last names the present status.
+///
+/// # Errors
+/// Names what is broken.
+pub async fn audit_is_complete(system: &System) -> anyhow::Result<()> {
+    let gaps = system
+        .count(
+            "SELECT COUNT(*) FROM returns r LEFT JOIN (SELECT return_id, COUNT(*) AS n, MAX(seq) AS last, MIN(seq) AS first \
+             FROM return_events GROUP BY return_id) e ON e.return_id = r.id \
+             WHERE e.n IS NULL OR e.n <> r.version OR e.last <> r.version OR e.first <> 1",
+        )
+        .await?;
+    ensure!(gaps == 0, "P7: {gaps} returns with a gap in their events");
+    let unchained = system
+        .count(
+            "SELECT COUNT(*) FROM return_events e LEFT JOIN return_events p ON p.return_id = e.return_id AND p.seq = e.seq - 1 \
+             WHERE e.prev_hash <> COALESCE(p.hash, REPEAT('0', 64))",
+        )
+        .await?;
+    ensure!(
+        unchained == 0,
+        "P7: {unchained} events that do not name the hash before them"
+    );
+    hashes_match(system).await?;
+    let stale = system
+        .count(
+            "SELECT COUNT(*) FROM returns r JOIN return_events e ON e.return_id = r.id AND e.seq = r.version \
+             WHERE JSON_UNQUOTE(JSON_EXTRACT(e.event_data, '$.to')) <> r.status",
+        )
+        .await?;
+    ensure!(
+        stale == 0,
+        "P7: {stale} returns whose last event names another status"
+    );
+    Ok(())
+}
+
+/// P7: every stored hash is the hash of the stored row.
+async fn hashes_match(system: &System) -> anyhow::Result<()> {
+    let rows = sqlx::query("SELECT * FROM return_events")
+        .fetch_all(&system.db.pool)
+        .await?;
+    for row in &rows {
+        let kind: String = row.try_get("actor_type")?;
+        let stored = AuditRow {
+            return_id: row.try_get("return_id")?,
+            seq: row.try_get("seq")?,
+            event_id: row.try_get("event_id")?,
+            event_type: row.try_get("event_type")?,
+            event_data: row.try_get("event_data")?,
+            actor: Actor {
+                kind: ActorType::parse(&kind).context("an unknown actor type")?,
+                id: row.try_get("actor_id")?,
+            },
+            request_id: row.try_get("request_id")?,
+            trace_id: row.try_get("trace_id")?,
+            created_at: row.try_get("created_at")?,
+            prev_hash: row.try_get("prev_hash")?,
+        };
+        ensure!(
+            stored.hash() == row.try_get::<String, _>("hash")?,
+            "P7: return {} seq {} does not match its hash",
+            stored.return_id,
+            stored.seq
+        );
+    }
+    Ok(())
+}
+
+/// One audit row per step: a refunded return has exactly the four events of the straight path.
+///
+/// # Errors
+/// Names how many returns have other events.
+pub async fn straight_paths(system: &System) -> anyhow::Result<()> {
+    let other = system
+        .count(
+            "SELECT COUNT(*) FROM (SELECT return_id, GROUP_CONCAT(event_type ORDER BY seq) AS path FROM return_events \
+             GROUP BY return_id) p \
+             WHERE path <> 'return.initiated,return.approved,refund.requested,refund.succeeded'",
+        )
+        .await?;
+    ensure!(
+        other == 0,
+        "P7: {other} returns went another way than filed, approved, requested, refunded"
+    );
+    Ok(())
+}
+
+/// All of the above.
+///
+/// # Errors
+/// The first that fails.
+pub async fn everything(system: &System) -> anyhow::Result<()> {
+    log_matches_events(system).await?;
+    one_effect_per_return(system).await?;
+    audit_is_complete(system).await
+}

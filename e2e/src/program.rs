@@ -1,0 +1,219 @@
+//! One of our programs as a process: started, watched, killed.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{ChildStderr, Command};
+
+/// Variables of a process.
+pub type Env = HashMap<String, String>;
+
+/// A running program. Dropping it kills it.
+#[derive(Debug)]
+pub struct Program {
+    name: &'static str,
+    child: tokio::process::Child,
+    pid: Pid,
+    start_line: Value,
+    log: Log,
+}
+
+/// The last lines that a program wrote.
+type Log = Arc<Mutex<Vec<String>>>;
+
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The folder of the built binaries: that of the running test or demo.
+///
+/// # Errors
+/// The running program's path cannot be read.
+pub fn bin_dir() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let mut dir = own.parent().context("a binary is in a folder")?.to_owned();
+    if dir.file_name() == Some(OsStr::new("deps")) {
+        dir.pop();
+    }
+    Ok(dir)
+}
+
+impl Program {
+    /// Starts a program and waits for its line "listening".
+    ///
+    /// # Errors
+    /// It ended before, or said nothing in time; with its last lines.
+    pub async fn start(name: &'static str, env: &Env) -> anyhow::Result<Self> {
+        let path = bin_dir()?.join(name);
+        let mut child = Command::new(&path)
+            .env_clear()
+            .envs(env)
+            .env("LOG_FORMAT", "json")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("{} is not built: use `make`", path.display()))?;
+        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let stderr = child.stderr.take().context("stderr is piped")?;
+        let log = Log::default();
+        let mut program = Self {
+            name,
+            child,
+            pid: pid.context("it ended at once")?,
+            start_line: Value::Null,
+            log: Arc::clone(&log),
+        };
+        let listening = wait_for_start(stderr, log);
+        program.start_line = tokio::time::timeout(START_DEADLINE, listening)
+            .await
+            .unwrap_or_else(|_| bail!("no line \"listening\" in time"))
+            .with_context(|| format!("{name} did not start: {}", program.last_lines()))?;
+        Ok(program)
+    }
+
+    /// Where the operator's endpoints are.
+    ///
+    /// # Errors
+    /// The start line does not say.
+    pub fn ops_address(&self) -> anyhow::Result<SocketAddr> {
+        self.address("ops.address")
+    }
+
+    /// Where the public API is.
+    ///
+    /// # Errors
+    /// The start line does not say.
+    pub fn api_address(&self) -> anyhow::Result<SocketAddr> {
+        self.address("api.address")
+    }
+
+    fn address(&self, field: &str) -> anyhow::Result<SocketAddr> {
+        let text = self.start_line[field]
+            .as_str()
+            .with_context(|| format!("{}: no {field} in the start line", self.name))?;
+        Ok(text.parse()?)
+    }
+
+    /// The last lines of its log.
+    pub fn last_lines(&self) -> String {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = log.len().saturating_sub(20);
+        log[from..].join("\n")
+    }
+
+    /// Whether it has ended by itself.
+    ///
+    /// # Errors
+    /// The process cannot be asked.
+    pub fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Waits for its own end, as when a kill point ends it.
+    ///
+    /// # Errors
+    /// It goes on beyond `deadline`.
+    pub async fn ended(&mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
+        match tokio::time::timeout(deadline, self.child.wait()).await {
+            Ok(status) => Ok(status?),
+            Err(_) => bail!("{} still runs after {deadline:?}", self.name),
+        }
+    }
+
+    /// Waits until an armed kill point ends it.
+    ///
+    /// # Errors
+    /// It goes on beyond `deadline`, or ended in another way.
+    pub async fn killed_itself(&mut self, deadline: Duration) -> anyhow::Result<()> {
+        let status = self.ended(deadline).await?;
+        ensure!(
+            status.signal() == Some(Signal::KILL.as_raw()),
+            "{} ended with {status}: {}",
+            self.name,
+            self.last_lines()
+        );
+        Ok(())
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// It had ended before.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        kill_process(self.pid, Signal::KILL)?;
+        self.child.wait().await?;
+        Ok(())
+    }
+
+    /// SIGTERM; it must end with exit code 0.
+    ///
+    /// # Errors
+    /// Another code, or not within `deadline`; with its last lines.
+    pub async fn stop(mut self, deadline: Duration) -> anyhow::Result<()> {
+        kill_process(self.pid, Signal::TERM)?;
+        let status = self.ended(deadline).await?;
+        ensure!(
+            status.success(),
+            "{} ended with {status}: {}",
+            self.name,
+            self.last_lines()
+        );
+        Ok(())
+    }
+}
+
+/// Reads the log up to the start line; the rest is kept by a task, or the program would block on a full pipe.
+async fn wait_for_start(stderr: ChildStderr, log: Log) -> anyhow::Result<Value> {
+    let mut lines = BufReader::new(stderr).lines();
+    while let Some(line) = lines.next_line().await? {
+        let record: Value = serde_json::from_str(&line).unwrap_or_default();
+        keep(&log, line);
+        if record["message"] == "listening" {
+            tokio::spawn(async move {
+                while let Ok(Some(line)) = lines.next_line().await {
+                    keep(&log, line);
+                }
+            });
+            return Ok(record);
+        }
+    }
+    bail!("it ended")
+}
+
+fn keep(log: &Log, line: String) {
+    const KEPT: usize = 2_000;
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    if log.len() == KEPT {
+        log.drain(..KEPT / 2);
+    }
+    log.push(line);
+}
+
+/// Runs a program to its end; answers what it printed.
+///
+/// # Errors
+/// It failed; with what it wrote to stderr.
+pub async fn run(name: &str, args: &[&str], env: &Env) -> anyhow::Result<String> {
+    let output = Command::new(bin_dir()?.join(name))
+        .args(args)
+        .env_clear()
+        .envs(env)
+        .output()
+        .await?;
+    ensure!(
+        output.status.success(),
+        "{name} {args:?} ended with {}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}

@@ -1,0 +1,131 @@
+//! A system of its own: a database, two topics, a key pair, a ledger; and the programs on it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use shared::ids::CustomerId;
+use shared::test_support::{TestDb, env};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::program::{Env, Program, run};
+use crate::until;
+
+/// The customer whose orders are returned.
+pub const CUSTOMER: CustomerId = CustomerId(42);
+
+#[derive(Debug)]
+pub struct System {
+    pub db: TestDb,
+    pub brokers: String,
+    /// New returns and status changes.
+    pub topics: [String; 2],
+    pub env: Env,
+    /// A customer with a token.
+    pub customer: Client,
+    pub ledger: PathBuf,
+    _folder: TempDir,
+}
+
+impl System {
+    /// Migrates a fresh database and creates fresh topics.
+    ///
+    /// # Errors
+    /// A server is away or `returnsctl` fails.
+    pub async fn create() -> anyhow::Result<Self> {
+        let db = TestDb::create().await;
+        let folder = TempDir::new()?;
+        let brokers = env("KAFKA_BROKERS");
+        let run_id = Uuid::now_v7().simple();
+        let topics = [format!("t{run_id}.returns"), format!("t{run_id}.status")];
+        let ledger = folder.path().join("ledger.jsonl");
+        let file = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let env = Env::from(
+            [
+                ("DATABASE_URL", db.url().to_owned()),
+                ("KAFKA_BROKERS", brokers.clone()),
+                ("TOPIC_RETURNS", topics[0].clone()),
+                ("TOPIC_STATUS", topics[1].clone()),
+                ("TOPIC_PARTITIONS", "4".to_owned()),
+                ("JWT_PRIVATE_KEY_FILE", file("jwt.pem")),
+                ("JWT_PUBLIC_KEY_FILE", file("jwt.pub.pem")),
+                ("API_LISTEN", "127.0.0.1:0".to_owned()),
+                ("OPS_LISTEN", "127.0.0.1:0".to_owned()),
+                ("REFUND_GATEWAY", "simulated".to_owned()),
+                ("SIMULATED_LEDGER", ledger.to_string_lossy().into_owned()),
+                ("CONSUMER_GROUP", format!("g{run_id}")),
+                // Short, so that a crash test does not wait for a production lease or call deadline.
+                ("LEASE_MS", "2000".to_owned()),
+                ("CALL_DEADLINE_MS", "2000".to_owned()),
+                ("INITIATED_GRACE_SECS", "2".to_owned()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        run("returnsctl", &["topics"], &env).await?;
+        let user = CUSTOMER.to_string();
+        let mint = ["token", "mint", "--user", &user, "--role", "customer"];
+        let token = run("returnsctl", &mint, &env).await?;
+        Ok(Self {
+            db,
+            brokers,
+            topics,
+            env,
+            customer: Client::new(token.trim()),
+            ledger,
+            _folder: folder,
+        })
+    }
+
+    /// Starts a program with further variables.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start_with(
+        &self,
+        name: &'static str,
+        more: &[(&str, &str)],
+    ) -> anyhow::Result<Program> {
+        let mut env = self.env.clone();
+        for (name, value) in more {
+            env.insert((*name).to_owned(), (*value).to_owned());
+        }
+        Program::start(name, &env).await
+    }
+
+    /// # Errors
+    /// It does not start.
+    pub async fn start(&self, name: &'static str) -> anyhow::Result<Program> {
+        self.start_with(name, &[]).await
+    }
+
+    /// A number from the database.
+    ///
+    /// # Errors
+    /// The statement fails.
+    pub async fn count(&self, sql: &'static str) -> anyhow::Result<i64> {
+        Ok(sqlx::query_scalar(sql).fetch_one(&self.db.pool).await?)
+    }
+
+    /// Waits until every return is `refunded` and the outbox is empty.
+    ///
+    /// # Errors
+    /// Not within `deadline`; with the number of returns in each state.
+    pub async fn settled(&self, deadline: Duration) -> anyhow::Result<()> {
+        let open = "SELECT (SELECT COUNT(*) FROM returns WHERE status <> 'refunded') + (SELECT COUNT(*) FROM outbox)";
+        let waited = until(
+            "every return refunded, outbox empty",
+            deadline,
+            async || Ok(self.count(open).await? == 0),
+        )
+        .await;
+        if let Err(error) = waited {
+            let states: Vec<(String, i64)> =
+                sqlx::query_as("SELECT status, COUNT(*) FROM returns GROUP BY status")
+                    .fetch_all(&self.db.pool)
+                    .await?;
+            return Err(error.context(format!("{states:?}")));
+        }
+        Ok(())
+    }
+}

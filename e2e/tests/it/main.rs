@@ -1,0 +1,8 @@
+//! The built programs together, on real servers that stay up.
+
+mod api_crash;
+mod consumer_crash;
+mod path;
+mod relay_crash;
+mod shutdown;
+mod start;

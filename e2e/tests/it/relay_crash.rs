@@ -1,0 +1,51 @@
+//! The relay is killed between acknowledgement and delete: duplicates, but nothing lost and nothing reordered.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use e2e::checks;
+use e2e::system::{CUSTOMER, System};
+
+#[tokio::test]
+async fn p3_p4_a_relay_killed_between_acknowledgement_and_delete_loses_nothing()
+-> anyhow::Result<()> {
+    let system = System::create().await?;
+    let count = 200;
+    system.db.seed_orders(1, count, CUSTOMER).await;
+    let api = system.start("returns-api").await?;
+    let (address, client) = (api.api_address()?, system.customer.clone());
+    for order in 1..=count {
+        assert_eq!(client.file(address, order, None).await?.status, 201);
+    }
+    let _consumer = system.start("refund-consumer").await?;
+    for point in [
+        "relay.after_read",
+        "relay.after_ack",
+        "relay.after_delete",
+        "relay.after_ack",
+    ] {
+        let armed = format!("{point}=return");
+        let mut relay = system
+            .start_with("outbox-relay", &[("FAILPOINTS", &armed)])
+            .await?;
+        relay
+            .killed_itself(Duration::from_secs(20))
+            .await
+            .with_context(|| point)?;
+    }
+    assert!(
+        system.count("SELECT COUNT(*) FROM outbox").await? > 0,
+        "killed before all was deleted"
+    );
+    let _relay = system.start("outbox-relay").await?;
+    system.settled(Duration::from_secs(60)).await?;
+    let records = checks::log_matches_events(&system).await?;
+    let events = usize::try_from(system.count("SELECT COUNT(*) FROM return_events").await?)?;
+    eprintln!("{} records for {events} events", records.len());
+    assert!(
+        records.len() > events,
+        "a crash after the acknowledgement must repeat records"
+    );
+    checks::one_effect_per_return(&system).await?;
+    checks::straight_paths(&system).await
+}

@@ -1,0 +1,73 @@
+//! P11: SIGTERM under load ends each program with 0 in time, and nothing that was accepted is lost.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use e2e::system::{CUSTOMER, System};
+use e2e::{checks, until};
+
+#[tokio::test]
+async fn p11_all_three_programs_stop_cleanly_under_load() -> anyhow::Result<()> {
+    let system = System::create().await?;
+    system.db.seed_orders(1, 20_000, CUSTOMER).await;
+    let api = system.start("returns-api").await?;
+    let relay = system.start("outbox-relay").await?;
+    let consumer = system.start("refund-consumer").await?;
+    let (address, client) = (api.api_address()?, system.customer.clone());
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut filers = tokio::task::JoinSet::new();
+    for filer in 0..16_i64 {
+        let (client, stop) = (client.clone(), Arc::clone(&stop));
+        filers.spawn(async move {
+            let mut filed = Vec::new();
+            for order in (1 + filer * 1_250)..=(1_250 + filer * 1_250) {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                match client.file(address, order, None).await {
+                    Ok(answer) => filed.push(answer.return_id().expect("only 201 until the stop")),
+                    // Refused: the listener is closed.
+                    Err(_) => break,
+                }
+            }
+            filed
+        });
+    }
+    until(
+        "some refunds under load",
+        Duration::from_secs(30),
+        async || {
+            Ok(system
+                .count("SELECT COUNT(*) FROM returns WHERE status = 'refunded'")
+                .await?
+                > 50)
+        },
+    )
+    .await?;
+    for (name, program) in [
+        ("refund-consumer", consumer),
+        ("outbox-relay", relay),
+        ("returns-api", api),
+    ] {
+        let asked = Instant::now();
+        program.stop(Duration::from_secs(20)).await?;
+        eprintln!("{name} stopped in {:?} under load", asked.elapsed());
+    }
+    stop.store(true, Ordering::Relaxed);
+    let filed: usize = filers.join_all().await.iter().map(Vec::len).sum();
+    let stored = system.count("SELECT COUNT(*) FROM returns").await?;
+    assert_eq!(usize::try_from(stored)?, filed, "P1");
+    let leases = "SELECT COUNT(*) FROM outbox_lease WHERE owner IS NOT NULL AND lease_until > UTC_TIMESTAMP(6)";
+    assert_eq!(
+        system.count(leases).await?,
+        0,
+        "a stopped relay gives its leases back"
+    );
+    // What was left goes on where it stopped.
+    let _relay = system.start("outbox-relay").await?;
+    let _consumer = system.start("refund-consumer").await?;
+    system.settled(Duration::from_secs(120)).await?;
+    checks::everything(&system).await?;
+    checks::straight_paths(&system).await
+}
