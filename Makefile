@@ -26,8 +26,8 @@ check: ## format, lints, documentation, structure; no servers needed
 	deploy/check-layout.sh
 
 bench: ## load and report, on release builds
-	cargo build --release --workspace --bins
-	$(STACK) run bench -- target/release/bench
+	cargo build --release -p api -p bench
+	$(STACK) run bench -- sh -c 'target/release/bench --mysqld-pid-file "$$STACK_DIR/bench/mysql/pid"'
 
 stack-up: ## start (or find) the development MySQL and Kafka; writes .stack/env
 	$(STACK) up

@@ -117,6 +117,8 @@ impl App {
 /// Waits for `stop`. A task that ends before takes the process down, loudly: better restarted than half alive.
 async fn watch(tasks: &mut JoinSet<()>, stop: &CancellationToken) -> bool {
     tokio::select! {
+        // First: once stopping, writers end because nobody is left to hand them work.
+        biased;
         () = stop.cancelled() => false,
         ended = tasks.join_next() => {
             tracing::error!(?ended, "a background task ended early");

@@ -41,9 +41,9 @@ struct Args {
     #[arg(long, default_value = "target/release")]
     bin_dir: PathBuf,
 
-    /// MySQL's process id, for its share of CPU; 0 leaves it out.
-    #[arg(long, default_value_t = 0)]
-    mysqld_pid: u32,
+    /// File with MySQL's process id, for its CPU and memory; without it they are left out.
+    #[arg(long)]
+    mysqld_pid_file: Option<PathBuf>,
 }
 
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -93,7 +93,10 @@ async fn measure(args: &Args, grouping: Grouping, connections: usize) -> anyhow:
         .await
         .context("returns-api did not start: `make bench` builds it")?;
     let load = Load::connect(api.address(), &keys, orders).await?;
-    let mysqld = (args.mysqld_pid > 0).then_some(args.mysqld_pid);
+    let mysqld = match &args.mysqld_pid_file {
+        Some(file) => Some(std::fs::read_to_string(file)?.trim().parse()?),
+        None => None,
+    };
     let pids = process::Pids {
         api: api.pid(),
         mysqld,
@@ -102,6 +105,7 @@ async fn measure(args: &Args, grouping: Grouping, connections: usize) -> anyhow:
         .run(WARM_UP, Duration::from_secs(args.seconds), &pids)
         .await?;
     let resident_kib = process::resident_kib(api.pid())?;
+    let mysqld_resident_kib = mysqld.map(process::resident_kib).transpose()?;
     let stored: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM returns")
         .fetch_one(&db.pool)
         .await?;
@@ -112,5 +116,6 @@ async fn measure(args: &Args, grouping: Grouping, connections: usize) -> anyhow:
         measured,
         stored,
         resident_kib,
+        mysqld_resident_kib,
     })
 }

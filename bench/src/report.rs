@@ -14,6 +14,7 @@ pub(crate) struct Row {
     pub(crate) measured: Measured,
     pub(crate) stored: i64,
     pub(crate) resident_kib: u64,
+    pub(crate) mysqld_resident_kib: Option<u64>,
 }
 
 impl Row {
@@ -39,7 +40,7 @@ impl Row {
         };
         let cores = &self.measured.cores;
         format!(
-            "| {} | {grouping} | {:.0} | {:.1} | {:.1} | {:.1} | {:.1} | {:.2} / {:.2} / {} | {} | {} |",
+            "| {} | {grouping} | {:.0} | {:.1} | {:.1} | {:.1} | {:.1} | {:.2} / {:.2} / {} | {} / {} | {} |",
             self.connections,
             self.per_second(),
             self.measured.latency.mean() / 1_000.0,
@@ -52,6 +53,8 @@ impl Row {
                 .mysqld
                 .map_or_else(|| "-".to_owned(), |cores| format!("{cores:.2}")),
             self.resident_kib / 1024,
+            self.mysqld_resident_kib
+                .map_or_else(|| "-".to_owned(), |kib| (kib / 1024).to_string()),
             if self.sound() { "yes" } else { "NO" },
         )
     }
@@ -68,7 +71,7 @@ pub(crate) fn complain(message: &str) {
 /// All rows, then what group commit gains over the best run with batches of one.
 pub(crate) fn table(rows: &[Row]) {
     println!(
-        "| connections | transactions | filings/s | average ms | p50 ms | p95 ms | p99 ms | cores: generator / api / mysqld | api resident MiB | every answer right |"
+        "| connections | transactions | filings/s | average ms | p50 ms | p95 ms | p99 ms | cores: generator / api / mysqld | resident MiB: api / mysqld | every answer right |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for row in rows {
