@@ -22,7 +22,8 @@ use crate::http_server::{self, Limits};
 /// Where the operator's endpoints listen.
 #[derive(Debug, Clone, clap::Args)]
 pub struct OpsArgs {
-    /// Address of `/livez`, `/readyz` and `/metrics`. Not for the public. Port 0 takes a free one and logs it.
+    /// Address of `/livez`, `/readyz` and `/metrics`. Not for the public. Port 0 takes a free one and
+    /// tells it in the start line; `healthcheck` needs a fixed one.
     #[arg(long, env = "OPS_LISTEN", default_value = "127.0.0.1:0")]
     pub ops_listen: SocketAddr,
 }

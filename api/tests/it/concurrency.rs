@@ -196,7 +196,9 @@ async fn a_duplicate_inside_a_group_is_taken_out_and_the_others_go_on() {
     let foreign = insert_return(&mut tx, 7).await;
     let filing = file_all(&api, 1, 64, &[]);
     let commit = async {
-        let waiting = "SELECT COUNT(*) FROM performance_schema.data_lock_waits";
+        let waiting = "SELECT COUNT(*) FROM performance_schema.data_lock_waits w \
+                       JOIN performance_schema.data_locks l ON l.engine_lock_id = w.requesting_engine_lock_id \
+                       WHERE l.object_schema = DATABASE()";
         let deadline = Instant::now() + Duration::from_secs(4);
         while count(&api.db, waiting).await == 0 {
             assert!(Instant::now() < deadline, "nobody waits for the duplicate");
@@ -213,6 +215,17 @@ async fn a_duplicate_inside_a_group_is_taken_out_and_the_others_go_on() {
         }
     }
     drop(session);
+    let metrics = api
+        .http
+        .get(format!("http://{}/metrics", api.ops))
+        .send()
+        .await
+        .expect("an answer");
+    let metrics = metrics.text().await.expect("text");
+    assert!(
+        metrics.contains("filing_group_retries_total 1\n"),
+        "{metrics}"
+    );
     // The foreign row has no event: removed, so that the closing check sees only what the api wrote.
     sqlx::query("DELETE FROM returns WHERE id = ?")
         .bind(foreign)

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::harness::{Api, CUSTOMER, count};
+use crate::harness::{Api, CUSTOMER, count, nothing_open};
 use crate::mysql_proxy::{Cut, MysqlProxy};
 
 /// An api that reaches MySQL through a proxy, with one order filed so that statements are prepared.
@@ -18,17 +18,6 @@ async fn api_behind_proxy() -> (Api, MysqlProxy) {
     let api = Api::start_on(db, &url, &["--filing-writers", "1"]).await;
     api.db.seed_orders(1, 10, CUSTOMER).await;
     (api, proxy)
-}
-
-/// No transaction of this database is open. (The view is filled from a cache of about 0.1 s.)
-async fn assert_nothing_open(db: &TestDb) {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    let open = "SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p \
-                ON p.id = t.trx_mysql_thread_id WHERE p.db = DATABASE() AND p.id <> CONNECTION_ID()";
-    while count(db, open).await > 0 {
-        assert!(Instant::now() < deadline, "a transaction is left open");
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test]
@@ -50,7 +39,7 @@ async fn a_connection_cut_before_commit_is_replaced() {
             "{text} {cut:?}"
         );
         assert_eq!(count(&api.db, "SELECT MAX(id) FROM returns").await, id);
-        assert_nothing_open(&api.db).await;
+        nothing_open(&api.db).await;
         api.stop().await;
     }
 }
@@ -62,7 +51,7 @@ async fn p1_a_lost_commit_that_took_place_is_a_201() {
     let id = api.file_with(1, Some("key")).await.return_id();
     assert!(proxy.sprung());
     assert_eq!(count(&api.db, "SELECT id FROM returns").await, id);
-    assert_nothing_open(&api.db).await;
+    nothing_open(&api.db).await;
     assert_eq!(api.file_with(1, Some("key")).await.return_id(), id);
     api.stop().await;
 }
@@ -75,7 +64,7 @@ async fn p1_a_lost_commit_that_did_not_take_place_is_a_503_and_can_be_repeated()
         .await
         .problem(503, "outcome-unknown");
     assert!(proxy.sprung());
-    assert_nothing_open(&api.db).await;
+    nothing_open(&api.db).await;
     assert_eq!(
         count(&api.db, "SELECT COUNT(*) FROM returns").await,
         0,
@@ -112,7 +101,7 @@ async fn a_client_that_hangs_up_leaves_no_transaction() {
     }
     let db_check = count(&api.db, "SELECT COUNT(*) FROM returns").await;
     assert!(db_check >= 10);
-    assert_nothing_open(&api.db).await;
+    nothing_open(&api.db).await;
     api.stop().await;
 }
 

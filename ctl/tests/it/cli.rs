@@ -51,16 +51,27 @@ fn every_bad_setting_is_listed() {
 }
 
 #[test]
-fn settings_that_contradict_each_other_are_listed_together() {
+fn settings_that_contradict_each_other_are_told() {
     let variables = [
-        ("DATABASE_URL", "postgres://u:s3cret@h/d"),
+        ("DATABASE_URL", "mysql://u:s3cret@h/d"),
         ("KAFKA_BROKERS", "127.0.0.1:9092"),
         ("TOPIC_RETURNS", "same"),
         ("TOPIC_STATUS", "same"),
     ];
     let ran = expect_code(64, &["doctor"], &variables);
     assert!(ran.stderr.contains("must differ"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("s3cret"), "{}", ran.stderr);
+}
+
+#[test]
+fn p13_a_bad_database_url_is_told_beside_other_problems_and_not_repeated() {
+    let variables = [
+        ("DATABASE_URL", "postgres://u:s3cret@h/d"),
+        ("KAFKA_BROKERS", "nowhere"),
+    ];
+    let ran = expect_code(64, &["doctor"], &variables);
     assert!(ran.stderr.contains("mysql://"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("KAFKA_BROKERS"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("s3cret"), "{}", ran.stderr);
 }
 

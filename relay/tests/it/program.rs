@@ -60,7 +60,7 @@ async fn bad_settings_are_all_told_and_exit_64() {
         .expect("the binary");
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(64), "{told}");
-    for name in ["kafka-brokers", "lease-ms", "batch-rows"] {
+    for name in ["DATABASE_URL", "kafka-brokers", "lease-ms", "batch-rows"] {
         assert!(told.contains(name), "{name} is missing in: {told}");
     }
 }

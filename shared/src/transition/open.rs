@@ -1,0 +1,146 @@
+//! Opens a return's history: the row, its first event, and that event's outbox row.
+
+use serde_json::{Map, json};
+use sqlx::{MySqlConnection, QueryBuilder};
+use time::OffsetDateTime;
+
+use super::{Cause, Head, Step, TransitionError};
+use crate::audit::{self, GENESIS};
+use crate::eligibility::POLICY_VERSION;
+use crate::event::TopicArgs;
+use crate::ids::{CustomerId, EventId, OrderId, ReturnId};
+use crate::money::Money;
+use crate::outbox::{self, OutboxRow};
+use crate::status::Status;
+
+/// The event that opens every return's history.
+const FILED: &str = "return.initiated";
+
+/// A return to be written for the first time.
+#[derive(Debug, Clone)]
+pub struct NewReturn {
+    pub order_id: OrderId,
+    pub customer_id: CustomerId,
+    pub reason: String,
+    pub reason_code: Option<String>,
+    pub review_required: bool,
+    pub refund_amount: Money,
+    pub cause: Cause,
+}
+
+/// A return that was written, with the id of its first event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Filed {
+    pub order_id: OrderId,
+    pub return_id: ReturnId,
+    pub event_id: EventId,
+}
+
+/// New returns whose rows are written but not yet their outbox rows: [`Opened::announce`] is owed.
+#[derive(Debug)]
+#[must_use = "without `announce` the events never reach Kafka"]
+pub struct Opened {
+    filed: Vec<Filed>,
+    outbox: Vec<OutboxRow>,
+}
+
+impl Opened {
+    /// What was written, in the order given to [`open`].
+    pub fn filed(&self) -> &[Filed] {
+        &self.filed
+    }
+
+    /// Writes the outbox rows; the last statement before COMMIT.
+    ///
+    /// # Errors
+    /// A database error: roll back.
+    pub async fn announce(
+        self,
+        conn: &mut MySqlConnection,
+        topics: &TopicArgs,
+    ) -> Result<Vec<Filed>, TransitionError> {
+        outbox::append(conn, topics, &self.outbox).await?;
+        Ok(self.filed)
+    }
+}
+
+/// Writes new returns with their first audit rows. `new` must be sorted by order and hold an order once; `now` is
+/// the database's clock, read in this transaction after the order rows were locked.
+///
+/// # Errors
+/// A duplicate on `one_open_return_per_order` means that an order has an open return: roll back the whole group.
+pub async fn open(
+    conn: &mut MySqlConnection,
+    now: OffsetDateTime,
+    new: &[NewReturn],
+) -> Result<Opened, TransitionError> {
+    debug_assert!(new.is_sorted_by(|a, b| a.order_id < b.order_id));
+    let ids = insert_returns(conn, now, new).await?;
+    let mut opened = Opened {
+        filed: Vec::with_capacity(new.len()),
+        outbox: Vec::with_capacity(new.len()),
+    };
+    let mut audit = Vec::with_capacity(new.len());
+    for (row, return_id) in new.iter().zip(ids) {
+        let head = Head {
+            return_id,
+            order_id: row.order_id,
+            version: 0,
+            hash: GENESIS.to_owned(),
+        };
+        let mut detail = Map::new();
+        if row.review_required {
+            detail.insert("review_required".to_owned(), json!(true));
+        }
+        let step = Step {
+            event_type: FILED,
+            from: None,
+            to: Status::Initiated,
+            cause: &row.cause,
+            detail: &detail,
+        };
+        let (audit_row, outbox_row) = head.append(now, &step);
+        opened.filed.push(Filed {
+            order_id: row.order_id,
+            return_id,
+            event_id: audit_row.event_id,
+        });
+        audit.push(audit_row);
+        opened.outbox.push(outbox_row);
+    }
+    audit::append(conn, &audit).await?;
+    Ok(opened)
+}
+
+/// Inserts the group and answers its ids, in the same order.
+///
+/// InnoDB gives one `INSERT … VALUES` consecutive ids as long as `auto_increment_increment` is 1, which the schema
+/// check at start makes sure of (MySQL manual, "AUTO_INCREMENT Handling in InnoDB": simple inserts).
+async fn insert_returns(
+    conn: &mut MySqlConnection,
+    now: OffsetDateTime,
+    new: &[NewReturn],
+) -> Result<impl Iterator<Item = ReturnId> + use<>, TransitionError> {
+    let mut insert = QueryBuilder::new(
+        "/* transition::insert_returns */ INSERT INTO returns (order_id, customer_id, reason, reason_code, status, \
+         version, review_required, policy_version, refund_amount, currency, created_at, updated_at) ",
+    );
+    insert.push_values(new, |mut values, row| {
+        values
+            .push_bind(row.order_id)
+            .push_bind(row.customer_id)
+            .push_bind(&row.reason)
+            .push_bind(&row.reason_code)
+            .push_bind(Status::Initiated.as_str())
+            .push_bind(1_i32)
+            .push_bind(row.review_required)
+            .push_bind(POLICY_VERSION)
+            .push_bind(row.refund_amount.amount)
+            .push_bind(row.refund_amount.currency.as_str())
+            .push_bind(now)
+            .push_bind(now);
+    });
+    let first = insert.build().execute(conn).await?.last_insert_id();
+    let first = i64::try_from(first).map_err(|_| TransitionError::Unreadable("returns.id"))?;
+    Ok((first..).map(ReturnId))
+}
