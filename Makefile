@@ -17,7 +17,7 @@ demo: ## start everything and show a return going through; ONCE=1 ends after one
 
 test: ## all tests, on a real MySQL and a real Kafka of their own
 	cargo build $(BUILD) --bins
-	$(STACK) run test -- cargo test $(BUILD)
+	$(STACK) run test -- cargo test $(BUILD) --no-fail-fast
 
 check: ## format, lints, documentation, structure; no servers needed
 	cargo fmt --all --check
