@@ -16,8 +16,9 @@ pub struct Metrics {
     pub group_size: Histogram,
     /// `filing_queue_length`: filings waiting for a transaction.
     pub queue_length: IntGauge,
-    /// `filing_group_retries_total`: groups run again after a duplicate, a lock conflict or a lost connection.
-    pub group_retries: IntCounter,
+    /// `filing_group_failures_total`: transactions that did not answer everybody: a duplicate, a lock conflict, a lost
+    /// connection. Their requests were run again, refused, or looked up.
+    pub group_failures: IntCounter,
     /// `filing_lost_commits_total`: COMMITs whose answer was lost and that were looked up.
     pub lost_commits: IntCounter,
 }
@@ -54,9 +55,9 @@ impl Metrics {
                 "Filings waiting for a transaction.",
             )
             .expect(VALID),
-            group_retries: IntCounter::new(
-                "filing_group_retries_total",
-                "Groups run again after a duplicate, a lock conflict or a lost connection.",
+            group_failures: IntCounter::new(
+                "filing_group_failures_total",
+                "Filing transactions that did not answer everybody: a duplicate, a lock conflict, a lost connection.",
             )
             .expect(VALID),
             lost_commits: IntCounter::new(
@@ -76,7 +77,7 @@ impl Metrics {
             Box::new(self.filing_outcomes.clone()),
             Box::new(self.group_size.clone()),
             Box::new(self.queue_length.clone()),
-            Box::new(self.group_retries.clone()),
+            Box::new(self.group_failures.clone()),
             Box::new(self.lost_commits.clone()),
         ];
         for collector in collectors {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use shared::db::DbFailure;
 use shared::ids::CustomerId;
 use shared::test_support::{TestDb, env};
 use tempfile::TempDir;
@@ -99,12 +100,19 @@ impl System {
         self.start_with(name, &[]).await
     }
 
-    /// A number from the database.
+    /// A number from the database. Asked again after a lost connection: a killed server leaves dead ones in the pool.
     ///
     /// # Errors
     /// The statement fails.
     pub async fn count(&self, sql: &'static str) -> anyhow::Result<i64> {
-        Ok(sqlx::query_scalar(sql).fetch_one(&self.db.pool).await?)
+        let mut tries = 0;
+        loop {
+            match sqlx::query_scalar(sql).fetch_one(&self.db.pool).await {
+                Ok(count) => return Ok(count),
+                Err(error) if DbFailure::of(&error).is_transient() && tries < 32 => tries += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Waits until every return is `refunded` and the outbox is empty.

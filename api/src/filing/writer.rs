@@ -147,8 +147,8 @@ impl Writer {
                 Ok(verdicts) => return self.answer_all(jobs, verdicts),
                 Err(failure) => jobs = self.after_failure(jobs, failure, last).await,
             }
+            self.shared.metrics.group_failures.inc();
             if !jobs.is_empty() {
-                self.shared.metrics.group_retries.inc();
                 tokio::time::sleep(retry::full_jitter(attempt, BACKOFF, BACKOFF_CAP)).await;
             }
         }

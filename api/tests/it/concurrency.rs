@@ -223,7 +223,7 @@ async fn a_duplicate_inside_a_group_is_taken_out_and_the_others_go_on() {
         .expect("an answer");
     let metrics = metrics.text().await.expect("text");
     assert!(
-        metrics.contains("filing_group_retries_total 1\n"),
+        metrics.contains("filing_group_failures_total 1\n"),
         "{metrics}"
     );
     // The foreign row has no event: removed, so that the closing check sees only what the api wrote.
