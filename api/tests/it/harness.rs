@@ -305,7 +305,11 @@ pub(crate) async fn nothing_open(db: &TestDb) {
     let deadline = Instant::now() + Duration::from_secs(5);
     let open = "SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p \
                 ON p.id = t.trx_mysql_thread_id WHERE p.db = DATABASE() AND p.id <> CONNECTION_ID()";
-    while count(db, open).await > 0 {
+    // An error too: the views cannot show every running statement's text (3854), and what runs is open.
+    while !matches!(
+        sqlx::query_scalar(open).fetch_one(&db.pool).await,
+        Ok(0_i64)
+    ) {
         assert!(Instant::now() < deadline, "a transaction is left open");
         tokio::task::yield_now().await;
     }
