@@ -129,9 +129,6 @@ impl Config {
     /// Everything that is wrong with these settings taken together; empty when they are good.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if let Err(problem) = self.db.options() {
-            problems.push(problem);
-        }
         if self.http.api_drain_secs < self.http.api_request_timeout_secs {
             problems.push(format!(
                 "API_DRAIN_SECS ({}) must be at least API_REQUEST_TIMEOUT_SECS ({}): accepted requests are answered",

@@ -46,8 +46,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let mut problems = topics::problems(&args.topics);
-    problems.extend(args.db.options().err());
+    let problems = topics::problems(&args.topics);
     if !problems.is_empty() {
         return Err(CtlError::Usage(problems));
     }

@@ -160,9 +160,6 @@ impl Config {
     /// Everything that is wrong with these settings taken together; empty when they are good.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if let Err(problem) = self.db.options() {
-            problems.push(problem);
-        }
         if self.db.database_max_connections < CONNECTIONS_NEEDED {
             problems.push(format!(
                 "DATABASE_MAX_CONNECTIONS ({}) must be at least {CONNECTIONS_NEEDED}",

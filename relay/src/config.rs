@@ -92,9 +92,6 @@ impl Config {
     /// Everything that is wrong with these settings taken together; empty when they are good.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if let Err(problem) = self.db.options() {
-            problems.push(problem);
-        }
         if self.pump.poll_min_ms > self.pump.poll_max_ms {
             problems.push(format!(
                 "POLL_MIN_MS ({}) must not exceed POLL_MAX_MS ({})",

@@ -5,9 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use shared::db::session_rules;
+use shared::db::connect;
 use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection};
+use sqlx::{Connection, MySqlConnection};
 use tokio::time::timeout;
 
 use crate::error::StoreError;
@@ -52,7 +52,7 @@ impl Session {
         let mut task = tokio::spawn(async move {
             let conn = match held {
                 Some(conn) => conn,
-                None => open(&options).await?,
+                None => connect(&options).await?,
             };
             Ok::<_, sqlx::Error>(work(conn).await)
         });
@@ -78,10 +78,4 @@ impl Session {
             let _ = timeout(Duration::from_secs(1), conn.close()).await;
         }
     }
-}
-
-async fn open(options: &MySqlConnectOptions) -> sqlx::Result<MySqlConnection> {
-    let mut conn = options.connect().await?;
-    conn.execute(AssertSqlSafe(session_rules())).await?;
-    Ok(conn)
 }

@@ -113,7 +113,7 @@ pub async fn connect(options: &MySqlConnectOptions) -> sqlx::Result<MySqlConnect
 
 /// The rules of every session, as one statement. Strict mode, because text that is cut in silence would no longer
 /// match its hash.
-pub fn session_rules() -> String {
+fn session_rules() -> String {
     format!(
         "SET SESSION transaction_isolation = 'READ-COMMITTED', sql_mode = 'TRADITIONAL,ONLY_FULL_GROUP_BY', \
          innodb_lock_wait_timeout = {}, wait_timeout = {}, net_read_timeout = {}, net_write_timeout = {}",
