@@ -1,11 +1,13 @@
 //! From the `Authorization` header to a [`Caller`]. Code behind it never sees a token.
 
 mod jwt;
+mod verified;
 
 use shared::actor::{Actor, ActorType};
 use shared::ids::CustomerId;
 use warp::http::{HeaderMap, header};
 
+use self::verified::VerifiedTokens;
 use crate::config::AuthArgs;
 use crate::error::{ApiError, StartError};
 
@@ -84,6 +86,7 @@ const TOKEN_MAX: usize = 4096;
 #[derive(Debug)]
 pub struct Authenticator {
     jwt: jwt::Verifier,
+    verified: VerifiedTokens,
 }
 
 impl Authenticator {
@@ -92,6 +95,7 @@ impl Authenticator {
     pub fn load(args: &AuthArgs) -> Result<Self, StartError> {
         Ok(Self {
             jwt: jwt::Verifier::load(args)?,
+            verified: VerifiedTokens::new(),
         })
     }
 
@@ -101,10 +105,12 @@ impl Authenticator {
     /// [`ApiError::Unauthenticated`], whichever check failed; the log says which, without the token.
     pub fn authenticate(&self, headers: &HeaderMap) -> Result<Caller, ApiError> {
         let token = bearer(headers).ok_or(ApiError::Unauthenticated)?;
-        self.jwt.verify(token).map_err(|reason| {
-            tracing::debug!(%reason, "token refused");
-            ApiError::Unauthenticated
-        })
+        self.verified
+            .caller(token, |token| self.jwt.verify(token))
+            .map_err(|reason| {
+                tracing::debug!(%reason, "token refused");
+                ApiError::Unauthenticated
+            })
     }
 }
 

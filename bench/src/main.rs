@@ -33,6 +33,10 @@ struct Args {
     #[arg(long, default_value_t = 8)]
     seconds: u64,
 
+    /// Runs of each kind, in turn, so that a slow minute of the machine meets all kinds alike; the median counts.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
+    rounds: u8,
+
     /// Writers (pool sizes) of the runs with batches of one; the best counts.
     #[arg(long, value_delimiter = ',', default_values_t = [8, 16, 32, 64])]
     single_writers: Vec<u16>,
@@ -63,7 +67,7 @@ async fn main() -> ExitCode {
 
 /// Measures everything and prints the table; `false` when an answer was wrong or a row is missing.
 async fn run(args: &Args) -> anyhow::Result<bool> {
-    let mut rows = Vec::new();
+    let mut results = Vec::new();
     let mut sound = true;
     let mut groupings = vec![Grouping::GroupCommit];
     groupings.extend(
@@ -73,14 +77,18 @@ async fn run(args: &Args) -> anyhow::Result<bool> {
             .map(Grouping::BatchesOfOne),
     );
     for connections in &args.connections {
-        for grouping in &groupings {
-            let row = measure(args, *grouping, *connections).await?;
-            report::progress(&row);
-            sound &= row.sound();
-            rows.push(row);
+        let mut rows = Vec::new();
+        for _ in 0..args.rounds {
+            for grouping in &groupings {
+                let row = measure(args, *grouping, *connections).await?;
+                report::progress(&row);
+                sound &= row.sound();
+                rows.push(row);
+            }
         }
+        results.extend(report::medians(rows));
     }
-    report::table(&rows);
+    report::table(&results);
     Ok(sound)
 }
 

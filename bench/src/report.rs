@@ -33,57 +33,117 @@ impl Row {
         u32::try_from(micros).map_or(f64::NAN, f64::from) / 1_000.0
     }
 
-    fn line(&self) -> String {
-        let grouping = match self.grouping {
+    fn name(&self) -> String {
+        match self.grouping {
             Grouping::GroupCommit => "group commit".to_owned(),
             Grouping::BatchesOfOne(writers) => format!("batches of one, {writers} writers"),
-        };
+        }
+    }
+
+    /// CPU time per answer in microseconds; unlike the rate, it hardly moves when the machine is busy with others.
+    fn cpu_micros(&self, cores: f64) -> f64 {
+        cores * 1e6 / self.per_second()
+    }
+
+    fn cells(&self) -> String {
         let cores = &self.measured.cores;
+        let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         format!(
-            "| {} | {grouping} | {:.0} | {:.1} | {:.1} | {:.1} | {:.1} | {:.2} / {:.2} / {} | {} / {} | {} |",
-            self.connections,
-            self.per_second(),
+            "{:.1} | {:.1} | {:.1} | {:.1} | {:.2} / {:.2} / {} | {:.0} / {} | {} / {} | {}",
             self.measured.latency.mean() / 1_000.0,
             self.millis(0.50),
             self.millis(0.95),
             self.millis(0.99),
             cores.generator,
             cores.api,
-            cores
-                .mysqld
-                .map_or_else(|| "-".to_owned(), |cores| format!("{cores:.2}")),
+            or_dash(cores.mysqld.map(|cores| format!("{cores:.2}"))),
+            self.cpu_micros(cores.api),
+            or_dash(
+                cores
+                    .mysqld
+                    .map(|cores| format!("{:.0}", self.cpu_micros(cores)))
+            ),
             self.resident_kib / 1024,
-            self.mysqld_resident_kib
-                .map_or_else(|| "-".to_owned(), |kib| (kib / 1024).to_string()),
+            or_dash(self.mysqld_resident_kib.map(|kib| (kib / 1024).to_string())),
             if self.sound() { "yes" } else { "NO" },
         )
     }
 }
 
+/// The run of median rate among runs of one kind, and between which rates they lay.
+pub(crate) struct Median {
+    row: Row,
+    slowest: f64,
+    fastest: f64,
+}
+
+impl Median {
+    fn of(mut runs: Vec<Row>) -> Self {
+        runs.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
+        let (slowest, fastest) = (runs[0].per_second(), runs[runs.len() - 1].per_second());
+        Self {
+            row: runs.swap_remove(runs.len() / 2),
+            slowest,
+            fastest,
+        }
+    }
+
+    fn line(&self) -> String {
+        format!(
+            "| {} | {} | {:.0} ({:.0} to {:.0}) | {} |",
+            self.row.connections,
+            self.row.name(),
+            self.row.per_second(),
+            self.slowest,
+            self.fastest,
+            self.row.cells(),
+        )
+    }
+}
+
+/// One entry per kind of transactions, in the order of the first round.
+pub(crate) fn medians(mut rows: Vec<Row>) -> Vec<Median> {
+    let mut medians = Vec::new();
+    while let Some(grouping) = rows.first().map(|row| row.grouping) {
+        let (runs, rest) = rows.into_iter().partition(|row| row.grouping == grouping);
+        medians.push(Median::of(runs));
+        rows = rest;
+    }
+    medians
+}
+
 pub(crate) fn progress(row: &Row) {
-    eprintln!("{}", row.line());
+    eprintln!(
+        "| {} | {} | {:.0} | {} |",
+        row.connections,
+        row.name(),
+        row.per_second(),
+        row.cells()
+    );
 }
 
 pub(crate) fn complain(message: &str) {
     eprintln!("bench: {message}");
 }
 
-/// All rows, then what group commit gains over the best run with batches of one.
-pub(crate) fn table(rows: &[Row]) {
+/// All rows, then what group commit gains over the best kind of batches of one.
+pub(crate) fn table(medians: &[Median]) {
     println!(
-        "| connections | transactions | filings/s | average ms | p50 ms | p95 ms | p99 ms | cores: generator / api / mysqld | resident MiB: api / mysqld | every answer right |"
+        "| connections | transactions | filings/s: median (range) | average ms | p50 ms | p95 ms | p99 ms | cores: generator / api / mysqld | CPU us per filing: api / mysqld | resident MiB: api / mysqld | every answer right |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
-    for row in rows {
-        println!("{}", row.line());
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    for median in medians {
+        println!("{}", median.line());
     }
     println!();
-    for row in rows
+    for row in medians
         .iter()
+        .map(|median| &median.row)
         .filter(|row| row.grouping == Grouping::GroupCommit)
     {
-        let best = rows
+        let best = medians
             .iter()
+            .map(|other| &other.row)
             .filter(|other| other.connections == row.connections && other.grouping != row.grouping)
             .map(Row::per_second)
             .fold(f64::NAN, f64::max);

@@ -1,10 +1,12 @@
 //! JSON Web Tokens: EdDSA with one key, and every claim that jsonwebtoken does not check by default.
 
 use std::fs;
+use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
 
+use super::verified::Verified;
 use super::{Caller, Role};
 use crate::config::AuthArgs;
 use crate::error::StartError;
@@ -28,6 +30,8 @@ impl std::fmt::Debug for Verifier {
 /// The claims that identify a caller. A shop's login issues `user_id`, an identity provider `sub`.
 #[derive(Deserialize)]
 struct Claims {
+    /// Seconds since 1970; may have a fraction (RFC 7519, "NumericDate").
+    exp: f64,
     user_id: Option<UserId>,
     sub: Option<UserId>,
     role: Role,
@@ -70,7 +74,7 @@ impl Verifier {
         })
     }
 
-    pub(super) fn verify(&self, token: &str) -> Result<Caller, Refused> {
+    pub(super) fn verify(&self, token: &str) -> Result<Verified, Refused> {
         let header = decode_header(token)?;
         if !header
             .typ
@@ -90,9 +94,14 @@ impl Verifier {
             return Err(Refused::ForeignHeader);
         }
         let claims = decode::<Claims>(token, &self.key, &self.validation)?.claims;
-        Ok(Caller {
-            user: claims.user()?,
-            role: claims.role,
+        // What no clock reaches is verified each time.
+        let expiry = Duration::try_from_secs_f64(claims.exp).unwrap_or_default();
+        Ok(Verified {
+            caller: Caller {
+                user: claims.user()?,
+                role: claims.role,
+            },
+            expires: expiry.as_secs().saturating_add(LEEWAY_SECS),
         })
     }
 }
