@@ -49,7 +49,7 @@ impl Row {
         let cores = &self.measured.cores;
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
         format!(
-            "{:.1} | {:.1} | {:.1} | {:.1} | {:.2} / {:.2} / {} | {:.0} / {} | {} / {} | {}",
+            "{:.1} | {:.1} | {:.1} | {:.1} | {:.2} / {:.2} / {} | {:.0} / {} | {} / {}",
             self.measured.latency.mean() / 1_000.0,
             self.millis(0.50),
             self.millis(0.95),
@@ -65,7 +65,6 @@ impl Row {
             ),
             self.resident_kib / 1024,
             or_dash(self.mysqld_resident_kib.map(|kib| (kib / 1024).to_string())),
-            if self.sound() { "yes" } else { "NO" },
         )
     }
 }
@@ -75,6 +74,7 @@ pub(crate) struct Median {
     row: Row,
     slowest: f64,
     fastest: f64,
+    all_sound: bool,
 }
 
 impl Median {
@@ -82,7 +82,8 @@ impl Median {
         runs.sort_by(|a, b| a.per_second().total_cmp(&b.per_second()));
         let (slowest, fastest) = (runs[0].per_second(), runs[runs.len() - 1].per_second());
         Self {
-            row: runs.swap_remove(runs.len() / 2),
+            all_sound: runs.iter().all(Row::sound),
+            row: runs.swap_remove((runs.len() - 1) / 2),
             slowest,
             fastest,
         }
@@ -90,13 +91,14 @@ impl Median {
 
     fn line(&self) -> String {
         format!(
-            "| {} | {} | {:.0} ({:.0} to {:.0}) | {} |",
+            "| {} | {} | {:.0} ({:.0} to {:.0}) | {} | {} |",
             self.row.connections,
             self.row.name(),
             self.row.per_second(),
             self.slowest,
             self.fastest,
             self.row.cells(),
+            if self.all_sound { "yes" } else { "NO" },
         )
     }
 }
@@ -114,11 +116,12 @@ pub(crate) fn medians(mut rows: Vec<Row>) -> Vec<Median> {
 
 pub(crate) fn progress(row: &Row) {
     eprintln!(
-        "| {} | {} | {:.0} | {} |",
+        "| {} | {} | {:.0} | {} | {} |",
         row.connections,
         row.name(),
         row.per_second(),
-        row.cells()
+        row.cells(),
+        if row.sound() { "yes" } else { "NO" },
     );
 }
 

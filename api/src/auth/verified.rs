@@ -1,7 +1,8 @@
 //! Tokens whose signature was found good, so that a client's next request costs a hash and no signature check.
 //!
-//! Must stay true: only what was verified in full is kept, under its SHA-256 and never in the clear, and not one second
-//! past its expiry. A signature stays good for the process's life, because keys are read once at start.
+//! Must stay true: only what was verified in full is kept, under its SHA-256 and never in the clear, and it is honored
+//! no longer than the verifier itself would. A signature stays good for the process's life, because keys are read once
+//! at start; whatever may change while a token lives, such as its revocation, has to be judged outside.
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! Who is let in, and who sees what.
 
+use std::time::{Duration, Instant};
+
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::json;
 
@@ -113,4 +115,22 @@ async fn p13_someone_elses_order_and_an_unknown_one_look_alike() {
     let unknown = strip(api.file(999).await);
     assert_eq!(foreign, unknown);
     api.stop().await;
+}
+
+#[tokio::test]
+async fn a_remembered_token_is_refused_once_its_time_is_over() {
+    let api = Api::start().await;
+    let now = jsonwebtoken::get_current_timestamp();
+    // With the leeway of 30 s it is good for some five seconds more.
+    let claims = json!({"user_id": 42, "role": "customer", "exp": now - 25});
+    let token = api.keys.mint(claims);
+    api.get("/returns/1", &token)
+        .await
+        .problem(404, "not-found");
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while api.get("/returns/1", &token).await.status != 401 {
+        assert!(Instant::now() < deadline, "it is still good");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(jsonwebtoken::get_current_timestamp() > now + 4, "too early");
 }
