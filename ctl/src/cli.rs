@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{doctor, healthcheck, migrate, seed, token, topics};
+use crate::{doctor, healthcheck, migrate, outbox, seed, token, topics};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -13,7 +13,7 @@ Exit codes:
 
 Each setting is a flag and a variable; see `returnsctl COMMAND --help`.";
 
-/// Operate the returns system: schema, topics, test orders, tokens and a health report.
+/// Operate the returns system: schema, topics, test orders, tokens, the outbox and a health report.
 #[derive(Debug, Parser)]
 #[command(name = "returnsctl", version, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -27,6 +27,7 @@ pub(crate) enum Command {
     Topics(topics::Args),
     Seed(seed::Args),
     Token(token::Args),
+    Outbox(outbox::Args),
     Doctor(doctor::Args),
     Healthcheck(healthcheck::Args),
 }

@@ -7,6 +7,7 @@ mod output;
 mod doctor;
 mod healthcheck;
 mod migrate;
+mod outbox;
 mod seed;
 mod token;
 mod topics;
@@ -63,6 +64,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, CtlError> {
         Command::Topics(args) => topics::run(&args).await,
         Command::Seed(args) => seed::run(&args).await,
         Command::Token(args) => token::run(&args),
+        Command::Outbox(args) => outbox::run(&args).await,
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Healthcheck(args) => healthcheck::run(&args),
     }

@@ -1,5 +1,9 @@
 //! All SQL of this crate.
 
+pub(crate) mod operate;
+pub(crate) mod outbox;
+pub(crate) mod redrive;
+
 use shared::ids::OrderId;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{FromRow, Row};

@@ -4,6 +4,7 @@
 //! monotonic clock, counted from before the renewal was sent, so that it stops before anybody else may begin.
 //! Renewal has a connection and a task of its own: a slow read or a slow broker must not cost a lease. A shard is
 //! never dropped at once: it is marked as to be yielded, the pump flushes and deletes, and gives it back here.
+//! A shard that an operator paused is yielded in the same way, and taken by nobody.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ pub struct Held {
     pub redrive_gen: i64,
     /// Nothing may be sent after this.
     pub good_until: Instant,
-    /// Another relay should have it: flush, then give it up.
+    /// Another relay should have it, or it is paused: flush, then give it up.
     pub yielding: bool,
 }
 
@@ -121,6 +122,9 @@ impl Keeper {
     }
 
     async fn release(&mut self, shard: Shard, epoch: i64) {
+        if !is_still_yielded(&self.holdings.borrow(), shard, epoch) {
+            return;
+        }
         let me = self.me.clone();
         let released = self
             .session
@@ -168,7 +172,14 @@ async fn one_round(
         return Ok((leases, plan.give));
     }
     store::acquire(conn, me, ttl, &plan.take).await?;
-    Ok((store::read_all(conn).await?, Vec::new()))
+    Ok((store::read_all(conn).await?, plan.give))
+}
+
+/// Whether the last round still wanted the shard given up. If a pause or a newcomer came and went in between, the
+/// pump has been told to keep it and may be sending again: releasing it now would let another relay send beside it.
+fn is_still_yielded(holdings: &Holdings, shard: Shard, epoch: i64) -> bool {
+    let held = holdings.get(&shard);
+    held.is_some_and(|held| held.epoch == epoch && held.yielding)
 }
 
 /// What a relay should change about its holdings.
@@ -179,23 +190,26 @@ struct Plan {
 }
 
 /// Fair share: the shards divided by the live relays, the remainder to the first by id; the shares add up.
+/// Paused shards are nobody's: they count for no share, and whoever holds one gives it up.
 fn plan(leases: &[Lease], live: &[String], me: &str) -> Plan {
     let relays = live.len().max(1);
     let rank = live.iter().position(|id| id == me).unwrap_or(0);
-    let share = leases.len() / relays + usize::from(rank < leases.len() % relays);
-    let is_mine = |lease: &&Lease| lease.owner.as_deref() == Some(me);
-    let mine: Vec<Shard> = leases
-        .iter()
-        .filter(is_mine)
-        .map(|lease| lease.shard)
-        .collect();
-    let free = leases
+    let (paused, open): (Vec<&Lease>, Vec<&Lease>) = leases.iter().partition(|lease| lease.paused);
+    let share = open.len() / relays + usize::from(rank < open.len() % relays);
+    let is_mine = |lease: &&&Lease| lease.owner.as_deref() == Some(me);
+    let shard = |lease: &&Lease| lease.shard;
+    let mine: Vec<Shard> = open.iter().filter(is_mine).map(shard).collect();
+    let free = open
         .iter()
         .filter(|lease| lease.owner.is_none() || (lease.expired && !is_mine(lease)))
-        .map(|lease| lease.shard);
+        .map(shard);
+    let take = free.take(share.saturating_sub(mine.len())).collect();
+    let above_share = mine.into_iter().skip(share);
     Plan {
-        take: free.take(share.saturating_sub(mine.len())).collect(),
-        give: mine.into_iter().skip(share).collect(),
+        take,
+        give: above_share
+            .chain(paused.iter().filter(is_mine).map(shard))
+            .collect(),
     }
 }
 
@@ -210,6 +224,7 @@ mod tests {
             epoch: 1,
             expired: expired.contains(&n),
             redrive_gen: 0,
+            paused: false,
         };
         owners.iter().enumerate().map(lease).collect()
     }
@@ -258,5 +273,43 @@ mod tests {
     fn our_own_expired_lease_is_renewed_and_not_taken_anew() {
         let all = leases(&[Some("a"), Some("a")], &[0, 1]);
         assert_eq!(plan(&all, &live(&["a"]), "a"), Plan::default());
+    }
+    #[test]
+    fn a_paused_shard_is_given_up_and_taken_by_nobody() {
+        let mut all = leases(&[Some("a"), None, Some("gone"), None], &[2]);
+        all[0].paused = true;
+        all[1].paused = true;
+        let expected = Plan {
+            take: shards(&[2, 3]),
+            give: shards(&[0]),
+        };
+        assert_eq!(plan(&all, &live(&["a"]), "a"), expected);
+        all[2].paused = true;
+        assert_eq!(plan(&all, &live(&["b"]), "b").take, shards(&[3]));
+    }
+
+    #[test]
+    fn shares_are_shares_of_the_shards_that_are_not_paused() {
+        let mut all = leases(&[Some("a"); 6], &[]);
+        for lease in &mut all[..4] {
+            lease.paused = true;
+        }
+        let plan = plan(&all, &live(&["a", "b"]), "a");
+        assert_eq!(plan.give, shards(&[5, 0, 1, 2, 3]), "one of two stays");
+    }
+
+    #[test]
+    fn a_shard_that_we_were_told_to_keep_after_all_is_not_released() {
+        let held = |yielding| Held {
+            epoch: 3,
+            redrive_gen: 0,
+            good_until: Instant::now(),
+            yielding,
+        };
+        let told = |yielding| Holdings::from([(Shard(1), held(yielding))]);
+        assert!(is_still_yielded(&told(true), Shard(1), 3));
+        assert!(!is_still_yielded(&told(false), Shard(1), 3));
+        assert!(!is_still_yielded(&told(true), Shard(1), 2));
+        assert!(!is_still_yielded(&told(true), Shard(2), 3));
     }
 }

@@ -14,6 +14,7 @@ fn help_lists_every_command_and_exit_code() {
         "topics",
         "seed",
         "token",
+        "outbox",
         "doctor",
         "healthcheck",
         "64",

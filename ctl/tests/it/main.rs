@@ -5,6 +5,7 @@ mod harness;
 mod cli;
 mod doctor;
 mod migrate;
+mod outbox;
 mod seed;
 mod token;
 mod topics;

@@ -15,6 +15,8 @@ pub struct Lease {
     pub epoch: i64,
     pub expired: bool,
     pub redrive_gen: i64,
+    /// An operator holds the shard back: nobody may take it.
+    pub paused: bool,
 }
 
 /// Shows the other relays that we live, and forgets those that have been silent for a long time.
@@ -59,8 +61,8 @@ pub async fn renew(conn: &mut MySqlConnection, me: &str, ttl: Duration) -> sqlx:
 /// Every lease, ascending by shard.
 pub async fn read_all(conn: &mut MySqlConnection) -> sqlx::Result<Vec<Lease>> {
     let rows = sqlx::query(
-        "/* read_all */ SELECT shard, owner, epoch, lease_until < UTC_TIMESTAMP(6) AS expired, redrive_gen \
-         FROM outbox_lease ORDER BY shard",
+        "/* read_all */ SELECT shard, owner, epoch, lease_until < UTC_TIMESTAMP(6) AS expired, redrive_gen, \
+         paused_at IS NOT NULL AS paused FROM outbox_lease ORDER BY shard",
     )
     .fetch_all(conn)
     .await?;
@@ -72,12 +74,13 @@ pub async fn read_all(conn: &mut MySqlConnection) -> sqlx::Result<Vec<Lease>> {
                 epoch: row.try_get("epoch")?,
                 expired: row.try_get("expired")?,
                 redrive_gen: row.try_get("redrive_gen")?,
+                paused: row.try_get("paused")?,
             })
         })
         .collect()
 }
 
-/// Takes those of `shards` that are free or expired; who has them afterwards is read back.
+/// Takes those of `shards` that are free or expired and were not paused meanwhile; who has them afterwards is read back.
 pub async fn acquire(
     conn: &mut MySqlConnection,
     me: &str,
@@ -87,7 +90,7 @@ pub async fn acquire(
     let sql = format!(
         "/* acquire */ UPDATE outbox_lease FORCE INDEX (PRIMARY) SET owner = ?, epoch = epoch + 1, \
          lease_until = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND \
-         WHERE shard IN ({}) AND (owner IS NULL OR lease_until < UTC_TIMESTAMP(6))",
+         WHERE shard IN ({}) AND paused_at IS NULL AND (owner IS NULL OR lease_until < UTC_TIMESTAMP(6))",
         vec!["?"; shards.len()].join(",")
     );
     let mut query = sqlx::query(AssertSqlSafe(sql)).bind(me).bind(micros(ttl));

@@ -1,6 +1,9 @@
 //! Who publishes which shard.
 
+use std::time::{Duration, Instant};
+
 use relay::Drain;
+use shared::ids::{OrderId, Shard};
 use sqlx::Executor;
 
 use crate::harness::{Event, Stage, until};
@@ -89,4 +92,117 @@ async fn p11_a_stopped_relay_flushes_releases_its_leases_and_leaves() {
         "no duplicates"
     );
     heir.stop().await;
+}
+
+/// What `returnsctl outbox pause` and `resume` do.
+async fn set_paused(stage: &Stage, paused: bool, shards: std::ops::Range<u8>) {
+    let at = if paused { "UTC_TIMESTAMP(6)" } else { "NULL" };
+    let sql = format!(
+        "UPDATE outbox_lease SET paused_at = {at} WHERE shard >= {} AND shard < {}",
+        shards.start, shards.end
+    );
+    stage
+        .pool()
+        .execute(sqlx::AssertSqlSafe(sql))
+        .await
+        .expect("paused_at");
+}
+
+async fn owned_among(stage: &Stage, first: u8, last: u8) -> i64 {
+    sqlx::query_scalar("SELECT COUNT(owner) FROM outbox_lease WHERE shard BETWEEN ? AND ?")
+        .bind(first)
+        .bind(last)
+        .fetch_one(stage.pool())
+        .await
+        .expect("owners")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_paused_shard_is_flushed_and_given_up_and_nobody_takes_it_until_it_is_resumed() {
+    let stage = Stage::set().await;
+    let first = stage.relay().await;
+    until("it owns all", || async {
+        stage.owners().await.values().eq([&16])
+    })
+    .await;
+    let events: Vec<Event> = (0..6_000).map(|n| Event::new(n, n, 1)).collect();
+    stage.insert_all(&events[..3_000]).await;
+    until("it is at work", || async {
+        first.metrics.published_rows.get() > 0
+    })
+    .await;
+    set_paused(&stage, true, 0..8).await;
+    until("half is given up, half is kept", || async {
+        (
+            owned_among(&stage, 0, 7).await,
+            owned_among(&stage, 8, 15).await,
+        ) == (0, 8)
+    })
+    .await;
+    // From here on rows of the paused shards wait, whoever runs.
+    stage.insert_all(&events[3_000..]).await;
+    let second = stage.relay().await;
+    until("both share the other half", || async {
+        stage.owners().await.values().collect::<Vec<_>>() == [&4, &4]
+    })
+    .await;
+    let elsewhere = "SELECT COUNT(*) FROM outbox WHERE shard >= 8";
+    until("the other half is drained", || async {
+        let left: i64 = sqlx::query_scalar(elsewhere)
+            .fetch_one(stage.pool())
+            .await
+            .expect("count");
+        left == 0
+    })
+    .await;
+    assert_eq!(owned_among(&stage, 0, 7).await, 0);
+    let waiting = stage.count("outbox").await;
+    let late_and_paused = events[3_000..]
+        .iter()
+        .filter(|event| Shard::of(OrderId(event.order_id)).0 < 8)
+        .count();
+    assert!(waiting >= i64::try_from(late_and_paused).expect("few"));
+
+    set_paused(&stage, false, 0..8).await;
+    let resumed = Instant::now();
+    until("all are taken again", || async {
+        stage.owners().await.values().sum::<i64>() == 16
+    })
+    .await;
+    // A renewal is every 400 ms under these leases; the rest is for a loaded machine.
+    assert!(resumed.elapsed() < Duration::from_millis(1_500));
+    stage.outbox_is_empty().await;
+    let seen = stage.topics.read_events(6_000).await;
+    assert_eq!(
+        seen.len(),
+        6_000,
+        "nothing is lost, and flushing costs no duplicates"
+    );
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_shard_of_a_dead_relay_is_not_taken_over() {
+    let stage = Stage::set().await;
+    stage
+        .pool()
+        .execute(
+            "UPDATE outbox_lease SET owner = 'relay-gone', lease_until = UTC_TIMESTAMP(6), \
+             paused_at = IF(shard = 3, UTC_TIMESTAMP(6), NULL)",
+        )
+        .await
+        .expect("a dead relay and a pause");
+    let relay = stage.relay().await;
+    until("the others are taken", || async {
+        stage.owners().await.values().max() == Some(&15)
+    })
+    .await;
+    assert_eq!(stage.owners().await["relay-gone"], 1);
+    set_paused(&stage, false, 3..4).await;
+    until("all are taken", || async {
+        stage.owners().await.values().eq([&16])
+    })
+    .await;
+    relay.stop().await;
 }

@@ -1,0 +1,189 @@
+//! What an operator may look at: the shards with their leases, the rows that wait, the rows that are parked.
+//! Plain, non-locking reads.
+
+use serde::Serialize;
+use shared::ids::{EventId, OrderId, ReturnId, Shard};
+use sqlx::mysql::{MySqlArguments, MySqlConnection};
+use sqlx::query::QueryAs;
+use sqlx::{AssertSqlSafe, FromRow, MySql};
+use time::OffsetDateTime;
+
+/// One shard as it is now. The names are those of `--json`.
+#[derive(Debug, Clone, FromRow, Serialize)]
+pub(crate) struct ShardStats {
+    pub(crate) shard: Shard,
+    pub(crate) waiting_rows: i64,
+    /// Age of the row with the lowest id, as in the relay's gauge.
+    pub(crate) oldest_age_secs: Option<f64>,
+    pub(crate) parked_rows: i64,
+    pub(crate) owner: Option<String>,
+    pub(crate) epoch: i64,
+    /// Negative when it has expired; absent without an owner.
+    pub(crate) lease_left_secs: Option<f64>,
+    /// For how long it has been paused.
+    pub(crate) paused_secs: Option<f64>,
+}
+
+/// Every shard, ascending.
+///
+/// Rows are counted over the narrow index on `id`: the clustered one holds the payloads too.
+pub(crate) async fn shard_stats(conn: &mut MySqlConnection) -> sqlx::Result<Vec<ShardStats>> {
+    sqlx::query_as(
+        "/* shard_stats */ SELECT l.shard, CAST(COALESCE(w.waiting, 0) AS SIGNED) AS waiting_rows, \
+         (SELECT GREATEST(TIMESTAMPDIFF(MICROSECOND, o.created_at, UTC_TIMESTAMP(6)), 0) / 1e6 FROM outbox AS o \
+         FORCE INDEX (PRIMARY) WHERE o.shard = l.shard ORDER BY o.id LIMIT 1) AS oldest_age_secs, \
+         CAST(COALESCE(p.parked, 0) AS SIGNED) AS parked_rows, l.owner, l.epoch, \
+         IF(l.owner IS NULL, NULL, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), l.lease_until) / 1e6) \
+         AS lease_left_secs, TIMESTAMPDIFF(MICROSECOND, l.paused_at, UTC_TIMESTAMP(6)) / 1e6 AS paused_secs \
+         FROM outbox_lease AS l \
+         LEFT JOIN (SELECT shard, COUNT(*) AS waiting FROM outbox FORCE INDEX (id) GROUP BY shard) AS w \
+         ON w.shard = l.shard \
+         LEFT JOIN (SELECT shard, COUNT(*) AS parked FROM outbox_parked FORCE INDEX (msg_key) GROUP BY shard) AS p \
+         ON p.shard = l.shard ORDER BY l.shard",
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Which rows to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    Shard(Shard),
+    Order(OrderId),
+    /// No index leads to it: every row is looked at.
+    Event(EventId),
+}
+
+impl Which {
+    fn condition(self) -> &'static str {
+        match self {
+            Self::Shard(_) => "shard = ?",
+            Self::Order(_) => "shard = ? AND msg_key = ?",
+            Self::Event(_) => "event_id = ?",
+        }
+    }
+
+    fn bind<T>(
+        self,
+        query: QueryAs<'_, MySql, T, MySqlArguments>,
+    ) -> QueryAs<'_, MySql, T, MySqlArguments> {
+        match self {
+            Self::Shard(shard) => query.bind(shard),
+            Self::Order(order) => query.bind(Shard::of(order)).bind(order.to_string()),
+            Self::Event(event) => query.bind(event),
+        }
+    }
+}
+
+/// A row that waits in the outbox or is parked.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct PeekedRow {
+    pub(crate) shard: Shard,
+    pub(crate) id: i64,
+    pub(crate) event_id: EventId,
+    #[sqlx(rename = "aggregate_id")]
+    pub(crate) return_id: ReturnId,
+    pub(crate) seq: i32,
+    pub(crate) event_type: String,
+    pub(crate) topic: String,
+    pub(crate) msg_key: String,
+    /// At most [`PAYLOAD_SHOWN`] bytes of it.
+    pub(crate) payload: Vec<u8>,
+    pub(crate) payload_bytes: i64,
+    pub(crate) traceparent: Option<String>,
+    pub(crate) tracestate: Option<String>,
+    pub(crate) created_at: OffsetDateTime,
+    /// Absent while the row waits in the outbox.
+    pub(crate) parked_at: Option<OffsetDateTime>,
+    pub(crate) first_error: Option<String>,
+    pub(crate) attempts: Option<i32>,
+}
+
+/// Enough to see what it is; a refused record may be megabytes long.
+pub(crate) const PAYLOAD_SHOWN: i64 = 16 * 1024;
+
+/// Waiting and parked rows in `(shard, id)` order, from one snapshot: a row on its way from one to the other is in one.
+pub(crate) async fn peek(
+    conn: &mut MySqlConnection,
+    which: Which,
+    limit: i64,
+) -> sqlx::Result<Vec<PeekedRow>> {
+    let condition = which.condition();
+    let columns = "shard, id, event_id, aggregate_id, seq, event_type, topic, msg_key, LEFT(payload, ?) AS payload, \
+                   LENGTH(payload) AS payload_bytes, traceparent, tracestate, created_at";
+    let sql = format!(
+        "/* peek */ (SELECT {columns}, NULL AS parked_at, NULL AS first_error, NULL AS attempts \
+         FROM outbox FORCE INDEX (PRIMARY) WHERE {condition} ORDER BY shard, id LIMIT ?) \
+         UNION ALL (SELECT {columns}, parked_at, first_error, attempts \
+         FROM outbox_parked FORCE INDEX (PRIMARY) WHERE {condition} ORDER BY shard, id LIMIT ?) \
+         ORDER BY shard, id LIMIT ?"
+    );
+    let query = which
+        .bind(sqlx::query_as(AssertSqlSafe(sql)).bind(PAYLOAD_SHOWN))
+        .bind(limit)
+        .bind(PAYLOAD_SHOWN);
+    which
+        .bind(query)
+        .bind(limit)
+        .bind(limit)
+        .fetch_all(conn)
+        .await
+}
+
+/// The parked rows of one order, told by the row to blame.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct ParkedOrder {
+    pub(crate) shard: Shard,
+    pub(crate) msg_key: String,
+    pub(crate) parked_rows: i64,
+    /// Rows that were refused themselves; 0 when those were discarded and only followers are left.
+    pub(crate) refused_rows: i64,
+    pub(crate) oldest_parked_secs: f64,
+    /// The first refused row, or the first row of all.
+    pub(crate) id: i64,
+    pub(crate) event_id: EventId,
+    #[sqlx(rename = "aggregate_id")]
+    pub(crate) return_id: ReturnId,
+    pub(crate) seq: i32,
+    pub(crate) event_type: String,
+    pub(crate) topic: String,
+    pub(crate) payload_bytes: i64,
+    pub(crate) attempts: i32,
+    pub(crate) first_error: String,
+}
+
+/// Orders with parked rows, the longest waiting first; of all orders or of one.
+///
+/// Grouped over narrow columns, then the row to blame is looked up: texts and payloads stay out of the temporary table.
+pub(crate) async fn parked_orders(
+    conn: &mut MySqlConnection,
+    order: Option<OrderId>,
+    limit: i64,
+) -> sqlx::Result<Vec<ParkedOrder>> {
+    let key = order.map(|order| order.to_string());
+    sqlx::query_as(
+        "/* parked_orders */ SELECT p.shard, p.msg_key, g.parked_rows, g.refused_rows, \
+         TIMESTAMPDIFF(MICROSECOND, g.oldest, UTC_TIMESTAMP(6)) / 1e6 AS oldest_parked_secs, p.id, p.event_id, \
+         p.aggregate_id, p.seq, p.event_type, p.topic, LENGTH(p.payload) AS payload_bytes, p.attempts, p.first_error \
+         FROM (SELECT shard, msg_key, COUNT(*) AS parked_rows, CAST(SUM(attempts > 0) AS SIGNED) AS refused_rows, \
+         MIN(parked_at) AS oldest, COALESCE(MIN(IF(attempts > 0, id, NULL)), MIN(id)) AS blamed \
+         FROM outbox_parked WHERE ? IS NULL OR msg_key = ? GROUP BY shard, msg_key \
+         ORDER BY oldest, shard, blamed LIMIT ?) AS g \
+         STRAIGHT_JOIN outbox_parked AS p FORCE INDEX (PRIMARY) ON p.shard = g.shard AND p.id = g.blamed \
+         ORDER BY g.oldest, p.shard, p.id",
+    )
+    .bind(&key)
+    .bind(&key)
+    .bind(limit)
+    .fetch_all(conn)
+    .await
+}
+
+/// How many rows and orders are parked in all.
+pub(crate) async fn parked_totals(conn: &mut MySqlConnection) -> sqlx::Result<(i64, i64)> {
+    sqlx::query_as(
+        "/* parked_totals */ SELECT COUNT(*), COUNT(DISTINCT msg_key) FROM outbox_parked FORCE INDEX (msg_key)",
+    )
+    .fetch_one(conn)
+    .await
+}
