@@ -39,6 +39,8 @@ pub struct Config {
     #[command(flatten)]
     pub filing: FilingArgs,
     #[command(flatten)]
+    pub backlog: BacklogArgs,
+    #[command(flatten)]
     pub policy: PolicyArgs,
     #[command(flatten)]
     pub topics: TopicArgs,
@@ -113,6 +115,29 @@ pub struct FilingArgs {
     /// too high lets clients wait for an answer they no longer want.
     #[arg(long, env = "FILING_QUEUE", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub filing_queue: u32,
+}
+
+/// How much may wait in the outbox while Kafka or the relays are away.
+#[derive(Debug, Clone, Args)]
+pub struct BacklogArgs {
+    /// Rows in the outbox above which new filings get 503 with Retry-After; they are accepted again at 80 % of it.
+    /// The default takes one slow relay (11,000 rows/s) a quarter of an hour, and about 3 GiB of disk with this
+    /// system's small events. Too low refuses customers in an outage that the disk could have bridged; too high
+    /// fills the disk, and makes the outage's end long and measuring slow (2 s per million rows). A limit passed is
+    /// noticed up to two minutes and a measurement late: leave room for that.
+    #[arg(long, env = "BACKLOG_MAX_ROWS", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub backlog_max_rows: u64,
+
+    /// MiB of payload in the outbox above which new filings get 503, as for BACKLOG_MAX_ROWS. On disk a row takes
+    /// about 300 bytes more than its payload. Too low refuses filings for a few large events of others; too high
+    /// fills the disk before the limit by rows is met.
+    #[arg(long, env = "BACKLOG_MAX_MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub backlog_max_mib: u64,
+
+    /// Seconds after which the oldest event in the outbox raises an alarm (a metric and one log line). Never refuses
+    /// a filing. Too low alarms at every restart of a broker, too high tells late that nothing is published.
+    #[arg(long, env = "BACKLOG_ALARM_AGE_SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub backlog_alarm_age_secs: u64,
 }
 
 impl HttpArgs {

@@ -25,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::backlog::Gate;
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::idempotency::IdempotencyKey;
@@ -112,6 +113,7 @@ impl Job {
 #[derive(Debug, Clone)]
 pub struct FilingDesk {
     queue: mpsc::Sender<Job>,
+    gate: Gate,
     metrics: Arc<Metrics>,
     timeout: Duration,
 }
@@ -122,23 +124,27 @@ impl FilingDesk {
         cfg: &Config,
         options: MySqlConnectOptions,
         metrics: Arc<Metrics>,
+        gate: Gate,
         closing: CancellationToken,
     ) -> (Self, JoinSet<()>) {
         let capacity = usize::try_from(cfg.filing.filing_queue).expect("bounded by the setting");
         let (queue, jobs) = mpsc::channel(capacity);
         let desk = Self {
             queue,
+            gate: gate.clone(),
             metrics: Arc::clone(&metrics),
             timeout: cfg.http.request_timeout(),
         };
-        (desk, writer::start(cfg, options, metrics, jobs, closing))
+        let tasks = writer::start(cfg, options, metrics, gate, jobs, closing);
+        (desk, tasks)
     }
 
     /// Files one return and waits for its COMMIT. Cancel-safe: a request whose transaction has begun is written
     /// whether or not anybody waits for the answer.
     ///
     /// # Errors
-    /// [`ApiError::Busy`] at once when the queue is full; otherwise what the use case decided.
+    /// [`ApiError::Busy`] at once when the queue is full, [`ApiError::BacklogFull`] while too much waits to be
+    /// published; otherwise what the use case decided.
     pub async fn file(&self, request: FilingRequest) -> Result<Receipt, ApiError> {
         let answer = self.queue_and_wait(request).await;
         let outcome = match &answer {
@@ -150,10 +156,17 @@ impl FilingDesk {
             .filing_outcomes
             .with_label_values(&[outcome])
             .inc();
+        if let Err(ApiError::BacklogFull(excess)) = &answer {
+            self.metrics.backlog.refused(excess.code());
+        }
         answer
     }
 
     async fn queue_and_wait(&self, request: FilingRequest) -> Result<Receipt, ApiError> {
+        // With a key it may repeat a filing that was answered; whether it does is known in the group's transaction.
+        if request.key.is_none() {
+            self.gate.admit()?;
+        }
         let (reply, answer) = oneshot::channel();
         let deadline = Instant::now() + self.timeout;
         let job = Job {

@@ -11,6 +11,7 @@ pub mod auth;
 pub mod routes;
 pub mod server;
 
+pub mod backlog;
 pub mod filing;
 pub mod idempotency;
 mod store;
@@ -20,6 +21,7 @@ pub mod metrics;
 use std::sync::Arc;
 
 use shared::http_server::Drain;
+use shared::ops::Checks;
 use shared::{ops, schema};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 use tokio::net::TcpListener;
@@ -75,10 +77,16 @@ impl App {
     pub async fn run(self, stop: CancellationToken) -> Result<Drain, StartError> {
         let metrics = Arc::new(Metrics::new());
         let (closing, quit) = (CancellationToken::new(), CancellationToken::new());
+        let (gate, meter) = backlog::open(
+            &self.cfg.backlog,
+            self.options.clone(),
+            Arc::clone(&metrics),
+        );
+        let shown = gate.clone();
         let ops = tokio::spawn(ops::serve(
             self.ops_listener,
             metrics.registry().clone(),
-            self.pool.clone(),
+            Checks::with(self.pool.clone(), move || shown.checks()),
             stop.clone(),
             quit.clone(),
         ));
@@ -86,8 +94,10 @@ impl App {
             &self.cfg,
             self.options,
             Arc::clone(&metrics),
+            gate,
             closing.clone(),
         );
+        tasks.spawn(meter.run(closing.clone()));
         tasks.spawn(idempotency::expire(self.pool.clone(), closing.clone()));
         let state = routes::State {
             pool: self.pool.clone(),

@@ -1,7 +1,8 @@
 //! Every metric of the api, with its unit. Ids are never labels.
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry,
 };
 
 /// Registered once per process.
@@ -21,6 +22,7 @@ pub struct Metrics {
     pub group_failures: IntCounter,
     /// `filing_lost_commits_total`: COMMITs whose answer was lost and that were looked up.
     pub lost_commits: IntCounter,
+    pub(crate) backlog: BacklogMetrics,
 }
 
 impl Metrics {
@@ -65,6 +67,7 @@ impl Metrics {
                 "COMMITs whose answer was lost and that were looked up.",
             )
             .expect(VALID),
+            backlog: BacklogMetrics::new(&registry),
             registry,
         };
         metrics.register();
@@ -93,6 +96,99 @@ impl Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// What waits in the outbox, what may, and what follows from it. Each api measures for itself: take the maximum over
+/// processes, not the sum.
+#[derive(Debug)]
+pub(crate) struct BacklogMetrics {
+    pub(crate) rows: IntGauge,
+    pub(crate) bytes: IntGauge,
+    /// Keeps growing while MySQL does not answer: a frozen gauge must not look good.
+    pub(crate) oldest_age: Gauge,
+    pub(crate) max_rows: IntGauge,
+    pub(crate) max_bytes: IntGauge,
+    pub(crate) alarm_age: Gauge,
+    /// 1 while new filings are refused.
+    pub(crate) refusing: IntGauge,
+    /// 1 while the oldest row is older than the alarm age. Never a reason to refuse.
+    pub(crate) too_old: IntGauge,
+    /// How long the last measurement took.
+    pub(crate) measure_seconds: Gauge,
+    pub(crate) measure_failures: IntCounter,
+    refused: IntCounterVec,
+}
+
+impl BacklogMetrics {
+    fn new(registry: &Registry) -> Self {
+        let int_gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help).expect(VALID);
+            registry.register(Box::new(gauge.clone())).expect(VALID);
+            gauge
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = Gauge::new(name, help).expect(VALID);
+            registry.register(Box::new(gauge.clone())).expect(VALID);
+            gauge
+        };
+        let refused = IntCounterVec::new(
+            Opts::new(
+                "filing_refused_total",
+                "Filings refused because of the backlog, by the limit.",
+            ),
+            &["reason"],
+        )
+        .expect(VALID);
+        let measure_failures = IntCounter::new(
+            "outbox_backlog_measure_failures_total",
+            "Measurements without a result; the decision before them stands.",
+        )
+        .expect(VALID);
+        for collector in [
+            Box::new(refused.clone()) as Box<dyn prometheus::core::Collector>,
+            Box::new(measure_failures.clone()),
+        ] {
+            registry.register(collector).expect(VALID);
+        }
+        Self {
+            rows: int_gauge("outbox_backlog_rows", "Rows in the outbox."),
+            bytes: int_gauge("outbox_backlog_bytes", "Bytes of payload in the outbox."),
+            oldest_age: gauge(
+                "outbox_backlog_oldest_age_seconds",
+                "Age of the oldest row in the outbox.",
+            ),
+            max_rows: int_gauge(
+                "outbox_backlog_max_rows",
+                "Rows above which filings are refused.",
+            ),
+            max_bytes: int_gauge(
+                "outbox_backlog_max_bytes",
+                "Bytes above which filings are refused.",
+            ),
+            alarm_age: gauge(
+                "outbox_backlog_alarm_age_seconds",
+                "Age above which the oldest row alarms.",
+            ),
+            refusing: int_gauge(
+                "outbox_backlog_refusing",
+                "1 while new filings are refused.",
+            ),
+            too_old: int_gauge(
+                "outbox_backlog_too_old",
+                "1 while the oldest row is older than the alarm age.",
+            ),
+            measure_seconds: gauge(
+                "outbox_backlog_measure_seconds",
+                "How long the last measurement took.",
+            ),
+            measure_failures,
+            refused,
+        }
+    }
+
+    pub(crate) fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
     }
 }
 

@@ -2,11 +2,15 @@
 //!
 //! Live means the process answers. Ready means it is not stopping and MySQL answers within a second; Kafka is left
 //! out on purpose: with Kafka away filing goes on, and taking the api out of service would be the outage.
+//! `/readyz?verbose` adds a line per check with its value and its limit. Only MySQL and stopping decide readiness; a
+//! program's own [`Check`]s are shown and change nothing.
 
 use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{fmt, iter};
 
 use hyper_util::service::TowerToHyperService;
 use prometheus::{Encoder, Registry, TextEncoder};
@@ -35,16 +39,69 @@ const LIMITS: Limits = Limits {
     drain: Duration::from_secs(1),
 };
 
-/// Serves until `quit`, with readiness off from `stopping` on.
+/// One line of `/readyz?verbose`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Unit included: `outbox_rows`, `mysql_answer_ms`.
+    pub name: &'static str,
+    pub value: String,
+    pub limit: String,
+    /// The value is beyond the limit.
+    pub over: bool,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.over { "over" } else { "ok" };
+        let Self {
+            name, value, limit, ..
+        } = self;
+        write!(f, "{verdict} {name} {value}, limit {limit}")
+    }
+}
+
+/// What `/readyz` asks: MySQL, and what a program adds for its operators to read.
+#[derive(Clone)]
+pub struct Checks {
+    pool: MySqlPool,
+    more: Arc<dyn Fn() -> Vec<Check> + Send + Sync>,
+}
+
+impl Checks {
+    /// With lines of the program's own. `more` is called per request, so it only reads what is known already.
+    pub fn with(pool: MySqlPool, more: impl Fn() -> Vec<Check> + Send + Sync + 'static) -> Self {
+        Self {
+            pool,
+            more: Arc::new(more),
+        }
+    }
+}
+
+impl From<MySqlPool> for Checks {
+    fn from(pool: MySqlPool) -> Self {
+        Self::with(pool, Vec::new)
+    }
+}
+
+impl fmt::Debug for Checks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checks").finish_non_exhaustive()
+    }
+}
+
+/// Serves until `quit`, with readiness off from `stopping` on. A bare pool is enough for `checks`.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,
-    pool: MySqlPool,
+    checks: impl Into<Checks>,
     stopping: CancellationToken,
     quit: CancellationToken,
 ) {
+    let checks = checks.into();
     let live = warp::path!("livez").map(|| text(StatusCode::OK, "ok"));
-    let ready = warp::path!("readyz").then(move || readiness(pool.clone(), stopping.clone()));
+    let ready = warp::path!("readyz")
+        .and(verbose())
+        .then(move |verbose| readiness(checks.clone(), stopping.clone(), verbose));
     let metrics = warp::path!("metrics").map(move || exposition(&registry));
     let routes = warp::get()
         .and(live.or(ready).unify().or(metrics).unify())
@@ -73,10 +130,48 @@ pub fn healthcheck(addr: SocketAddr) -> bool {
     ask().unwrap_or(false)
 }
 
-async fn readiness(pool: MySqlPool, stopping: CancellationToken) -> Response<String> {
-    if stopping.is_cancelled() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "stopping");
+/// Whether the query asks for every check: `?verbose` or `?verbose=…`. Anything else is ignored, as ever.
+fn verbose() -> impl Filter<Extract = (bool,), Error = Infallible> + Copy {
+    let asked = |query: String| {
+        query
+            .split('&')
+            .any(|part| part == "verbose" || part.starts_with("verbose="))
+    };
+    warp::query::raw()
+        .map(asked)
+        .or(warp::any().map(|| false))
+        .unify()
+}
+
+async fn readiness(checks: Checks, stopping: CancellationToken, verbose: bool) -> Response<String> {
+    let stopping = stopping.is_cancelled();
+    // A stopping program is not ready whatever MySQL says: only who reads the checks waits for it.
+    let answer = if stopping && !verbose {
+        None
+    } else {
+        ping(&checks.pool).await
+    };
+    let (status, verdict) = match answer {
+        _ if stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        Some(_) => (StatusCode::OK, "ready"),
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "MySQL does not answer within 1 s",
+        ),
+    };
+    if !verbose {
+        return text(status, verdict);
     }
+    let lines = iter::once(verdict.to_owned())
+        .chain(iter::once(mysql_check(answer).to_string()))
+        .chain((checks.more)().into_iter().map(|check| check.to_string()));
+    text(status, &lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// How long MySQL took, or `None` if it did not answer in time.
+async fn ping(pool: &MySqlPool) -> Option<Duration> {
+    let pool = pool.clone();
+    let asked = Instant::now();
     // A connection of its own: a busy pool is no reason to take a process out of service. Spawned, because a
     // dropped sqlx future can spoil its connection.
     let ping = tokio::spawn(async move {
@@ -87,11 +182,17 @@ async fn readiness(pool: MySqlPool, stopping: CancellationToken) -> Response<Str
         conn.close().await
     });
     match tokio::time::timeout(PING_DEADLINE, ping).await {
-        Ok(Ok(Ok(_))) => text(StatusCode::OK, "ready"),
-        _ => text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "MySQL does not answer within 1 s",
-        ),
+        Ok(Ok(Ok(()))) => Some(asked.elapsed()),
+        _ => None,
+    }
+}
+
+fn mysql_check(answer: Option<Duration>) -> Check {
+    Check {
+        name: "mysql_answer_ms",
+        value: answer.map_or_else(|| "none".to_owned(), |took| took.as_millis().to_string()),
+        limit: PING_DEADLINE.as_millis().to_string(),
+        over: answer.is_none(),
     }
 }
 

@@ -68,7 +68,7 @@ impl From<TransitionError> for GroupFailure {
 }
 
 /// Files a group in one transaction. `requests` hold an order and an idempotency key at most once each; the answer
-/// has one verdict per request, in the same order.
+/// has one verdict per request, in the same order. If new filings are not `admitted`, stored answers are still replayed.
 ///
 /// # Errors
 /// See [`GroupFailure`]: the caller runs the rest again, one by one, or looks the outcome up.
@@ -78,9 +78,10 @@ pub(super) async fn file_group(
     policy: &PolicyArgs,
     requests: &[Arc<FilingRequest>],
     lock: OrderLock,
+    admitted: Result<(), ApiError>,
 ) -> Result<Vec<Verdict>, GroupFailure> {
     let mut tx = conn.begin().await?;
-    match write_group(&mut tx, topics, policy, requests, lock).await {
+    match write_group(&mut tx, topics, policy, requests, lock, admitted).await {
         Ok((filed, verdicts)) => {
             kill_point("api.before_commit");
             match tx.commit().await {
@@ -113,9 +114,13 @@ async fn write_group(
     policy: &PolicyArgs,
     requests: &[Arc<FilingRequest>],
     lock: OrderLock,
+    admitted: Result<(), ApiError>,
 ) -> Result<(Vec<Filed>, Vec<Verdict>), GroupFailure> {
     let mut verdicts: Vec<Option<Verdict>> = vec![None; requests.len()];
     replay_stored(conn, requests, &mut verdicts).await?;
+    if let Err(error) = admitted {
+        refuse_pending(&mut verdicts, &error);
+    }
     let ids: Vec<OrderId> = pending(requests, &verdicts)
         .map(|(_, request)| request.order)
         .collect();
@@ -143,6 +148,12 @@ async fn write_group(
         ));
     }
     Ok((Vec::new(), complete(verdicts)))
+}
+
+fn refuse_pending(verdicts: &mut [Option<Verdict>], error: &ApiError) {
+    for verdict in verdicts {
+        verdict.get_or_insert_with(|| Verdict::Answer(Err(error.clone())));
+    }
 }
 
 fn complete(verdicts: Vec<Option<Verdict>>) -> Vec<Verdict> {

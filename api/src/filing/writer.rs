@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::group::{GroupFailure, Verdict, file_group};
 use super::{FilingRequest, Job};
+use crate::backlog::Gate;
 use crate::config::Config;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
@@ -44,6 +45,7 @@ pub(super) struct Writers {
     topics: TopicArgs,
     policy: PolicyArgs,
     metrics: Arc<Metrics>,
+    gate: Gate,
     /// The queue of the single lane.
     alone: mpsc::Sender<Job>,
     closing: CancellationToken,
@@ -68,6 +70,7 @@ pub(super) fn start(
     cfg: &Config,
     options: MySqlConnectOptions,
     metrics: Arc<Metrics>,
+    gate: Gate,
     jobs: mpsc::Receiver<Job>,
     closing: CancellationToken,
 ) -> JoinSet<()> {
@@ -77,6 +80,7 @@ pub(super) fn start(
         topics: cfg.topics.clone(),
         policy: cfg.policy.clone(),
         metrics,
+        gate,
         alone,
         closing,
     });
@@ -208,8 +212,9 @@ impl Writer {
         let own = self.conn.take();
         let mut task = tokio::spawn(async move {
             let mut conn = shared.ready_connection(own).await?;
-            let filed =
-                file_group(&mut conn, &shared.topics, &shared.policy, &requests, lock).await;
+            let admitted = shared.gate.admit();
+            let (topics, policy) = (&shared.topics, &shared.policy);
+            let filed = file_group(&mut conn, topics, policy, &requests, lock, admitted).await;
             Ok((conn, filed))
         });
         match tokio::time::timeout(TRANSACTION_DEADLINE, &mut task).await {

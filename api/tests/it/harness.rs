@@ -102,6 +102,27 @@ impl Api {
         Answer::read(request.send().await.expect("an answer")).await
     }
 
+    /// `GET` on the operator's port.
+    pub(crate) async fn ops(&self, path: &str) -> (u16, String) {
+        let request = self.http.get(format!("http://{}{path}", self.ops));
+        let response = request.send().await.expect("an answer");
+        let status = response.status().as_u16();
+        (status, response.text().await.expect("text"))
+    }
+
+    /// Waits until `/metrics` has this line.
+    pub(crate) async fn until_metric(&self, line: &str) {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            let (_, metrics) = self.ops("/metrics").await;
+            if metrics.lines().any(|shown| shown == line) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no {line} in\n{metrics}");
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Drains, then checks what must hold after every test: a return has its events and its outbox rows, with the
     /// same event ids and without a gap, and no transaction is left open.
     pub(crate) async fn stop(self) {
