@@ -1,6 +1,8 @@
 //! From a Kafka record to the return it names, or the reason why it names none.
 //!
 //! Nothing in a record is trusted beyond *which* return to look at: everything else is decided on the locked row.
+//! Two senders write records, and both are read to the same event: our relay, and Debezium's outbox router where it
+//! stands in for the relay (docs/EVENTS.md).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +13,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::error::Category;
-use shared::event::header;
+use shared::event::{event_id_from_base64, header};
 use shared::ids::{EventId, OrderId, ReturnId};
 use shared::trace_context::TraceContext;
 use uuid::Uuid;
@@ -129,10 +131,14 @@ pub fn parse(record: &Record) -> Result<NewReturn, Reason> {
     })
 }
 
-/// A record without a type is taken for a bare new return.
+/// A record without a type is taken for a bare new return. Debezium's has no version: it stands for ours.
 fn is_new_return(record: &Record) -> Result<bool, Reason> {
     if !record.has_header(header::TYPE) {
-        return Ok(true);
+        if !record.has_header(header::DEBEZIUM_TYPE) {
+            return Ok(true);
+        }
+        let name = record.header(header::DEBEZIUM_TYPE);
+        return Ok(name.ok_or(Reason::BadHeaders)? == NEW_RETURN);
     }
     let text = record.header(header::TYPE).ok_or(Reason::BadHeaders)?;
     let Some((name, version)) = text.rsplit_once(".v") else {
@@ -146,12 +152,15 @@ fn is_new_return(record: &Record) -> Result<bool, Reason> {
 }
 
 fn event_id(record: &Record) -> Result<Option<EventId>, Reason> {
-    if !record.has_header(header::ID) {
+    let (name, read): (_, fn(&str) -> Option<EventId>) = if record.has_header(header::ID) {
+        (header::ID, |text| Uuid::try_parse(text).ok().map(EventId))
+    } else if record.has_header(header::DEBEZIUM_ID) {
+        (header::DEBEZIUM_ID, event_id_from_base64)
+    } else {
         return Ok(None);
-    }
-    let text = record.header(header::ID).ok_or(Reason::BadHeaders)?;
-    let id = Uuid::try_parse(text).map_err(|_| Reason::BadEventId)?;
-    Ok(Some(EventId(id)))
+    };
+    let text = record.header(name).ok_or(Reason::BadHeaders)?;
+    read(text).map(Some).ok_or(Reason::BadEventId)
 }
 
 fn ids(payload: &[u8]) -> Result<(ReturnId, OrderId), Reason> {
@@ -253,6 +262,46 @@ mod tests {
         );
     }
 
+    /// Headers as captured from Debezium 3.5.0.Final with the configuration of docs/EVENTS.md.
+    #[test]
+    fn a_message_of_debezium_is_read_to_the_same_event_as_the_relays() {
+        let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let body = br#"{"return_id":4,"order_id":4}"#;
+        let debezium = parse(&record(
+            body,
+            &[
+                ("id", "AaIIo12vd2ii1F0+YpCC/w=="),
+                ("ce_subject", "4"),
+                ("seq", "1"),
+                ("event_type", "return.initiated"),
+                ("created_at", "1795441253804119"),
+                ("traceparent", trace),
+                ("tracestate", "vendor=abc"),
+            ],
+        ));
+        let relay = parse(&record(
+            body,
+            &[
+                ("ce_id", "01a208a3-5daf-7768-a2d4-5d3e629082ff"),
+                ("ce_type", "return.initiated.v1"),
+                ("traceparent", trace),
+                ("tracestate", "vendor=abc"),
+            ],
+        ));
+        assert!(relay.is_ok());
+        assert_eq!(debezium, relay);
+    }
+
+    /// Debezium writes an empty column as a header without a value.
+    #[test]
+    fn a_header_without_a_value_is_no_trace() {
+        let mut record = record(BODY, &[("id", "AaIIo1z0cyObi2iIkmAqGg==")]);
+        for name in ["traceparent", "tracestate"] {
+            record.headers.push((name.to_owned(), None));
+        }
+        assert_eq!(parse(&record).expect("good").trace, None);
+    }
+
     #[test]
     fn a_bare_message_is_read() {
         let read = parse(&record(BODY, &[])).expect("good");
@@ -312,6 +361,10 @@ mod tests {
             ([("ce_type", "return.refunded.v1")], Reason::UnknownType),
             ([("ce_type", "return.initiated")], Reason::UnknownType),
             ([("ce_id", "456")], Reason::BadEventId),
+            ([("event_type", "return.refunded")], Reason::UnknownType),
+            ([("event_type", "")], Reason::UnknownType),
+            ([("id", ID)], Reason::BadEventId),
+            ([("id", "")], Reason::BadEventId),
         ] {
             assert_eq!(parse(&record(BODY, &headers)), Err(reason), "{headers:?}");
         }

@@ -4,9 +4,12 @@
 
 use std::fmt::{self, Write};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
 
 use crate::ids::{EventId, OrderId, ReturnId};
 use crate::status::Status;
@@ -38,6 +41,16 @@ pub mod header {
     pub const SEQ: &str = "seq";
     /// The epoch of the lease under which the relay sent it: a lower one after a higher one is a stale sender.
     pub const EPOCH: &str = "x-outbox-epoch";
+    /// The event id as Debezium's outbox router writes it; see [`super::event_id_from_base64`].
+    pub const DEBEZIUM_ID: &str = "id";
+    /// The event type as Debezium's outbox router writes it: the column as it is, without a version.
+    pub const DEBEZIUM_TYPE: &str = "event_type";
+}
+
+/// Reads an event id as Debezium writes `outbox.event_id`: 16 bytes in padded standard Base64.
+pub fn event_id_from_base64(text: &str) -> Option<EventId> {
+    let bytes = STANDARD.decode(text).ok()?;
+    Uuid::from_slice(&bytes).ok().map(EventId)
 }
 
 /// The value of a message on `order.returns`.
@@ -142,6 +155,45 @@ mod tests {
             serde_json::to_string(&status).expect("plain data"),
             r#"{"return_id":456,"order_id":123,"status":"refunded","seq":4}"#
         );
+    }
+
+    /// Captured from Debezium 3.5.0.Final, but for the first and last, which are the extremes.
+    #[test]
+    fn an_event_id_of_debezium_is_read() {
+        for (text, id) in [
+            ("AAAAAAAAAAAAAAAAAAAAAA==", 0),
+            (
+                "AaIIo12vd2ii1F0+YpCC/w==",
+                0x01a2_08a3_5daf_7768_a2d4_5d3e_6290_82ff,
+            ),
+            (
+                "AaIIo11scxiGRvjuHb4NFw==",
+                0x01a2_08a3_5d6c_7318_8646_f8ee_1dbe_0d17,
+            ),
+            ("/////////////////////w==", u128::MAX),
+        ] {
+            let id = EventId(Uuid::from_u128(id));
+            assert_eq!(event_id_from_base64(text), Some(id), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_sixteen_bytes_in_base64_is_no_event_id() {
+        for text in [
+            "",
+            "==",
+            "019ab000-0000-7000-8000-000000000001",
+            "AaIIo12vd2ii1F0+YpCC/w",
+            "AaIIo12vd2ii1F0+YpCC/w=",
+            "AaIIo12vd2ii1F0-YpCC_w==",
+            "AaIIo12vd2ii1F0+YpCC/x==",
+            "AaIIo12vd2ii1F0+YpCC/ww=",
+            "AaIIo12vd2ii1F0+YpC/w==",
+            "AaIIo12vd2ii1F0+YpCC//w==",
+            "AaIIo12vd2ii1F0+YpCé/w==",
+        ] {
+            assert_eq!(event_id_from_base64(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -223,12 +223,23 @@ impl World {
         payload: Option<&[u8]>,
         headers: &[(&str, Vec<u8>)],
     ) -> (i32, i64) {
+        let headers: Vec<(&str, Option<&[u8]>)> = headers
+            .iter()
+            .map(|(name, value)| (*name, Some(value.as_slice())))
+            .collect();
+        self.send_with(key, payload, &headers).await
+    }
+
+    /// As [`Self::send`], with headers that may have no value.
+    pub(crate) async fn send_with(
+        &self,
+        key: Option<&str>,
+        payload: Option<&[u8]>,
+        headers: &[(&str, Option<&[u8]>)],
+    ) -> (i32, i64) {
         let mut owned = OwnedHeaders::new();
-        for (name, value) in headers {
-            owned = owned.insert(Header {
-                key: name,
-                value: Some(value),
-            });
+        for (key, value) in headers {
+            owned = owned.insert(Header { key, value: *value });
         }
         let mut record = FutureRecord::to(&self.topics.topic_returns).headers(owned);
         record.key = key;

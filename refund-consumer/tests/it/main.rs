@@ -6,6 +6,7 @@ mod claims;
 #[cfg(feature = "failpoints")]
 mod crashes;
 mod dead_letters;
+mod debezium;
 mod draining;
 mod duplicates;
 mod locks;

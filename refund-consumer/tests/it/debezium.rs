@@ -1,0 +1,158 @@
+//! Records as Debezium's outbox event router writes them, with the configuration of docs/EVENTS.md.
+//!
+//! They are built from the outbox row as Debezium builds them; the form was captured from Debezium 3.5.0.Final.
+
+use shared::ids::EventId;
+use shared::transition::Filed;
+use sqlx::Row;
+
+use crate::harness::{World, body, until_true};
+
+const EVENTS: &str = include_str!("../../../docs/EVENTS.md");
+const HEADERS: [&str; 7] = [
+    "id",
+    "ce_subject",
+    "seq",
+    "event_type",
+    "created_at",
+    "traceparent",
+    "tracestate",
+];
+
+/// One record: header names and values, a NULL column being a header without a value.
+struct Form {
+    key: String,
+    payload: Vec<u8>,
+    headers: Vec<(&'static str, Option<String>)>,
+}
+
+impl Form {
+    async fn of(world: &World, filed: &Filed) -> Self {
+        let row = sqlx::query(
+            "SELECT msg_key, payload, TO_BASE64(event_id), CAST(aggregate_id AS CHAR), CAST(seq AS CHAR), event_type, \
+             CAST(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', created_at) AS CHAR), traceparent, tracestate \
+             FROM outbox WHERE aggregate_id = ? AND seq = 1",
+        )
+        .bind(filed.return_id)
+        .fetch_one(&world.db.pool)
+        .await
+        .expect("an outbox row");
+        let headers = HEADERS.into_iter().zip(2..);
+        Self {
+            key: row.get(0),
+            payload: row.get(1),
+            headers: headers.map(|(name, at)| (name, row.get(at))).collect(),
+        }
+    }
+
+    fn with(mut self, name: &str, value: &str) -> Self {
+        let header = self.headers.iter_mut().find(|(of, _)| *of == name);
+        header.expect("a header of Debezium").1 = Some(value.to_owned());
+        self
+    }
+
+    async fn send(&self, world: &World) {
+        let headers: Vec<(&str, Option<&[u8]>)> = self
+            .headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_deref().map(str::as_bytes)))
+            .collect();
+        world
+            .send_with(Some(&self.key), Some(&self.payload), &headers)
+            .await;
+    }
+}
+
+#[test]
+fn the_documented_configuration_makes_these_headers() {
+    let setting = "transforms.outbox.table.fields.additional.placement=";
+    let placement = EVENTS.lines().find_map(|line| line.strip_prefix(setting));
+    let columns = placement.expect("the setting").split(',');
+    let header = |column: &'static str| column.replace(":header", "");
+    let made = columns.map(|column| header(column).rsplit(':').next().map(str::to_owned));
+    let expected = HEADERS[1..].iter().map(|name| Some((*name).to_owned()));
+    assert!(made.eq(expected), "{placement:?}");
+    for header in HEADERS {
+        assert!(EVENTS.contains(&format!("`{header}`")), "{header}");
+    }
+}
+
+async fn remembered(world: &World) -> Vec<EventId> {
+    sqlx::query_scalar("SELECT event_id FROM inbox ORDER BY event_id")
+        .fetch_all(&world.db.pool)
+        .await
+        .expect("the inbox")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_an_event_sent_by_the_relay_and_by_debezium_is_claimed_once() {
+    let world = World::new().await;
+    // No scan helps: the messages alone must bring it about.
+    let flags = ["--initiated-grace-secs=3600"];
+    let running = world.start(world.simulated(), &flags).await;
+    let debezium_first = world.file(1).await;
+    let relay_first = world.file(2).await;
+    let form = Form::of(&world, &debezium_first).await;
+    assert_eq!(form.payload, body(&debezium_first));
+    form.send(&world).await;
+    world.announce(&relay_first).await;
+    world.wait_for(debezium_first.return_id, "refunded").await;
+    world.wait_for(relay_first.return_id, "refunded").await;
+    assert_eq!(
+        remembered(&world).await,
+        [debezium_first.event_id, relay_first.event_id]
+    );
+
+    world.announce(&debezium_first).await;
+    Form::of(&world, &relay_first).await.send(&world).await;
+    until_true("both are seen to be repeats", || {
+        running.messages("duplicate") == 2
+    })
+    .await;
+    assert_eq!(running.messages("claimed"), 2);
+    assert_eq!(world.effects(), 2);
+    assert_eq!(
+        remembered(&world).await,
+        [debezium_first.event_id, relay_first.event_id]
+    );
+    for filed in [debezium_first, relay_first] {
+        let events = world.audited(filed.return_id).await;
+        assert_eq!(events.len(), 4);
+        let traces: Vec<_> = events.iter().map(|event| &event.trace_id).collect();
+        assert!(traces[1].is_some() && traces[1] == traces[2], "{traces:?}");
+    }
+    // Debezium hands the row's own trace on.
+    let events = world.audited(debezium_first.return_id).await;
+    assert_eq!(events[1].trace_id, events[0].trace_id);
+    assert_eq!(world.count("SELECT COUNT(*) FROM dead_letters").await, 0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p10_what_debezium_says_about_an_event_is_checked_as_what_the_relay_says() {
+    let world = World::new().await;
+    let filed = world.file(1).await;
+    let stranger = "AaIIo12vd2ii1F0+YpCC/w==";
+    for (name, value) in [
+        ("id", stranger),
+        ("id", "019ab000-0000-7000-8000-000000000001"),
+        ("event_type", "refund.succeeded"),
+    ] {
+        let bad = Form::of(&world, &filed).await.with(name, value);
+        bad.send(&world).await;
+    }
+    let flags = ["--initiated-grace-secs=3600"];
+    let running = world.start(world.simulated(), &flags).await;
+    until_true("all are put aside", || running.messages("dead_letter") == 3).await;
+    let reasons: Vec<String> =
+        sqlx::query_scalar("SELECT reason FROM dead_letters ORDER BY offset_id")
+            .fetch_all(&world.db.pool)
+            .await
+            .expect("dead letters");
+    assert_eq!(reasons, ["other_event", "bad_event_id", "unknown_type"]);
+    assert_eq!(world.status(filed.return_id).await.0, "initiated");
+
+    Form::of(&world, &filed).await.send(&world).await;
+    world.wait_for(filed.return_id, "refunded").await;
+    running.stop().await;
+}
