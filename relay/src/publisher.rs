@@ -59,7 +59,7 @@ pub enum NotEnqueued {
 pub enum TopicTrouble {
     #[error("the topic does not exist: run `returnsctl topics`")]
     Missing,
-    #[error("not authorized to write to the topic")]
+    #[error("the login, or the right to write to the topic, is refused")]
     NotAuthorized,
     #[error("max.message.bytes of the topic is {0}, is below what a batch needs")]
     LimitTooSmall(usize),
@@ -75,8 +75,21 @@ impl TopicTrouble {
         "broker_away",
     ];
 
-    fn away(error: &KafkaError) -> Self {
-        Self::BrokerAway(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))
+    fn of_error(error: &KafkaError) -> Self {
+        Self::of(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))
+    }
+
+    /// What Kafka's answer about a topic means.
+    fn of(code: RDKafkaErrorCode) -> Self {
+        use RDKafkaErrorCode as Code;
+        match code {
+            Code::UnknownTopicOrPartition | Code::UnknownTopic => Self::Missing,
+            Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::SaslAuthenticationFailed
+            | Code::Authentication => Self::NotAuthorized,
+            code => Self::BrokerAway(code),
+        }
     }
 
     /// Stable metric label.
@@ -137,5 +150,25 @@ mod tests {
     fn a_token_names_shard_and_number() {
         let token = Token::new(Shard(15), 1_234_567);
         assert_eq!((token.shard(), token.number()), (Shard(15), 1_234_567));
+    }
+
+    #[test]
+    fn p3_trouble_with_a_topic_is_told_apart_and_no_record_is_to_blame() {
+        use RDKafkaErrorCode as Code;
+        for (code, expected) in [
+            (Code::UnknownTopicOrPartition, "topic_missing"),
+            (Code::UnknownTopic, "topic_missing"),
+            (Code::TopicAuthorizationFailed, "not_authorized"),
+            (Code::ClusterAuthorizationFailed, "not_authorized"),
+            (Code::SaslAuthenticationFailed, "not_authorized"),
+            (Code::Authentication, "not_authorized"),
+            (Code::BrokerTransportFailure, "broker_away"),
+            (Code::AllBrokersDown, "broker_away"),
+            (Code::OperationTimedOut, "broker_away"),
+            (Code::NotLeaderForPartition, "broker_away"),
+        ] {
+            assert_eq!(TopicTrouble::of(code).code(), expected, "{code:?}");
+            assert!(!is_about_the_record(code), "{code:?}");
+        }
     }
 }

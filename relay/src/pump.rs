@@ -41,7 +41,7 @@ use crate::shard_work::ShardWork;
 use crate::topics::TopicLimits;
 
 /// Most rows in flight or not yet deleted: bounds memory, and what is sent twice after a crash.
-const MAX_UNSETTLED: usize = 8_192;
+pub const MAX_UNSETTLED: usize = 8_192;
 /// Reports taken at once.
 const REPORTS: usize = 1_024;
 /// The loop looks at the clock at least this often: leases end although nothing happens.

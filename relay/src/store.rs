@@ -13,7 +13,7 @@ use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 use shared::ids::Shard;
 use sqlx::mysql::MySqlRow;
-use sqlx::{AssertSqlSafe, Connection, MySqlConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, Row};
 use time::OffsetDateTime;
 
 use crate::pending::{Pending, RowKey};
@@ -230,8 +230,30 @@ pub enum ParkOutcome {
     Stale,
 }
 
+/// How long the server waits for the next statement while a lease row is locked. A relay that is frozen or cut off in
+/// between must let go while its lease still runs: its heir would wait for that row, and with it for every shard.
+const PARKING_SILENCE_SECS: u32 = 2;
+
 /// Moves rows of one shard to `outbox_parked`, all or none. The lease row is locked first, as by redrive and discard.
+///
+/// # Errors
+/// A database error. The session must not be used again: its patience may not have been restored.
 pub async fn park(
+    conn: &mut MySqlConnection,
+    tenure: &Tenure,
+    rows: &[Parking],
+) -> sqlx::Result<ParkOutcome> {
+    let brief = format!(
+        "/* be_brief */ SET @patience = @@SESSION.wait_timeout, SESSION wait_timeout = {PARKING_SILENCE_SECS}"
+    );
+    conn.execute(AssertSqlSafe(brief)).await?;
+    let outcome = park_under_lock(conn, tenure, rows).await?;
+    conn.execute("/* be_patient */ SET SESSION wait_timeout = @patience")
+        .await?;
+    Ok(outcome)
+}
+
+async fn park_under_lock(
     conn: &mut MySqlConnection,
     tenure: &Tenure,
     rows: &[Parking],

@@ -1,4 +1,6 @@
-//! For tests: a fresh, migrated database and orders to return.
+//! For tests: a fresh, migrated database, orders to return, and a proxy that breaks connections.
+
+pub mod mysql_proxy;
 
 use secrecy::SecretString;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
@@ -69,6 +71,15 @@ impl TestDb {
     /// Delivered orders `first..first+count` of `customer`, 49.90 EUR each, all eligible.
     pub async fn seed_orders(&self, first: i64, count: i64, customer: CustomerId) -> Vec<OrderId> {
         let ids: Vec<OrderId> = (first..first + count).map(OrderId).collect();
+        self.insert_orders(&ids, customer).await;
+        ids
+    }
+
+    /// As [`TestDb::seed_orders`], with these ids.
+    ///
+    /// # Panics
+    /// The insert fails.
+    pub async fn insert_orders(&self, ids: &[OrderId], customer: CustomerId) {
         let delivered = OffsetDateTime::now_utc() - Duration::days(3);
         for chunk in ids.chunks(500) {
             let mut insert = sqlx::QueryBuilder::new(
@@ -89,7 +100,6 @@ impl TestDb {
                 .await
                 .expect("seed orders");
         }
-        ids
     }
 }
 

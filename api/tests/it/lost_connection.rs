@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 use shared::test_support::TestDb;
+use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::harness::{Api, CUSTOMER, count, nothing_open};
-use crate::mysql_proxy::{Cut, MysqlProxy};
 
 /// An api that reaches MySQL through a proxy, with one order filed so that statements are prepared.
 async fn api_behind_proxy() -> (Api, MysqlProxy) {

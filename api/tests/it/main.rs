@@ -1,9 +1,9 @@
 //! The api as a library on real MySQL: one database per test, real sockets, real tokens.
 
 mod harness;
-mod mysql_proxy;
 
 mod authentication;
+mod backpressure;
 mod bad_input;
 mod concurrency;
 mod filing;

@@ -1,6 +1,8 @@
 //! Servers and programs are killed under load. These tests need servers that `deploy/local/stack` started, and run
 //! one after the other: each takes a server away from everybody.
 
+mod kafka_away;
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use e2e::client::Client;
-use e2e::program::Program;
 use e2e::stack::{Server, control};
 use e2e::system::{CUSTOMER, System};
 use e2e::{checks, until};
@@ -167,56 +168,4 @@ async fn p1_every_201_survives_kill_9_of_api_and_mysqld() -> anyhow::Result<()> 
     );
     relay.stop(Duration::from_secs(20)).await?;
     api.stop(Duration::from_secs(20)).await
-}
-
-#[tokio::test]
-async fn p2_p3_kafka_away_for_twenty_seconds_stops_nothing_and_loses_nothing() -> anyhow::Result<()>
-{
-    let _alone = ALONE.lock().await;
-    let system = System::create().await?;
-    system
-        .db
-        .seed_orders(1, FILERS * ORDERS_EACH, CUSTOMER)
-        .await;
-    let api = system.start("returns-api").await?;
-    let relay = system.start("outbox-relay").await?;
-    let consumer = system.start("refund-consumer").await?;
-    let client = system.customer.clone();
-    let filers = Filers::start(&client, api.api_address()?);
-    more_returns(&system, 200).await?;
-    control(Server::Kafka, "stop").await?;
-    let stopped = Instant::now();
-    let before = system.count("SELECT COUNT(*) FROM returns").await?;
-    // The outage is the point: it has to last.
-    tokio::time::sleep(Duration::from_secs(20)).await;
-    let during = system.count("SELECT COUNT(*) FROM returns").await? - before;
-    assert!(during > 0, "filing goes on without Kafka");
-    for program in [&relay, &consumer] {
-        assert!(alive(program).await, "health is answered during the outage");
-    }
-    let filed = filers.finish().await;
-    assert_eq!(filed.unanswered, 0, "filing is 201 throughout");
-    control(Server::Kafka, "start").await?;
-    let away = stopped.elapsed();
-    system.settled(Duration::from_secs(180)).await?;
-    let recovered = stopped.elapsed() - away;
-    eprintln!(
-        "Kafka away for {away:?}: {during} filed meanwhile, slowest {:?}; all refunded {recovered:?} after its return",
-        filed.slowest
-    );
-    acknowledged_are_there(&system, &filed).await?;
-    checks::everything(&system).await?;
-    checks::straight_paths(&system).await?;
-    drop(relay);
-    drop(consumer);
-    Ok(())
-}
-
-async fn alive(program: &Program) -> bool {
-    let Ok(address) = program.ops_address() else {
-        return false;
-    };
-    tokio::task::spawn_blocking(move || shared::ops::healthcheck(address))
-        .await
-        .unwrap_or(false)
 }

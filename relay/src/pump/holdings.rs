@@ -42,6 +42,8 @@ impl<P: Publish> Pump<P> {
             }
             if held.redrive_gen != work.held.redrive_gen {
                 work.distrust();
+                // What was too large may have been put back because its topic takes more now.
+                self.topics.forget();
             }
             work.held = *held;
             work.yielding_since = held

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
+use shared::killpoint::kill_point;
 use shared::retry::full_jitter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,7 @@ impl<P: Publish> Pump<P> {
             "starting over with a new producer: {failure}"
         );
         let was_alone = self.unacked() == 1;
+        kill_point("relay.before_purge");
         self.take_last_reports().await;
         self.era += 1;
         self.topics.forget();

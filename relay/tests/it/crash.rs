@@ -1,28 +1,19 @@
 //! After a crash or a broken producer: perhaps twice, never lost, never out of order.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use relay::publisher::Kafka;
 use sqlx::{AssertSqlSafe, Executor};
 
-use crate::harness::{Event, Faulty, Seen, Stage, assert_in_order, until};
+use crate::harness::{Faulty, Seen, Stage, assert_history, history, until};
 use crate::program::Program;
-
-fn history(returns: i64, seqs: i32) -> (Vec<Event>, HashMap<i64, i32>) {
-    let events = (1..=seqs).flat_map(|seq| (0..returns).map(move |id| Event::new(id, id, seq)));
-    (
-        events.collect(),
-        (0..returns).map(|id| (id, seqs)).collect(),
-    )
-}
 
 /// Row locks of another session stop the DELETE, so that the kill falls between acknowledgement and delete.
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_kill_9_after_acknowledgement_and_before_delete_repeats_but_neither_loses_nor_reorders()
 {
     let stage = Stage::set().await;
-    let (events, last) = history(100, 3);
+    let events = history(0..100, 3);
     stage.insert_all(&events).await;
     let mut lock = stage.pool().begin().await.expect("begin");
     lock.execute("SELECT id FROM outbox FOR UPDATE")
@@ -46,8 +37,8 @@ async fn p4_kill_9_after_acknowledgement_and_before_delete_repeats_but_neither_l
         .topics
         .read_until("each event of both relays", twice)
         .await;
-    assert_eq!(seen.len(), 2 * events.len(), "each was sent by both");
-    assert_in_order(&seen, &last);
+    let again = assert_history(&seen, &events);
+    assert_eq!(again, events.len(), "each was sent by both");
     heir.stop().await;
 }
 
@@ -73,7 +64,7 @@ async fn end_orphaned_deletes(stage: &Stage) {
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_a_broken_producer_is_replaced_and_order_is_kept() {
     let stage = Stage::set().await;
-    let (events, last) = history(150, 4);
+    let events = history(0..150, 4);
     stage.insert_all(&events).await;
     let cfg = stage.config(&[]);
     let faulty = Faulty::breaking_at_each(Kafka::new(&cfg.kafka), 250);
@@ -81,7 +72,7 @@ async fn p4_a_broken_producer_is_replaced_and_order_is_kept() {
     let relay = stage.relay_with(cfg, faulty).await;
     stage.outbox_is_empty().await;
     let seen = stage.topics.read_events(events.len()).await;
-    assert_in_order(&seen, &last);
+    assert_history(&seen, &events);
     assert!(
         producers.load(Ordering::Relaxed) >= 3,
         "it broke at 250 and 500"

@@ -1,6 +1,9 @@
 //! A database, two topics, relays on them, and what Kafka holds afterwards.
 
+mod door;
 mod faulty;
+mod follower;
+mod history;
 mod topics;
 
 use std::collections::HashMap;
@@ -21,7 +24,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use door::Door;
 pub(crate) use faulty::Faulty;
+pub(crate) use follower::Follower;
+pub(crate) use history::{assert_history, assert_in_order, history};
 pub(crate) use topics::{Seen, Topics};
 
 /// Every wait of these tests ends here, well above what a loaded machine needs.
@@ -105,14 +111,15 @@ impl Stage {
         i64::try_from(id).expect("a BIGINT")
     }
 
-    /// Inserts events with one statement, in their order.
+    /// Inserts events in their order, a few hundred per statement.
     pub(crate) async fn insert_all(&self, events: &[Event]) {
         for chunk in events.chunks(500) {
             self.insert_all_on(self.pool(), chunk).await;
         }
     }
 
-    async fn insert_all_on<'e>(
+    /// Inserts events with one statement, in their order; answers the first id.
+    pub(crate) async fn insert_all_on<'e>(
         &self,
         executor: impl Executor<'e, Database = MySql>,
         events: &[Event],
@@ -163,6 +170,42 @@ impl Stage {
         .await;
     }
 
+    /// What an operator's redrive does: under the lease's lock the rows return with their own ids, and the generation
+    /// rises. Answers how many rows were put back.
+    pub(crate) async fn redrive(&self, shard: Shard) -> u64 {
+        let mut tx = self.pool().begin().await.expect("begin");
+        let steps = [
+            "SELECT epoch FROM outbox_lease WHERE shard = ? FOR UPDATE",
+            "INSERT INTO outbox (shard, id, event_id, aggregate_id, seq, event_type, topic, msg_key, payload, \
+             traceparent, tracestate, created_at) SELECT shard, id, event_id, aggregate_id, seq, event_type, topic, \
+             msg_key, payload, traceparent, tracestate, created_at FROM outbox_parked WHERE shard = ?",
+            "DELETE FROM outbox_parked WHERE shard = ?",
+            "UPDATE outbox_lease SET redrive_gen = redrive_gen + 1 WHERE shard = ?",
+        ];
+        let mut rows = 0;
+        for step in steps {
+            let done = sqlx::query(step).bind(shard).execute(&mut *tx).await;
+            let affected = done.expect(step).rows_affected();
+            if step.starts_with("DELETE") {
+                rows = affected;
+            }
+        }
+        tx.commit().await.expect("commit");
+        rows
+    }
+
+    /// How many sessions of this database run the statement labelled `name` at this moment.
+    pub(crate) async fn running(&self, name: &str) -> i64 {
+        sqlx::query_scalar(
+            "SELECT COUNT(*) FROM performance_schema.processlist WHERE db = DATABASE() AND info LIKE ? \
+             AND id <> CONNECTION_ID()",
+        )
+        .bind(format!("%/* {name} */%"))
+        .fetch_one(self.pool())
+        .await
+        .expect("the process list")
+    }
+
     /// How many shards each owner holds.
     pub(crate) async fn owners(&self) -> HashMap<String, i64> {
         sqlx::query_as(
@@ -207,6 +250,23 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// How often a unit of database work failed for a reason.
+    pub(crate) fn database_errors(&self, work: &str, code: &str) -> f64 {
+        let families = self.metrics.registry().gather();
+        let errors = families
+            .iter()
+            .filter(|family| family.name() == "outbox_database_errors_total")
+            .flat_map(|family| family.get_metric());
+        let ours = errors.filter(|metric| {
+            let value = |name: &str| {
+                let mut labels = metric.get_label().iter();
+                labels.find(|l| l.name() == name).map(|l| l.value())
+            };
+            value("work") == Some(work) && value("code") == Some(code)
+        });
+        ours.map(|metric| metric.get_counter().get_value()).sum()
+    }
+
     pub(crate) async fn stop(self) -> Drain {
         self.stop.cancel();
         let ended = tokio::time::timeout(PATIENCE, self.task).await;
@@ -228,26 +288,4 @@ where
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-/// P4: in each topic the first occurrences of one return's events ascend, and both together hold 1..=n.
-pub(crate) fn assert_in_order(seen: &[Seen], last_seqs: &HashMap<i64, i32>) {
-    let mut first: HashMap<(i64, &str), Vec<i32>> = HashMap::new();
-    for seen in seen {
-        let seqs = first.entry((seen.return_id, &seen.topic)).or_default();
-        if !seqs.contains(&seen.seq) {
-            seqs.push(seen.seq);
-        }
-    }
-    let mut all: HashMap<i64, Vec<i32>> = HashMap::new();
-    for ((return_id, topic), seqs) in first {
-        assert!(seqs.is_sorted(), "return {return_id} in {topic}: {seqs:?}");
-        all.entry(return_id).or_default().extend(seqs);
-    }
-    for (return_id, last) in last_seqs {
-        let mut seqs = all.remove(return_id).unwrap_or_default();
-        seqs.sort_unstable();
-        assert_eq!(seqs, (1..=*last).collect::<Vec<_>>(), "return {return_id}");
-    }
-    assert!(all.is_empty(), "unknown returns: {all:?}");
 }

@@ -3,9 +3,13 @@
 mod harness;
 
 mod crash;
+mod cuts;
 mod delivery;
+mod frozen;
 mod leases;
 mod order;
 mod outage;
+mod overload;
 mod parking;
 mod program;
+mod redrive;

@@ -1,8 +1,7 @@
 //! One return's events stay in order, whatever the order in which their transactions commit.
 
-use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use relay::pending::RowKey;
@@ -10,7 +9,7 @@ use relay::store;
 use shared::ids::{OrderId, Shard};
 use sqlx::{Connection, Executor, Row};
 
-use crate::harness::{Event, Stage, assert_in_order};
+use crate::harness::{Event, Stage, assert_history, assert_in_order};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_events_of_a_return_stay_in_order_over_many_returns_and_shards() {
@@ -43,64 +42,88 @@ async fn p4_events_of_a_return_stay_in_order_over_many_returns_and_shards() {
     relay.stop().await;
 }
 
-/// Stalled rows commit far below the floor, and their successors a moment later, far above. Three times in a second:
-/// a sweep from 0, which would find the stalled rows by itself, can fall into one of them only.
+/// How long the stalled transactions stay open: longer than the floor lags, and than two sweeps are apart.
+const STALL: Duration = Duration::from_secs(5);
+
+/// Stalled rows commit far below the floor, and their successors 1 ms later, far above. Three times in a second: a
+/// sweep from 0, which would find the stalled rows by itself, can fall into one of them only. Half of the stalled
+/// rows are first events, the others second ones; every third has no successor that would lead to it.
 #[tokio::test(flavor = "multi_thread")]
-async fn p4_a_late_commit_goes_before_its_successor() {
+async fn p3_p4_a_transaction_with_the_lowest_ids_that_commits_last_is_published_in_order_and_stalls_nothing()
+ {
     const ROUNDS: i64 = 3;
     const ORDERS: i64 = 24;
-    let stage = Stage::set().await;
+    let stage = Arc::new(Stage::set().await);
     let relay = stage.relay().await;
-    let orders = |round: i64| round * ORDERS + 1..=(round + 1) * ORDERS;
+    let follower = stage.topics.follow(&stage.topics.returns);
+    let mut events = Vec::new();
     let mut stalled = Vec::new();
     for round in 0..ROUNDS {
-        for order in orders(round) {
-            stage.insert(&Event::new(order, order, 1)).await;
-        }
+        let orders = round * ORDERS + 1..=(round + 1) * ORDERS;
+        let old: Vec<Event> = orders
+            .clone()
+            .filter(|order| order % 2 == 0)
+            .map(|order| Event::new(order, order, 1))
+            .collect();
+        stage.insert_all(&old).await;
+        let late: Vec<Event> = orders
+            .map(|order| Event::new(order, order, 2 - i32::from(order % 2 == 1)))
+            .collect();
         let mut tx = stage.pool().begin().await.expect("begin");
-        for order in orders(round) {
-            stage
-                .insert_on(&mut *tx, &Event::new(order, order, 2))
-                .await;
-        }
-        stalled.push(tx);
+        stage.insert_all_on(&mut *tx, &late).await;
+        let next: Vec<Event> = late
+            .iter()
+            .filter(|event| event.order_id % 3 != 0)
+            .map(|event| Event::new(event.order_id, event.return_id, event.seq + 1))
+            .collect();
+        stalled.push((tx, late.clone(), next.clone()));
+        events.extend([old, late, next].concat());
     }
-    let others = publish_others(&stage).await;
-    for (round, tx) in (0..).zip(stalled) {
+    let stop = Arc::new(AtomicBool::new(false));
+    let others = tokio::spawn(publish_others(Arc::clone(&stage), Arc::clone(&stop)));
+    tokio::time::sleep(STALL).await;
+    let mut committed_late = Vec::new();
+    for (tx, late, next) in stalled {
         tx.commit().await.expect("commit");
-        for order in orders(round) {
-            stage.insert(&Event::new(order, order, 3)).await;
-        }
-        stage.outbox_is_empty().await;
+        let first = late.iter().filter(|event| event.seq == 1);
+        committed_late.extend(first.map(|event| (event.event_id, Instant::now())));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        stage.insert_all(&next).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    let last: HashMap<i64, i32> = (1..=ROUNDS * ORDERS)
-        .map(|id| (id, 3))
-        .chain(others.map(|id| (id, 1)))
+    stop.store(true, Ordering::Relaxed);
+    let others = others.await.expect("no panic");
+    let committed: Vec<_> = others
+        .iter()
+        .map(|(event, at)| (event.event_id, *at))
         .collect();
-    let events: i32 = last.values().sum();
-    let seen = stage
-        .topics
-        .read_events(usize::try_from(events).expect("few"))
-        .await;
-    assert_in_order(&seen, &last);
-    assert!(
-        relay.metrics.held_rows.get() > 0,
-        "some successor was read first"
-    );
+    let latencies = follower.latencies(&committed).await;
+    events.extend(others.into_iter().map(|(event, _)| event));
+    let seen = stage.topics.read_events(events.len()).await;
+    assert_eq!(assert_history(&seen, &events), 0, "nothing is sent again");
+    stage.outbox_is_empty().await;
+    let late = follower.latencies(&committed_late).await;
+    let held = relay.metrics.held_rows.get();
+    eprintln!("stalled transactions: {late}; beside them: {latencies}; held {held} times");
+    assert!(late.worst() < STALL, "{late}");
+    assert!(latencies.worst() < Duration::from_secs(1), "{latencies}");
+    assert!(committed.len() > 2_000, "{} later ids", committed.len());
+    assert!(held > 0, "some successor was read first");
     relay.stop().await;
 }
 
-/// Publishes thousands of rows with later ids, for longer than the floor lags; answers their returns.
-async fn publish_others(stage: &Stage) -> Range<i64> {
-    let until = Instant::now() + Duration::from_millis(3_500);
+/// Commits rows with later ids until told to stop; answers each with the time of its COMMIT.
+async fn publish_others(stage: Arc<Stage>, stop: Arc<AtomicBool>) -> Vec<(Event, Instant)> {
+    let mut others = Vec::new();
     let mut next = 1_000;
-    while Instant::now() < until || next < 5_000 {
-        let events: Vec<Event> = (next..next + 100).map(|n| Event::new(n, n, 1)).collect();
+    while !stop.load(Ordering::Relaxed) {
+        let events: Vec<Event> = (next..next + 50).map(|n| Event::new(n, n, 1)).collect();
         stage.insert_all(&events).await;
-        next += 100;
+        let now = Instant::now();
+        others.extend(events.into_iter().map(|event| (event, now)));
+        next += 50;
     }
-    stage.outbox_is_empty().await;
-    1_000..next
+    others
 }
 
 /// With statistics taken while the table was empty, an id list without a forced index becomes a scan.

@@ -1,5 +1,6 @@
 //! Kafka away or a topic missing: wait, say so, answer health, give nothing up.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use relay::Drain;
@@ -7,7 +8,7 @@ use relay::publisher::Kafka;
 use shared::ops::healthcheck;
 use shared::test_support::TestDb;
 
-use crate::harness::{Event, Stage, Topics, until};
+use crate::harness::{Event, Faulty, Stage, Topics, assert_history, history, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p3_a_missing_topic_holds_rows_back_until_it_is_there() {
@@ -15,8 +16,8 @@ async fn p3_a_missing_topic_holds_rows_back_until_it_is_there() {
         db: TestDb::create().await,
         topics: Topics::named_only(3),
     };
-    stage.insert(&Event::new(1, 1, 1)).await;
-    stage.insert(&Event::new(1, 1, 2)).await;
+    let events = history(1..2, 2);
+    stage.insert_all(&events).await;
     let relay = stage.relay().await;
     let blocked = relay.metrics.blocked.with_label_values(&["topic_missing"]);
     until("the alarm is on", || async { blocked.get() == 1 }).await;
@@ -33,7 +34,40 @@ async fn p3_a_missing_topic_holds_rows_back_until_it_is_there() {
     stage.topics.make().await;
     stage.outbox_is_empty().await;
     until("the alarm is off", || async { blocked.get() == 0 }).await;
-    assert_eq!(stage.topics.read_events(2).await.len(), 2);
+    let seen = stage.topics.read_events(2).await;
+    assert_eq!(assert_history(&seen, &events), 0);
+    relay.stop().await;
+}
+
+/// As a broker does that has withdrawn our right to write, and gives it back: deliveries fail, then the question
+/// about the topic does.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_refused_authorization_holds_rows_back_until_it_is_given() {
+    let stage = Stage::set().await;
+    let cfg = stage.config(&[]);
+    let publisher = Faulty::denying(Kafka::new(&cfg.kafka));
+    let denied = publisher.denied.clone();
+    let relay = stage.relay_with(cfg, publisher).await;
+    let mut events = history(0..20, 2);
+    stage.insert_all(&events).await;
+    stage.outbox_is_empty().await;
+    denied.store(true, Ordering::Relaxed);
+    let more: Vec<Event> = (0..20).map(|id| Event::new(id, id, 3)).collect();
+    stage.insert_all(&more).await;
+    events.extend(more);
+    let blocked = relay.metrics.blocked.with_label_values(&["not_authorized"]);
+    until("the alarm is on", || async { blocked.get() == 1 }).await;
+    let ops = relay.ops;
+    let alive = tokio::task::spawn_blocking(move || healthcheck(ops)).await;
+    assert!(alive.expect("no panic"), "health answers");
+    assert_eq!(stage.count("outbox").await, 20);
+
+    denied.store(false, Ordering::Relaxed);
+    stage.outbox_is_empty().await;
+    until("the alarm is off", || async { blocked.get() == 0 }).await;
+    assert_eq!(stage.count("outbox_parked").await, 0, "nobody is to blame");
+    let seen = stage.topics.read_events(events.len()).await;
+    assert_history(&seen, &events);
     relay.stop().await;
 }
 

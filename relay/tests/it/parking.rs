@@ -1,43 +1,101 @@
 //! A record that cannot be sent is parked with its followers; everything else goes on.
 
 use relay::publisher::Kafka;
-use sqlx::{Executor, Row};
+use sqlx::Row;
+use uuid::Uuid;
 
-use crate::harness::{Event, Faulty, Stage, until};
+use crate::harness::{Event, Faulty, Stage, assert_history, history};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn p3_an_oversized_record_is_parked_with_its_followers_and_other_orders_flow() {
-    let stage = Stage::set().await;
-    let mut events: Vec<Event> = (0..50).map(|n| Event::new(n, n, 1)).collect();
-    // Random bytes would do as well: the limit is measured before compression.
-    events[20].payload = vec![b'x'; 250_000];
-    stage.insert_all(&events).await;
-    stage.insert(&Event::new(20, 20, 2)).await;
-    let relay = stage.relay().await;
-    stage.outbox_is_empty().await;
-    let seen = stage.topics.read_events(49).await;
-    assert!(seen.iter().all(|s| s.return_id != 20));
-    let parked = sqlx::query("SELECT seq, first_error, attempts FROM outbox_parked ORDER BY id")
+/// 3 MB that stay above any limit when they are compressed, as Kafka gets them.
+fn three_mb() -> Vec<u8> {
+    let random = (0..3_000_000 / 16).map(|_| Uuid::now_v7().into_bytes());
+    random.flatten().collect()
+}
+
+/// 60 orders with four events each, read in one batch; the second event of order 20 has 3 MB, and its followers go to
+/// the same partition.
+fn with_3_mb() -> Vec<Event> {
+    let mut events = history(0..60, 4);
+    events[60 + 20].payload = three_mb();
+    events
+}
+
+/// `(seq, first_error, attempts)` of each parked row, in the order of their ids.
+async fn parked(stage: &Stage) -> Vec<(i32, String, i32)> {
+    let rows = sqlx::query("SELECT seq, first_error, attempts FROM outbox_parked ORDER BY id")
         .fetch_all(stage.pool())
         .await
         .expect("parked");
-    let parked: Vec<(i32, String, i32)> = parked
-        .iter()
+    rows.iter()
         .map(|row| (row.get(0), row.get(1), row.get(2)))
+        .collect()
+}
+
+/// Order 20 is parked from its second event on, in order, for a reason; everything else is in the topics.
+async fn assert_only_order_20_is_parked(stage: &Stage, events: &[Event]) -> usize {
+    let flowing: Vec<Event> = events
+        .iter()
+        .filter(|event| event.order_id != 20 || event.seq == 1)
+        .cloned()
         .collect();
-    assert_eq!(parked.len(), 2);
-    assert_eq!(parked[0].0, 1);
-    assert!(parked[0].1.contains("max.message.bytes"), "{}", parked[0].1);
-    assert_eq!(
-        (parked[1].0, parked[1].2),
-        (2, 0),
-        "the follower was never tried"
+    let seen = stage.topics.read_events(flowing.len()).await;
+    let again = assert_history(&seen, &flowing);
+    let parked = parked(stage).await;
+    let seqs: Vec<i32> = parked.iter().map(|row| row.0).collect();
+    assert_eq!(seqs, [2, 3, 4]);
+    assert_eq!(parked[0].2, 1, "{parked:?}");
+    let reasons = ["max.message.bytes", "MessageSizeTooLarge"];
+    assert!(
+        reasons.iter().any(|reason| parked[0].1.contains(reason)),
+        "{parked:?}"
     );
+    let followed = |row: &(i32, String, i32)| row.2 == 0 && row.1.contains("follows");
+    assert!(
+        parked[1..].iter().all(followed),
+        "followers were never tried: {parked:?}"
+    );
+    again
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_p4_a_3_mb_record_is_parked_with_its_followers_and_other_orders_flow() {
+    let stage = Stage::set().await;
+    let events = with_3_mb();
+    stage.insert_all(&events).await;
+    let relay = stage.relay().await;
+    stage.outbox_is_empty().await;
+    let again = assert_only_order_20_is_parked(&stage, &events).await;
+    assert_eq!(again, 0, "it was never given to Kafka");
 
     // Also later, also another return of the order, also its first event.
     stage.insert(&Event::new(20, 777, 1)).await;
     stage.outbox_is_empty().await;
-    assert_eq!(stage.count("outbox_parked").await, 3);
+    assert_eq!(stage.count("outbox_parked").await, 4);
+    relay.stop().await;
+}
+
+/// The relay has read that the topic takes 4 MB, so Kafka gets the record, and refuses it.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_p4_a_3_mb_record_that_kafka_refuses_is_parked_with_its_followers_and_other_orders_flow()
+{
+    let stage = Stage::set().await;
+    stage.topics.set_limit(4_000_000).await;
+    let relay = stage.relay().await;
+    let mut events: Vec<Event> = (1..=2).map(|seq| Event::new(1_000, 1_000, seq)).collect();
+    stage.insert_all(&events).await;
+    stage.outbox_is_empty().await;
+    stage.topics.set_limit(200_000).await;
+    let written = with_3_mb();
+    stage.insert_all(&written).await;
+    events.extend(written);
+    stage.outbox_is_empty().await;
+    let again = assert_only_order_20_is_parked(&stage, &events).await;
+    let restarts = relay.metrics.restarts.with_label_values(&["undelivered"]);
+    eprintln!(
+        "refused by Kafka: {again} came again, {} new producers",
+        restarts.get()
+    );
+    assert!(restarts.get() > 0, "Kafka got the record");
     relay.stop().await;
 }
 
@@ -57,53 +115,5 @@ async fn p3_a_refused_batch_is_sent_one_by_one_and_only_the_culprit_is_parked() 
         .await
         .expect("parked");
     assert_eq!(culprits, [7]);
-    relay.stop().await;
-}
-
-/// What an operator's redrive does: the rows return under their own ids and the generation rises.
-#[tokio::test(flavor = "multi_thread")]
-async fn rows_that_are_put_back_go_before_those_that_followed_them() {
-    let stage = Stage::set().await;
-    stage
-        .pool()
-        .execute(
-            "INSERT INTO outbox_parked (shard, id, event_id, aggregate_id, seq, event_type, topic, msg_key, payload, \
-             created_at, first_error, attempts, parked_at) VALUES (CRC32('5') & 15, 1, UUID_TO_BIN(UUID()), 5, 1, \
-             'return.tested', 'x', '5', '{}', UTC_TIMESTAMP(6), 'test', 1, UTC_TIMESTAMP(6))",
-        )
-        .await
-        .expect("a parked row");
-    sqlx::query("UPDATE outbox_parked SET topic = ?")
-        .bind(&stage.topics.returns)
-        .execute(stage.pool())
-        .await
-        .expect("topic");
-    stage
-        .pool()
-        .execute("ALTER TABLE outbox AUTO_INCREMENT = 100")
-        .await
-        .expect("alter");
-    let relay = stage.relay().await;
-    stage.insert(&Event::new(5, 5, 2)).await;
-    until("the follower is parked too", || async {
-        stage.count("outbox_parked").await == 2
-    })
-    .await;
-
-    let mut tx = stage.pool().begin().await.expect("begin");
-    for step in [
-        "UPDATE outbox_lease SET redrive_gen = redrive_gen + 1 WHERE shard = CRC32('5') & 15",
-        "INSERT INTO outbox (shard, id, event_id, aggregate_id, seq, event_type, topic, msg_key, payload, created_at) \
-         SELECT shard, id, event_id, aggregate_id, seq, event_type, topic, msg_key, payload, created_at \
-         FROM outbox_parked",
-        "DELETE FROM outbox_parked",
-    ] {
-        tx.execute(step).await.expect(step);
-    }
-    tx.commit().await.expect("commit");
-    stage.outbox_is_empty().await;
-    let seen = stage.topics.read_events(2).await;
-    assert_eq!(seen.len(), 2);
-    assert_eq!(stage.count("outbox_parked").await, 0);
     relay.stop().await;
 }

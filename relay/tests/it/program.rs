@@ -1,8 +1,11 @@
 //! The built program: its exit codes, its start line, and a process to kill.
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt, BufReader};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::harness::Stage;
@@ -12,32 +15,74 @@ const BINARY: &str = env!("CARGO_BIN_EXE_outbox-relay");
 /// A relay in a process of its own.
 pub(crate) struct Program {
     child: Child,
+    ops: SocketAddr,
 }
 
 impl Program {
     /// Starts it and waits for its start line.
     pub(crate) async fn start(stage: &Stage, extra: &[&str]) -> Self {
+        Self::start_armed(stage, extra, "").await
+    }
+
+    /// As [`Self::start`], with kill points armed; without the feature `failpoints` none exists.
+    pub(crate) async fn start_armed(stage: &Stage, extra: &[&str], points: &str) -> Self {
         let mut child = Command::new(BINARY)
             .args(stage.args(extra))
             .env("LOG_FORMAT", "json")
+            .env("FAILPOINTS", points)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("the binary");
         let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
-        loop {
+        let start_line = loop {
             let line = lines
                 .next_line()
                 .await
                 .expect("utf-8")
                 .expect("a start line");
             if line.contains("listening") {
-                break;
+                break line;
             }
-        }
+        };
+        let start_line: serde_json::Value = serde_json::from_str(&start_line).expect("JSON");
+        let ops = start_line["ops.address"].as_str().expect("an address");
         // The pipe must be emptied, or the program waits when it logs.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { child }
+        Self {
+            child,
+            ops: ops.parse().expect("an address"),
+        }
+    }
+
+    /// What `/metrics` says now.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let mut answer = String::new();
+        let mut connection = TcpStream::connect(self.ops).await.expect("it listens");
+        let request = b"GET /metrics HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n";
+        connection.write_all(request).await.expect("it listens");
+        let read = connection.read_to_string(&mut answer).await;
+        read.expect("text");
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        answer.lines().find_map(value).expect("a metric")
+    }
+
+    /// SIGSTOP, as a paused virtual machine.
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()));
+        kill_process(pid.expect("it runs"), signal).expect("a child of ours");
     }
 
     pub(crate) async fn kill_9(mut self) {

@@ -16,6 +16,10 @@ pub(crate) struct Faulty {
     /// Records given to this and earlier producers.
     pub(crate) enqueued: Arc<AtomicUsize>,
     pub(crate) producers: Arc<AtomicUsize>,
+    /// How often the queue was full.
+    pub(crate) overflows: Arc<AtomicUsize>,
+    /// While this is set, the plan [`Plan::Deny`] denies.
+    pub(crate) denied: Arc<AtomicBool>,
 }
 
 enum Plan {
@@ -23,6 +27,10 @@ enum Plan {
     BreakAtEach(usize),
     /// The broker refuses these payloads, and with them what follows in the batch.
     Refuse(Vec<u8>),
+    /// The broker says that we may not write, while `denied`.
+    Deny,
+    /// Nothing fails of itself.
+    Watch,
 }
 
 impl Faulty {
@@ -34,6 +42,14 @@ impl Faulty {
         Self::new(kafka, Plan::Refuse(payload.to_vec()))
     }
 
+    pub(crate) fn denying(kafka: Kafka) -> Self {
+        Self::new(kafka, Plan::Deny)
+    }
+
+    pub(crate) fn watching(kafka: Kafka) -> Self {
+        Self::new(kafka, Plan::Watch)
+    }
+
     fn new(kafka: Kafka, plan: Plan) -> Self {
         Self {
             kafka,
@@ -42,6 +58,8 @@ impl Faulty {
             broken: AtomicBool::new(false),
             enqueued: Arc::default(),
             producers: Arc::default(),
+            overflows: Arc::default(),
+            denied: Arc::default(),
         }
     }
 
@@ -70,6 +88,8 @@ impl Publish for Faulty {
             let code = match self.plan {
                 Plan::BreakAtEach(_) => RDKafkaErrorCode::PurgeQueue,
                 Plan::Refuse(_) => RDKafkaErrorCode::InvalidRecord,
+                Plan::Deny => RDKafkaErrorCode::TopicAuthorizationFailed,
+                Plan::Watch => RDKafkaErrorCode::Fail,
             };
             self.report(Report::Undelivered(token, code));
             return Ok(());
@@ -81,6 +101,11 @@ impl Publish for Faulty {
             Plan::Refuse(payload) => {
                 (event.payload == *payload).then_some(RDKafkaErrorCode::InvalidRecord)
             }
+            Plan::Deny => {
+                let denied = self.denied.load(Ordering::Relaxed);
+                denied.then_some(RDKafkaErrorCode::TopicAuthorizationFailed)
+            }
+            Plan::Watch => None,
         };
         match failure {
             Some(code) => {
@@ -88,7 +113,13 @@ impl Publish for Faulty {
                 self.report(Report::Undelivered(token, code));
                 Ok(())
             }
-            None => self.kafka.enqueue(event, epoch, token),
+            None => {
+                let outcome = self.kafka.enqueue(event, epoch, token);
+                if outcome == Err(NotEnqueued::QueueFull) {
+                    self.overflows.fetch_add(1, Ordering::Relaxed);
+                }
+                outcome
+            }
         }
     }
 
@@ -96,6 +127,13 @@ impl Publish for Faulty {
         &self,
         topic: String,
     ) -> impl Future<Output = Result<usize, TopicTrouble>> + Send + 'static {
-        self.kafka.topic_limit(topic)
+        let denied = self.denied.load(Ordering::Relaxed);
+        let limit = self.kafka.topic_limit(topic);
+        async move {
+            if denied {
+                return Err(TopicTrouble::NotAuthorized);
+            }
+            limit.await
+        }
     }
 }

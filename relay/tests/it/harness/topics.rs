@@ -3,7 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{Consumer, StreamConsumer};
@@ -12,7 +14,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use shared::test_support::env;
 use uuid::Uuid;
 
-use super::PATIENCE;
+use super::{Follower, PATIENCE, until};
 
 /// Smaller than the broker's default, so that a test can exceed it cheaply.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 200_000;
@@ -33,6 +35,8 @@ pub(crate) struct Seen {
     pub(crate) event_id: String,
     pub(crate) return_id: i64,
     pub(crate) seq: i32,
+    /// Kafka's timestamp: as the topic is set, of the producer or of the append.
+    pub(crate) time_ms: i64,
 }
 
 impl Topics {
@@ -68,6 +72,55 @@ impl Topics {
         }
     }
 
+    /// Changes `max.message.bytes` of both topics; returns when the broker says so itself.
+    pub(crate) async fn set_limit(&self, bytes: usize) {
+        self.set("max.message.bytes", &bytes.to_string()).await;
+    }
+
+    /// Changes one setting of both topics and resets all others; returns when the broker says so itself.
+    pub(crate) async fn set(&self, setting: &str, to: &str) {
+        let (admin, options) = (admin(), AdminOptions::new());
+        for name in [&self.returns, &self.status] {
+            let topic = ResourceSpecifier::Topic(name);
+            let change = AlterConfig::new(topic).set(setting, to);
+            let changed = admin.alter_configs(&[change], &options).await;
+            let mut changed = changed.expect("Kafka of KAFKA_BROKERS");
+            changed.remove(0).expect("a topic of ours");
+            until("the topic has its setting", || async {
+                let described = admin.describe_configs(&[topic], &options).await;
+                let described = described.expect("Kafka of KAFKA_BROKERS").remove(0);
+                let described = described.expect("a topic of ours");
+                let value = described.get(setting);
+                value.and_then(|it| it.value.as_deref()) == Some(to)
+            })
+            .await;
+        }
+    }
+
+    /// Notes when each event of one topic arrives, from now on.
+    pub(crate) fn follow(&self, topic: &str) -> Follower {
+        Follower::start(self, topic)
+    }
+
+    /// Reads topics of ours from their beginning.
+    pub(super) fn reader(&self, topics: &[&str]) -> StreamConsumer {
+        let consumer: StreamConsumer = client()
+            .set("group.id", "unused")
+            .set("enable.auto.commit", "false")
+            .set("fetch.message.max.bytes", "8388608")
+            .create()
+            .expect("a consumer");
+        let mut list = TopicPartitionList::new();
+        for topic in topics {
+            for partition in 0..self.partitions {
+                list.add_partition_offset(topic, partition, Offset::Beginning)
+                    .expect("valid");
+            }
+        }
+        consumer.assign(&list).expect("assign");
+        consumer
+    }
+
     pub(crate) fn of_seq(&self, seq: i32) -> &str {
         if seq == 1 {
             &self.returns
@@ -82,19 +135,7 @@ impl Topics {
         what: &str,
         mut enough: impl FnMut(&Seen) -> bool,
     ) -> Vec<Seen> {
-        let consumer: StreamConsumer = client()
-            .set("group.id", "unused")
-            .set("enable.auto.commit", "false")
-            .create()
-            .expect("a consumer");
-        let mut list = TopicPartitionList::new();
-        for topic in [&self.returns, &self.status] {
-            for partition in 0..self.partitions {
-                list.add_partition_offset(topic, partition, Offset::Beginning)
-                    .expect("valid");
-            }
-        }
-        consumer.assign(&list).expect("assign");
+        let consumer = self.reader(&[&self.returns, &self.status]);
         let mut seen = Vec::new();
         let reading = async {
             loop {
@@ -132,7 +173,7 @@ impl Topics {
 }
 
 impl Seen {
-    fn of(message: &impl Message) -> Self {
+    pub(super) fn of(message: &impl Message) -> Self {
         let headers: HashMap<String, String> = message
             .headers()
             .expect("headers")
@@ -149,6 +190,7 @@ impl Seen {
             event_id: headers["ce_id"].clone(),
             return_id: headers["ce_subject"].parse().expect("a return id"),
             seq: headers["seq"].parse().expect("a seq"),
+            time_ms: message.timestamp().to_millis().expect("a timestamp"),
             headers,
         }
     }

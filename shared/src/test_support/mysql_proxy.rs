@@ -1,8 +1,9 @@
-//! A proxy before MySQL that understands its packets and cuts a connection at a chosen statement.
+//! A proxy before MySQL that understands its packets and cuts or freezes a connection at a chosen statement.
 //!
 //! A packet is 3 bytes of length, 1 of sequence, then the payload; a client's payload starts with its command
 //! (MySQL internals manual, "MySQL Packets"): 0x03 text query, 0x16 prepare, 0x17 execute.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -11,24 +12,28 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// When the connection is cut.
+/// What happens to the connection that runs the statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
-    /// The server never sees the statement.
+pub enum Cut {
+    /// It is cut, and the server never sees the statement.
     BeforeServer,
-    /// The server has done it, the client never hears.
+    /// The server has done it; the connection is cut before the client hears.
     BeforeAnswer,
+    /// The server has done it; the connection stays open and neither side hears anything more.
+    FrozenAfterServer,
 }
 
-/// Cuts the first connection that runs a statement containing `text`.
+/// Springs at the first connection that runs a statement containing `text`.
 #[derive(Debug, Clone)]
 struct Trap {
     text: &'static str,
     cut: Cut,
 }
 
-pub(crate) struct MysqlProxy {
-    pub(crate) address: SocketAddr,
+/// Listens until its runtime ends.
+#[derive(Debug)]
+pub struct MysqlProxy {
+    pub address: SocketAddr,
     trap: Arc<Mutex<Option<Trap>>>,
     state: watch::Sender<State>,
 }
@@ -45,7 +50,10 @@ enum State {
 
 impl MysqlProxy {
     /// Stands before the server of `url`; answers the URL to use instead.
-    pub(crate) async fn before(url: &str) -> (Self, String) {
+    ///
+    /// # Panics
+    /// The URL names no user, host or database.
+    pub async fn before(url: &str) -> (Self, String) {
         let (scheme, rest) = url.split_once("@").expect("mysql://user@host:port/db");
         let (server, path) = rest.split_once('/').expect("a database");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
@@ -70,38 +78,39 @@ impl MysqlProxy {
         (proxy, url)
     }
 
-    pub(crate) fn arm(&self, text: &'static str, cut: Cut) {
+    /// Sets the trap, also for statements that were prepared before.
+    pub fn arm(&self, text: &'static str, cut: Cut) {
         *self.trap.lock().expect("not poisoned") = Some(Trap { text, cut });
     }
 
     /// Cuts every connection and refuses new ones until [`MysqlProxy::come_back`].
-    pub(crate) fn go_away(&self) {
+    pub fn go_away(&self) {
         self.state.send_replace(State::Away);
     }
 
     /// Lets every present connection fall silent, as a host does that lost its power.
-    pub(crate) fn fall_silent(&self) {
+    pub fn fall_silent(&self) {
         self.state.send_replace(State::Silent);
     }
 
-    pub(crate) fn come_back(&self) {
+    pub fn come_back(&self) {
         self.state.send_replace(State::Up);
     }
 
     /// Whether the trap was sprung.
-    pub(crate) fn sprung(&self) -> bool {
+    pub fn sprung(&self) -> bool {
         self.trap.lock().expect("not poisoned").is_none()
     }
 }
 
-/// What the client asked for last, shared with the other direction.
+/// What the client asked for, shared with the other direction.
 #[derive(Default)]
 struct Session {
-    /// A PREPARE of the trap's text is in flight: the answer brings its statement id.
-    preparing: bool,
-    statement_id: Option<[u8; 4]>,
-    /// Swallow the server's next packet and end.
-    cut_answer: bool,
+    /// The text of a PREPARE in flight: the answer brings its statement id.
+    preparing: Option<Vec<u8>>,
+    prepared: HashMap<[u8; 4], Vec<u8>>,
+    /// What becomes of the server's next packet.
+    sprung: Option<Cut>,
 }
 
 async fn relay(
@@ -130,11 +139,15 @@ async fn relay(
         () = &mut both => {}
         _ = state.changed() => {
             if *state.borrow() == State::Silent {
-                // The sockets stay open, and nobody reads or writes them.
-                std::future::pending::<()>().await;
+                silence().await;
             }
         }
     }
+}
+
+/// The sockets stay open, and nobody reads or writes them.
+async fn silence() {
+    std::future::pending::<()>().await;
 }
 
 async fn forward_requests(
@@ -144,40 +157,37 @@ async fn forward_requests(
     trap: Arc<Mutex<Option<Trap>>>,
 ) {
     while let Some(packet) = read_packet(&mut from).await {
-        match inspect(&packet, &session, &trap) {
-            None => {}
-            Some(Cut::BeforeServer) => return,
-            Some(Cut::BeforeAnswer) => {
-                session.lock().expect("not poisoned").cut_answer = true;
-            }
+        let cut = inspect(&packet, &session, &trap);
+        if cut == Some(Cut::BeforeServer) {
+            return;
         }
+        session.lock().expect("not poisoned").sprung = cut;
         if to.write_all(&packet).await.is_err() {
             return;
+        }
+        if cut == Some(Cut::FrozenAfterServer) {
+            silence().await;
         }
     }
 }
 
 /// Whether this packet springs the trap.
 fn inspect(packet: &[u8], session: &Mutex<Session>, trap: &Mutex<Option<Trap>>) -> Option<Cut> {
-    let mut armed = trap.lock().expect("not poisoned");
-    let wanted = armed.as_ref()?;
     let mut session = session.lock().expect("not poisoned");
     let (command, argument) = packet.get(4..)?.split_first()?;
-    let matches_text = || {
-        argument
-            .windows(wanted.text.len())
-            .any(|window| window == wanted.text.as_bytes())
-    };
+    if *command == 0x16 {
+        session.preparing = Some(argument.to_owned());
+    }
+    let mut armed = trap.lock().expect("not poisoned");
+    let wanted = armed.as_ref()?.text.as_bytes();
     let hit = match command {
         // Whole: the session's rules say READ-COMMITTED.
-        0x03 => argument == wanted.text.as_bytes(),
-        0x16 => {
-            session.preparing = matches_text();
-            false
+        0x03 => argument == wanted,
+        0x17 => {
+            let id: [u8; 4] = argument.get(..4)?.try_into().ok()?;
+            let text = session.prepared.get(&id)?;
+            text.windows(wanted.len()).any(|window| window == wanted)
         }
-        0x17 => session
-            .statement_id
-            .is_some_and(|id| argument.starts_with(&id)),
         _ => false,
     };
     hit.then(|| armed.take().map(|trap| trap.cut))?
@@ -189,14 +199,19 @@ async fn forward_answers(
     session: Arc<Mutex<Session>>,
 ) {
     while let Some(packet) = read_packet(&mut from).await {
-        {
+        let sprung = {
             let mut session = session.lock().expect("not poisoned");
-            if session.cut_answer {
-                return;
+            if let Some(text) = session.preparing.take()
+                && let Some(id) = packet.get(5..9).and_then(|id| id.try_into().ok())
+            {
+                session.prepared.insert(id, text);
             }
-            if std::mem::take(&mut session.preparing) {
-                session.statement_id = packet.get(5..9).and_then(|id| id.try_into().ok());
-            }
+            session.sprung
+        };
+        match sprung {
+            None | Some(Cut::BeforeServer) => {}
+            Some(Cut::BeforeAnswer) => return,
+            Some(Cut::FrozenAfterServer) => silence().await,
         }
         if to.write_all(&packet).await.is_err() {
             return;

@@ -1,0 +1,82 @@
+//! A reader that runs along and notes when each event first arrived.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use shared::ids::EventId;
+use tokio::task::JoinHandle;
+
+use super::{Topics, until};
+
+type Arrivals = Arc<Mutex<HashMap<String, Instant>>>;
+
+/// Reads one topic until it is dropped.
+pub(crate) struct Follower {
+    arrivals: Arrivals,
+    task: JoinHandle<()>,
+}
+
+impl Follower {
+    pub(super) fn start(topics: &Topics, topic: &str) -> Self {
+        let consumer = topics.reader(&[topic]);
+        let arrivals = Arrivals::default();
+        let noted = Arc::clone(&arrivals);
+        let task = tokio::spawn(async move {
+            loop {
+                let message = consumer.recv().await.expect("a record");
+                let event_id = super::Seen::of(&message).event_id;
+                let mut noted = noted.lock().expect("not poisoned");
+                noted.entry(event_id).or_insert_with(Instant::now);
+            }
+        });
+        Self { arrivals, task }
+    }
+
+    /// From each event's COMMIT (as the writer saw it) to its arrival; waits for the last one.
+    pub(crate) async fn latencies(&self, committed: &[(EventId, Instant)]) -> Latencies {
+        until("every event has arrived", || async {
+            let arrivals = self.arrivals.lock().expect("not poisoned");
+            committed
+                .iter()
+                .all(|(id, _)| arrivals.contains_key(&id.to_string()))
+        })
+        .await;
+        let arrivals = self.arrivals.lock().expect("not poisoned");
+        let latency = |(id, at): &(EventId, Instant)| {
+            arrivals[&id.to_string()].saturating_duration_since(*at)
+        };
+        let mut sorted: Vec<Duration> = committed.iter().map(latency).collect();
+        sorted.sort_unstable();
+        Latencies(sorted)
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Ascending.
+pub(crate) struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    pub(crate) fn worst(&self) -> Duration {
+        self.0.last().copied().unwrap_or_default()
+    }
+}
+
+impl std::fmt::Display for Latencies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = |percent: usize| self.0.get(self.0.len() * percent / 100);
+        write!(
+            f,
+            "n {}, p50 {:?}, p99 {:?}, worst {:?}",
+            self.0.len(),
+            at(50).unwrap_or(&Duration::ZERO),
+            at(99).unwrap_or(&Duration::ZERO),
+            self.worst()
+        )
+    }
+}

@@ -1,0 +1,73 @@
+//! A producer queue that overflows, and a shard with far more rows than the others.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use relay::publisher::Kafka;
+use shared::ids::{EventId, OrderId, Shard};
+
+use crate::harness::{Event, Faulty, Stage, assert_history, history};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_p4_a_producer_queue_that_overflows_loses_and_reorders_nothing() {
+    let stage = Stage::set().await;
+    let events = history(0..500, 8);
+    stage.insert_all(&events).await;
+    let cfg = stage.config(&[]);
+    let publisher = Faulty::watching(Kafka::new(&cfg.kafka).with_queue(100));
+    let overflows = publisher.overflows.clone();
+    let relay = stage.relay_with(cfg, publisher).await;
+    stage.outbox_is_empty().await;
+    let seen = stage.topics.read_events(events.len()).await;
+    assert_eq!(assert_history(&seen, &events), 0, "nothing is sent again");
+    let overflows = overflows.load(Ordering::Relaxed);
+    assert!(overflows >= 20, "the queue was full {overflows} times");
+    assert_eq!(stage.count("outbox_parked").await, 0);
+    relay.stop().await;
+}
+
+/// The hot shard has the lowest number: a read goes through the shards in their order.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_p4_100_000_rows_in_one_shard_do_not_starve_the_others() {
+    const RETURNS: usize = 2_000;
+    const SEQS: i32 = 50;
+    let stage = Stage::set().await;
+    let hot: Vec<i64> = orders_of(|shard| shard == Shard(0)).take(RETURNS).collect();
+    let mut events: Vec<Event> = (1..=SEQS)
+        .flat_map(|seq| hot.iter().map(move |order| Event::new(*order, *order, seq)))
+        .collect();
+    let mut tx = stage.pool().begin().await.expect("begin");
+    for chunk in events.chunks(1_000) {
+        stage.insert_all_on(&mut *tx, chunk).await;
+    }
+    tx.commit().await.expect("commit");
+
+    // Of the usual length: a loaded machine must not lose it.
+    let cfg = stage.config(&["--lease-ms=10000"]);
+    let relay = stage.relay_with(cfg.clone(), Kafka::new(&cfg.kafka)).await;
+    let follower = stage.topics.follow(&stage.topics.returns);
+    let begun = Instant::now();
+    let mut committed: Vec<(EventId, Instant)> = Vec::new();
+    let mut others = orders_of(|shard| shard != Shard(0));
+    while relay.metrics.published_rows.get() < 90_000 {
+        let order = others.next().expect("endless");
+        let event = Event::new(order, order, 1);
+        stage.insert(&event).await;
+        committed.push((event.event_id, Instant::now()));
+        events.push(event);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let drained = begun.elapsed();
+    let latencies = follower.latencies(&committed).await;
+    eprintln!("beside a drain of 100,000 rows of one shard ({drained:?}): {latencies}");
+    assert!(committed.len() >= 20, "{} rows beside it", committed.len());
+    assert!(latencies.worst() < Duration::from_secs(2), "{latencies}");
+    stage.outbox_is_empty().await;
+    let seen = stage.topics.read_events(events.len()).await;
+    assert_eq!(assert_history(&seen, &events), 0, "nothing is sent again");
+    relay.stop().await;
+}
+
+fn orders_of(wanted: impl Fn(Shard) -> bool) -> impl Iterator<Item = i64> {
+    (1..).filter(move |order| wanted(Shard::of(OrderId(*order))))
+}
