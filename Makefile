@@ -1,6 +1,6 @@
 # The few commands people type. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench stack-up stack-down
+.PHONY: help demo test check chaos bench stack-up stack-down
 
 STACK := deploy/local/stack
 
@@ -25,9 +25,13 @@ check: ## format, lints, documentation, structure; no servers needed
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	deploy/check-layout.sh
 
+chaos: ## relays killed, frozen and stopped while two million events flow; about six minutes
+	cargo build $(BUILD) --bins
+	$(STACK) run chaos -- target/debug/chaos
+
 bench: ## load and report, on release builds
-	cargo build --release -p api -p bench
-	$(STACK) run bench -- sh -c 'target/release/bench --mysqld-pid-file "$$STACK_DIR/bench/mysql/pid"'
+	cargo build --release -p api -p relay -p ctl -p bench
+	$(STACK) run bench -- sh -c 'target/release/bench filing && target/release/bench relay'
 
 stack-up: ## start (or find) the development MySQL and Kafka; writes .stack/env
 	$(STACK) up

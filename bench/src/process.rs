@@ -1,8 +1,45 @@
 //! CPU time and memory of processes, from /proc.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::Context;
+
+/// Where the local stack keeps the process ids of its servers; their CPU and memory are left out without it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Servers {
+    /// Folder of the local stack.
+    #[arg(long, env = "STACK_DIR")]
+    stack_dir: Option<PathBuf>,
+
+    /// Instance of the local stack.
+    #[arg(long, env = "STACK_INSTANCE")]
+    stack_instance: Option<String>,
+}
+
+impl Servers {
+    pub(crate) fn mysqld(&self) -> anyhow::Result<Option<u32>> {
+        self.pid_of("mysql")
+    }
+
+    pub(crate) fn kafka(&self) -> anyhow::Result<Option<u32>> {
+        self.pid_of("kafka")
+    }
+
+    /// `None`: the server was not started by the local stack.
+    fn pid_of(&self, server: &str) -> anyhow::Result<Option<u32>> {
+        let Some((dir, instance)) = self.stack_dir.as_ref().zip(self.stack_instance.as_ref())
+        else {
+            return Ok(None);
+        };
+        let file = dir.join(instance).join(server).join("pid");
+        match fs::read_to_string(&file) {
+            Ok(pid) => Ok(Some(pid.trim().parse()?)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| file.display().to_string()),
+        }
+    }
+}
 
 /// Processes whose CPU time is reported beside the generator's own.
 pub(crate) struct Pids {
@@ -43,7 +80,7 @@ impl CpuSeconds {
 }
 
 /// User and system time: fields 14 and 15 of /proc/PID/stat, in ticks (proc(5)).
-fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, after_name) = stat.rsplit_once(')').context("/proc/PID/stat")?;
     let fields: Vec<&str> = after_name.split_whitespace().collect();
@@ -53,12 +90,21 @@ fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     Ok((ticks(11)? + ticks(12)?) / per_second)
 }
 
-/// Resident memory in KiB.
+/// Resident memory now, in KiB.
 pub(crate) fn resident_kib(pid: u32) -> anyhow::Result<u64> {
+    status_kib(pid, "VmRSS:")
+}
+
+/// The most that was ever resident, in KiB.
+pub(crate) fn peak_resident_kib(pid: u32) -> anyhow::Result<u64> {
+    status_kib(pid, "VmHWM:")
+}
+
+fn status_kib(pid: u32, field: &str) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("VmRSS")?;
+        .find_map(|line| line.strip_prefix(field))
+        .with_context(|| format!("{field} of process {pid}"))?;
     Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
 }

@@ -42,17 +42,56 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub async fn read_all(brokers: &str, topics: &[&str]) -> anyhow::Result<Vec<Record>> {
     let brokers = brokers.to_owned();
     let topics: Vec<String> = topics.iter().map(|&topic| topic.to_owned()).collect();
-    tokio::task::spawn_blocking(move || read_topics(&brokers, &topics)).await?
+    let read = move || {
+        let mut records = Vec::new();
+        for_each(&brokers, &topics, |record| {
+            records.push(record);
+            Ok(())
+        })?;
+        Ok(records)
+    };
+    tokio::task::spawn_blocking(read).await?
 }
 
-fn read_topics(brokers: &str, topics: &[String]) -> anyhow::Result<Vec<Record>> {
+/// As [`read_all`], one record at a time, for logs that do not fit into memory. Blocks.
+///
+/// # Errors
+/// Kafka is away, a topic is missing, or `take` fails.
+pub fn for_each(
+    brokers: &str,
+    topics: &[String],
+    mut take: impl FnMut(Record) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "e2e-reader")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "false")
         .create()?;
-    let mut ends = HashMap::new();
+    let (assignment, mut ends) = everything(&consumer, topics)?;
+    consumer.assign(&assignment)?;
+    while !ends.is_empty() {
+        let message = consumer.poll(TIMEOUT).context("no record in time")??;
+        let at = (message.topic().to_owned(), message.partition());
+        if ends
+            .get(&at)
+            .is_some_and(|end| message.offset() + 1 >= *end)
+        {
+            ends.remove(&at);
+        }
+        take(record(&message))?;
+    }
+    Ok(())
+}
+
+type Ends = HashMap<(String, i32), i64>;
+
+/// Every partition that holds a record, from its beginning, and where it ends now.
+fn everything(
+    consumer: &BaseConsumer,
+    topics: &[String],
+) -> anyhow::Result<(TopicPartitionList, Ends)> {
+    let mut ends = Ends::new();
     let mut assignment = TopicPartitionList::new();
     for topic in topics {
         let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
@@ -65,20 +104,7 @@ fn read_topics(brokers: &str, topics: &[String]) -> anyhow::Result<Vec<Record>> 
             }
         }
     }
-    consumer.assign(&assignment)?;
-    let mut records = Vec::new();
-    while !ends.is_empty() {
-        let message = consumer.poll(TIMEOUT).context("no record in time")??;
-        let at = (message.topic().to_owned(), message.partition());
-        if ends
-            .get(&at)
-            .is_some_and(|end| message.offset() + 1 >= *end)
-        {
-            ends.remove(&at);
-        }
-        records.push(record(&message));
-    }
-    Ok(records)
+    Ok((assignment, ends))
 }
 
 fn record(message: &BorrowedMessage<'_>) -> Record {

@@ -2,10 +2,12 @@
 //!
 //! Holds no product code. The demo and the whole-system tests share it.
 
+pub mod chaos;
 pub mod checks;
 pub mod client;
 pub mod kafka_log;
 pub mod ledger;
+pub mod load;
 pub mod program;
 pub mod stack;
 pub mod system;

@@ -80,6 +80,11 @@ impl Program {
         Ok(program)
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().cast_unsigned()
+    }
+
     /// Where the operator's endpoints are.
     ///
     /// # Errors
@@ -152,6 +157,22 @@ impl Program {
         kill_process(self.pid, Signal::KILL)?;
         self.child.wait().await?;
         Ok(())
+    }
+
+    /// SIGSTOP: it does nothing until it is thawed.
+    ///
+    /// # Errors
+    /// It had ended before.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        Ok(kill_process(self.pid, Signal::STOP)?)
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// It had ended before.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        Ok(kill_process(self.pid, Signal::CONT)?)
     }
 
     /// SIGTERM; it must end with exit code 0.

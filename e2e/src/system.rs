@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use shared::db::DbFailure;
+use shared::event::TopicArgs;
 use shared::ids::CustomerId;
 use shared::test_support::{TestDb, env};
 use tempfile::TempDir;
@@ -76,6 +77,15 @@ impl System {
             ledger,
             _folder: folder,
         })
+    }
+
+    /// Both topics, as the programs know them.
+    pub fn topic_args(&self) -> TopicArgs {
+        let [topic_returns, topic_status] = self.topics.clone();
+        TopicArgs {
+            topic_returns,
+            topic_status,
+        }
     }
 
     /// Starts a program with further variables.

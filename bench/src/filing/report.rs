@@ -5,8 +5,8 @@
     reason = "a report is printed"
 )]
 
-use crate::api_process::Grouping;
-use crate::load::Measured;
+use super::Grouping;
+use super::load::Measured;
 
 pub(crate) struct Row {
     pub(crate) grouping: Grouping,
@@ -123,10 +123,6 @@ pub(crate) fn progress(row: &Row) {
         row.cells(),
         if row.sound() { "yes" } else { "NO" },
     );
-}
-
-pub(crate) fn complain(message: &str) {
-    eprintln!("bench: {message}");
 }
 
 /// All rows, then what group commit gains over the best kind of batches of one.

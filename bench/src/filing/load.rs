@@ -16,8 +16,8 @@ use shared::ids::CustomerId;
 use shared::test_support::TestDb;
 use tokio::net::TcpStream;
 
+use super::tokens::Keys;
 use crate::process::{CpuSeconds, Pids};
-use crate::tokens::Keys;
 
 /// Orders that belong to one connection's customer.
 pub(crate) struct Orders {

@@ -1,0 +1,134 @@
+//! Filing: every request another order, every answer checked.
+//!
+//! One run compares group commit with batches of one, so that both see the same machine.
+
+mod load;
+mod report;
+mod tokens;
+
+use std::time::Duration;
+
+use e2e::program::{Env, Program};
+use shared::test_support::TestDb;
+
+use self::load::{Load, Orders};
+use self::report::Row;
+use crate::process::{self, Servers};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct FilingArgs {
+    /// Connections to measure, each in a run of its own.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 100, 1000])]
+    connections: Vec<usize>,
+
+    /// Seconds that each run measures, after one second of warm-up.
+    #[arg(long, default_value_t = 8)]
+    seconds: u64,
+
+    /// Runs of each kind, in turn, so that a slow minute of the machine meets all kinds alike; the median counts.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
+    rounds: u8,
+
+    /// Writers (pool sizes) of the runs with batches of one; the best counts.
+    #[arg(long, value_delimiter = ',', default_values_t = [8, 16, 32, 64])]
+    single_writers: Vec<u16>,
+}
+
+/// How filings are put into transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grouping {
+    /// The default settings.
+    GroupCommit,
+    /// One transaction per request, with this many in flight.
+    BatchesOfOne(u16),
+}
+
+const WARM_UP: Duration = Duration::from_secs(1);
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Measures everything and prints the table; `false` when an answer was wrong or a row is missing.
+pub(crate) async fn run(args: &FilingArgs, servers: &Servers) -> anyhow::Result<bool> {
+    let mut results = Vec::new();
+    let mut sound = true;
+    let mut groupings = vec![Grouping::GroupCommit];
+    groupings.extend(
+        args.single_writers
+            .iter()
+            .copied()
+            .map(Grouping::BatchesOfOne),
+    );
+    for connections in &args.connections {
+        let mut rows = Vec::new();
+        for _ in 0..args.rounds {
+            for grouping in &groupings {
+                let row = measure(args, servers, *grouping, *connections).await?;
+                report::progress(&row);
+                sound &= row.sound();
+                rows.push(row);
+            }
+        }
+        results.extend(report::medians(rows));
+    }
+    report::table(&results);
+    Ok(sound)
+}
+
+/// One api process on a fresh database under one load.
+async fn measure(
+    args: &FilingArgs,
+    servers: &Servers,
+    grouping: Grouping,
+    connections: usize,
+) -> anyhow::Result<Row> {
+    let db = TestDb::create().await;
+    let orders = Orders::seed(&db, connections, args.seconds + WARM_UP.as_secs()).await;
+    let keys = tokens::Keys::generate()?;
+    let api = start_api(&db, &keys, grouping).await?;
+    let load = Load::connect(api.api_address()?, &keys, orders).await?;
+    let mysqld = servers.mysqld()?;
+    let pids = process::Pids {
+        api: api.pid(),
+        mysqld,
+    };
+    let measured = load
+        .run(WARM_UP, Duration::from_secs(args.seconds), &pids)
+        .await?;
+    let resident_kib = process::resident_kib(api.pid())?;
+    let mysqld_resident_kib = mysqld.map(process::resident_kib).transpose()?;
+    let stored: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM returns")
+        .fetch_one(&db.pool)
+        .await?;
+    api.stop(STOP_DEADLINE).await?;
+    Ok(Row {
+        grouping,
+        connections,
+        measured,
+        stored,
+        resident_kib,
+        mysqld_resident_kib,
+    })
+}
+
+async fn start_api(
+    db: &TestDb,
+    keys: &tokens::Keys,
+    grouping: Grouping,
+) -> anyhow::Result<Program> {
+    let key_file = keys.public_key_file().to_string_lossy().into_owned();
+    let mut env = Env::from(
+        [
+            ("DATABASE_URL", db.url().to_owned()),
+            ("JWT_PUBLIC_KEY_FILE", key_file),
+            ("API_LISTEN", "127.0.0.1:0".to_owned()),
+            ("OPS_LISTEN", "127.0.0.1:0".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
+    if let Grouping::BatchesOfOne(writers) = grouping {
+        let connections = (writers + 8).to_string();
+        env.insert("FILING_BATCH_MAX".to_owned(), "1".to_owned());
+        env.insert("FILING_WRITERS".to_owned(), writers.to_string());
+        env.insert("DATABASE_MAX_CONNECTIONS".to_owned(), connections);
+    }
+    Program::start("returns-api", &env).await
+}

@@ -1,0 +1,63 @@
+//! The relay: how fast it drains a backlog, how long an event takes from its commit to a reader of Kafka, and what it
+//! costs when nothing happens. The relays run with their default settings.
+
+mod drain;
+mod idle;
+mod latency;
+mod reader;
+mod report;
+mod stage;
+mod usage;
+
+use crate::process::Servers;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RelayArgs {
+    /// What to measure.
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Part::Drain, Part::Latency, Part::Idle])]
+    parts: Vec<Part>,
+
+    /// Runs of each kind, in turn; the median counts.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
+    rounds: u8,
+
+    /// Rows of the backlog.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    rows: u64,
+
+    /// Backlogs to drain, as SHARDSxRELAYS: shards that hold rows (of 16), and relays at work.
+    #[arg(long, value_delimiter = ',', default_values_t = ["16x1", "16x2", "4x1", "1x1"].map(str::to_owned))]
+    drains: Vec<String>,
+
+    /// Events per second of the latency runs.
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000])]
+    rates: Vec<u32>,
+
+    /// Events that each transaction of a latency run commits, of as many returns.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    per_transaction: u32,
+
+    /// Seconds of each latency and idle run, after two of warm-up.
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    Drain,
+    Latency,
+    Idle,
+}
+
+/// Measures and prints the tables; `false` when an event was lost or out of order.
+pub(crate) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<bool> {
+    let mut sound = true;
+    for part in &args.parts {
+        sound &= match part {
+            Part::Drain => drain::run(args, servers).await?,
+            Part::Latency => latency::run(args, servers).await?,
+            Part::Idle => idle::run(args, servers).await?,
+        };
+    }
+    Ok(sound)
+}

@@ -1,0 +1,191 @@
+//! Drains a backlog: from the first record to the last deleted row.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+
+use super::RelayArgs;
+use super::reader;
+use super::report;
+use super::stage::{Relays, Stage};
+use super::usage::{Usage, peak_mib};
+use crate::process::Servers;
+
+/// Changes of one return in one transaction of the backlog.
+const PER_RETURN: usize = 16;
+/// Returns that one transaction changes.
+const PER_TRANSACTION: usize = 64;
+const SAMPLE: Duration = Duration::from_millis(50);
+const STALLED: Duration = Duration::from_secs(60);
+/// The rate is told for each of so many parts of the backlog.
+const SLICES: u64 = 5;
+
+/// SHARDSxRELAYS.
+struct Kind {
+    shards: u8,
+    relays: usize,
+}
+
+impl Kind {
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let (shards, relays) = text.split_once('x').context("--drains: SHARDSxRELAYS")?;
+        let kind = Self {
+            shards: shards.parse()?,
+            relays: relays.parse()?,
+        };
+        ensure!(
+            (1..=16).contains(&kind.shards) && (1..=16).contains(&kind.relays),
+            "--drains: 1 to 16 shards, 1 to 16 relays"
+        );
+        Ok(kind)
+    }
+}
+
+struct Drained {
+    rows: u64,
+    seconds: f64,
+    slices: Vec<f64>,
+    usage: Usage,
+    peak_mib: u64,
+    duplicates: u64,
+}
+
+impl Drained {
+    fn rate(&self) -> f64 {
+        count(self.rows) / self.seconds
+    }
+
+    fn cells(&self) -> String {
+        let slices: Vec<String> = self
+            .slices
+            .iter()
+            .map(|rate| format!("{rate:.0}"))
+            .collect();
+        format!(
+            "{} | {} | {} | {}",
+            slices.join(" "),
+            self.usage.per(count(self.rows) / 100_000.0),
+            self.peak_mib,
+            self.duplicates
+        )
+    }
+}
+
+pub(super) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<bool> {
+    let mut runs: Vec<(&str, Drained)> = Vec::new();
+    for _ in 0..args.rounds {
+        for name in &args.drains {
+            let drained = measure(args, servers, &Kind::parse(name)?).await?;
+            report::progress(&format!(
+                "drain {name}: {:.0}/s | {}",
+                drained.rate(),
+                drained.cells()
+            ));
+            runs.push((name, drained));
+        }
+    }
+    let mut lines = Vec::new();
+    for name in &args.drains {
+        let (of_kind, rest) = runs.into_iter().partition(|run| run.0 == name);
+        runs = rest;
+        let (median, low, high) = report::median(of_kind, |run: &(&str, Drained)| run.1.rate());
+        let (shards, relays) = name.split_once('x').unwrap_or_default();
+        lines.push(format!(
+            "| {shards} | {relays} | {:.0} ({low:.0} to {high:.0}) | {} |",
+            median.1.rate(),
+            median.1.cells()
+        ));
+    }
+    report::table(
+        &format!("Drain of {} rows, deletes included", args.rows),
+        "| shards | relays | rows/s: median (range) | rows/s of each fifth | CPU s per 100,000 rows: relays / mysqld / Kafka | peak MiB of a relay | duplicates |",
+        &lines,
+    );
+    Ok(true)
+}
+
+async fn measure(args: &RelayArgs, servers: &Servers, kind: &Kind) -> anyhow::Result<Drained> {
+    let stage = Stage::set().await?;
+    let rows = fill(&stage, args.rows, kind.shards).await?;
+    let relays = stage.relays(kind.relays).await?;
+    let before = Usage::now(&relays, servers)?;
+    let (seconds, slices) = watch(&relays, rows).await?;
+    let usage = Usage::now(&relays, servers)?.since(before);
+    let peak_mib = peak_mib(&relays)?;
+    ensure!(stage.outbox_rows().await? == 0, "rows are left");
+    relays.stop().await?;
+    let read = reader::check_all(&stage.system).await?;
+    ensure!(
+        read.events == rows,
+        "{} events of {rows} are in Kafka",
+        read.events
+    );
+    Ok(Drained {
+        rows,
+        seconds,
+        slices,
+        usage,
+        peak_mib,
+        duplicates: read.duplicates,
+    })
+}
+
+/// Writes at least `rows` events; answers how many.
+async fn fill(stage: &Stage, rows: u64, shards: u8) -> anyhow::Result<u64> {
+    let rows = usize::try_from(rows)?;
+    let returns = stage.file(rows / (8 * PER_RETURN + 1), shards).await?;
+    let mut writers = [stage.writer().await?, stage.writer().await?];
+    let mut written = returns.len();
+    let groups: Vec<_> = returns.chunks(PER_TRANSACTION).collect();
+    let mut pairs = groups.chunks(2).cycle();
+    while written < rows {
+        let pair = pairs.next().context("no returns")?;
+        let [first, second] = &mut writers;
+        let one = first.change(pair[0], PER_RETURN);
+        let other = async {
+            match pair.get(1) {
+                Some(group) => second.change(group, PER_RETURN).await,
+                None => Ok(Vec::new()),
+            }
+        };
+        let (one, other) = tokio::try_join!(one, other)?;
+        written += one.len() + other.len();
+    }
+    Ok(u64::try_from(written)?)
+}
+
+/// Waits until every row is deleted; seconds since the first was acknowledged, and rows per second of each slice.
+async fn watch(relays: &Relays, rows: u64) -> anyhow::Result<(f64, Vec<f64>)> {
+    let mut begun = Instant::now();
+    while relays.counter("outbox_published_rows_total").await? == 0 {
+        begun = Instant::now();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let (mut slices, mut slice_begun, mut slice_from) = (Vec::new(), begun, 0);
+    let mut progressed = (Instant::now(), 0);
+    loop {
+        let gone = relays.counter("outbox_deleted_rows_total").await?
+            + relays.counter("outbox_missing_rows_total").await?;
+        let now = Instant::now();
+        let slice_end = rows * (u64::try_from(slices.len())? + 1) / SLICES;
+        if gone >= slice_end {
+            slices.push(count(gone - slice_from) / (now - slice_begun).as_secs_f64());
+            (slice_begun, slice_from) = (now, gone);
+        }
+        if gone >= rows {
+            return Ok(((now - begun).as_secs_f64(), slices));
+        }
+        if gone > progressed.1 {
+            progressed = (now, gone);
+        }
+        ensure!(
+            progressed.0.elapsed() < STALLED,
+            "{gone} of {rows} rows are gone, and no more"
+        );
+        tokio::time::sleep(SAMPLE).await;
+    }
+}
+
+fn count(rows: u64) -> f64 {
+    u32::try_from(rows).map_or(f64::NAN, f64::from)
+}

@@ -1,0 +1,89 @@
+//! A database with returns on chosen shards, fresh topics, and relays with default settings on them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use e2e::load::Writer;
+use e2e::program::Program;
+use e2e::system::System;
+use shared::ids::{OrderId, ReturnId, Shard};
+use sqlx::mysql::MySqlConnectOptions;
+
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
+
+pub(super) struct Stage {
+    pub(super) system: System,
+}
+
+impl Stage {
+    pub(super) async fn set() -> anyhow::Result<Self> {
+        let mut system = System::create().await?;
+        // The whole-system tests shorten it; here the defaults are measured.
+        system.env.remove("LEASE_MS");
+        Ok(Self { system })
+    }
+
+    pub(super) async fn writer(&self) -> anyhow::Result<Writer> {
+        Writer::connect(&self.options(), self.system.topic_args()).await
+    }
+
+    pub(super) fn options(&self) -> Arc<MySqlConnectOptions> {
+        self.system.db.pool.connect_options()
+    }
+
+    /// Files returns whose orders lie on the first `shards` shards.
+    pub(super) async fn file(&self, count: usize, shards: u8) -> anyhow::Result<Vec<ReturnId>> {
+        let orders: Vec<OrderId> = (1..)
+            .map(OrderId)
+            .filter(|order| Shard::of(*order).0 < shards)
+            .take(count)
+            .collect();
+        self.writer().await?.file(&self.system.db, &orders).await
+    }
+
+    pub(super) async fn outbox_rows(&self) -> anyhow::Result<u64> {
+        let rows = self.system.count("SELECT COUNT(*) FROM outbox").await?;
+        Ok(u64::try_from(rows)?)
+    }
+
+    pub(super) async fn relays(&self, count: usize) -> anyhow::Result<Relays> {
+        let mut programs = Vec::with_capacity(count);
+        for _ in 0..count {
+            programs.push(self.system.start("outbox-relay").await?);
+        }
+        Ok(Relays { programs })
+    }
+}
+
+pub(super) struct Relays {
+    programs: Vec<Program>,
+}
+
+impl Relays {
+    pub(super) fn pids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.programs.iter().map(Program::pid)
+    }
+
+    /// The sum of a counter over the relays.
+    pub(super) async fn counter(&self, name: &str) -> anyhow::Result<u64> {
+        let mut sum = 0.0;
+        for program in &self.programs {
+            let url = format!("http://{}/metrics", program.ops_address()?);
+            let text = reqwest::get(url).await?.text().await?;
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+                .with_context(|| format!("no {name} in the metrics"))?;
+            sum += line.trim().parse::<f64>()?;
+        }
+        Ok(format!("{sum:.0}").parse()?)
+    }
+
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        for program in self.programs {
+            program.stop(STOP_DEADLINE).await?;
+        }
+        Ok(())
+    }
+}

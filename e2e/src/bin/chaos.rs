@@ -1,0 +1,95 @@
+//! The long form of the relays' chaos test. `make chaos` starts the servers and calls this.
+#![expect(clippy::print_stdout, reason = "it talks to a person")]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use e2e::chaos::{self, Findings, Plan};
+
+/// Kills, freezes and stops relays while events flow, then checks every record of both topics.
+#[derive(Debug, Parser)]
+#[command(name = "chaos", version)]
+struct Args {
+    /// Relays at work.
+    #[arg(long, default_value_t = 3)]
+    relays: usize,
+    /// Connections that write.
+    #[arg(long, default_value_t = 4)]
+    writers: usize,
+    /// Returns whose histories grow.
+    #[arg(long, default_value_t = 50_000)]
+    returns: usize,
+    /// Events to write, at least.
+    #[arg(long, default_value_t = 2_000_000)]
+    events: u64,
+    /// Events per second.
+    #[arg(long, default_value_t = 5_000)]
+    rate: u32,
+    /// Kills and freezes, at least.
+    #[arg(long, default_value_t = 60)]
+    take_overs: usize,
+    /// Seconds from one blow to the next.
+    #[arg(long, default_value_t = 5)]
+    every: u64,
+    /// Length of a lease in milliseconds.
+    #[arg(long, default_value_t = 3_000)]
+    lease_ms: u64,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let plan = Plan {
+        relays: args.relays,
+        writers: args.writers,
+        returns: args.returns,
+        events: args.events,
+        events_per_second: args.rate,
+        take_overs: args.take_overs,
+        every: Duration::from_secs(args.every),
+        lease: Duration::from_millis(args.lease_ms),
+    };
+    match chaos::run(&plan, |line| println!("{line}")).await {
+        Ok(findings) => {
+            println!("{}", report(findings));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("chaos: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(findings: Findings) -> String {
+    let Findings {
+        verdict,
+        take_overs,
+        hand_overs,
+        seconds,
+    } = findings;
+    format!(
+        "{} events in {seconds:.0} s, none lost, none out of order, {} records twice, {} of them from a former owner\n\
+         take-over after a kill or a freeze: {}\n\
+         hand-over after SIGTERM: {}",
+        verdict.events,
+        verdict.duplicates,
+        verdict.late,
+        spread(take_overs),
+        spread(hand_overs),
+    )
+}
+
+fn spread(mut times: Vec<Duration>) -> String {
+    times.sort_unstable();
+    let Some(longest) = times.last() else {
+        return "none".to_owned();
+    };
+    format!(
+        "n = {}, median {} ms, longest {} ms",
+        times.len(),
+        times[times.len() / 2].as_millis(),
+        longest.as_millis()
+    )
+}
