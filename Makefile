@@ -25,7 +25,7 @@ check: ## format, lints, documentation, structure; no servers needed
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	deploy/check-layout.sh
 
-chaos: ## relays killed, frozen and stopped while two million events flow; about six minutes
+chaos: ## relays killed, frozen and stopped while two million events flow; about seven minutes
 	cargo build $(BUILD) --bins
 	$(STACK) run chaos -- target/debug/chaos
 
