@@ -109,7 +109,10 @@ async fn p3_a_refused_batch_is_sent_one_by_one_and_only_the_culprit_is_parked() 
     let faulty = Faulty::refusing(Kafka::new(&cfg.kafka), b"poison");
     let relay = stage.relay_with(cfg, faulty).await;
     stage.outbox_is_empty().await;
-    assert_eq!(stage.topics.read_events(39).await.len(), 39);
+    events.remove(7);
+    let seen = stage.topics.read_events(events.len()).await;
+    // What was acknowledged too late to be heard by the producer that failed comes again.
+    assert_history(&seen, &events);
     let culprits: Vec<i64> = sqlx::query_scalar("SELECT aggregate_id FROM outbox_parked")
         .fetch_all(stage.pool())
         .await
