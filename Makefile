@@ -9,7 +9,7 @@ help: ## list these commands
 
 # Demo and tests use the same binaries, with the kill points of the crash tests compiled in but not armed: so the two can
 # run at the same time, and the second build is free. Release builds have none (make check proves it).
-BUILD := --workspace --features shared/failpoints
+BUILD := --workspace --all-features
 
 demo: ## start everything and show a return going through; ONCE=1 ends after one round
 	cargo build $(BUILD) --bins

@@ -59,8 +59,8 @@ pub struct PumpArgs {
     #[arg(long, env = "POLL_MIN_MS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     pub poll_min_ms: u64,
 
-    /// Milliseconds between reads after a quiet while (the pause doubles up to this): the worst wait of the first
-    /// event after it.
+    /// Milliseconds between reads after a quiet while (the pause grows to this with the silence): the worst wait of
+    /// the first event after it.
     #[arg(long, env = "POLL_MAX_MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub poll_max_ms: u64,
 

@@ -45,6 +45,15 @@ pub enum Report {
     BrokersDown,
 }
 
+/// What comes out of the outbox: decides whether records wait for company.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Less than one read: each record is sent at once.
+    Trickle,
+    /// Read after full read: records wait a few milliseconds, so that batches fill.
+    Backlog,
+}
+
 /// Why a record was not even enqueued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotEnqueued {
@@ -103,7 +112,7 @@ impl TopicTrouble {
     }
 }
 
-/// The seam to the broker: one producer at a time, which can be destroyed and replaced.
+/// The seam to the broker: what is connected can be destroyed with all it holds, and replaced.
 pub trait Publish: Send + 'static {
     /// Builds a producer that tells `reports` about its records.
     ///
@@ -113,6 +122,10 @@ pub trait Publish: Send + 'static {
 
     /// Destroys the producer with all that it still holds; every report has been sent when it returns.
     fn destroy(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// From now on records come as `flow` says. Called only while none is in flight: the order of records before and
+    /// after is not kept.
+    fn expect(&mut self, flow: Flow);
 
     /// Enqueues a record behind those enqueued before; does not wait.
     ///

@@ -9,6 +9,7 @@
 //! - a row leaves `unsettled` only when its deletion is confirmed and no read that may have begun before that is
 //!   under way (such a read can still show it);
 //! - whatever was read and not sent moves its shard's cursor back, so nothing is passed over;
+//! - the publisher is told of another flow only while nothing is in flight;
 //! - after any failure there is one answer (`start_over` in `pump/recovery.rs`).
 
 mod holdings;
@@ -34,7 +35,7 @@ use crate::lease::{Holdings, Leases};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::pending::RowKey;
-use crate::publisher::{Publish, Report};
+use crate::publisher::{Flow, Publish, Report};
 use crate::reader::{Answer, Reader};
 use crate::session::Session;
 use crate::shard_work::ShardWork;
@@ -71,6 +72,9 @@ pub struct Pump<P> {
     /// cannot starve others.
     next_shard: Shard,
     pace: Pace,
+    /// How the records in flight were sent, and how the next read's will be.
+    flow: Flow,
+    next_flow: Flow,
     /// Deleted rows that a read under way may still show.
     gone: Vec<RowKey>,
     /// Acknowledgement numbers begin here for the next shard taken: no two tenures share any.
@@ -128,6 +132,8 @@ impl<P: Publish> Pump<P> {
             era: 0,
             next_shard: Shard(0),
             pace: Pace::new(args.poll_min(), args.poll_max()),
+            flow: Flow::Trickle,
+            next_flow: Flow::Trickle,
             gone: Vec::new(),
             next_number: 0,
             alone: HashMap::new(),
@@ -171,10 +177,11 @@ impl<P: Publish> Pump<P> {
 
     async fn next_event(&mut self, stop: &CancellationToken) -> Event {
         let wake = self.wake_at();
+        let may_take = self.flow == self.next_flow || self.unacked() == 0;
         let mut reports = Vec::new();
         tokio::select! {
             () = stop.cancelled() => Event::Tick,
-            answer = self.reader.answer() => answer.map_or(Event::Ended("reader"), Event::Read),
+            answer = self.reader.answer(), if may_take => answer.map_or(Event::Ended("reader"), Event::Read),
             count = self.reports.recv_many(&mut reports, REPORTS) => match count {
                 0 => Event::Ended("producer"),
                 _ => Event::Reports(reports),
@@ -205,6 +212,7 @@ impl<P: Publish> Pump<P> {
         if answer.ask.era != self.era {
             return Ok(());
         }
+        self.change_flow(&answer);
         let mut rows = self.take_new(answer);
         if rows.is_empty() {
             return Ok(());

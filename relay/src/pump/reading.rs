@@ -7,7 +7,7 @@ use shared::ids::Shard;
 
 use super::{MAX_UNSETTLED, Pump};
 use crate::pending::Pending;
-use crate::publisher::Publish;
+use crate::publisher::{Flow, Publish};
 use crate::reader::{Answer, Ask};
 use crate::shard_work::ShardWork;
 use crate::store::Range;
@@ -48,6 +48,20 @@ impl<P: Publish> Pump<P> {
             is_partial,
             era: self.era,
         });
+    }
+
+    /// Takes up the flow that was decided on, which nothing in flight forbids now, and decides about the next read.
+    pub(super) fn change_flow(&mut self, answer: &Answer) {
+        if self.flow != self.next_flow {
+            debug_assert_eq!(self.unacked(), 0, "order holds within one flow");
+            self.flow = self.next_flow;
+            self.publisher.expect(self.flow);
+        }
+        if answer.batch.full {
+            self.next_flow = Flow::Backlog;
+        } else if !answer.ask.is_partial {
+            self.next_flow = Flow::Trickle;
+        }
     }
 
     /// Rows that are new to us. Moves the cursors; decides when and where to read next.

@@ -42,6 +42,36 @@ async fn p4_events_of_a_return_stay_in_order_over_many_returns_and_shards() {
     relay.stop().await;
 }
 
+/// Backlogs that need several full reads, and single events of the same returns on their heels: each change of flow
+/// changes the producer.
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_order_holds_where_a_trickle_follows_a_backlog_and_a_backlog_a_trickle() {
+    const RETURNS: i64 = 100;
+    const ROUNDS: i32 = 6;
+    const BURST: i32 = 24;
+    let stage = Stage::set().await;
+    let relay = stage.relay().await;
+    let of_all = |seq: i32| (0..RETURNS).map(move |order| Event::new(order, order + 5_000, seq));
+    for round in 0..ROUNDS {
+        let first = round * (BURST + 1) + 1;
+        let burst: Vec<Event> = (first..first + BURST).flat_map(of_all).collect();
+        stage.insert_all(&burst).await;
+        for event in of_all(first + BURST) {
+            stage.insert(&event).await;
+        }
+    }
+    stage.outbox_is_empty().await;
+    let seqs = ROUNDS * (BURST + 1);
+    let count = usize::try_from(RETURNS * i64::from(seqs)).expect("fits");
+    let seen = stage.topics.read_events(count).await;
+    assert_eq!(seen.len(), count, "no duplicates without a failure");
+    assert_in_order(
+        &seen,
+        &(5_000..5_000 + RETURNS).map(|id| (id, seqs)).collect(),
+    );
+    relay.stop().await;
+}
+
 /// How long the stalled transactions stay open: longer than the floor lags, and than two sweeps are apart.
 const STALL: Duration = Duration::from_secs(5);
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use relay::pending::Pending;
-use relay::publisher::{Kafka, NotEnqueued, Publish, Report, Token, TopicTrouble};
+use relay::publisher::{Flow, Kafka, NotEnqueued, Publish, Report, Token, TopicTrouble};
 use tokio::sync::mpsc::UnboundedSender;
 
 pub(crate) struct Faulty {
@@ -80,6 +80,10 @@ impl Publish for Faulty {
 
     async fn destroy(&mut self) {
         self.kafka.destroy().await;
+    }
+
+    fn expect(&mut self, flow: Flow) {
+        self.kafka.expect(flow);
     }
 
     fn enqueue(&self, event: &Pending, epoch: i64, token: Token) -> Result<(), NotEnqueued> {
