@@ -21,7 +21,8 @@ test: ## all tests, on a real MySQL and a real Kafka of their own
 
 check: ## format, lints, documentation, structure; no servers needed
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+	cargo clippy --workspace -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	deploy/check-layout.sh
 

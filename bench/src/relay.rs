@@ -37,7 +37,7 @@ pub(crate) struct RelayArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     per_transaction: u32,
 
-    /// Seconds of each latency and idle run, after two of warm-up.
+    /// Seconds of each latency and idle run, after thirty of warm-up.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
 }

@@ -1,12 +1,12 @@
 //! The predecessor rule: an event with seq n > 1 is sent only after n−1.
 //!
 //! Reading alone cannot keep a return's events in order: a transaction that stalled before its COMMIT shows its row
-//! (seq 2) below rows that were read long ago, and seq 3 may be read first. So seq n is sent only if this producer
-//! itself was given n−1 ([`SentSeqs`]), or after the table was asked and holds no lower seq of that return that is
+//! (seq 2) below rows that were read long ago, and seq 3 may be read first. So seq n is sent only if this pump
+//! itself sent n−1 ([`SentSeqs`]), or after the table was asked and holds no lower seq of that return that is
 //! still to be sent. Asking after seq n was read is enough: n−1 committed before n could even lock the return.
 //!
-//! The memory belongs to one shard under one lease epoch and one producer, and is emptied with each of them, and
-//! whenever rows of the shard are parked or put back.
+//! The memory belongs to one shard under one lease epoch and is emptied with it, whenever the pump starts over with new
+//! producers, and whenever rows of the shard are parked or put back.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,7 +1,7 @@
 //! Sending to Kafka in the order given: trait [`Publish`] and its Kafka implementation.
 //!
-//! Order holds because records are enqueued one after the other by one task, the producer is idempotent, and a hole
-//! is fatal (`enable.gapless.guarantee`). `FutureProducer::send` is no choice: it enqueues again when the queue was
+//! Order holds because records are enqueued one after the other by one task, producers are idempotent, a hole is fatal
+//! (`enable.gapless.guarantee`), and another flow is begun only while nothing is in flight. `FutureProducer::send` is no choice: it enqueues again when the queue was
 //! full and so reorders (rust-rdkafka issue 468).
 
 mod kafka;
@@ -114,24 +114,26 @@ impl TopicTrouble {
 
 /// The seam to the broker: what is connected can be destroyed with all it holds, and replaced.
 pub trait Publish: Send + 'static {
-    /// Builds a producer that tells `reports` about its records.
+    /// Connects anew; `reports` is told about every record enqueued from now on.
     ///
     /// # Errors
     /// The settings do not fit together: a bug or bad configuration.
     fn connect(&mut self, reports: UnboundedSender<Report>) -> Result<(), KafkaError>;
 
-    /// Destroys the producer with all that it still holds; every report has been sent when it returns.
+    /// Drops the connection and all that is still held; every report has been sent when it returns.
     fn destroy(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// From now on records come as `flow` says. Called only while none is in flight: the order of records before and
-    /// after is not kept.
-    fn expect(&mut self, flow: Flow);
-
-    /// Enqueues a record behind those enqueued before; does not wait.
+    /// Enqueues a record behind those enqueued before in the same flow; does not wait. Between flows no order is kept.
     ///
     /// # Errors
     /// Nothing was enqueued.
-    fn enqueue(&self, event: &Pending, epoch: i64, token: Token) -> Result<(), NotEnqueued>;
+    fn enqueue(
+        &self,
+        event: &Pending,
+        epoch: i64,
+        token: Token,
+        flow: Flow,
+    ) -> Result<(), NotEnqueued>;
 
     /// The bytes of the largest record that a topic takes.
     fn topic_limit(

@@ -9,7 +9,7 @@
 //! - a row leaves `unsettled` only when its deletion is confirmed and no read that may have begun before that is
 //!   under way (such a read can still show it);
 //! - whatever was read and not sent moves its shard's cursor back, so nothing is passed over;
-//! - the publisher is told of another flow only while nothing is in flight;
+//! - the flow changes only while nothing is in flight;
 //! - after any failure there is one answer (`start_over` in `pump/recovery.rs`).
 
 mod holdings;
@@ -72,9 +72,11 @@ pub struct Pump<P> {
     /// cannot starve others.
     next_shard: Shard,
     pace: Pace,
-    /// How the records in flight were sent, and how the next read's will be.
+    /// The flow of the records in flight, and the one that would fit.
     flow: Flow,
-    next_flow: Flow,
+    fitting_flow: Flow,
+    /// How long the next answer waits for what is in flight, to change the flow.
+    turn_by: Instant,
     /// Deleted rows that a read under way may still show.
     gone: Vec<RowKey>,
     /// Acknowledgement numbers begin here for the next shard taken: no two tenures share any.
@@ -133,7 +135,8 @@ impl<P: Publish> Pump<P> {
             next_shard: Shard(0),
             pace: Pace::new(args.poll_min(), args.poll_max()),
             flow: Flow::Trickle,
-            next_flow: Flow::Trickle,
+            fitting_flow: Flow::Trickle,
+            turn_by: Instant::now(),
             gone: Vec::new(),
             next_number: 0,
             alone: HashMap::new(),
@@ -177,7 +180,8 @@ impl<P: Publish> Pump<P> {
 
     async fn next_event(&mut self, stop: &CancellationToken) -> Event {
         let wake = self.wake_at();
-        let may_take = self.flow == self.next_flow || self.unacked() == 0;
+        let may_take =
+            self.flow == self.fitting_flow || self.unacked() == 0 || Instant::now() >= self.turn_by;
         let mut reports = Vec::new();
         tokio::select! {
             () = stop.cancelled() => Event::Tick,
@@ -212,7 +216,7 @@ impl<P: Publish> Pump<P> {
         if answer.ask.era != self.era {
             return Ok(());
         }
-        self.change_flow(&answer);
+        self.choose_flow(&answer);
         let mut rows = self.take_new(answer);
         if rows.is_empty() {
             return Ok(());

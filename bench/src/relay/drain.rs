@@ -107,6 +107,7 @@ pub(super) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<b
 async fn measure(args: &RelayArgs, servers: &Servers, kind: &Kind) -> anyhow::Result<Drained> {
     let stage = Stage::set().await?;
     let rows = fill(&stage, args.rows, kind.shards).await?;
+    stage.purged().await?;
     let relays = stage.relays(kind.relays).await?;
     let before = Usage::now(&relays, servers)?;
     let (seconds, slices) = watch(&relays, rows).await?;

@@ -16,7 +16,7 @@ use crate::store::operate::{self as store, Because, Verb};
 const PAUSE_HELP: &str = "\
 The relay that owns the shard sees it at its next renewal (a fifth of LEASE_MS), flushes what is in flight, deletes it,
 and gives the shard up; no relay takes it until `resume`. `returnsctl outbox stats` shows when that is done: `paused`
-and no owner. A relay that is frozen or cut off keeps sending for at most 60 % of its lease.
+and no owner. A relay that is frozen meanwhile may repeat old records when it wakes: docs/adr/0007.
 
 Meanwhile the shard's rows wait in the outbox and count towards its limits; the alarm on their age will sound.";
 

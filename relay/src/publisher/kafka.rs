@@ -8,7 +8,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::metadata::MetadataTopic;
-use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::{ClientContext, Statistics};
 use shared::kafka::KafkaArgs;
 use tokio::sync::mpsc::UnboundedSender;
@@ -34,7 +34,6 @@ pub struct Kafka {
     producer_config: ClientConfig,
     admin_config: ClientConfig,
     producers: Option<Producers>,
-    flow: Flow,
 }
 
 struct Producers {
@@ -67,7 +66,6 @@ impl Kafka {
             producer_config,
             admin_config: args.client("outbox-relay-admin"),
             producers: None,
-            flow: Flow::Trickle,
         }
     }
 
@@ -105,22 +103,30 @@ impl Publish for Kafka {
 
     async fn destroy(&mut self) {
         if let Some(producers) = self.producers.take() {
-            // Dropping purges and joins threads: it blocks for up to half a second.
-            let dropped = tokio::task::spawn_blocking(move || drop(producers)).await;
-            dropped.expect("dropping a producer does not panic");
+            let dropped = tokio::task::spawn_blocking(move || {
+                // Before anything waits: dropping joins a thread that looks up every 100 ms, and until its turn comes
+                // a full producer would go on sending what may be another relay's by now.
+                let everything = || PurgeConfig::default().queue().inflight();
+                producers.trickle.purge(everything());
+                producers.backlog.purge(everything());
+                drop(producers);
+            });
+            dropped.await.expect("dropping a producer does not panic");
         }
     }
 
-    fn expect(&mut self, flow: Flow) {
-        self.flow = flow;
-    }
-
-    fn enqueue(&self, event: &Pending, epoch: i64, token: Token) -> Result<(), NotEnqueued> {
+    fn enqueue(
+        &self,
+        event: &Pending,
+        epoch: i64,
+        token: Token,
+        flow: Flow,
+    ) -> Result<(), NotEnqueued> {
         let producers = self
             .producers
             .as_ref()
             .expect("connected before the first record");
-        let producer = match self.flow {
+        let producer = match flow {
             Flow::Trickle => &producers.trickle,
             Flow::Backlog => &producers.backlog,
         };

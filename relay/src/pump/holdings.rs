@@ -1,6 +1,6 @@
 //! Following the leases: shards come, go, are yielded to another relay, or get rows put back.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::ids::Shard;
 
@@ -10,6 +10,9 @@ use crate::publisher::Publish;
 use crate::shard_work::ShardWork;
 use crate::store;
 
+/// A record that was to be sent alone and never came again was taken away by somebody.
+const ALONE_AT_MOST: Duration = Duration::from_secs(60);
+
 impl<P: Publish> Pump<P> {
     /// Brings `shards` in line with the holdings, by this process's own clock.
     pub(super) async fn follow_leases(&mut self) -> Result<(), Failure> {
@@ -17,10 +20,14 @@ impl<P: Publish> Pump<P> {
             self.note_terms();
             self.adopt();
         }
-        if self.has_lost_with_records_in_flight() {
+        // One look at the clock for both: a lease that ends between them would leave records in flight that nobody counts.
+        let now = Instant::now();
+        if self.has_lost_with_records_in_flight(now) {
             return Err(Failure::LeaseLost);
         }
-        self.drop_lost();
+        self.drop_lost(now);
+        self.alone
+            .retain(|_, since| now.duration_since(*since) < ALONE_AT_MOST);
         self.give_up_yielded()?;
         if self.shards.values().any(|work| work.parked_unknown) {
             self.load_parked_keys().await;
@@ -68,23 +75,22 @@ impl<P: Publish> Pump<P> {
         }
     }
 
-    fn is_lost(&self, shard: Shard, work: &ShardWork) -> bool {
+    fn is_lost(&self, shard: Shard, work: &ShardWork, now: Instant) -> bool {
         let held = self.holdings.get(&shard);
-        held.is_none_or(|held| held.epoch != work.held.epoch)
-            || Instant::now() >= work.held.good_until
+        held.is_none_or(|held| held.epoch != work.held.epoch) || now >= work.held.good_until
     }
 
-    pub(super) fn has_lost_with_records_in_flight(&self) -> bool {
+    pub(super) fn has_lost_with_records_in_flight(&self, now: Instant) -> bool {
         let mut shards = self.shards.iter();
-        shards.any(|(shard, work)| work.acks.unacked() > 0 && self.is_lost(*shard, work))
+        shards.any(|(shard, work)| work.acks.unacked() > 0 && self.is_lost(*shard, work, now))
     }
 
     /// Forgets shards that are no longer ours. Deletions under way go on: they name their rows.
-    pub(super) fn drop_lost(&mut self) {
+    pub(super) fn drop_lost(&mut self, now: Instant) {
         let lost: Vec<Shard> = self
             .shards
             .iter()
-            .filter(|(shard, work)| self.is_lost(**shard, work))
+            .filter(|(shard, work)| self.is_lost(**shard, work, now))
             .map(|(shard, _)| *shard)
             .collect();
         for shard in lost {

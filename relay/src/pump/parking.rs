@@ -22,6 +22,7 @@ impl<P: Publish> Pump<P> {
         if let Some(work) = self.shards.get_mut(&row.key.shard) {
             work.parked.insert(row.msg_key.clone());
         }
+        self.alone.remove(&row.key.event_id);
         leaving.0.entry(row.key.shard).or_default().push(Parking {
             key: row.key,
             attempts: i32::from(reason.is_some()),

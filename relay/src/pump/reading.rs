@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use shared::ids::Shard;
 
-use super::{MAX_UNSETTLED, Pump};
+use super::{MAX_UNSETTLED, Pump, TICK};
 use crate::pending::Pending;
 use crate::publisher::{Flow, Publish};
 use crate::reader::{Answer, Ask};
@@ -22,11 +22,14 @@ impl<P: Publish> Pump<P> {
 
     /// Asks for the rows of every shard that may be read, if it is time to.
     pub(super) fn read_on(&mut self) {
+        // First: while they count as unsettled, there may be no room to read.
+        if !self.reader.is_busy() {
+            self.forget_gone();
+        }
         let now = Instant::now();
         if now < self.pace.next() || !self.may_read() {
             return;
         }
-        self.forget_gone();
         let (first, rest): (Vec<_>, Vec<_>) = self
             .shards
             .iter_mut()
@@ -50,18 +53,18 @@ impl<P: Publish> Pump<P> {
         });
     }
 
-    /// Takes up the flow that was decided on, which nothing in flight forbids now, and decides about the next read.
-    pub(super) fn change_flow(&mut self, answer: &Answer) {
-        if self.flow != self.next_flow {
-            debug_assert_eq!(self.unacked(), 0, "order holds within one flow");
-            self.flow = self.next_flow;
-            self.publisher.expect(self.flow);
-        }
+    /// Order holds within one flow, so it changes only while nothing is in flight. The answer has waited a moment for
+    /// that, not longer: a partition that stands still must not stop the others.
+    pub(super) fn choose_flow(&mut self, answer: &Answer) {
         if answer.batch.full {
-            self.next_flow = Flow::Backlog;
+            self.fitting_flow = Flow::Backlog;
         } else if !answer.ask.is_partial {
-            self.next_flow = Flow::Trickle;
+            self.fitting_flow = Flow::Trickle;
         }
+        if self.unacked() == 0 {
+            self.flow = self.fitting_flow;
+        }
+        self.turn_by = Instant::now() + TICK;
     }
 
     /// Rows that are new to us. Moves the cursors; decides when and where to read next.

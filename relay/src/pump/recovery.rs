@@ -8,14 +8,12 @@ use shared::retry::full_jitter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Event, Pump};
+use super::{Event, Pump, TICK};
 use crate::error::{Failure, RelayError};
 use crate::publisher::{Publish, Token, is_about_the_record};
 
 const RETRY_BASE: Duration = Duration::from_millis(50);
 const RETRY_CAP: Duration = Duration::from_secs(5);
-/// A record that was to be sent alone and never came again was taken away by somebody.
-const ALONE_AT_MOST: Duration = Duration::from_secs(60);
 
 impl<P: Publish> Pump<P> {
     pub(super) fn connect(&mut self) -> Result<(), RelayError> {
@@ -50,7 +48,7 @@ impl<P: Publish> Pump<P> {
         for work in self.shards.values_mut() {
             work.start_over();
         }
-        self.drop_lost();
+        self.drop_lost(Instant::now());
         self.judge_refused(was_alone).await;
         let pause = full_jitter(self.failures_in_a_row, RETRY_BASE, RETRY_CAP);
         self.failures_in_a_row += 1;
@@ -98,8 +96,6 @@ impl<P: Publish> Pump<P> {
     /// A broker refuses a whole batch for one record: each of its records is sent again alone. One that is refused
     /// alone is the culprit and is parked.
     async fn judge_refused(&mut self, was_alone: bool) {
-        self.alone
-            .retain(|_, since| since.elapsed() < ALONE_AT_MOST);
         let refused = std::mem::take(&mut self.refused);
         match refused.as_slice() {
             [(key, reason)] if was_alone => {
@@ -119,12 +115,13 @@ impl<P: Publish> Pump<P> {
         let deadline = Instant::now() + self.args.drain();
         while Instant::now() < deadline && (self.unacked() > 0 || !self.deleter.is_empty()) {
             self.note_terms();
-            if self.has_lost_with_records_in_flight() {
+            if self.has_lost_with_records_in_flight(Instant::now()) {
                 tracing::warn!("a lease was lost while flushing");
                 break;
             }
             self.deleter.hand_out(true);
-            let outcome = match self.next_drained(deadline).await {
+            let look_up = deadline.min(Instant::now() + TICK);
+            let outcome = match self.next_drained(look_up).await {
                 Event::Reports(reports) => self.settle(&reports),
                 Event::Deleted(keys) => {
                     self.note_deleted(keys);
@@ -147,7 +144,7 @@ impl<P: Publish> Pump<P> {
         left
     }
 
-    async fn next_drained(&mut self, deadline: Instant) -> Event {
+    async fn next_drained(&mut self, look_up: Instant) -> Event {
         let mut reports = Vec::new();
         tokio::select! {
             count = self.reports.recv_many(&mut reports, super::REPORTS) => match count {
@@ -155,7 +152,7 @@ impl<P: Publish> Pump<P> {
                 _ => Event::Reports(reports),
             },
             keys = self.deleter.deleted() => keys.map_or(Event::Ended("deleter"), Event::Deleted),
-            () = tokio::time::sleep_until(deadline.into()) => Event::Tick,
+            () = tokio::time::sleep_until(look_up.into()) => Event::Tick,
         }
     }
 }

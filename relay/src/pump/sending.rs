@@ -119,7 +119,10 @@ impl<P: Publish> Pump<P> {
             .get_mut(&row.key.shard)
             .expect("looked up by the caller");
         let token = Token::new(row.key.shard, work.acks.next_number());
-        match self.publisher.enqueue(row, work.held.epoch, token) {
+        match self
+            .publisher
+            .enqueue(row, work.held.epoch, token, self.flow)
+        {
             Ok(()) => {
                 work.note_sent(row);
                 Ok(if is_suspicious {

@@ -19,7 +19,6 @@ impl<P: Publish> Pump<P> {
         if !done.is_empty() {
             kill_point("relay.after_ack");
             self.deleter.add(&mut done);
-            self.note_flowing();
         }
         outcome
     }
@@ -55,13 +54,7 @@ impl<P: Publish> Pump<P> {
             .delivery_seconds
             .observe(sent.born.elapsed().as_secs_f64());
         self.alone.remove(&sent.key.event_id);
-        if std::mem::take(&mut self.failures_in_a_row) > 0 {
-            tracing::info!("records are delivered again");
-        }
-        self.metrics
-            .blocked
-            .with_label_values(&["broker_away"])
-            .set(0);
+        self.note_flowing();
     }
 
     pub(super) fn note_deleted(&mut self, keys: Vec<RowKey>) {

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use relay::pending::RowKey;
+use relay::publisher::Kafka;
 use relay::store;
 use shared::ids::{OrderId, Shard};
 use sqlx::{Connection, Executor, Row};
 
-use crate::harness::{Event, Stage, assert_history, assert_in_order};
+use crate::harness::{Event, Faulty, Stage, assert_history, assert_in_order};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_events_of_a_return_stay_in_order_over_many_returns_and_shards() {
@@ -50,17 +51,26 @@ async fn p4_order_holds_where_a_trickle_follows_a_backlog_and_a_backlog_a_trickl
     const ROUNDS: i32 = 6;
     const BURST: i32 = 24;
     let stage = Stage::set().await;
-    let relay = stage.relay().await;
+    let cfg = stage.config(&[]);
+    let publisher = Faulty::watching(Kafka::new(&cfg.kafka));
+    let turns = publisher.turns.clone();
+    let relay = stage.relay_with(cfg, publisher).await;
     let of_all = |seq: i32| (0..RETURNS).map(move |order| Event::new(order, order + 5_000, seq));
     for round in 0..ROUNDS {
         let first = round * (BURST + 1) + 1;
         let burst: Vec<Event> = (first..first + BURST).flat_map(of_all).collect();
-        stage.insert_all(&burst).await;
+        let mut tx = stage.pool().begin().await.expect("begin");
+        for chunk in burst.chunks(500) {
+            stage.insert_all_on(&mut *tx, chunk).await;
+        }
+        tx.commit().await.expect("commit");
         for event in of_all(first + BURST) {
             stage.insert(&event).await;
         }
     }
     stage.outbox_is_empty().await;
+    let turns = turns.load(Ordering::Relaxed);
+    assert!(turns > 1, "both flows, and back: {turns} turns");
     let seqs = ROUNDS * (BURST + 1);
     let count = usize::try_from(RETURNS * i64::from(seqs)).expect("fits");
     let seen = stage.topics.read_events(count).await;

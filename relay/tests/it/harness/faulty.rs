@@ -18,6 +18,9 @@ pub(crate) struct Faulty {
     pub(crate) producers: Arc<AtomicUsize>,
     /// How often the queue was full.
     pub(crate) overflows: Arc<AtomicUsize>,
+    /// How often the flow changed.
+    pub(crate) turns: Arc<AtomicUsize>,
+    flow: Mutex<Option<Flow>>,
     /// While this is set, the plan [`Plan::Deny`] denies.
     pub(crate) denied: Arc<AtomicBool>,
 }
@@ -59,6 +62,8 @@ impl Faulty {
             enqueued: Arc::default(),
             producers: Arc::default(),
             overflows: Arc::default(),
+            turns: Arc::default(),
+            flow: Mutex::default(),
             denied: Arc::default(),
         }
     }
@@ -82,11 +87,17 @@ impl Publish for Faulty {
         self.kafka.destroy().await;
     }
 
-    fn expect(&mut self, flow: Flow) {
-        self.kafka.expect(flow);
-    }
-
-    fn enqueue(&self, event: &Pending, epoch: i64, token: Token) -> Result<(), NotEnqueued> {
+    fn enqueue(
+        &self,
+        event: &Pending,
+        epoch: i64,
+        token: Token,
+        flow: Flow,
+    ) -> Result<(), NotEnqueued> {
+        let last = self.flow.lock().expect("not poisoned").replace(flow);
+        if last.is_some_and(|last| last != flow) {
+            self.turns.fetch_add(1, Ordering::Relaxed);
+        }
         let number = self.enqueued.fetch_add(1, Ordering::Relaxed) + 1;
         if self.broken.load(Ordering::Relaxed) {
             let code = match self.plan {
@@ -118,7 +129,7 @@ impl Publish for Faulty {
                 Ok(())
             }
             None => {
-                let outcome = self.kafka.enqueue(event, epoch, token);
+                let outcome = self.kafka.enqueue(event, epoch, token, flow);
                 if outcome == Err(NotEnqueued::QueueFull) {
                     self.overflows.fetch_add(1, Ordering::Relaxed);
                 }
