@@ -20,6 +20,9 @@ use crate::metrics::Metrics;
 use crate::session::Session;
 use crate::store::lease::{self as store, Lease};
 
+/// Renewals in the length of a lease.
+const RENEWALS: u32 = 5;
+
 /// A shard that is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
@@ -40,6 +43,9 @@ pub struct Leases {
     pub holdings: watch::Receiver<Holdings>,
     /// Shards to free, each under the epoch in which it was ours.
     pub given_up: mpsc::UnboundedSender<(Shard, i64)>,
+    /// The longest that whoever follows the leases may look away: two such spells between the end of our trust, at 60 %,
+    /// and that of the lease.
+    pub patience: Duration,
 }
 
 /// Renews, takes and frees leases.
@@ -62,7 +68,7 @@ impl Keeper {
         let keeper = Self {
             me: me.clone(),
             ttl,
-            session: Session::new(options, ttl / 5),
+            session: Session::new(options, ttl / RENEWALS),
             holdings,
             given_up,
             metrics,
@@ -71,6 +77,7 @@ impl Keeper {
             me,
             holdings: seen,
             given_up: give_up,
+            patience: ttl / RENEWALS,
         };
         (keeper, leases)
     }
@@ -89,7 +96,7 @@ impl Keeper {
                         self.release(shard, epoch).await;
                     }
                 }
-                () = tokio::time::sleep(self.ttl / 5) => {}
+                () = tokio::time::sleep(self.ttl / RENEWALS) => {}
             }
         }
         self.leave().await;

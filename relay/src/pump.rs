@@ -49,7 +49,6 @@ const REPORTS: usize = 1_024;
 const TICK: Duration = Duration::from_millis(50);
 /// After a full queue, or a look-up that failed.
 const BREATHER: Duration = Duration::from_millis(20);
-const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Moves rows from the outbox to Kafka.
 #[derive(Debug)]
@@ -123,13 +122,13 @@ impl<P: Publish> Pump<P> {
         Self {
             publisher,
             reports,
+            session: Session::new(options.clone(), leases.patience),
             leases,
             holdings: Holdings::new(),
             holdings_changed: true,
             reader: Reader::spawn(options.clone(), &args, metrics.clone(), quit.clone()),
             deleter: Deleter::spawn(options, &metrics, quit),
-            topics: TopicLimits::new(metrics.clone(), quit.clone()),
-            session: Session::new(options.clone(), DEADLINE),
+            topics: TopicLimits::new(metrics.clone()),
             shards: BTreeMap::new(),
             era: 0,
             next_shard: Shard(0),

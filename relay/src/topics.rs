@@ -2,11 +2,10 @@
 //! missing, or a broker that is away at the start, holds everything back instead of failing records.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::retry::full_jitter;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::publisher::{Publish, TopicTrouble};
@@ -20,40 +19,51 @@ type Answer = Result<usize, TopicTrouble>;
 pub(crate) struct TopicLimits {
     known: HashMap<String, usize>,
     asking: HashSet<String>,
+    /// Topics that cannot be written to, and when to ask again.
+    troubled: HashMap<String, (TopicTrouble, Instant)>,
     answer_to: mpsc::UnboundedSender<(String, Answer)>,
     answers: mpsc::UnboundedReceiver<(String, Answer)>,
     metrics: Metrics,
-    quit: CancellationToken,
 }
 
 impl TopicLimits {
-    pub(crate) fn new(metrics: Metrics, quit: CancellationToken) -> Self {
+    pub(crate) fn new(metrics: Metrics) -> Self {
         let (answer_to, answers) = mpsc::unbounded_channel();
         Self {
             known: HashMap::new(),
             asking: HashSet::new(),
+            troubled: HashMap::new(),
             answer_to,
             answers,
             metrics,
-            quit,
         }
     }
 
-    /// The limit if it is known; otherwise begins to ask for it.
+    /// The limit if it is known; otherwise begins to ask for it, if it is time to.
     pub(crate) fn limit<P: Publish>(&mut self, publisher: &P, topic: &str) -> Option<usize> {
         let known = self.known.get(topic).copied();
-        if known.is_none() && self.asking.insert(topic.to_owned()) {
-            self.ask(topic.to_owned(), publisher.topic_limit(topic.to_owned()));
+        if known.is_none() && !self.is_waiting(topic) && self.asking.insert(topic.to_owned()) {
+            let (answer_to, topic) = (self.answer_to.clone(), topic.to_owned());
+            let question = publisher.topic_limit(topic.clone());
+            tokio::spawn(async move {
+                // The pump is gone: nobody needs to know.
+                let _ = answer_to.send((topic, question.await));
+            });
         }
         known
     }
 
     /// A topic's limit is not known yet: reading on would be for nothing.
-    pub(crate) fn is_asking(&self) -> bool {
-        !self.asking.is_empty()
+    pub(crate) fn holds_back(&self) -> bool {
+        !self.asking.is_empty() || self.troubled.keys().any(|topic| self.is_waiting(topic))
     }
 
-    /// A new producer asks anew: a topic may have been changed or made again.
+    fn is_waiting(&self, topic: &str) -> bool {
+        let troubled = self.troubled.get(topic);
+        troubled.is_some_and(|(_, again)| Instant::now() < *again)
+    }
+
+    /// New producers ask anew: a topic may have been changed or made again.
     pub(crate) fn forget(&mut self) {
         self.known.clear();
     }
@@ -64,38 +74,25 @@ impl TopicLimits {
             return;
         };
         self.asking.remove(&topic);
-        if let Ok(limit) = answer {
-            for reason in TopicTrouble::CODES {
-                self.metrics.blocked.with_label_values(&[reason]).set(0);
+        match answer {
+            Ok(limit) => {
+                self.troubled.remove(&topic);
+                self.known.insert(topic, limit);
             }
-            self.known.insert(topic, limit);
-        }
-    }
-
-    /// One question in a task of its own; after a bad answer the task waits, so that it is not asked again at once.
-    fn ask<F>(&self, topic: String, question: F)
-    where
-        F: Future<Output = Answer> + Send + 'static,
-    {
-        let (answer_to, metrics, quit) = (
-            self.answer_to.clone(),
-            self.metrics.clone(),
-            self.quit.clone(),
-        );
-        tokio::spawn(async move {
-            let answer = question.await;
-            if let Err(trouble) = answer {
-                metrics.blocked.with_label_values(&[trouble.code()]).set(1);
+            Err(trouble) => {
                 tracing::error!(
                     topic,
                     reason = trouble.code(),
                     "nothing can be sent: {trouble}"
                 );
-                let pause = tokio::time::sleep(full_jitter(0, RETRY_AFTER, RETRY_AFTER));
-                quit.run_until_cancelled(pause).await;
+                let again = Instant::now() + full_jitter(0, RETRY_AFTER, RETRY_AFTER);
+                self.troubled.insert(topic, (trouble, again));
             }
-            // The pump is gone: nobody needs to know.
-            let _ = answer_to.send((topic, answer));
-        });
+        }
+        for reason in TopicTrouble::CODES {
+            let is_so = self.troubled.values().any(|(it, _)| it.code() == reason);
+            let blocked = self.metrics.blocked.with_label_values(&[reason]);
+            blocked.set(i64::from(is_so));
+        }
     }
 }

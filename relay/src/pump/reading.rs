@@ -16,7 +16,7 @@ impl<P: Publish> Pump<P> {
     pub(super) fn may_read(&self) -> bool {
         !self.reader.is_busy()
             && self.unsettled() < MAX_UNSETTLED
-            && !self.topics.is_asking()
+            && !self.topics.holds_back()
             && (self.alone.is_empty() || self.unacked() == 0)
     }
 
@@ -53,15 +53,17 @@ impl<P: Publish> Pump<P> {
         });
     }
 
-    /// Order holds within one flow, so it changes only while nothing is in flight. The answer has waited a moment for
-    /// that, not longer: a partition that stands still must not stop the others.
+    /// Order holds within one flow, so it changes only while nothing is in flight. A backlog waits a moment for that, not
+    /// longer: a partition that stands still must not stop the others. It is over when nothing is left in flight either;
+    /// so a high rate does not change to and fro.
     pub(super) fn choose_flow(&mut self, answer: &Answer) {
+        let is_quiet = self.unacked() == 0;
         if answer.batch.full {
             self.fitting_flow = Flow::Backlog;
-        } else if !answer.ask.is_partial {
+        } else if is_quiet && !answer.ask.is_partial {
             self.fitting_flow = Flow::Trickle;
         }
-        if self.unacked() == 0 {
+        if is_quiet {
             self.flow = self.fitting_flow;
         }
         self.turn_by = Instant::now() + TICK;

@@ -8,7 +8,7 @@ use relay::publisher::Kafka;
 use shared::ops::healthcheck;
 use shared::test_support::TestDb;
 
-use crate::harness::{Event, Faulty, Stage, Topics, assert_history, history, until};
+use crate::harness::{Door, Event, Faulty, Stage, Topics, assert_history, history, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p3_a_missing_topic_holds_rows_back_until_it_is_there() {
@@ -85,4 +85,32 @@ async fn p11_with_kafka_away_the_relay_still_stops_and_keeps_the_rows() {
     assert!(begun.elapsed() < Duration::from_secs(8));
     assert_eq!(stage.count("outbox").await, 1);
     assert!(stage.owners().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p11_a_relay_that_stops_with_records_in_flight_tells_how_many_and_leaves_their_rows() {
+    let stage = Stage::set().await;
+    let door = Door::open_before_the_broker().await;
+    let brokers = format!("--kafka-brokers={}", door.brokers);
+    let cfg = stage.config(&[&brokers, "--drain-secs=2"]);
+    let relay = stage.relay_with(cfg.clone(), Kafka::new(&cfg.kafka)).await;
+    let mut events = history(0..1, 2);
+    stage.insert_all(&events).await;
+    stage.outbox_is_empty().await;
+    door.close();
+    let unheard = history(1..11, 1);
+    stage.insert_all(&unheard).await;
+    events.extend(unheard);
+    let unsettled = relay.metrics.unsettled_rows.clone();
+    until("they are in flight", || async { unsettled.get() == 10 }).await;
+    let begun = Instant::now();
+    assert_eq!(relay.stop().await, Drain::LeftInFlight(10));
+    assert!(begun.elapsed() < Duration::from_secs(8));
+    assert_eq!(stage.count("outbox").await, 10);
+    assert!(stage.owners().await.is_empty(), "another may begin at once");
+    let heir = stage.relay().await;
+    stage.outbox_is_empty().await;
+    let seen = stage.topics.read_events(events.len()).await;
+    assert_history(&seen, &events);
+    heir.stop().await;
 }

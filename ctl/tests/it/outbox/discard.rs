@@ -1,0 +1,110 @@
+//! `outbox discard`, and the records that every action leaves.
+
+use serde_json::{Value, json};
+use shared::ids::{OrderId, Shard};
+use sqlx::Executor;
+
+use super::{Desk, FOLLOWS, REFUSED};
+
+#[tokio::test]
+async fn p3_discard_wants_a_name_and_a_reason() {
+    let desk = Desk::set().await;
+    let event = desk.park(5, 3, 1, REFUSED).await.to_string();
+    let discard = ["discard", "--event", &event];
+    for (more, told) in [
+        (&["--by", "j.doe"][..], "--reason"),
+        (
+            &["--by", "j.doe", "--reason", " \t "],
+            "must be 1 to 2000 characters",
+        ),
+        (&["--reason", "x"], "--by"),
+        (&["--by", " ", "--reason", "x"], "printable ASCII"),
+    ] {
+        let ran = desk.outbox(64, &[&discard[..], more].concat());
+        assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+    }
+    assert_eq!(desk.parked().await.len(), 1);
+    assert!(desk.actions().await.is_empty());
+}
+
+#[tokio::test]
+async fn p3_a_discarded_row_can_still_be_told_from_the_records() {
+    let desk = Desk::set().await;
+    let culprit = desk.park(5, 3, 1, REFUSED).await;
+    desk.park(5, 8, 2, FOLLOWS).await;
+    let event = culprit.to_string();
+    let report = desk.act(0, &["discard", "--event", &event]).json();
+    assert_eq!(
+        report,
+        json!({
+            "action": "discard", "discarded_rows": 1, "event_id": event, "shard": Shard::of(OrderId(5)), "id": 3,
+            "order": "5", "still_parked": 1
+        })
+    );
+    let seqs: Vec<i32> = desk.parked().await.iter().map(|row| row.seq).collect();
+    assert_eq!(seqs, [2]);
+    assert!(desk.waiting().await.is_empty());
+    assert_eq!(desk.generation(5).await, 1);
+
+    let actions = desk.actions().await;
+    let [action] = actions.as_slice() else {
+        panic!("{actions:?}");
+    };
+    assert_eq!(
+        (action.verb.as_str(), action.actor_id.as_str()),
+        ("outbox.discard", "j.doe")
+    );
+    assert_eq!(
+        (action.event_id, action.return_id),
+        (Some(culprit), Some(50))
+    );
+    assert_eq!(action.shard, Some(Shard::of(OrderId(5)).0));
+    assert!(
+        action
+            .db_account
+            .as_ref()
+            .is_some_and(|account| account.contains('@'))
+    );
+    let details: Value = serde_json::from_str(&action.details).expect("JSON");
+    for (name, value) in [
+        ("id", json!(3)),
+        ("order", json!("5")),
+        ("seq", json!(1)),
+        ("event_type", json!("return.tested")),
+        ("topic", json!("some.topic")),
+        ("first_error", json!(REFUSED)),
+        ("payload_bytes", json!(10)),
+    ] {
+        assert_eq!(details[name], value, "{name}");
+    }
+
+    let again = desk.act(1, &["discard", "--event", &event]);
+    assert!(again.stderr.contains("is not parked"), "{}", again.stderr);
+    assert_eq!(desk.actions().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_waiting_event_is_not_discarded() {
+    let desk = Desk::set().await;
+    let event = desk.wait_in_outbox(5, 3, 1).await.to_string();
+    desk.act(1, &["discard", "--event", &event]);
+    assert_eq!(desk.waiting().await.len(), 1);
+}
+
+#[tokio::test]
+async fn records_of_operator_actions_are_for_ever() {
+    let desk = Desk::set().await;
+    desk.act(0, &["pause", "--shard", "3"]);
+    for forbidden in [
+        "UPDATE operator_actions SET reason = ''",
+        "DELETE FROM operator_actions",
+    ] {
+        let error = desk
+            .db
+            .pool
+            .execute(forbidden)
+            .await
+            .expect_err("forbidden");
+        assert!(error.to_string().contains("append-only"), "{error}");
+    }
+}

@@ -1,0 +1,204 @@
+//! `outbox redrive`: all rows of an order go back under their own ids, whatever a relay does meanwhile.
+
+use serde_json::json;
+use shared::ids::{OrderId, Shard};
+
+use super::{Desk, FOLLOWS, REFUSED, Row, ended, park, somebody_waits_for_a_lock, spawn};
+
+#[tokio::test]
+async fn p3_redrive_puts_rows_back_as_they_were_and_tells_the_relay() {
+    let desk = Desk::set().await;
+    let culprit = desk.park(5, 3, 1, REFUSED).await;
+    desk.park(5, 8, 2, FOLLOWS).await;
+    desk.park(6, 4, 1, REFUSED).await;
+    desk.run("UPDATE outbox_parked SET tracestate = 'a=b', payload = 0xFF00")
+        .await;
+    let before = desk.parked().await;
+    let of_5: Vec<Row> = before
+        .iter()
+        .filter(|row| row.msg_key == "5")
+        .cloned()
+        .collect();
+
+    let report = desk.act(0, &["redrive", "--order", "5"]).json();
+    assert_eq!(
+        report,
+        json!({"action": "redrive", "redriven_rows": 2, "redriven_orders": 1, "complete": true})
+    );
+    assert_eq!(desk.waiting().await, of_5, "the same rows, ids included");
+    assert_eq!(desk.parked().await.len(), 1, "order 6 was not asked for");
+    let generations = desk.generations().await;
+    assert_eq!(generations.iter().sum::<i64>(), 1, "{generations:?}");
+    assert_eq!(desk.generation(5).await, 1);
+
+    let actions = desk.actions().await;
+    assert_eq!(actions.len(), 2, "one for each event");
+    let action = &actions[0];
+    assert_eq!(
+        (
+            action.actor_type.as_str(),
+            action.actor_id.as_str(),
+            action.verb.as_str()
+        ),
+        ("operator", "j.doe", "outbox.redrive")
+    );
+    assert_eq!(action.reason, "INC-7: größer");
+    assert_eq!(
+        (action.event_id, action.return_id),
+        (Some(culprit), Some(50))
+    );
+}
+
+#[tokio::test]
+async fn redrive_twice_is_harmless() {
+    let desk = Desk::set().await;
+    desk.park(5, 3, 1, REFUSED).await;
+    desk.act(0, &["redrive", "--order", "5"]);
+    let once = desk.waiting().await;
+    // An order that has nothing parked is a surprise when it was named; that nothing at all is parked is not.
+    for (code, args) in [
+        (1, &["redrive", "--order", "5"][..]),
+        (0, &["redrive", "--shard", "0"]),
+        (0, &["redrive", "--all"]),
+    ] {
+        let report = desk.act(code, args).json();
+        assert_eq!(
+            (&report["redriven_rows"], &report["complete"]),
+            (&0.into(), &true.into())
+        );
+    }
+    assert_eq!(desk.waiting().await, once);
+    assert_eq!(desk.actions().await.len(), 1);
+    assert_eq!(desk.generation(5).await, 1, "nothing for the relay to do");
+}
+
+#[tokio::test]
+async fn p4_what_a_relay_parks_at_that_moment_is_put_back_with_the_rest() {
+    let desk = Desk::set().await;
+    desk.park(5, 3, 1, REFUSED).await;
+    let follower = desk.wait_in_outbox(5, 8, 2).await;
+    // The relay has locked its lease row, and is about to park a follower.
+    let mut relay = desk.db.pool.begin().await.expect("begin");
+    sqlx::query("SELECT 1 FROM outbox_lease WHERE shard = ? FOR UPDATE")
+        .bind(Shard::of(OrderId(5)))
+        .execute(&mut *relay)
+        .await
+        .expect("lock");
+    let args = [
+        "outbox", "redrive", "--order", "5", "--by", "j.doe", "--reason", "x",
+    ];
+    let redrive = spawn(&desk, &args);
+    somebody_waits_for_a_lock(&desk).await;
+    park(&mut relay, follower, FOLLOWS).await;
+    relay.commit().await.expect("commit");
+    let ran = ended(redrive);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let seqs: Vec<i32> = desk.waiting().await.iter().map(|row| row.seq).collect();
+    assert_eq!(
+        seqs,
+        [1, 2],
+        "not the first alone: its follower would be stuck"
+    );
+    assert!(desk.parked().await.is_empty());
+    assert_eq!(desk.actions().await.len(), 2);
+}
+
+#[tokio::test]
+async fn p4_a_relay_that_decided_before_a_redrive_may_not_park_after_it() {
+    let desk = Desk::set().await;
+    desk.run(
+        "UPDATE outbox_lease SET owner = 'relay-a', epoch = 1, lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
+    )
+    .await;
+    let culprit = desk.park(5, 3, 1, REFUSED).await;
+    // As the relay asks, with what it read at its last renewal.
+    let may_park = || async {
+        sqlx::query(
+            "SELECT 1 FROM outbox_lease WHERE shard = ? AND owner = 'relay-a' AND epoch = 1 AND redrive_gen = 0 \
+             AND lease_until >= UTC_TIMESTAMP(6) FOR UPDATE",
+        )
+        .bind(Shard::of(OrderId(5)))
+        .fetch_optional(&desk.db.pool)
+        .await
+        .expect("the relay's question")
+        .is_some()
+    };
+    assert!(may_park().await);
+    desk.act(0, &["discard", "--event", &culprit.to_string()]);
+    assert!(
+        !may_park().await,
+        "it would park new events of the order behind nothing"
+    );
+    desk.run("UPDATE outbox_lease SET redrive_gen = 0").await;
+    desk.park(5, 8, 2, REFUSED).await;
+    desk.act(0, &["redrive", "--all"]);
+    assert!(!may_park().await);
+}
+
+#[tokio::test]
+async fn p3_many_orders_are_put_back_whole_in_several_transactions() {
+    let desk = Desk::set().await;
+    for order in 0..20 {
+        for seq in 1..=40 {
+            desk.wait_in_outbox(order, order * 100 + i64::from(seq), seq)
+                .await;
+        }
+    }
+    desk.run(
+        "INSERT INTO outbox_parked SELECT *, 'x', seq = 1, UTC_TIMESTAMP(6) FROM outbox WHERE seq > 20",
+    )
+    .await;
+    desk.run("DELETE FROM outbox WHERE seq > 20").await;
+    // One of them alone is more than a transaction's share.
+    desk.run("UPDATE outbox_parked SET msg_key = '3' WHERE shard = CRC32('3') & 15")
+        .await;
+    let both = [desk.waiting().await, desk.parked().await].concat();
+    let shards: std::collections::BTreeSet<Shard> =
+        desk.parked().await.iter().map(|row| row.shard).collect();
+
+    let report = desk.act(0, &["redrive", "--all"]).json();
+    assert_eq!(report["redriven_rows"], 400);
+    assert!(desk.parked().await.is_empty());
+    let mut expected = both;
+    expected.sort_by_key(|row| (row.shard, row.id));
+    assert_eq!(desk.waiting().await, expected);
+    assert_eq!(desk.actions().await.len(), 400);
+    let raised = desk.generations().await.iter().filter(|n| **n > 0).count();
+    assert_eq!(raised, shards.len());
+}
+
+#[tokio::test]
+async fn p3_a_row_that_is_parked_and_waiting_rolls_its_transaction_back() {
+    let desk = Desk::set().await;
+    // Shards are worked on in ascending order.
+    let (mut low, mut high) = (5, 6);
+    if Shard::of(OrderId(low)) > Shard::of(OrderId(high)) {
+        (low, high) = (high, low);
+    }
+    desk.park(low, 1, 1, REFUSED).await;
+    desk.park(high, 2, 1, REFUSED).await;
+    desk.park(high, 3, 2, FOLLOWS).await;
+    desk.wait_in_outbox(high, 3, 2).await;
+    let before = desk.parked().await;
+
+    let ran = desk.act(1, &["redrive", "--all"]);
+    assert!(
+        ran.stderr.contains("is parked and waits in the outbox too"),
+        "{}",
+        ran.stderr
+    );
+    let report = ran.json();
+    assert_eq!(
+        (&report["redriven_rows"], &report["complete"]),
+        (&1.into(), &false.into())
+    );
+    let left: Vec<Row> = desk.parked().await;
+    assert_eq!(left, before[1..], "neither of the other two");
+    assert_eq!(desk.waiting().await.len(), 2);
+    assert_eq!(desk.generation(high).await, 0);
+    assert_eq!(
+        desk.actions().await.len(),
+        1,
+        "only what was done is recorded"
+    );
+}
