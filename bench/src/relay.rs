@@ -1,11 +1,12 @@
-//! The relay: how fast it drains a backlog, how long an event takes from its commit to a reader of Kafka, and what it
-//! costs when nothing happens. The relays run with their default settings.
+//! The relay: how fast it drains a backlog, what deleted rows that cannot be purged cost, how long an event takes from its
+//! commit to a reader of Kafka, and what the relay costs when nothing happens. The relays run with their default settings.
 
 mod drain;
 mod idle;
 mod latency;
 mod reader;
 mod report;
+mod snapshot;
 mod stage;
 mod usage;
 
@@ -14,7 +15,7 @@ use crate::process::Servers;
 #[derive(Debug, clap::Args)]
 pub(crate) struct RelayArgs {
     /// What to measure.
-    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Part::Drain, Part::Latency, Part::Idle])]
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Part::Drain, Part::Snapshot, Part::Latency, Part::Idle])]
     parts: Vec<Part>,
 
     /// Runs of each kind, in turn; the median counts.
@@ -37,15 +38,20 @@ pub(crate) struct RelayArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     per_transaction: u32,
 
-    /// Seconds of each latency and idle run, after thirty of warm-up.
+    /// Seconds of each latency and idle run, after a warm-up of 30 and of 2.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
+    /// How fast a backlog is drained.
     Drain,
+    /// Reading, while the rows of a drained backlog cannot be purged.
+    Snapshot,
+    /// From COMMIT to a reader of Kafka.
     Latency,
+    /// What a relay costs when nothing happens.
     Idle,
 }
 
@@ -55,6 +61,7 @@ pub(crate) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<b
     for part in &args.parts {
         sound &= match part {
             Part::Drain => drain::run(args, servers).await?,
+            Part::Snapshot => snapshot::run(args, servers).await?,
             Part::Latency => latency::run(args, servers).await?,
             Part::Idle => idle::run(args, servers).await?,
         };

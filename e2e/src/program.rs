@@ -101,6 +101,27 @@ impl Program {
         self.address("api.address")
     }
 
+    /// What its `/metrics` counts under a name, over all labels.
+    ///
+    /// # Errors
+    /// It does not answer, or has no such counter.
+    pub async fn counter(&self, name: &str) -> anyhow::Result<u64> {
+        let url = format!("http://{}/metrics", self.ops_address()?);
+        let metrics = reqwest::get(url).await?.text().await?;
+        let values: Vec<&str> = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix(name))
+            .filter(|rest| rest.starts_with([' ', '{']))
+            .filter_map(|rest| rest.rsplit(' ').next())
+            .collect();
+        ensure!(!values.is_empty(), "{}: no counter {name}", self.name);
+        let mut sum = 0;
+        for value in values {
+            sum += value.parse::<u64>()?;
+        }
+        Ok(sum)
+    }
+
     fn address(&self, field: &str) -> anyhow::Result<SocketAddr> {
         let text = self.start_line[field]
             .as_str()

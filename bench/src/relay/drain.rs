@@ -72,28 +72,26 @@ impl Drained {
 }
 
 pub(super) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<bool> {
-    let mut runs: Vec<(&str, Drained)> = Vec::new();
+    let mut runs: Vec<Vec<Drained>> = args.drains.iter().map(|_| Vec::new()).collect();
     for _ in 0..args.rounds {
-        for name in &args.drains {
+        for (name, of_kind) in args.drains.iter().zip(&mut runs) {
             let drained = measure(args, servers, &Kind::parse(name)?).await?;
             report::progress(&format!(
                 "drain {name}: {:.0}/s | {}",
                 drained.rate(),
                 drained.cells()
             ));
-            runs.push((name, drained));
+            of_kind.push(drained);
         }
     }
     let mut lines = Vec::new();
-    for name in &args.drains {
-        let (of_kind, rest) = runs.into_iter().partition(|run| run.0 == name);
-        runs = rest;
-        let (median, low, high) = report::median(of_kind, |run: &(&str, Drained)| run.1.rate());
+    for (name, of_kind) in args.drains.iter().zip(runs) {
+        let (median, low, high) = report::median(of_kind, Drained::rate);
         let (shards, relays) = name.split_once('x').unwrap_or_default();
         lines.push(format!(
             "| {shards} | {relays} | {:.0} ({low:.0} to {high:.0}) | {} |",
-            median.1.rate(),
-            median.1.cells()
+            median.rate(),
+            median.cells()
         ));
     }
     report::table(
@@ -132,7 +130,7 @@ async fn measure(args: &RelayArgs, servers: &Servers, kind: &Kind) -> anyhow::Re
 }
 
 /// Writes at least `rows` events; answers how many.
-async fn fill(stage: &Stage, rows: u64, shards: u8) -> anyhow::Result<u64> {
+pub(super) async fn fill(stage: &Stage, rows: u64, shards: u8) -> anyhow::Result<u64> {
     let rows = usize::try_from(rows)?;
     let returns = stage.file(rows / (8 * PER_RETURN + 1), shards).await?;
     let mut writers = [stage.writer().await?, stage.writer().await?];

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::RelayArgs;
 use super::reader::Arrivals;
 use super::report;
-use super::stage::Stage;
+use super::stage::{Relays, Stage};
 use super::usage::{Usage, peak_mib};
 use crate::process::Servers;
 
@@ -26,15 +26,25 @@ const RETURNS: usize = 500;
 const WARM_UP: Duration = Duration::from_secs(30);
 const ARRIVAL_DEADLINE: Duration = Duration::from_secs(30);
 
-struct Run {
+/// Commits at a fixed rate, of returns that are filed and published.
+pub(super) struct Load<'a> {
+    pub(super) returns: &'a [ReturnId],
+    /// Events per second, and in each transaction.
+    pub(super) rate: u32,
+    pub(super) per_transaction: u32,
+    pub(super) warm_up: Duration,
+    pub(super) measure: Duration,
+}
+
+pub(super) struct Run {
     committed_per_second: f64,
     latency: Histogram<u64>,
-    cores: Usage,
+    pub(super) cores: Usage,
     peak_mib: u64,
 }
 
 impl Run {
-    fn millis(&self, quantile: f64) -> f64 {
+    pub(super) fn millis(&self, quantile: f64) -> f64 {
         let micros = self.latency.value_at_quantile(quantile);
         u32::try_from(micros).map_or(f64::NAN, f64::from) / 1_000.0
     }
@@ -82,86 +92,95 @@ pub(super) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<b
 
 async fn measure(args: &RelayArgs, servers: &Servers, rate: u32) -> anyhow::Result<Run> {
     let stage = Stage::set().await?;
-    let returns = stage.file(RETURNS * usize::try_from(WRITERS)?, 16).await?;
+    let returns = file_returns(&stage).await?;
     let relays = stage.relays(1).await?;
-    e2e::until(
-        "the first events are published",
-        ARRIVAL_DEADLINE,
-        async || Ok(stage.outbox_rows().await? == 0),
-    )
-    .await?;
-    let arrivals = Arrivals::watch(&stage.system)?;
-    let measure = Duration::from_secs(args.seconds);
-    let start = Instant::now() + Duration::from_millis(200);
-    let writing =
-        spawn_writers(&stage, &returns, args.per_transaction, rate, start, measure).await?;
-    tokio::time::sleep_until((start + WARM_UP).into()).await;
-    let before = Usage::now(&relays, servers)?;
-    tokio::time::sleep_until((start + WARM_UP + measure).into()).await;
-    let cores = Usage::now(&relays, servers)?.since(before);
-    let mut committed = HashMap::new();
-    for part in writing.join_all().await {
-        committed.extend(part?);
-    }
-    e2e::until("every event is published", ARRIVAL_DEADLINE, async || {
-        Ok(stage.outbox_rows().await? == 0)
-    })
-    .await?;
-    // The last record was acknowledged before its row was deleted; the reader's fetch is milliseconds behind.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let arrived = arrivals.finish().await?;
-    let latency = latencies(&committed, &arrived, start + WARM_UP)?;
-    let events = u32::try_from(latency.len())?;
-    let peak_mib = peak_mib(&relays)?;
+    let load = Load {
+        returns: &returns,
+        rate,
+        per_transaction: args.per_transaction,
+        warm_up: WARM_UP,
+        measure: Duration::from_secs(args.seconds),
+    };
+    let run = load.run(&stage, &relays, servers).await?;
     relays.stop().await?;
-    let seconds = measure.as_secs_f64();
-    Ok(Run {
-        committed_per_second: f64::from(events) / seconds,
-        latency,
-        cores: Usage {
-            relays: cores.relays / seconds,
-            mysqld: cores.mysqld / seconds,
-            kafka: cores.kafka / seconds,
-        },
-        peak_mib,
-    })
+    Ok(run)
 }
 
-type Written = tokio::task::JoinSet<anyhow::Result<HashMap<Uuid, Instant>>>;
+/// As many returns as the writers need.
+pub(super) async fn file_returns(stage: &Stage) -> anyhow::Result<Vec<ReturnId>> {
+    stage.file(RETURNS * usize::try_from(WRITERS)?, 16).await
+}
 
-async fn spawn_writers(
-    stage: &Stage,
-    returns: &[ReturnId],
-    per_transaction: u32,
-    rate: u32,
-    start: Instant,
-    measure: Duration,
-) -> anyhow::Result<Written> {
-    let mut tasks = Written::new();
-    // Between two transactions of one writer, and of any two.
-    let step = Duration::from_secs(1) * per_transaction / rate;
-    for (number, own) in (0..WRITERS).zip(returns.chunks(RETURNS)) {
-        let mut writer = stage.writer().await?;
-        let own = own.to_vec();
-        let end = start + WARM_UP + measure;
-        tasks.spawn(async move {
-            let mut committed = HashMap::new();
-            let mut at = start + step * number;
-            for group in own.chunks(usize::try_from(per_transaction)?).cycle() {
-                tokio::time::sleep_until(at.into()).await;
-                if Instant::now() >= end {
-                    break;
-                }
-                let applied = writer.change(group, 1).await?;
-                let now = Instant::now();
-                committed.extend(applied.iter().map(|change| (change.event_id.0, now)));
-                at += step * WRITERS;
-            }
-            Ok(committed)
-        });
+impl Load<'_> {
+    pub(super) async fn run(
+        &self,
+        stage: &Stage,
+        relays: &Relays,
+        servers: &Servers,
+    ) -> anyhow::Result<Run> {
+        stage.all_published(ARRIVAL_DEADLINE).await?;
+        let arrivals = Arrivals::watch(&stage.system)?;
+        let start = Instant::now() + Duration::from_millis(200);
+        let from = start + self.warm_up;
+        let writing = self.spawn_writers(stage, start).await?;
+        tokio::time::sleep_until(from.into()).await;
+        let before = Usage::now(relays, servers)?;
+        tokio::time::sleep_until((from + self.measure).into()).await;
+        let cores = Usage::now(relays, servers)?.since(before);
+        let mut committed = HashMap::new();
+        for part in writing.join_all().await {
+            committed.extend(part?);
+        }
+        stage.all_published(ARRIVAL_DEADLINE).await?;
+        // The last record was acknowledged before its row was deleted; the reader's fetch is milliseconds behind.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let arrived = arrivals.finish().await?;
+        let latency = latencies(&committed, &arrived, from)?;
+        let events = u32::try_from(latency.len())?;
+        let seconds = self.measure.as_secs_f64();
+        Ok(Run {
+            committed_per_second: f64::from(events) / seconds,
+            latency,
+            cores: Usage {
+                relays: cores.relays / seconds,
+                mysqld: cores.mysqld / seconds,
+                kafka: cores.kafka / seconds,
+            },
+            peak_mib: peak_mib(relays)?,
+        })
     }
-    Ok(tasks)
+
+    async fn spawn_writers(&self, stage: &Stage, start: Instant) -> anyhow::Result<Written> {
+        let mut tasks = Written::new();
+        let size = usize::try_from(self.per_transaction)?;
+        // Between two transactions of one writer, and of any two.
+        let step = Duration::from_secs(1) * self.per_transaction / self.rate;
+        let end = start + self.warm_up + self.measure;
+        for (number, own) in (0..WRITERS).zip(self.returns.chunks(RETURNS)) {
+            let mut writer = stage.writer().await?;
+            let own = own.to_vec();
+            tasks.spawn(async move {
+                let mut committed = HashMap::new();
+                let mut at = start + step * number;
+                for group in own.chunks(size).cycle() {
+                    tokio::time::sleep_until(at.into()).await;
+                    if Instant::now() >= end {
+                        break;
+                    }
+                    let applied = writer.change(group, 1).await?;
+                    let now = Instant::now();
+                    committed.extend(applied.iter().map(|change| (change.event_id.0, now)));
+                    at += step * WRITERS;
+                }
+                Ok(committed)
+            });
+        }
+        Ok(tasks)
+    }
 }
+
+/// The events of one writer, and when it had its answer to COMMIT.
+type Written = tokio::task::JoinSet<anyhow::Result<HashMap<Uuid, Instant>>>;
 
 /// Microseconds of every event that was committed from `from` on.
 fn latencies(

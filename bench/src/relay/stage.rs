@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use e2e::load::Writer;
 use e2e::program::Program;
 use e2e::system::System;
@@ -50,6 +49,13 @@ impl Stage {
         Ok(u64::try_from(rows)?)
     }
 
+    pub(super) async fn all_published(&self, deadline: Duration) -> anyhow::Result<()> {
+        e2e::until("every event is published", deadline, async || {
+            Ok(self.outbox_rows().await? == 0)
+        })
+        .await
+    }
+
     /// InnoDB still has to clean up after the writers: that is not to be charged to the relay.
     pub(super) async fn purged(&self) -> anyhow::Result<()> {
         let history = "SELECT `COUNT` FROM information_schema.innodb_metrics WHERE name = 'trx_rseg_history_len'";
@@ -79,17 +85,11 @@ impl Relays {
 
     /// The sum of a counter over the relays.
     pub(super) async fn counter(&self, name: &str) -> anyhow::Result<u64> {
-        let mut sum = 0.0;
+        let mut sum = 0;
         for program in &self.programs {
-            let url = format!("http://{}/metrics", program.ops_address()?);
-            let text = reqwest::get(url).await?.text().await?;
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-                .with_context(|| format!("no {name} in the metrics"))?;
-            sum += line.trim().parse::<f64>()?;
+            sum += program.counter(name).await?;
         }
-        Ok(format!("{sum:.0}").parse()?)
+        Ok(sum)
     }
 
     pub(super) async fn stop(self) -> anyhow::Result<()> {

@@ -52,7 +52,7 @@ async fn p2_p3_p12_kafka_away_for_thirty_seconds_stops_nothing_and_loses_nothing
     let parked = system.count("SELECT COUNT(*) FROM outbox_parked").await?;
     assert_eq!(parked, 0, "an outage is no record's fault");
     system.settled(Duration::from_secs(180)).await?;
-    let restarts = counted(&relay, "outbox_producer_restarts_total").await?;
+    let restarts = relay.counter("outbox_producer_restarts_total").await?;
     let recovered = stopped.elapsed() - away;
     eprintln!(
         "Kafka away for {away:?}: {during} filed meanwhile, slowest {:?}; {waiting} rows waiting, relay at {memory} MiB \
@@ -88,14 +88,14 @@ async fn stay_alive(programs: &[&Program], outage: Duration) -> anyhow::Result<D
 
 /// Starts Kafka; answers how long after it serves the relay's first record is acknowledged.
 async fn first_record_after_return(system: &System, relay: &Program) -> anyhow::Result<Duration> {
-    let before = counted(relay, PUBLISHED).await?;
+    let before = relay.counter(PUBLISHED).await?;
     let (brokers, topic) = (system.brokers.clone(), system.topics[0].clone());
     let serves = tokio::spawn(async move {
         control(Server::Kafka, "start").await?;
         tokio::task::spawn_blocking(move || wait_until_it_serves(&brokers, &topic)).await?
     });
     until("a record is acknowledged", PATIENCE, async || {
-        Ok(counted(relay, PUBLISHED).await? > before)
+        Ok(relay.counter(PUBLISHED).await? > before)
     })
     .await?;
     let first = Instant::now();
@@ -116,18 +116,6 @@ fn wait_until_it_serves(brokers: &str, topic: &str) -> anyhow::Result<Instant> {
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(Instant::now())
-}
-
-/// A counter of the relay, over all its labels.
-async fn counted(relay: &Program, name: &str) -> anyhow::Result<u64> {
-    let url = format!("http://{}/metrics", relay.ops_address()?);
-    let metrics = reqwest::get(url).await?.text().await?;
-    let mut sum = 0;
-    for line in metrics.lines().filter(|line| line.starts_with(name)) {
-        let value = line.rsplit(' ').next().context("a value")?;
-        sum += value.parse::<u64>()?;
-    }
-    Ok(sum)
 }
 
 fn resident_mib(program: &Program) -> anyhow::Result<u64> {

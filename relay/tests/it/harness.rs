@@ -118,6 +118,15 @@ impl Stage {
         }
     }
 
+    /// Inserts events in their order, all in one transaction: a relay sees none or all.
+    pub(crate) async fn insert_at_once(&self, events: &[Event]) {
+        let mut tx = self.pool().begin().await.expect("begin");
+        for chunk in events.chunks(500) {
+            self.insert_all_on(&mut *tx, chunk).await;
+        }
+        tx.commit().await.expect("commit");
+    }
+
     /// Inserts events with one statement, in their order; answers the first id.
     pub(crate) async fn insert_all_on<'e>(
         &self,

@@ -10,7 +10,7 @@ use relay::store;
 use shared::ids::{OrderId, Shard};
 use sqlx::{Connection, Executor, Row};
 
-use crate::harness::{Event, Faulty, Stage, assert_history, assert_in_order};
+use crate::harness::{Door, Event, Faulty, Stage, assert_history, assert_in_order, history, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_events_of_a_return_stay_in_order_over_many_returns_and_shards() {
@@ -59,11 +59,7 @@ async fn p4_order_holds_where_a_trickle_follows_a_backlog_and_a_backlog_a_trickl
     for round in 0..ROUNDS {
         let first = round * (BURST + 1) + 1;
         let burst: Vec<Event> = (first..first + BURST).flat_map(of_all).collect();
-        let mut tx = stage.pool().begin().await.expect("begin");
-        for chunk in burst.chunks(500) {
-            stage.insert_all_on(&mut *tx, chunk).await;
-        }
-        tx.commit().await.expect("commit");
+        stage.insert_at_once(&burst).await;
         for event in of_all(first + BURST) {
             stage.insert(&event).await;
         }
@@ -79,6 +75,40 @@ async fn p4_order_holds_where_a_trickle_follows_a_backlog_and_a_backlog_a_trickl
         &seen,
         &(5_000..5_000 + RETURNS).map(|id| (id, seqs)).collect(),
     );
+    relay.stop().await;
+}
+
+/// Two producers keep no order between them, so a backlog goes through the one whose records are still in flight. It must
+/// not wait for them either: a partition that stands still would stop the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_a_backlog_behind_a_record_in_flight_is_sent_in_the_flow_of_that_record() {
+    const RETURNS: i64 = 500;
+    let stage = Stage::set().await;
+    let door = Door::open_before_the_broker().await;
+    let cfg = stage.config(&[&format!("--kafka-brokers={}", door.brokers)]);
+    let publisher = Faulty::watching(Kafka::new(&cfg.kafka));
+    let turns = publisher.turns.clone();
+    let relay = stage.relay_with(cfg, publisher).await;
+    let opening = history(0..1, 3);
+    let backlog = history(1..RETURNS, 6);
+    // One event to each topic through the open door, so that the relay knows the topics' limits.
+    stage.insert_all(&opening[..2]).await;
+    stage.outbox_is_empty().await;
+    door.close();
+    stage.insert(&opening[2]).await;
+    let unsettled = || async { relay.metrics.unsettled_rows.get() };
+    until("it is in flight", || async { unsettled().await == 1 }).await;
+    stage.insert_at_once(&backlog).await;
+    until("all are in flight", || async {
+        usize::try_from(unsettled().await) == Ok(backlog.len() + 1)
+    })
+    .await;
+    assert_eq!(turns.load(Ordering::Relaxed), 0, "one flow");
+    door.open();
+    stage.outbox_is_empty().await;
+    let events = [opening, backlog].concat();
+    let seen = stage.topics.read_events(events.len()).await;
+    assert_eq!(assert_history(&seen, &events), 0, "nothing is sent again");
     relay.stop().await;
 }
 

@@ -36,11 +36,7 @@ async fn p3_p4_100_000_rows_in_one_shard_do_not_starve_the_others() {
     let mut events: Vec<Event> = (1..=SEQS)
         .flat_map(|seq| hot.iter().map(move |order| Event::new(*order, *order, seq)))
         .collect();
-    let mut tx = stage.pool().begin().await.expect("begin");
-    for chunk in events.chunks(1_000) {
-        stage.insert_all_on(&mut *tx, chunk).await;
-    }
-    tx.commit().await.expect("commit");
+    stage.insert_at_once(&events).await;
 
     // Of the usual length: a loaded machine must not lose it.
     let cfg = stage.config(&["--lease-ms=10000"]);

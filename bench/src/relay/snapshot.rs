@@ -1,0 +1,92 @@
+//! Deleted rows stay in the table, marked, until InnoDB purges them; it purges nothing that an open transaction may still
+//! see. How long does a read take beside a whole backlog of such rows, and how late do new events get to Kafka?
+
+use std::time::Duration;
+
+use sqlx::{Connection, Executor, MySqlConnection, MySqlPool};
+
+use super::RelayArgs;
+use super::drain;
+use super::latency::{self, Load};
+use super::report;
+use super::stage::{Relays, Stage};
+use crate::process::Servers;
+
+/// Events per second beside the deleted rows.
+const RATE: u32 = 100;
+/// For Kafka's JVM, see `latency`; later runs find it warm.
+const FIRST_WARM_UP: Duration = Duration::from_secs(30);
+const WARM_UP: Duration = Duration::from_secs(5);
+const DRAIN_DEADLINE: Duration = Duration::from_secs(600);
+
+pub(super) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<bool> {
+    let stage = Stage::set().await?;
+    let returns = latency::file_returns(&stage).await?;
+    let relays = stage.relays(1).await?;
+    let mut load = Load {
+        returns: &returns,
+        rate: RATE,
+        per_transaction: 1,
+        warm_up: FIRST_WARM_UP,
+        measure: Duration::from_secs(args.seconds),
+    };
+    let before = measure(&stage, &relays, servers, &load).await?;
+    load.warm_up = WARM_UP;
+
+    let mut snapshot = MySqlConnection::connect_with(&stage.options()).await?;
+    snapshot
+        .execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        .await?;
+    let rows = drain::fill(&stage, args.rows, 16).await?;
+    stage.all_published(DRAIN_DEADLINE).await?;
+    let beside = measure(&stage, &relays, servers, &load).await?;
+
+    snapshot.execute("ROLLBACK").await?;
+    stage.purged().await?;
+    let after = measure(&stage, &relays, servers, &load).await?;
+    relays.stop().await?;
+    report::table(
+        &format!("Reading beside {rows} deleted rows, {RATE} events/s"),
+        "| | reads/s | ms of a read: average | longest | p50 ms | p99 ms | cores: relay / mysqld / Kafka |",
+        &[
+            format!("| before | {before} |"),
+            format!("| deleted, an older snapshot open | {beside} |"),
+            format!("| snapshot closed, purged | {after} |"),
+        ],
+    );
+    Ok(true)
+}
+
+/// The cells of a line: what the server says of the relay's reads during a load, and what the load saw.
+async fn measure(
+    stage: &Stage,
+    relays: &Relays,
+    servers: &Servers,
+    load: &Load<'_>,
+) -> anyhow::Result<String> {
+    let pool = &stage.system.db.pool;
+    pool.execute("TRUNCATE TABLE performance_schema.prepared_statements_instances")
+        .await?;
+    let run = load.run(stage, relays, servers).await?;
+    let (count, average_ms, longest_ms) = reads(pool).await?;
+    let per_second = count / (load.warm_up + load.measure).as_secs_f64();
+    let cells = format!(
+        "{per_second:.0} | {average_ms:.2} | {longest_ms:.1} | {:.1} | {:.1} | {}",
+        run.millis(0.5),
+        run.millis(0.99),
+        run.cores.per(1.0)
+    );
+    report::progress(&format!("snapshot: {cells}"));
+    Ok(cells)
+}
+
+/// How many reads there were, and the milliseconds of an average one and of the longest.
+async fn reads(pool: &MySqlPool) -> anyhow::Result<(f64, f64, f64)> {
+    // Picoseconds.
+    let sql = "SELECT CAST(SUM(count_execute) AS DOUBLE), \
+               CAST(SUM(sum_timer_execute) / SUM(count_execute) / 1e9 AS DOUBLE), \
+               CAST(MAX(max_timer_execute) / 1e9 AS DOUBLE) \
+               FROM performance_schema.prepared_statements_instances \
+               WHERE sql_text LIKE '/* read_pending */%' AND count_execute > 0";
+    Ok(sqlx::query_as(sql).fetch_one(pool).await?)
+}
