@@ -32,7 +32,8 @@ chaos: ## relays killed, frozen and stopped while two million events flow; about
 
 bench: ## load and report, on release builds
 	cargo build --release -p api -p relay -p ctl -p bench
-	$(STACK) run bench -- sh -c 'target/release/bench filing && target/release/bench relay'
+	$(STACK) run bench -- target/release/bench filing
+	MYSQL_BUFFER_POOL_MIB=3072 $(STACK) run bench -- target/release/bench relay
 
 stack-up: ## start (or find) the development MySQL and Kafka; writes .stack/env
 	$(STACK) up

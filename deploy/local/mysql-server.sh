@@ -5,7 +5,7 @@ MYSQL_START_SECS=120
 # InnoDB and binary-log durability stay at their defaults (innodb_flush_log_at_trx_commit=1, sync_binlog=1):
 # the promises under test are about exactly that.
 MYSQL_OPTIONS=(--bind-address=127.0.0.1 --mysqlx=OFF --secure-file-priv= --max-connections=300
-    --innodb-buffer-pool-size=512M --innodb-redo-log-capacity=1G --default-time-zone=+00:00)
+    "--innodb-buffer-pool-size=${MYSQL_BUFFER_POOL_MIB:-512}M" --innodb-redo-log-capacity=1G --default-time-zone=+00:00)
 
 mysql_initialize() {
     local start user=()

@@ -3,7 +3,6 @@
 //! The load is synthetic (`load`), the rest is real: processes, signals, leases, MySQL, Kafka.
 
 mod fleet;
-mod verdict;
 mod writers;
 
 use std::time::{Duration, Instant};
@@ -15,8 +14,7 @@ use self::writers::Writers;
 use crate::load::Writer;
 use crate::system::System;
 use crate::until;
-
-pub use verdict::Verdict;
+use crate::verdict::{self, Repeats, Verdict};
 
 /// How much, how fast, and how often something breaks.
 #[derive(Debug, Clone)]
@@ -64,6 +62,8 @@ const ROUND: [Blow; 6] = [
     Blow::FreezeInDelete,
     Blow::Kill,
 ];
+/// Records that a relay with default settings has under way at most, see docs/adr/0007.
+const MOST_UNDER_WAY: u64 = 10_191;
 const SETTLE_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Runs the plan on a fresh system; `tell` gets a line per blow.
@@ -117,10 +117,27 @@ pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Findings> {
         "P3: {expected} events were committed, {} are in Kafka",
         verdict.events
     );
+    explain(verdict.repeats, take_overs.len())?;
     Ok(Findings {
         verdict,
         take_overs,
         hand_overs,
         seconds,
     })
+}
+
+/// Only a take-over repeats, and only what its victim had under way: the heir cannot know it, a frozen victim may still
+/// append it. Nobody here makes a producer fail, after which an owner would repeat its own.
+fn explain(repeats: Repeats, take_overs: usize) -> anyhow::Result<()> {
+    ensure!(
+        repeats.by_owners == 0,
+        "{} records were sent twice under one lease",
+        repeats.by_owners
+    );
+    let most = u64::try_from(take_overs)? * MOST_UNDER_WAY;
+    ensure!(
+        repeats.by_heirs.max(repeats.late) <= most,
+        "{repeats:?} are more than {take_overs} take-overs explain"
+    );
+    Ok(())
 }

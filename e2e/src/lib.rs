@@ -11,6 +11,7 @@ pub mod load;
 pub mod program;
 pub mod stack;
 pub mod system;
+pub mod verdict;
 
 use std::time::Duration;
 

@@ -5,10 +5,13 @@
 //!   second or two ago);
 //! - what commits below the floor is found by a *sweep* from 0.
 //!
-//! The floor is there only because delete-marked rows make a scan from 0 slow. Neither decides the order of one
-//! return's events: that is the predecessor rule's business.
+//! The floor is there only because delete-marked rows make a scan from 0 slow; for the same reason the shards are swept
+//! one after the other, so that no read has to do it for all. Neither decides the order of one return's events: that is
+//! the predecessor rule's business.
 
 use std::time::{Duration, Instant};
+
+use shared::ids::Shard;
 
 /// How far, in time, the floor lags behind the position: longer than almost every transaction.
 const FLOOR_LAG: Duration = Duration::from_secs(1);
@@ -27,13 +30,14 @@ pub struct Cursor {
     /// The present pass has read to the end of the shard.
     complete: bool,
     begun: Instant,
-    swept: Instant,
+    sweep_at: Instant,
     /// Moved back since the last read was asked for: what that read saw must not move it forward.
     rewound: bool,
 }
 
 impl Cursor {
-    pub fn at_zero(now: Instant) -> Self {
+    pub fn at_zero(shard: Shard, now: Instant) -> Self {
+        let turn = u32::from(shard.0) + 1;
         Self {
             position: 0,
             floor: 0,
@@ -41,17 +45,20 @@ impl Cursor {
             marked: now,
             complete: false,
             begun: now,
-            swept: now,
+            sweep_at: now + SWEEP_EVERY * turn / u32::from(Shard::COUNT),
             rewound: false,
         }
     }
 
     /// The id after which the next read begins; starts a new pass or a sweep when one is due.
     pub fn ask(&mut self, now: Instant) -> i64 {
-        if now - self.swept >= SWEEP_EVERY {
+        if now >= self.sweep_at {
             self.position = 0;
-            self.swept = now;
             self.begun = now;
+            // By its own clock, so that a long silence does not bring the shards together.
+            while now >= self.sweep_at {
+                self.sweep_at += SWEEP_EVERY;
+            }
         } else if self.complete && now - self.begun >= PASS_EVERY {
             self.position = self.floor;
             self.begun = now;
@@ -93,11 +100,43 @@ impl Cursor {
 mod tests {
     use super::*;
 
+    /// The one whose first sweep is latest.
+    const LAST: Shard = Shard(15);
+
+    #[test]
+    fn shards_are_swept_one_after_the_other_also_after_a_long_silence() {
+        let start = Instant::now();
+        let mut cursors: Vec<Cursor> = Shard::all()
+            .map(|shard| Cursor::at_zero(shard, start))
+            .collect();
+        let mut sweeps = |now: Instant| {
+            let swept = |cursor: &mut Cursor| {
+                cursor.ask(now);
+                let was_sweep = cursor.position == 0;
+                cursor.advance(Some(1_000), true, now);
+                was_sweep
+            };
+            cursors.iter_mut().map(swept).filter(|swept| *swept).count()
+        };
+        let step = SWEEP_EVERY / 32;
+        assert_eq!(sweeps(start), 16, "at first all are read from 0");
+        // Until the floor rises, a second or two after the start, every pass begins at 0.
+        for n in 1..=64 {
+            sweeps(start + step * n);
+        }
+        let silent_until = start + SWEEP_EVERY * 5;
+        assert_eq!(sweeps(silent_until), 16, "all are overdue");
+        for n in 1..=160 {
+            let count = sweeps(silent_until + step * n);
+            assert!(count <= 1, "{count} sweeps in one read");
+        }
+    }
+
     #[test]
     fn a_pass_goes_forward_and_the_next_begins_at_the_floor() {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
-        let mut cursor = Cursor::at_zero(start);
+        let mut cursor = Cursor::at_zero(LAST, start);
         assert_eq!(cursor.ask(at(0)), 0);
         cursor.advance(Some(100), false, at(1));
         assert_eq!(cursor.ask(at(6)), 100, "an unfinished pass goes on");
@@ -121,7 +160,7 @@ mod tests {
     #[test]
     fn a_read_that_was_under_way_does_not_undo_a_rewind() {
         let start = Instant::now();
-        let mut cursor = Cursor::at_zero(start);
+        let mut cursor = Cursor::at_zero(LAST, start);
         cursor.ask(start);
         cursor.advance(Some(100), false, start);
         assert_eq!(cursor.ask(start), 100);

@@ -1,8 +1,8 @@
 //! Sending to Kafka in the order given: trait [`Publish`] and its Kafka implementation.
 //!
 //! Order holds because records are enqueued one after the other by one task, producers are idempotent, a hole is fatal
-//! (`enable.gapless.guarantee`), and another flow is begun only while nothing is in flight. `FutureProducer::send` is no choice: it enqueues again when the queue was
-//! full and so reorders (rust-rdkafka issue 468).
+//! (`enable.gapless.guarantee`), and another flow is begun only while nothing is in flight. `FutureProducer::send` is no
+//! choice: it enqueues again when the queue was full and so reorders (rust-rdkafka issue 468).
 
 mod kafka;
 

@@ -6,6 +6,8 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
+use shared::ids::Shard;
+
 use crate::acks::AckPrefix;
 use crate::cursor::Cursor;
 use crate::lease::Held;
@@ -29,10 +31,10 @@ pub(crate) struct ShardWork {
 
 impl ShardWork {
     /// A shard just taken: nothing is known about it.
-    pub(crate) fn adopted(held: Held, first_number: usize) -> Self {
+    pub(crate) fn adopted(shard: Shard, held: Held, first_number: usize) -> Self {
         Self {
             held,
-            cursor: Cursor::at_zero(Instant::now()),
+            cursor: Cursor::at_zero(shard, Instant::now()),
             memory: SentSeqs::default(),
             acks: AckPrefix::starting_at(first_number),
             unsettled: HashSet::new(),

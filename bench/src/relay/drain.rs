@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
+use e2e::verdict;
 
 use super::RelayArgs;
-use super::reader;
 use super::report;
 use super::stage::{Relays, Stage};
 use super::usage::{Usage, peak_mib};
@@ -113,11 +113,11 @@ async fn measure(args: &RelayArgs, servers: &Servers, kind: &Kind) -> anyhow::Re
     let peak_mib = peak_mib(&relays)?;
     ensure!(stage.outbox_rows().await? == 0, "rows are left");
     relays.stop().await?;
-    let read = reader::check_all(&stage.system).await?;
+    let verdict = verdict::judge(&stage.system).await?;
     ensure!(
-        read.events == rows,
-        "{} events of {rows} are in Kafka",
-        read.events
+        verdict.events == rows,
+        "{} of {rows} events",
+        verdict.events
     );
     Ok(Drained {
         rows,
@@ -125,7 +125,7 @@ async fn measure(args: &RelayArgs, servers: &Servers, kind: &Kind) -> anyhow::Re
         slices,
         usage,
         peak_mib,
-        duplicates: read.duplicates,
+        duplicates: verdict.repeats.count(),
     })
 }
 

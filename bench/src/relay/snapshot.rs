@@ -47,7 +47,8 @@ pub(super) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<b
     relays.stop().await?;
     report::table(
         &format!("Reading beside {rows} deleted rows, {RATE} events/s"),
-        "| | reads/s | ms of a read: average | longest | p50 ms | p99 ms | cores: relay / mysqld / Kafka |",
+        "| | reads/s | ms of a read: average | longest | look-ups/s | ms of a look-up: average | longest | p50 ms | p99 ms \
+         | cores: relay / mysqld / Kafka |",
         &[
             format!("| before | {before} |"),
             format!("| deleted, an older snapshot open | {beside} |"),
@@ -57,7 +58,8 @@ pub(super) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<b
     Ok(true)
 }
 
-/// The cells of a line: what the server says of the relay's reads during a load, and what the load saw.
+/// The cells of a line: what the server says of the relay's reads and look-ups of predecessors during a load, and what
+/// the load saw.
 async fn measure(
     stage: &Stage,
     relays: &Relays,
@@ -68,10 +70,11 @@ async fn measure(
     pool.execute("TRUNCATE TABLE performance_schema.prepared_statements_instances")
         .await?;
     let run = load.run(stage, relays, servers).await?;
-    let (count, average_ms, longest_ms) = reads(pool).await?;
-    let per_second = count / (load.warm_up + load.measure).as_secs_f64();
+    let seconds = (load.warm_up + load.measure).as_secs_f64();
     let cells = format!(
-        "{per_second:.0} | {average_ms:.2} | {longest_ms:.1} | {:.1} | {:.1} | {}",
+        "{} | {} | {:.1} | {:.1} | {}",
+        executions(pool, "read_pending", seconds).await?,
+        executions(pool, "read_predecessors", seconds).await?,
         run.millis(0.5),
         run.millis(0.99),
         run.cores.per(1.0)
@@ -80,13 +83,20 @@ async fn measure(
     Ok(cells)
 }
 
-/// How many reads there were, and the milliseconds of an average one and of the longest.
-async fn reads(pool: &MySqlPool) -> anyhow::Result<(f64, f64, f64)> {
+/// The cells of a statement: how often a second, and the milliseconds of an average execution and of the longest.
+async fn executions(pool: &MySqlPool, name: &str, seconds: f64) -> anyhow::Result<String> {
     // Picoseconds.
-    let sql = "SELECT CAST(SUM(count_execute) AS DOUBLE), \
-               CAST(SUM(sum_timer_execute) / SUM(count_execute) / 1e9 AS DOUBLE), \
-               CAST(MAX(max_timer_execute) / 1e9 AS DOUBLE) \
+    let sql = "SELECT CAST(COALESCE(SUM(count_execute), 0) AS DOUBLE), \
+               CAST(COALESCE(SUM(sum_timer_execute) / SUM(count_execute), 0) / 1e9 AS DOUBLE), \
+               CAST(COALESCE(MAX(max_timer_execute), 0) / 1e9 AS DOUBLE) \
                FROM performance_schema.prepared_statements_instances \
-               WHERE sql_text LIKE '/* read_pending */%' AND count_execute > 0";
-    Ok(sqlx::query_as(sql).fetch_one(pool).await?)
+               WHERE sql_text LIKE ? AND count_execute > 0";
+    let (count, average_ms, longest_ms): (f64, f64, f64) = sqlx::query_as(sql)
+        .bind(format!("/* {name} */%"))
+        .fetch_one(pool)
+        .await?;
+    Ok(format!(
+        "{:.0} | {average_ms:.2} | {longest_ms:.1}",
+        count / seconds
+    ))
 }

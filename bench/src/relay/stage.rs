@@ -34,9 +34,10 @@ impl Stage {
         self.system.db.pool.connect_options()
     }
 
-    /// Files returns whose orders lie on the first `shards` shards.
+    /// Files returns of new orders that lie on the first `shards` shards.
     pub(super) async fn file(&self, count: usize, shards: u8) -> anyhow::Result<Vec<ReturnId>> {
-        let orders: Vec<OrderId> = (1..)
+        let last = "SELECT COALESCE(MAX(id), 0) FROM orders";
+        let orders: Vec<OrderId> = (self.system.count(last).await? + 1..)
             .map(OrderId)
             .filter(|order| Shard::of(*order).0 < shards)
             .take(count)

@@ -69,13 +69,17 @@ fn report(findings: Findings) -> String {
         hand_overs,
         seconds,
     } = findings;
+    let repeats = verdict.repeats;
     format!(
-        "{} events in {seconds:.0} s, none lost, none out of order, {} records twice, {} of them from a former owner\n\
+        "{} events in {seconds:.0} s, none lost, none out of order, {} records twice: {} by the next owner, {} by a \
+         frozen former owner, {} by the same owner\n\
          take-over after a kill or a freeze: {}\n\
          hand-over after SIGTERM: {}",
         verdict.events,
-        verdict.duplicates,
-        verdict.late,
+        repeats.count(),
+        repeats.by_heirs,
+        repeats.late,
+        repeats.by_owners,
         spread(take_overs),
         spread(hand_overs),
     )

@@ -68,8 +68,8 @@ impl<P: Publish> Pump<P> {
             } else if now < held.good_until && !self.shards.contains_key(shard) {
                 self.era += 1;
                 self.next_number += 1 << 32;
-                self.shards
-                    .insert(*shard, ShardWork::adopted(*held, self.next_number));
+                let work = ShardWork::adopted(*shard, *held, self.next_number);
+                self.shards.insert(*shard, work);
                 tracing::info!(shard = shard.0, epoch = held.epoch, "shard taken");
             }
         }

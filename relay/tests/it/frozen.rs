@@ -232,8 +232,8 @@ impl std::fmt::Display for Late {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} late (bound {MOST_UNDER_WAY}), {} of them behind a newer event, {} not sent by the heir; {} to {} ms after the heir, the last {} \
-             ms after SIGCONT",
+            "{} late (bound {MOST_UNDER_WAY}), {} of them behind a newer event, {} not sent by the heir; \
+             {} to {} ms after the heir, the last {} ms after SIGCONT",
             self.count,
             self.behind_newer,
             self.only_by_sleeper,

@@ -1,5 +1,6 @@
 //! Every record of both topics against every committed event.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use anyhow::{Context, bail, ensure};
@@ -15,19 +16,32 @@ use crate::system::System;
 pub struct Verdict {
     /// Different events: each was committed, and each committed one is here.
     pub events: u64,
-    /// Records of an event that was there already.
-    pub duplicates: u64,
-    /// Those among them that a former owner of the shard appended after its successor's first record of the event.
+    pub repeats: Repeats,
+}
+
+/// Records of an event that was there already, by who sent them.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Repeats {
+    /// A later owner of the shard, who did not know that the event had been sent.
+    pub by_heirs: u64,
+    /// A former owner of the shard, who was frozen.
     pub late: u64,
+    /// The owner who had sent it before, after its producer had failed.
+    pub by_owners: u64,
+}
+
+impl Repeats {
+    pub fn count(&self) -> u64 {
+        self.by_heirs + self.late + self.by_owners
+    }
 }
 
 #[derive(Default)]
 struct Log {
-    /// By return and seq: the event and the epoch of its first record.
-    first: HashMap<(i64, i64), (Uuid, i64)>,
+    /// By return and seq: the event and the highest epoch of its records.
+    events: HashMap<(i64, i64), (Uuid, i64)>,
     last_seq: HashMap<i64, i64>,
-    duplicates: u64,
-    late: u64,
+    repeats: Repeats,
 }
 
 impl Log {
@@ -35,20 +49,24 @@ impl Log {
         let event: Uuid = record.header("ce_id").context("ce_id")?.parse()?;
         let return_id = record.header("ce_subject").context("ce_subject")?.parse()?;
         let seq = record.seq().context("seq")?;
-        let epoch = record
+        let epoch: i64 = record
             .header("x-outbox-epoch")
             .context("x-outbox-epoch")?
             .parse()?;
-        if let Some((known, first_epoch)) = self.first.get(&(return_id, seq)) {
+        if let Some((known, last_epoch)) = self.events.get_mut(&(return_id, seq)) {
             ensure!(
                 *known == event,
                 "P2: return {return_id} seq {seq} is both {known} and {event}"
             );
-            self.duplicates += 1;
-            self.late += u64::from(epoch < *first_epoch);
+            match epoch.cmp(last_epoch) {
+                Ordering::Greater => self.repeats.by_heirs += 1,
+                Ordering::Less => self.repeats.late += 1,
+                Ordering::Equal => self.repeats.by_owners += 1,
+            }
+            *last_epoch = epoch.max(*last_epoch);
             return Ok(());
         }
-        self.first.insert((return_id, seq), (event, epoch));
+        self.events.insert((return_id, seq), (event, epoch));
         // Seq 1 is alone in its topic.
         if seq > 1 {
             let last = self.last_seq.insert(return_id, seq).unwrap_or(1);
@@ -62,7 +80,10 @@ impl Log {
 }
 
 /// P2, P3, P4: every committed event once or more, first appearances in the order of seq without a gap, nothing else.
-pub(super) async fn judge(system: &System) -> anyhow::Result<Verdict> {
+///
+/// # Errors
+/// A promise is broken, with its name, or the topics or the table cannot be read.
+pub async fn judge(system: &System) -> anyhow::Result<Verdict> {
     let (brokers, topics) = (system.brokers.clone(), system.topics.clone());
     let read = move || {
         let mut log = Log::default();
@@ -70,13 +91,13 @@ pub(super) async fn judge(system: &System) -> anyhow::Result<Verdict> {
         anyhow::Ok(log)
     };
     let mut log = tokio::task::spawn_blocking(read).await??;
-    let events = u64::try_from(log.first.len())?;
+    let events = u64::try_from(log.events.len())?;
     let mut committed =
         sqlx::query("SELECT return_id, seq, event_id FROM return_events").fetch(&system.db.pool);
     while let Some(row) = committed.try_next().await? {
         let (return_id, seq): (i64, i32) = (row.try_get(0)?, row.try_get(1)?);
         let event: Uuid = row.try_get(2)?;
-        match log.first.remove(&(return_id, i64::from(seq))) {
+        match log.events.remove(&(return_id, i64::from(seq))) {
             Some((sent, _)) => ensure!(
                 sent == event,
                 "P2: return {return_id} seq {seq} is {event}, Kafka says {sent}"
@@ -85,13 +106,12 @@ pub(super) async fn judge(system: &System) -> anyhow::Result<Verdict> {
         }
     }
     ensure!(
-        log.first.is_empty(),
+        log.events.is_empty(),
         "P2: {} events in Kafka were never committed",
-        log.first.len()
+        log.events.len()
     );
     Ok(Verdict {
         events,
-        duplicates: log.duplicates,
-        late: log.late,
+        repeats: log.repeats,
     })
 }
