@@ -1,5 +1,6 @@
 //! Deleted rows stay in the table, marked, until InnoDB purges them; it purges nothing that an open transaction may still
-//! see. How long does a read take beside a whole backlog of such rows, and how late do new events get to Kafka?
+//! see. How long do a read and the look-up of a predecessor take beside a whole backlog of such rows, and how late do new
+//! events get to Kafka?
 
 use std::time::Duration;
 
@@ -40,6 +41,10 @@ pub(super) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<b
     let rows = drain::fill(&stage, args.rows, 16).await?;
     stage.all_published(DRAIN_DEADLINE).await?;
     let beside = measure(&stage, &relays, servers, &load).await?;
+    // A new relay remembers no return, so it has to look for the predecessor of each one's next event.
+    relays.stop().await?;
+    let relays = stage.relays(1).await?;
+    let started = measure(&stage, &relays, servers, &load).await?;
 
     snapshot.execute("ROLLBACK").await?;
     stage.purged().await?;
@@ -52,6 +57,7 @@ pub(super) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<b
         &[
             format!("| before | {before} |"),
             format!("| deleted, an older snapshot open | {beside} |"),
+            format!("| the same, the relay newly started | {started} |"),
             format!("| snapshot closed, purged | {after} |"),
         ],
     );
