@@ -83,7 +83,9 @@ impl Common {
         let checked = schema::check(&pool).await;
         pool.close().await;
         checked?;
-        Ok(db::connect(&options).await?)
+        let mut conn = db::connect(&options).await?;
+        db::be_brief(&mut conn).await?;
+        Ok(conn)
     }
 }
 

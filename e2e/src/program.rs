@@ -101,11 +101,11 @@ impl Program {
         self.address("api.address")
     }
 
-    /// What its `/metrics` counts under a name, over all labels.
+    /// What its `/metrics` says under a name, summed over all labels.
     ///
     /// # Errors
-    /// It does not answer, or has no such counter.
-    pub async fn counter(&self, name: &str) -> anyhow::Result<u64> {
+    /// It does not answer, or has no such whole number.
+    pub async fn metric(&self, name: &str) -> anyhow::Result<u64> {
         let url = format!("http://{}/metrics", self.ops_address()?);
         let metrics = reqwest::get(url).await?.text().await?;
         let values: Vec<&str> = metrics
@@ -114,7 +114,7 @@ impl Program {
             .filter(|rest| rest.starts_with([' ', '{']))
             .filter_map(|rest| rest.rsplit(' ').next())
             .collect();
-        ensure!(!values.is_empty(), "{}: no counter {name}", self.name);
+        ensure!(!values.is_empty(), "{}: no metric {name}", self.name);
         let mut sum = 0;
         for value in values {
             sum += value.parse::<u64>()?;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, bail, ensure};
 use futures_util::TryStreamExt;
+use serde_json::Value;
 use sqlx::Row;
 use uuid::Uuid;
 
@@ -38,6 +39,10 @@ impl Repeats {
 
 #[derive(Default)]
 struct Log {
+    /// Of new returns, and of later changes.
+    topics: [String; 2],
+    /// The order of each return, as keys and values tell it.
+    orders: HashMap<i64, i64>,
     /// By return and seq: the event and the highest epoch of its records.
     events: HashMap<(i64, i64), (Uuid, i64)>,
     last_seq: HashMap<i64, i64>,
@@ -53,6 +58,7 @@ impl Log {
             .header("x-outbox-epoch")
             .context("x-outbox-epoch")?
             .parse()?;
+        self.check_content(record, return_id, seq)?;
         if let Some((known, last_epoch)) = self.events.get_mut(&(return_id, seq)) {
             ensure!(
                 *known == event,
@@ -77,6 +83,27 @@ impl Log {
         }
         Ok(())
     }
+
+    /// Topic, key and value say the same as the headers.
+    fn check_content(&mut self, record: &Record, return_id: i64, seq: i64) -> anyhow::Result<()> {
+        let topic = &self.topics[usize::from(seq > 1)];
+        let value: Value = serde_json::from_str(&record.payload)?;
+        let order_id: i64 = record.key.parse()?;
+        let same_order = *self.orders.entry(return_id).or_insert(order_id) == order_id;
+        let is_right = record.topic == *topic
+            && same_order
+            && value["order_id"] == order_id
+            && value["return_id"] == return_id
+            && (seq == 1 || value["seq"] == seq);
+        ensure!(
+            is_right,
+            "P2: return {return_id} seq {seq} is not as written: {} {} {}",
+            record.topic,
+            record.key,
+            record.payload
+        );
+        Ok(())
+    }
 }
 
 /// P2, P3, P4: every committed event once or more, first appearances in the order of seq without a gap, nothing else.
@@ -86,17 +113,29 @@ impl Log {
 pub async fn judge(system: &System) -> anyhow::Result<Verdict> {
     let (brokers, topics) = (system.brokers.clone(), system.topics.clone());
     let read = move || {
-        let mut log = Log::default();
+        let mut log = Log {
+            topics: topics.clone(),
+            ..Log::default()
+        };
         kafka_log::for_each(&brokers, &topics, |record| log.take(&record))?;
         anyhow::Ok(log)
     };
     let mut log = tokio::task::spawn_blocking(read).await??;
     let events = u64::try_from(log.events.len())?;
-    let mut committed =
-        sqlx::query("SELECT return_id, seq, event_id FROM return_events").fetch(&system.db.pool);
+    let mut committed = sqlx::query(
+        "SELECT e.return_id, e.seq, e.event_id, r.order_id FROM return_events AS e \
+         JOIN returns AS r ON r.id = e.return_id",
+    )
+    .fetch(&system.db.pool);
     while let Some(row) = committed.try_next().await? {
         let (return_id, seq): (i64, i32) = (row.try_get(0)?, row.try_get(1)?);
-        let event: Uuid = row.try_get(2)?;
+        let (event, order_id): (Uuid, i64) = (row.try_get(2)?, row.try_get(3)?);
+        ensure!(
+            log.orders
+                .get(&return_id)
+                .is_none_or(|order| *order == order_id),
+            "P2: return {return_id} has the key of another order than {order_id}"
+        );
         match log.events.remove(&(return_id, i64::from(seq))) {
             Some((sent, _)) => ensure!(
                 sent == event,

@@ -1,85 +1,67 @@
-//! Records in flight of one shard, in the order in which they were enqueued, and their acknowledged prefix.
+//! Records in flight of one shard, each by the number that its report names.
 //!
-//! Only the contiguous prefix is deleted: a row stays in the outbox until everything that was sent before it from
-//! its shard is safe in Kafka.
+//! A record's row may be deleted as soon as it is acknowledged, whatever was sent before it: records of one return in one
+//! topic share a partition, and an idempotent producer's partition is acknowledged in order. Waiting for a contiguous
+//! prefix would let one partition without a leader hold back the rows of all others.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::pending::RowKey;
 
 #[derive(Debug)]
-pub struct AckPrefix {
-    /// Number of the record at the front.
-    first: usize,
-    sent: VecDeque<Sent>,
-    unacked: usize,
+pub struct InFlight {
+    next: usize,
+    sent: HashMap<usize, Sent>,
 }
 
-/// A record in flight.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent {
     pub key: RowKey,
     pub born: Instant,
-    acked: bool,
 }
 
-impl AckPrefix {
+impl InFlight {
     /// Numbers go on from `first`, so that a late report about an earlier record cannot hit a new one.
     pub fn starting_at(first: usize) -> Self {
         Self {
-            first,
-            sent: VecDeque::new(),
-            unacked: 0,
+            next: first,
+            sent: HashMap::new(),
         }
     }
 
     /// The number that the next record gets.
     pub fn next_number(&self) -> usize {
-        self.first + self.sent.len()
+        self.next
     }
 
     pub fn push(&mut self, key: RowKey, born: Instant) {
-        self.unacked += 1;
-        self.sent.push_back(Sent {
-            key,
-            born,
-            acked: false,
-        });
+        self.sent.insert(self.next, Sent { key, born });
+        self.next += 1;
     }
 
     /// Records that Kafka has not acknowledged.
-    pub fn unacked(&self) -> usize {
-        self.unacked
+    pub fn len(&self) -> usize {
+        self.sent.len()
     }
 
-    /// The record of a number that is still in flight.
+    pub fn is_empty(&self) -> bool {
+        self.sent.is_empty()
+    }
+
+    /// The record of a number, if it is in flight.
     pub fn get(&self, number: usize) -> Option<&Sent> {
-        self.sent.get(number.checked_sub(self.first)?)
+        self.sent.get(&number)
     }
 
-    /// Notes one acknowledgement and moves what is now the contiguous prefix to `done`.
-    pub fn acknowledge(&mut self, number: usize, done: &mut Vec<RowKey>) {
-        let at = number.checked_sub(self.first);
-        let Some(sent) = at
-            .and_then(|at| self.sent.get_mut(at))
-            .filter(|sent| !sent.acked)
-        else {
-            return;
-        };
-        sent.acked = true;
-        self.unacked -= 1;
-        while let Some(sent) = self.sent.pop_front_if(|sent| sent.acked) {
-            self.first += 1;
-            done.push(sent.key);
-        }
+    /// Takes the record of a number out: Kafka has it. `None` if it was not in flight.
+    pub fn acknowledge(&mut self, number: usize) -> Option<Sent> {
+        self.sent.remove(&number)
     }
 
     /// Gives up everything in flight: the producer is gone.
     pub fn forget(&mut self) -> impl Iterator<Item = RowKey> + use<'_> {
-        self.first += self.sent.len();
-        self.unacked = 0;
-        self.sent.drain(..).map(|sent| sent.key)
+        self.sent.drain().map(|(_, sent)| sent.key)
     }
 }
 
@@ -89,51 +71,42 @@ mod tests {
 
     use super::*;
 
-    fn in_flight(count: i64) -> AckPrefix {
-        let mut acks = AckPrefix::starting_at(7);
+    fn in_flight(count: i64) -> InFlight {
+        let mut records = InFlight::starting_at(7);
         for id in 0..count {
             let key = RowKey {
                 shard: Shard(0),
                 id,
                 event_id: EventId::generate(),
             };
-            acks.push(key, Instant::now());
+            records.push(key, Instant::now());
         }
-        acks
-    }
-
-    fn acknowledge(acks: &mut AckPrefix, number: usize) -> Vec<i64> {
-        let mut done = Vec::new();
-        acks.acknowledge(number, &mut done);
-        done.into_iter().map(|key| key.id).collect()
+        records
     }
 
     #[test]
-    fn only_the_contiguous_prefix_is_done() {
-        let mut acks = in_flight(4);
-        assert_eq!(acknowledge(&mut acks, 8), [0_i64; 0]);
-        assert_eq!(acknowledge(&mut acks, 10), [0_i64; 0]);
-        assert_eq!(acknowledge(&mut acks, 7), [0, 1]);
-        assert_eq!(acknowledge(&mut acks, 9), [2, 3]);
-        assert_eq!(acks.unacked(), 0);
+    fn a_record_is_acknowledged_once_and_in_any_order() {
+        let mut records = in_flight(3);
+        let mut acknowledge = |number| records.acknowledge(number).map(|sent| sent.key.id);
+        assert_eq!(acknowledge(9), Some(2));
+        assert_eq!(acknowledge(9), None);
+        assert_eq!(acknowledge(7), Some(0));
+        assert_eq!(acknowledge(6), None, "never given");
+        assert_eq!((records.len(), records.next_number()), (1, 10));
     }
 
     #[test]
-    fn a_report_counts_once_and_only_for_its_own_record() {
-        let mut acks = in_flight(2);
-        assert_eq!(acknowledge(&mut acks, 7), [0]);
-        assert_eq!(acknowledge(&mut acks, 7), [0_i64; 0]);
-        assert_eq!(acks.unacked(), 1);
-        assert_eq!(acks.forget().count(), 1);
-        acks.push(
-            RowKey {
-                shard: Shard(0),
-                id: 9,
-                event_id: EventId::generate(),
-            },
-            Instant::now(),
-        );
-        assert_eq!(acknowledge(&mut acks, 8), [0_i64; 0]);
-        assert_eq!(acknowledge(&mut acks, 9), [9]);
+    fn a_late_report_about_a_forgotten_record_hits_no_new_one() {
+        let mut records = in_flight(3);
+        assert_eq!(records.forget().count(), 3);
+        assert!(records.is_empty());
+        let key = RowKey {
+            shard: Shard(0),
+            id: 50,
+            event_id: EventId::generate(),
+        };
+        records.push(key, Instant::now());
+        assert_eq!(records.acknowledge(7), None);
+        assert_eq!(records.acknowledge(10).map(|sent| sent.key.id), Some(50));
     }
 }

@@ -11,6 +11,8 @@ use shared::telemetry::LogArgs;
 /// Moves outbox rows to Kafka in order, at least once, deduplicated downstream by event id.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "outbox-relay", version)]
+// Its connections are counted by its tasks.
+#[command(mut_arg("database_max_connections", |arg| arg.hide(true)))]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,

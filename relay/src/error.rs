@@ -19,24 +19,6 @@ pub enum RelayError {
     TaskEnded(&'static str),
 }
 
-impl RelayError {
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Schema(_) | Self::Settings(_) | Self::Producer(_) => false,
-            Self::TaskEnded(_) => true,
-        }
-    }
-
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Schema(_) => "schema",
-            Self::Settings(_) => "settings",
-            Self::Producer(_) => "producer",
-            Self::TaskEnded(_) => "task_ended",
-        }
-    }
-}
-
 /// Why a unit of database work gave no result.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

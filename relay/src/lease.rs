@@ -43,8 +43,8 @@ pub struct Leases {
     pub holdings: watch::Receiver<Holdings>,
     /// Shards to free, each under the epoch in which it was ours.
     pub given_up: mpsc::UnboundedSender<(Shard, i64)>,
-    /// The longest that whoever follows the leases may look away: two such spells between the end of our trust, at 60 %,
-    /// and that of the lease.
+    /// The longest that whoever follows the leases may look away: two such spells lie between the end of our trust, at
+    /// 60 %, and that of the lease.
     pub patience: Duration,
 }
 
@@ -82,14 +82,17 @@ impl Keeper {
         (keeper, leases)
     }
 
-    /// Keeps the leases until `stop`, then frees them all. Cancel `stop` only when the pump has flushed.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Keeps the leases until `stop`, then frees them all. Once `leaving`, none is taken any more, and each is to be given
+    /// up as soon as the pump has flushed it. Cancel `stop` only when the pump has flushed all.
+    pub async fn run(mut self, leaving: CancellationToken, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            if let Err(error) = self.round().await {
+            let is_leaving = leaving.is_cancelled();
+            if let Err(error) = self.round(is_leaving).await {
                 self.metrics.database_error("lease", &error);
             }
             tokio::select! {
                 () = stop.cancelled() => {}
+                () = leaving.cancelled(), if !is_leaving => {}
                 Some((shard, epoch)) = self.given_up.recv() => {
                     self.release(shard, epoch).await;
                     while let Ok((shard, epoch)) = self.given_up.try_recv() {
@@ -102,18 +105,42 @@ impl Keeper {
         self.leave().await;
     }
 
-    async fn round(&mut self) -> Result<(), StoreError> {
+    /// Taking is a unit of work of its own: it may wait for a row that somebody holds locked, and what was renewed is
+    /// ours all the same.
+    async fn round(&mut self, is_leaving: bool) -> Result<(), StoreError> {
         let (me, ttl, asked) = (self.me.clone(), self.ttl, Instant::now());
-        let (leases, give) = self
+        let (leases, live) = self
             .session
             .run(move |mut conn| async move {
-                let result = one_round(&mut conn, &me, ttl).await;
+                let result = renew(&mut conn, &me, ttl, is_leaving).await;
                 (conn, result)
             })
             .await?;
+        let plan = if is_leaving {
+            Plan::leaving(&leases, &self.me)
+        } else {
+            plan(&leases, &live, &self.me)
+        };
         let good_until = asked + self.ttl.mul_f64(0.6);
+        self.show(&leases, &plan.give, good_until);
+        if plan.take.is_empty() {
+            return Ok(());
+        }
+        let me = self.me.clone();
+        let leases = self
+            .session
+            .run(move |mut conn| async move {
+                let result = take(&mut conn, &me, ttl, &plan.take).await;
+                (conn, result)
+            })
+            .await?;
+        self.show(&leases, &plan.give, good_until);
+        Ok(())
+    }
+
+    fn show(&self, leases: &[Lease], give: &[Shard], good_until: Instant) {
         let ours = leases
-            .into_iter()
+            .iter()
             .filter(|lease| lease.owner.as_ref() == Some(&self.me));
         let held = ours.map(|lease| {
             let held = Held {
@@ -125,7 +152,6 @@ impl Keeper {
             (lease.shard, held)
         });
         self.holdings.send_replace(held.collect());
-        Ok(())
     }
 
     async fn release(&mut self, shard: Shard, epoch: i64) {
@@ -164,22 +190,32 @@ impl Keeper {
     }
 }
 
-/// Beats, renews, and takes what our share allows; answers all leases and the shards to give up.
-async fn one_round(
+/// Beats and renews; answers all leases and the live relays. One that is leaving is no longer counted by the others.
+async fn renew(
     conn: &mut MySqlConnection,
     me: &str,
     ttl: Duration,
-) -> sqlx::Result<(Vec<Lease>, Vec<Shard>)> {
-    store::beat(conn, me, ttl).await?;
+    is_leaving: bool,
+) -> sqlx::Result<(Vec<Lease>, Vec<String>)> {
+    if is_leaving {
+        store::sign_off(conn, me).await?;
+    } else {
+        store::beat(conn, me, ttl).await?;
+    }
     store::renew(conn, me, ttl).await?;
     let live = store::read_live(conn, ttl).await?;
-    let leases = store::read_all(conn).await?;
-    let plan = plan(&leases, &live, me);
-    if plan.take.is_empty() {
-        return Ok((leases, plan.give));
-    }
-    store::acquire(conn, me, ttl, &plan.take).await?;
-    Ok((store::read_all(conn).await?, plan.give))
+    Ok((store::read_all(conn).await?, live))
+}
+
+/// Takes what is still free of `shards`; answers all leases.
+async fn take(
+    conn: &mut MySqlConnection,
+    me: &str,
+    ttl: Duration,
+    shards: &[Shard],
+) -> sqlx::Result<Vec<Lease>> {
+    store::acquire(conn, me, ttl, shards).await?;
+    store::read_all(conn).await
 }
 
 /// Whether the last round still wanted the shard given up. If a pause or a newcomer came and went in between, the
@@ -194,6 +230,19 @@ fn is_still_yielded(holdings: &Holdings, shard: Shard, epoch: i64) -> bool {
 struct Plan {
     take: Vec<Shard>,
     give: Vec<Shard>,
+}
+
+impl Plan {
+    /// Everything goes, nothing comes.
+    fn leaving(leases: &[Lease], me: &str) -> Self {
+        let mine = leases
+            .iter()
+            .filter(|lease| lease.owner.as_deref() == Some(me));
+        Self {
+            take: Vec::new(),
+            give: mine.map(|lease| lease.shard).collect(),
+        }
+    }
 }
 
 /// Fair share: the shards divided by the live relays, the remainder to the first by id; the shares add up.
@@ -281,6 +330,17 @@ mod tests {
         let all = leases(&[Some("a"), Some("a")], &[0, 1]);
         assert_eq!(plan(&all, &live(&["a"]), "a"), Plan::default());
     }
+
+    #[test]
+    fn who_leaves_gives_up_its_own_and_takes_nothing() {
+        let all = leases(&[Some("a"), Some("b"), None, Some("a")], &[1]);
+        let expected = Plan {
+            take: vec![],
+            give: shards(&[0, 3]),
+        };
+        assert_eq!(Plan::leaving(&all, "a"), expected);
+    }
+
     #[test]
     fn a_paused_shard_is_given_up_and_taken_by_nobody() {
         let mut all = leases(&[Some("a"), None, Some("gone"), None], &[2]);

@@ -58,7 +58,7 @@ pub struct Relay<P> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drain {
     Complete,
-    /// Rows whose delivery was not known at the deadline; they are still in the outbox.
+    /// Rows whose delivery or deletion was not known at the deadline: still in the outbox, and sent again from there.
     LeftInFlight(usize),
 }
 
@@ -116,7 +116,7 @@ impl<P: Publish> Relay<P> {
         let (keeper, leases) =
             Keeper::new(self.options.clone(), self.cfg.lease(), self.metrics.clone());
         let release = quit.child_token();
-        let keeper = tokio::spawn(keeper.run(release.clone()));
+        let keeper = tokio::spawn(keeper.run(stop.clone(), release.clone()));
         let pump = Pump::new(
             self.cfg.pump.clone(),
             &self.options,

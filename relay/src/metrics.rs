@@ -33,6 +33,8 @@ pub struct Metrics {
     pub restarts: IntCounterVec,
     /// 1 while nothing can be sent for this reason: a person should look.
     pub blocked: IntGaugeVec,
+    /// The one of them that each delivery clears.
+    pub no_broker: IntGauge,
     pub leases_lost: IntCounter,
     database_errors: IntCounterVec,
 }
@@ -41,6 +43,12 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let r = &registry;
+        let blocked = gauges(
+            r,
+            "outbox_relay_blocked",
+            "1 while nothing can be sent",
+            &["reason"],
+        );
         Self {
             oldest_age_seconds: gauge(
                 r,
@@ -95,12 +103,8 @@ impl Metrics {
                 "Producers destroyed",
                 &["cause"],
             ),
-            blocked: gauges(
-                r,
-                "outbox_relay_blocked",
-                "1 while nothing can be sent",
-                &["reason"],
-            ),
+            no_broker: blocked.with_label_values(&["no_broker"]),
+            blocked,
             leases_lost: counter(
                 r,
                 "outbox_leases_lost_total",
@@ -125,12 +129,19 @@ impl Metrics {
         self.database_errors
             .with_label_values(&[work, error.code()])
             .inc();
-        tracing::warn!(
-            work,
-            code = error.code(),
-            error = %chain(error),
-            "database work failed, it is tried again"
-        );
+        let (code, error) = (error.code(), (error.is_transient(), chain(error)));
+        match error {
+            (true, error) => {
+                tracing::warn!(work, code, error, "database work failed, it is tried again")
+            }
+            // It is tried again all the same: whoever mends a right or a table need not restart every relay.
+            (false, error) => tracing::error!(
+                work,
+                code,
+                error,
+                "database work failed, and will until somebody mends it"
+            ),
+        }
     }
 }
 

@@ -142,18 +142,16 @@ pub trait Publish: Send + 'static {
     ) -> impl Future<Output = Result<usize, TopicTrouble>> + Send + 'static;
 }
 
-/// Whether a delivery failure says something about the record itself, not about the broker or the connection.
+/// Whether a delivery failure says something about the record itself. `InvalidTimestamp` does not: records carry this
+/// machine's time, so it is about the clock and would park the whole outbox.
 pub fn is_about_the_record(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         code,
         Code::MessageSizeTooLarge
-            | Code::InvalidMessage
             | Code::InvalidMessageSize
-            | Code::InvalidTimestamp
             | Code::InvalidRecord
             | Code::PolicyViolation
-            | Code::UnsupportedForMessageFormat
     )
 }
 

@@ -35,6 +35,7 @@ use crate::lease::{Holdings, Leases};
 use crate::metrics::Metrics;
 use crate::pace::Pace;
 use crate::pending::RowKey;
+use crate::predecessor::Verdicts;
 use crate::publisher::{Flow, Publish, Report};
 use crate::reader::{Answer, Reader};
 use crate::session::Session;
@@ -223,15 +224,16 @@ impl<P: Publish> Pump<P> {
         // From here on the next read runs beside us.
         self.read_on();
         self.put_suspicious_shards_first(&mut rows);
-        match self.look_up_predecessors(&rows).await {
-            Ok(verdicts) => self.send_all(&rows, &verdicts).await,
+        let verdicts = match self.look_up_predecessors(&rows).await {
+            Ok(verdicts) => verdicts,
             Err(error) => {
                 self.metrics.database_error("predecessors", &error);
-                rows.iter().for_each(|row| self.put_back(row, row.key.id));
                 self.pace.wait(Instant::now() + BREATHER);
-                Ok(())
+                // Nobody vouches for the suspects, so they are put back; all others can go.
+                Verdicts::default()
             }
-        }
+        };
+        self.send_all(&rows, &verdicts).await
     }
 
     fn unsettled(&self) -> usize {
@@ -239,6 +241,6 @@ impl<P: Publish> Pump<P> {
     }
 
     fn unacked(&self) -> usize {
-        self.shards.values().map(|work| work.acks.unacked()).sum()
+        self.shards.values().map(|work| work.in_flight.len()).sum()
     }
 }

@@ -128,13 +128,14 @@ impl Task {
                 let batch = store::read_pending(&mut conn, &ranges, limit).await;
                 (conn, batch)
             })
-            .await?;
-        // Large events: ask for fewer, so that the server does not send what would be thrown away.
-        self.limit.rows = if batch.over_bytes {
-            batch.rows.len()
-        } else {
-            (limit.rows * 2).min(self.most)
+            .await;
+        // Large events: ask for fewer, so that the server does not send what would be thrown away. So many of them may
+        // not even arrive in time.
+        self.limit.rows = match &batch {
+            Ok(batch) if batch.over_bytes => batch.rows.len(),
+            Ok(_) => (limit.rows * 2).min(self.most),
+            Err(_) => (limit.rows / 2).max(1),
         };
-        Ok(batch)
+        batch
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use shared::ids::Shard;
 
-use crate::acks::AckPrefix;
+use crate::acks::InFlight;
 use crate::cursor::Cursor;
 use crate::lease::Held;
 use crate::pending::{Pending, RowKey};
@@ -19,7 +19,7 @@ pub(crate) struct ShardWork {
     pub(crate) held: Held,
     pub(crate) cursor: Cursor,
     pub(crate) memory: SentSeqs,
-    pub(crate) acks: AckPrefix,
+    pub(crate) in_flight: InFlight,
     pub(crate) unsettled: HashSet<i64>,
     /// Message keys with parked rows: any later event of theirs follows.
     pub(crate) parked: HashSet<String>,
@@ -36,7 +36,7 @@ impl ShardWork {
             held,
             cursor: Cursor::at_zero(shard, Instant::now()),
             memory: SentSeqs::default(),
-            acks: AckPrefix::starting_at(first_number),
+            in_flight: InFlight::starting_at(first_number),
             unsettled: HashSet::new(),
             parked: HashSet::new(),
             parked_unknown: true,
@@ -54,7 +54,7 @@ impl ShardWork {
     }
 
     pub(crate) fn note_sent(&mut self, row: &Pending) {
-        self.acks.push(row.key, row.born);
+        self.in_flight.push(row.key, row.born);
         self.unsettled.insert(row.key.id);
         self.memory.note(row.return_id, row.seq);
     }
@@ -63,13 +63,13 @@ impl ShardWork {
         self.unsettled.remove(&key.id);
     }
 
-    /// The producer is gone: what it had not delivered is read and sent again, in order, from the beginning.
+    /// The producer is gone: what it had not delivered is read and sent again, in order, from the beginning. Keys of rows
+    /// that were about to be parked are no longer held against their orders.
     pub(crate) fn start_over(&mut self) {
-        for key in self.acks.forget() {
+        for key in self.in_flight.forget() {
             self.unsettled.remove(&key.id);
         }
-        self.memory.clear();
-        self.cursor.rewind_to(1);
+        self.distrust();
     }
 
     /// Rows were parked or put back: nothing remembered about the shard's order holds any more.

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use serde_json::{Value, json};
+use shared::db;
 use shared::ids::Shard;
 use sqlx::mysql::MySqlRow;
-use sqlx::{AssertSqlSafe, Connection, Executor, MySqlConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, MySqlConnection, Row};
 use time::OffsetDateTime;
 
 use crate::pending::{Pending, RowKey};
@@ -199,11 +200,21 @@ pub async fn delete_published(conn: &mut MySqlConnection, keys: &[RowKey]) -> sq
     Ok(query.execute(conn).await?.rows_affected())
 }
 
-/// The message keys that have parked rows, with their shard.
-pub async fn read_parked_keys(conn: &mut MySqlConnection) -> sqlx::Result<Vec<(Shard, String)>> {
-    sqlx::query_as("/* read_parked_keys */ SELECT DISTINCT shard, msg_key FROM outbox_parked")
-        .fetch_all(conn)
-        .await
+/// The message keys that have parked rows in these shards, with their shard.
+pub async fn read_parked_keys(
+    conn: &mut MySqlConnection,
+    shards: &[Shard],
+) -> sqlx::Result<Vec<(Shard, String)>> {
+    let sql = format!(
+        "/* read_parked_keys */ SELECT DISTINCT shard, msg_key FROM outbox_parked FORCE INDEX (PRIMARY) \
+         WHERE shard IN ({})",
+        vec!["?"; shards.len()].join(",")
+    );
+    let mut query = sqlx::query_as(AssertSqlSafe(sql));
+    for shard in shards {
+        query = query.bind(shard);
+    }
+    query.fetch_all(conn).await
 }
 
 /// The right by which rows of a shard are parked.
@@ -230,10 +241,6 @@ pub enum ParkOutcome {
     Stale,
 }
 
-/// How long the server waits for the next statement while a lease row is locked. A relay that is frozen or cut off in
-/// between must let go while its lease still runs: its heir would wait for that row, and with it for every shard.
-const PARKING_SILENCE_SECS: u32 = 2;
-
 /// Moves rows of one shard to `outbox_parked`, all or none. The lease row is locked first, as by redrive and discard.
 ///
 /// # Errors
@@ -243,13 +250,9 @@ pub async fn park(
     tenure: &Tenure,
     rows: &[Parking],
 ) -> sqlx::Result<ParkOutcome> {
-    let brief = format!(
-        "/* be_brief */ SET @patience = @@SESSION.wait_timeout, SESSION wait_timeout = {PARKING_SILENCE_SECS}"
-    );
-    conn.execute(AssertSqlSafe(brief)).await?;
+    db::be_brief(conn).await?;
     let outcome = park_under_lock(conn, tenure, rows).await?;
-    conn.execute("/* be_patient */ SET SESSION wait_timeout = @patience")
-        .await?;
+    db::be_patient(conn).await?;
     Ok(outcome)
 }
 
@@ -276,7 +279,7 @@ async fn park_under_lock(
         return Ok(ParkOutcome::Stale);
     }
     let copied = copy_to_parked(&mut tx, tenure.shard, &wanted).await?;
-    let deleted = delete_parked(&mut tx, tenure.shard, &wanted).await?;
+    let deleted = delete_copied(&mut tx, tenure.shard, &wanted).await?;
     if usize::try_from(copied) == Ok(rows.len()) && deleted == copied {
         tx.commit().await?;
         Ok(ParkOutcome::Parked)
@@ -307,13 +310,13 @@ async fn copy_to_parked(
     Ok(copied.rows_affected())
 }
 
-async fn delete_parked(
+async fn delete_copied(
     conn: &mut MySqlConnection,
     shard: Shard,
     wanted: &str,
 ) -> sqlx::Result<u64> {
     let deleted = sqlx::query(
-        "/* delete_parked */ DELETE o FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$[0]', \
+        "/* delete_copied */ DELETE o FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$[0]', \
          event_id CHAR(32) PATH '$[1]')) AS w STRAIGHT_JOIN outbox AS o FORCE INDEX (PRIMARY) \
          ON o.shard = ? AND o.id = w.id AND o.event_id = UNHEX(w.event_id)",
     )

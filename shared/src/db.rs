@@ -28,6 +28,9 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// The server ends a silent session after this: a frozen process must not hold locks for hours. The pool drops
 /// idle connections earlier (`IDLE`), so it never meets the server's cut in ordinary use.
 const SESSION_SILENCE: Duration = Duration::from_secs(30);
+/// The same for a session that may lock a row of `outbox_lease`: that shard's relay, and whoever would take over, wait
+/// for it, so whoever is frozen or cut off meanwhile must let go before a lease of the usual length ends.
+const LEASE_LOCK_SILENCE: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(10);
 /// A connection idle for longer is pinged before use.
 const PING_AFTER: Duration = Duration::from_secs(2);
@@ -122,6 +125,31 @@ fn session_rules() -> String {
         SESSION_SILENCE.as_secs(),
         SESSION_SILENCE.as_secs(),
     )
+}
+
+/// Before a transaction that locks a row of `outbox_lease`: if we fall silent, the server ends the session soon.
+///
+/// # Errors
+/// A database error.
+pub async fn be_brief(conn: &mut MySqlConnection) -> sqlx::Result<()> {
+    set_silence(conn, LEASE_LOCK_SILENCE).await
+}
+
+/// After it: the session may be idle for as long as any other.
+///
+/// # Errors
+/// A database error.
+pub async fn be_patient(conn: &mut MySqlConnection) -> sqlx::Result<()> {
+    set_silence(conn, SESSION_SILENCE).await
+}
+
+async fn set_silence(conn: &mut MySqlConnection, silence: Duration) -> sqlx::Result<()> {
+    let sql = format!(
+        "/* set_silence */ SET SESSION wait_timeout = {}",
+        silence.as_secs()
+    );
+    conn.execute(AssertSqlSafe(sql)).await?;
+    Ok(())
 }
 
 /// What a caller can do about a database error.

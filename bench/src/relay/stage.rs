@@ -88,7 +88,7 @@ impl Relays {
     pub(super) async fn counter(&self, name: &str) -> anyhow::Result<u64> {
         let mut sum = 0;
         for program in &self.programs {
-            sum += program.counter(name).await?;
+            sum += program.metric(name).await?;
         }
         Ok(sum)
     }

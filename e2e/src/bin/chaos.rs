@@ -29,7 +29,7 @@ struct Args {
     /// Kills and freezes, at least.
     #[arg(long, default_value_t = 60)]
     take_overs: usize,
-    /// Seconds from one blow to the next.
+    /// Seconds from one fault to the next.
     #[arg(long, default_value_t = 5)]
     every: u64,
     /// Length of a lease in milliseconds.
@@ -52,7 +52,7 @@ async fn main() -> ExitCode {
     };
     match chaos::run(&plan, |line| println!("{line}")).await {
         Ok(findings) => {
-            println!("{}", report(findings));
+            println!("{}", report(&findings));
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -62,38 +62,33 @@ async fn main() -> ExitCode {
     }
 }
 
-fn report(findings: Findings) -> String {
-    let Findings {
-        verdict,
-        take_overs,
-        hand_overs,
-        seconds,
-    } = findings;
-    let repeats = verdict.repeats;
+fn report(findings: &Findings) -> String {
+    let repeats = findings.verdict.repeats;
     format!(
-        "{} events in {seconds:.0} s, none lost, none out of order, {} records twice: {} by the next owner, {} by a \
-         frozen former owner, {} by the same owner\n\
-         take-over after a kill or a freeze: {}\n\
+        "{} events in {:.0} s, none lost, none out of order, {} records twice: {} by the next owner, {} by a frozen \
+         former owner, {} by the same owner\n\
+         take-over after a kill: {}\n\
+         take-over after a freeze: {}\n\
          hand-over after SIGTERM: {}",
-        verdict.events,
+        findings.verdict.events,
+        findings.seconds,
         repeats.count(),
         repeats.by_heirs,
         repeats.late,
         repeats.by_owners,
-        spread(take_overs),
-        spread(hand_overs),
+        spread(&findings.after_kill),
+        spread(&findings.after_freeze),
+        spread(&findings.after_stop),
     )
 }
 
-fn spread(mut times: Vec<Duration>) -> String {
-    times.sort_unstable();
-    let Some(longest) = times.last() else {
-        return "none".to_owned();
-    };
+fn spread(times: &[Duration]) -> String {
+    let of = |percent| chaos::percentile(times, percent).map_or(0, |time| time.as_millis());
     format!(
-        "n = {}, median {} ms, longest {} ms",
+        "n = {}, median {} ms, p99 {} ms, longest {} ms",
         times.len(),
-        times[times.len() / 2].as_millis(),
-        longest.as_millis()
+        of(50),
+        of(99),
+        of(100)
     )
 }

@@ -7,7 +7,7 @@ use shared::db;
 use sqlx::mysql::MySqlPool;
 use sqlx::{Connection, MySqlConnection};
 
-use super::{Blow, Plan};
+use super::{Fault, Plan};
 use crate::program::Program;
 use crate::system::System;
 use crate::until;
@@ -20,6 +20,14 @@ struct Member {
     program: Program,
     /// Its name in `outbox_relay` and `outbox_lease`.
     id: String,
+}
+
+/// What a fault did.
+pub(super) struct Injected {
+    /// How long the victim's shards were without a living owner.
+    pub(super) took: Duration,
+    /// Rows that the victim had sent, or was about to, and had not deleted.
+    pub(super) under_way: u64,
 }
 
 pub(super) struct Fleet<'a> {
@@ -71,39 +79,52 @@ impl<'a> Fleet<'a> {
             .await?)
     }
 
-    /// Strikes a relay that owns shards; answers how long these were without a living owner. A relay that is gone is
-    /// replaced afterwards.
-    pub(super) async fn strike(&mut self, blow: Blow) -> anyhow::Result<Duration> {
+    /// Does it to a relay that owns shards. A relay that is gone is replaced afterwards.
+    pub(super) async fn inject(&mut self, fault: Fault) -> anyhow::Result<Injected> {
         let (victim, shards) = self.victim().await?;
+        let under_way = self.members[victim]
+            .program
+            .metric("outbox_relay_unsettled_rows")
+            .await?;
+        let took = self.inject_into(victim, &shards, fault).await?;
+        Ok(Injected { took, under_way })
+    }
+
+    async fn inject_into(
+        &mut self,
+        victim: usize,
+        shards: &[u8],
+        fault: Fault,
+    ) -> anyhow::Result<Duration> {
         let victim_id = self.members[victim].id.clone();
-        match blow {
-            Blow::Kill => {
+        match fault {
+            Fault::Kill => {
                 let member = self.members.remove(victim);
                 let begun = Instant::now();
                 member.program.kill().await?;
-                self.taken_over(&victim_id, &shards).await?;
+                self.taken_over(&victim_id, shards).await?;
                 let took = begun.elapsed();
                 self.add().await?;
                 Ok(took)
             }
-            Blow::Stop => {
+            Fault::Stop => {
                 let member = self.members.remove(victim);
                 let begun = Instant::now();
                 let stopping = tokio::spawn(member.program.stop(PATIENCE));
-                self.taken_over(&victim_id, &shards).await?;
+                self.taken_over(&victim_id, shards).await?;
                 let took = begun.elapsed();
                 stopping.await??;
                 self.add().await?;
                 Ok(took)
             }
-            Blow::Freeze => self.freeze(victim, &shards).await,
-            Blow::FreezeInDelete => {
-                let holder = self.hold_a_delete(&shards).await?;
+            Fault::Freeze => self.freeze(victim, shards).await,
+            Fault::FreezeInDelete => {
+                let holder = self.hold_a_delete(shards).await?;
                 self.members[victim].program.freeze()?;
                 let begun = Instant::now();
                 // The server finishes the DELETE of a client that does not listen.
                 holder.close().await?;
-                self.thaw_when_taken_over(victim, &shards, begun).await
+                self.thaw_when_taken_over(victim, shards, begun).await
             }
         }
     }

@@ -3,6 +3,7 @@
 mod api_crash;
 mod consumer_crash;
 mod path;
+mod redrive;
 mod relay_crash;
 mod shutdown;
 mod start;

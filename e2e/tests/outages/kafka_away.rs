@@ -52,7 +52,7 @@ async fn p2_p3_p12_kafka_away_for_thirty_seconds_stops_nothing_and_loses_nothing
     let parked = system.count("SELECT COUNT(*) FROM outbox_parked").await?;
     assert_eq!(parked, 0, "an outage is no record's fault");
     system.settled(Duration::from_secs(180)).await?;
-    let restarts = relay.counter("outbox_producer_restarts_total").await?;
+    let restarts = relay.metric("outbox_producer_restarts_total").await?;
     let recovered = stopped.elapsed() - away;
     eprintln!(
         "Kafka away for {away:?}: {during} filed meanwhile, slowest {:?}; {waiting} rows waiting, relay at {memory} MiB \
@@ -88,14 +88,14 @@ async fn stay_alive(programs: &[&Program], outage: Duration) -> anyhow::Result<D
 
 /// Starts Kafka; answers how long after it serves the relay's first record is acknowledged.
 async fn first_record_after_return(system: &System, relay: &Program) -> anyhow::Result<Duration> {
-    let before = relay.counter(PUBLISHED).await?;
+    let before = relay.metric(PUBLISHED).await?;
     let (brokers, topic) = (system.brokers.clone(), system.topics[0].clone());
     let serves = tokio::spawn(async move {
         control(Server::Kafka, "start").await?;
         tokio::task::spawn_blocking(move || wait_until_it_serves(&brokers, &topic)).await?
     });
     until("a record is acknowledged", PATIENCE, async || {
-        Ok(relay.counter(PUBLISHED).await? > before)
+        Ok(relay.metric(PUBLISHED).await? > before)
     })
     .await?;
     let first = Instant::now();

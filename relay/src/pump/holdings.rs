@@ -20,7 +20,8 @@ impl<P: Publish> Pump<P> {
             self.note_terms();
             self.adopt();
         }
-        // One look at the clock for both: a lease that ends between them would leave records in flight that nobody counts.
+        // One look at the clock for both: a lease that ends between them would leave records in flight that nobody
+        // counts.
         let now = Instant::now();
         if self.has_lost_with_records_in_flight(now) {
             return Err(Failure::LeaseLost);
@@ -28,7 +29,10 @@ impl<P: Publish> Pump<P> {
         self.drop_lost(now);
         self.alone
             .retain(|_, since| now.duration_since(*since) < ALONE_AT_MOST);
-        self.give_up_yielded()?;
+        if self.hand_over_is_late() {
+            return Err(Failure::HandOverLate);
+        }
+        self.give_up_settled();
         if self.shards.values().any(|work| work.parked_unknown) {
             self.load_parked_keys().await;
         }
@@ -82,7 +86,7 @@ impl<P: Publish> Pump<P> {
 
     pub(super) fn has_lost_with_records_in_flight(&self, now: Instant) -> bool {
         let mut shards = self.shards.iter();
-        shards.any(|(shard, work)| work.acks.unacked() > 0 && self.is_lost(*shard, work, now))
+        shards.any(|(shard, work)| !work.in_flight.is_empty() && self.is_lost(*shard, work, now))
     }
 
     /// Forgets shards that are no longer ours. Deletions under way go on: they name their rows.
@@ -102,20 +106,22 @@ impl<P: Publish> Pump<P> {
         }
     }
 
-    /// A yielded shard is not read; once all of it is settled it is given up.
-    fn give_up_yielded(&mut self) -> Result<(), Failure> {
-        let yielded = self.shards.iter().filter(|(_, work)| work.held.yielding);
-        let (settled, busy): (Vec<_>, Vec<_>) = yielded.partition(|(_, work)| work.is_settled());
+    /// A record of a shard to be given up has been in flight for too long.
+    fn hand_over_is_late(&self) -> bool {
         let is_late =
             |since: Option<Instant>| since.is_some_and(|s| s.elapsed() > self.args.drain());
-        if busy
+        self.shards
+            .values()
+            .any(|work| !work.in_flight.is_empty() && is_late(work.yielding_since))
+    }
+
+    /// A shard to be given up is not read; once all of it is settled it goes.
+    pub(super) fn give_up_settled(&mut self) {
+        let is_settled = |(_, work): &(&Shard, &ShardWork)| work.held.yielding && work.is_settled();
+        let settled: Vec<(Shard, i64)> = self
+            .shards
             .iter()
-            .any(|(_, work)| work.acks.unacked() > 0 && is_late(work.yielding_since))
-        {
-            return Err(Failure::HandOverLate);
-        }
-        let settled: Vec<(Shard, i64)> = settled
-            .into_iter()
+            .filter(is_settled)
             .map(|(shard, work)| (*shard, work.held.epoch))
             .collect();
         for given_up in settled {
@@ -123,15 +129,16 @@ impl<P: Publish> Pump<P> {
             // If the keeper is gone, the process is ending and the lease ends by itself.
             let _ = self.leases.given_up.send(given_up);
         }
-        Ok(())
     }
 
     /// Until this is known nothing of a shard may be sent: an event of a parked key follows its order.
     async fn load_parked_keys(&mut self) {
+        let unknown = self.shards.iter().filter(|(_, work)| work.parked_unknown);
+        let shards: Vec<Shard> = unknown.map(|(shard, _)| *shard).collect();
         let loaded = self
             .session
-            .run(|mut conn| async move {
-                let keys = store::read_parked_keys(&mut conn).await;
+            .run(move |mut conn| async move {
+                let keys = store::read_parked_keys(&mut conn, &shards).await;
                 (conn, keys)
             })
             .await;

@@ -31,8 +31,14 @@ impl<P: Publish> Pump<P> {
     }
 
     pub(super) async fn park(&mut self, leaving: Leaving) {
+        let mut is_answered = true;
         for (shard, rows) in leaving.0 {
-            self.park_in(shard, rows).await;
+            if is_answered {
+                is_answered = self.park_in(shard, rows).await;
+            } else if let Some(work) = self.shards.get_mut(&shard) {
+                // Several waits in a row would hide the end of a lease from us.
+                work.distrust();
+            }
         }
     }
 
@@ -47,10 +53,10 @@ impl<P: Publish> Pump<P> {
     }
 
     /// Whatever comes of it, the shard is read again from 0 with its parked keys: they, not our memory, say what
-    /// must be held back.
-    async fn park_in(&mut self, shard: Shard, rows: Vec<Parking>) {
+    /// must be held back. `false` if MySQL did not do it.
+    async fn park_in(&mut self, shard: Shard, rows: Vec<Parking>) -> bool {
         let Some(work) = self.shards.get_mut(&shard) else {
-            return;
+            return true;
         };
         work.distrust();
         let tenure = Tenure {
@@ -76,8 +82,10 @@ impl<P: Publish> Pump<P> {
             Err(error) => {
                 self.metrics.database_error("park", &error);
                 self.pace.wait(Instant::now() + BREATHER);
+                return false;
             }
         }
+        true
     }
 
     fn note_parked(&self, rows: &[Parking]) {

@@ -68,7 +68,7 @@ impl<P: Publish> Pump<P> {
 
     pub(super) fn note_undelivered(&mut self, token: Token, code: RDKafkaErrorCode) {
         let work = self.shards.get(&token.shard());
-        if let Some(sent) = work.and_then(|work| work.acks.get(token.number()))
+        if let Some(sent) = work.and_then(|work| work.in_flight.get(token.number()))
             && is_about_the_record(code)
         {
             self.refused
@@ -77,7 +77,7 @@ impl<P: Publish> Pump<P> {
     }
 
     pub(super) fn note_brokers_down(&mut self) {
-        let blocked = self.metrics.blocked.with_label_values(&["broker_away"]);
+        let blocked = &self.metrics.no_broker;
         if self.unacked() > 0 && blocked.get() == 0 {
             blocked.set(1);
             tracing::error!("no broker can be reached; records stay queued, nothing is given up");
@@ -85,7 +85,7 @@ impl<P: Publish> Pump<P> {
     }
 
     pub(super) fn note_flowing(&mut self) {
-        let blocked = self.metrics.blocked.with_label_values(&["broker_away"]);
+        let blocked = &self.metrics.no_broker;
         if blocked.get() != 0 || self.failures_in_a_row > 0 {
             tracing::info!("records are delivered again");
             blocked.set(0);
@@ -110,7 +110,8 @@ impl<P: Publish> Pump<P> {
         }
     }
 
-    /// No more reading: what is in flight is acknowledged and deleted, until it is done or the deadline has passed.
+    /// No more reading: what is in flight is acknowledged and deleted, until it is done or the deadline has passed. Each
+    /// shard is given up as soon as all of it is.
     pub(super) async fn drain(mut self) -> usize {
         let deadline = Instant::now() + self.args.drain();
         while Instant::now() < deadline && (self.unacked() > 0 || !self.deleter.is_empty()) {
@@ -119,12 +120,15 @@ impl<P: Publish> Pump<P> {
                 tracing::warn!("a lease was lost while flushing");
                 break;
             }
+            self.give_up_settled();
             self.deleter.hand_out(true);
             let look_up = deadline.min(Instant::now() + TICK);
             let outcome = match self.next_drained(look_up).await {
                 Event::Reports(reports) => self.settle(&reports),
                 Event::Deleted(keys) => {
                     self.note_deleted(keys);
+                    // Also while a read is under way: nobody takes its answer.
+                    self.forget_gone();
                     Ok(())
                 }
                 Event::Read(_) | Event::Tick => Ok(()),
@@ -138,8 +142,8 @@ impl<P: Publish> Pump<P> {
                 break;
             }
         }
-        let left = self.unacked();
         self.take_last_reports().await;
+        let left = self.unsettled();
         self.session.close().await;
         left
     }

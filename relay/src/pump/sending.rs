@@ -118,7 +118,7 @@ impl<P: Publish> Pump<P> {
             .shards
             .get_mut(&row.key.shard)
             .expect("looked up by the caller");
-        let token = Token::new(row.key.shard, work.acks.next_number());
+        let token = Token::new(row.key.shard, work.in_flight.next_number());
         match self
             .publisher
             .enqueue(row, work.held.epoch, token, self.flow)

@@ -45,10 +45,10 @@ impl<P: Publish> Pump<P> {
         let Some(work) = self.shards.get_mut(&token.shard()) else {
             return;
         };
-        let Some(sent) = work.acks.get(token.number()).copied() else {
+        let Some(sent) = work.in_flight.acknowledge(token.number()) else {
             return;
         };
-        work.acks.acknowledge(token.number(), done);
+        done.push(sent.key);
         self.metrics.published_rows.inc();
         self.metrics
             .delivery_seconds

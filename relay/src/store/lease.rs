@@ -28,10 +28,13 @@ pub async fn beat(conn: &mut MySqlConnection, me: &str, ttl: Duration) -> sqlx::
     .bind(me)
     .execute(&mut *conn)
     .await?;
-    sqlx::query("/* forget_silent */ DELETE FROM outbox_relay WHERE seen_at < UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND")
-        .bind(micros(ttl * 10))
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "/* forget_silent */ DELETE FROM outbox_relay \
+         WHERE seen_at < UTC_TIMESTAMP(6) - INTERVAL ? MICROSECOND",
+    )
+    .bind(micros(ttl * 10))
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -117,13 +120,19 @@ pub async fn release(
     Ok(())
 }
 
-/// Frees whatever is ours and takes our name off the list.
-pub async fn leave(conn: &mut MySqlConnection, me: &str) -> sqlx::Result<()> {
-    sqlx::query("/* release_all */ UPDATE outbox_lease SET owner = NULL WHERE owner = ?")
+/// Takes our name off the list: the others divide the shards without us.
+pub async fn sign_off(conn: &mut MySqlConnection, me: &str) -> sqlx::Result<()> {
+    sqlx::query("/* sign_off */ DELETE FROM outbox_relay WHERE id = ?")
         .bind(me)
-        .execute(&mut *conn)
+        .execute(conn)
         .await?;
-    sqlx::query("/* leave */ DELETE FROM outbox_relay WHERE id = ?")
+    Ok(())
+}
+
+/// Frees whatever is ours, after our name is off the list: whoever finds the shards free counts us no more.
+pub async fn leave(conn: &mut MySqlConnection, me: &str) -> sqlx::Result<()> {
+    sign_off(conn, me).await?;
+    sqlx::query("/* release_all */ UPDATE outbox_lease SET owner = NULL WHERE owner = ?")
         .bind(me)
         .execute(conn)
         .await?;

@@ -12,7 +12,8 @@ use crate::harness::{Event, Running, Stage, assert_history, history, until};
 use crate::program::Program;
 
 const DELETE: &str = "/* delete_published */";
-const LAST_OF_PARKING: &str = "/* delete_parked */";
+const LOOK_UP: &str = "/* read_predecessors */";
+const LAST_OF_PARKING: &str = "/* delete_copied */";
 /// What "no more than seconds" means here: the silence allowed in a transaction, a lease of these tests (2 s), a
 /// lock wait, and a loaded machine.
 const SECONDS: Duration = Duration::from_secs(12);
@@ -59,6 +60,36 @@ async fn p3_p4_a_connection_cut_after_the_server_did_the_delete_costs_nothing() 
         cut_at_the_delete(Cut::BeforeAnswer).await > 0,
         "the second try found them deleted"
     );
+}
+
+/// Each look-up of a predecessor fails: what needs none is not held up by what does.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_while_look_ups_fail_only_rows_that_need_one_wait() {
+    let stage = Stage::set().await;
+    let first = stage.relay().await;
+    let mut events = history(0..1, 1);
+    stage.insert_all(&events).await;
+    stage.outbox_is_empty().await;
+    first.stop().await;
+    // A new relay does not know of seq 1.
+    let mut written = vec![Event::new(0, 0, 2)];
+    written.extend(history(1..51, 1));
+    let (relay, proxy) = relay_behind_proxy(&stage).await;
+    proxy.arm(LOOK_UP, Cut::BeforeAnswer);
+    stage.insert_at_once(&written).await;
+    events.extend(written);
+    until("all but one are published", || async {
+        if proxy.sprung() {
+            proxy.arm(LOOK_UP, Cut::BeforeAnswer);
+        }
+        stage.count("outbox").await == 1
+    })
+    .await;
+    assert!(relay.database_errors("predecessors", "connection_lost") >= 1.0);
+    stage.outbox_is_empty().await;
+    let seen = stage.topics.read_events(events.len()).await;
+    assert_eq!(assert_history(&seen, &events), 0, "nothing is sent again");
+    relay.stop().await;
 }
 
 /// The other session waits for rows in the opposite order and has written more, so that MySQL chooses the DELETE.

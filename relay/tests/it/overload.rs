@@ -3,10 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use relay::Drain;
 use relay::publisher::Kafka;
+use relay::pump::MAX_UNSETTLED;
 use shared::ids::{EventId, OrderId, Shard};
 
-use crate::harness::{Event, Faulty, Stage, assert_history, history};
+use crate::harness::{Event, Faulty, Stage, assert_history, history, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p3_p4_a_producer_queue_that_overflows_loses_and_reorders_nothing() {
@@ -24,6 +26,28 @@ async fn p3_p4_a_producer_queue_that_overflows_loses_and_reorders_nothing() {
     assert!(overflows >= 20, "the queue was full {overflows} times");
     assert_eq!(stage.count("outbox_parked").await, 0);
     relay.stop().await;
+}
+
+/// As when one partition has no leader: what the others acknowledge is deleted all the same, and there is room to go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_an_acknowledgement_that_does_not_come_holds_back_no_other_record_of_its_shard() {
+    let stage = Stage::set().await;
+    let orders = orders_of(|shard| shard == Shard(3)).take(MAX_UNSETTLED * 3 / 2);
+    let events: Vec<Event> = orders.map(|order| Event::new(order, order, 1)).collect();
+    stage.insert_at_once(&events).await;
+    let cfg = stage.config(&["--lease-ms=10000", "--drain-secs=1"]);
+    let publisher = Faulty::losing_the_first_ack(Kafka::new(&cfg.kafka));
+    let relay = stage.relay_with(cfg, publisher).await;
+    until("one row is left", || async {
+        stage.count("outbox").await == 1
+    })
+    .await;
+    assert_eq!(relay.stop().await, Drain::LeftInFlight(1));
+    let heir = stage.relay().await;
+    stage.outbox_is_empty().await;
+    let seen = stage.topics.read_events(events.len()).await;
+    assert_eq!(assert_history(&seen, &events), 1, "the one is sent again");
+    heir.stop().await;
 }
 
 /// The hot shard has the lowest number: a read goes through the shards in their order.

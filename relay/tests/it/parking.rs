@@ -1,7 +1,10 @@
 //! A record that cannot be sent is parked with its followers; everything else goes on.
 
+use relay::pending::RowKey;
 use relay::publisher::Kafka;
-use sqlx::Row;
+use relay::store::{self, ParkOutcome, Parking, Tenure};
+use shared::ids::{OrderId, Shard};
+use sqlx::{Connection, Executor, Row};
 use uuid::Uuid;
 
 use crate::harness::{Event, Faulty, Stage, assert_history, history};
@@ -119,4 +122,73 @@ async fn p3_a_refused_batch_is_sent_one_by_one_and_only_the_culprit_is_parked() 
         .expect("parked");
     assert_eq!(culprits, [7]);
     relay.stop().await;
+}
+
+/// What is too large is noted; before it is parked the producer fails, and everything is read again.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_record_about_to_be_parked_when_the_producer_fails_is_parked_for_its_own_reason() {
+    let stage = Stage::set().await;
+    let mut events = history(0..2, 1);
+    events[0].payload = vec![b'x'; 250_000];
+    stage.insert_at_once(&events).await;
+    let cfg = stage.config(&[]);
+    let publisher = Faulty::failing_first(Kafka::new(&cfg.kafka));
+    let relay = stage.relay_with(cfg, publisher).await;
+    stage.outbox_is_empty().await;
+    let parked = parked(&stage).await;
+    let [(1, reason, 1)] = parked.as_slice() else {
+        panic!("one that was tried: {parked:?}");
+    };
+    assert!(reason.contains("max.message.bytes"), "{reason}");
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn p4_nothing_is_parked_under_terms_that_have_changed_since() {
+    let stage = Stage::set().await;
+    let event = Event::new(5, 5, 1);
+    let id = stage.insert(&event).await;
+    let shard = Shard::of(OrderId(5));
+    let lease = "UPDATE outbox_lease SET owner = 'me', epoch = 4, redrive_gen = 2, \
+                 lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR";
+    stage.pool().execute(lease).await.expect("a lease");
+    let now = Tenure {
+        shard,
+        owner: "me".to_owned(),
+        epoch: 4,
+        redrive_gen: 2,
+    };
+    let rows = [Parking {
+        key: RowKey {
+            shard,
+            id,
+            event_id: event.event_id,
+        },
+        reason: "test".to_owned(),
+        attempts: 1,
+    }];
+    let mut conn = stage.pool().acquire().await.expect("a connection").detach();
+    let stale = [
+        Tenure {
+            redrive_gen: 1,
+            ..now.clone()
+        },
+        Tenure {
+            epoch: 3,
+            ..now.clone()
+        },
+        Tenure {
+            owner: "another".to_owned(),
+            ..now.clone()
+        },
+    ];
+    for tenure in stale {
+        let outcome = store::park(&mut conn, &tenure, &rows).await.expect("park");
+        assert_eq!(outcome, ParkOutcome::Stale, "{tenure:?}");
+        assert_eq!(stage.count("outbox").await, 1);
+    }
+    let outcome = store::park(&mut conn, &now, &rows).await.expect("park");
+    assert_eq!(outcome, ParkOutcome::Parked);
+    assert_eq!(stage.count("outbox").await, 0);
+    conn.close().await.expect("close");
 }

@@ -10,39 +10,31 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Event, Stage, assert_history, until};
 
+/// Seq 2 was parked long ago, with the lowest id. While it is, seq 1 and seq 3 follow it.
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_rows_that_are_put_back_go_before_those_that_followed_them() {
     let stage = Stage::set().await;
-    stage
-        .pool()
-        .execute(
-            "INSERT INTO outbox_parked (shard, id, event_id, aggregate_id, seq, event_type, topic, msg_key, payload, \
-             created_at, first_error, attempts, parked_at) VALUES (CRC32('5') & 15, 1, UUID_TO_BIN(UUID()), 5, 1, \
-             'return.tested', 'x', '5', '{}', UTC_TIMESTAMP(6), 'test', 1, UTC_TIMESTAMP(6))",
-        )
-        .await
-        .expect("a parked row");
-    sqlx::query("UPDATE outbox_parked SET topic = ?")
-        .bind(&stage.topics.returns)
-        .execute(stage.pool())
-        .await
-        .expect("topic");
-    stage
-        .pool()
-        .execute("ALTER TABLE outbox AUTO_INCREMENT = 100")
-        .await
-        .expect("alter");
+    let events: Vec<Event> = (1..=3).map(|seq| Event::new(5, 5, seq)).collect();
+    stage.insert(&events[1]).await;
+    for sql in [
+        "INSERT INTO outbox_parked SELECT outbox.*, 'test', 1, UTC_TIMESTAMP(6) FROM outbox",
+        "DELETE FROM outbox",
+        "ALTER TABLE outbox AUTO_INCREMENT = 100",
+    ] {
+        stage.pool().execute(sql).await.expect(sql);
+    }
     let relay = stage.relay().await;
-    stage.insert(&Event::new(5, 5, 2)).await;
-    until("the follower is parked too", || async {
-        stage.count("outbox_parked").await == 2
+    stage.insert(&events[0]).await;
+    stage.insert(&events[2]).await;
+    until("both are parked too", || async {
+        stage.count("outbox_parked").await == 3
     })
     .await;
 
-    assert_eq!(stage.redrive(Shard::of(OrderId(5))).await, 2);
+    assert_eq!(stage.redrive(Shard::of(OrderId(5))).await, 3);
     stage.outbox_is_empty().await;
-    let seen = stage.topics.read_events(2).await;
-    assert_eq!(seen.len(), 2);
+    let seen = stage.topics.read_events(events.len()).await;
+    assert_eq!(assert_history(&seen, &events), 0, "nothing is sent again");
     assert_eq!(stage.count("outbox_parked").await, 0);
     relay.stop().await;
 }

@@ -1,7 +1,11 @@
 //! `outbox redrive`: all rows of an order go back under their own ids, whatever a relay does meanwhile.
 
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use shared::ids::{OrderId, Shard};
+use sqlx::Executor;
 
 use super::{Desk, FOLLOWS, REFUSED, Row, ended, park, somebody_waits_for_a_lock, spawn};
 
@@ -201,4 +205,39 @@ async fn p3_a_row_that_is_parked_and_waiting_rolls_its_transaction_back() {
         1,
         "only what was done is recorded"
     );
+}
+
+/// Its machine sleeps, or somebody types Ctrl-Z, at the worst moment: the shard's relay renews its lease by that row.
+#[tokio::test]
+async fn a_redrive_that_freezes_with_the_lease_row_locked_is_cut_off_within_seconds() {
+    let desk = Desk::set().await;
+    desk.park(5, 3, 1, REFUSED).await;
+    let mut other = desk.db.pool.begin().await.expect("begin");
+    other
+        .execute("SELECT 1 FROM outbox_parked FOR UPDATE")
+        .await
+        .expect("lock");
+    let args = [
+        "outbox", "redrive", "--order", "5", "--by", "j.doe", "--reason", "x",
+    ];
+    let redrive = spawn(&desk, &args);
+    somebody_waits_for_a_lock(&desk).await;
+    let pid = Pid::from_child(&redrive);
+    kill_process(pid, Signal::STOP).expect("a child of ours");
+    let frozen = Instant::now();
+    other.rollback().await.expect("rollback");
+    // A lock wait is 5 s at most.
+    let mut relay = desk.db.pool.begin().await.expect("begin");
+    relay
+        .execute("SELECT 1 FROM outbox_lease FOR UPDATE")
+        .await
+        .expect("the row is let go");
+    assert!(frozen.elapsed() < Duration::from_secs(5));
+    relay.rollback().await.expect("rollback");
+    kill_process(pid, Signal::CONT).expect("a child of ours");
+    let ran = ended(redrive);
+    assert_ne!(ran.code, 0, "it says so: {ran:?}");
+    assert_eq!(desk.parked().await.len(), 1, "nothing was half done");
+    desk.act(0, &["redrive", "--order", "5"]);
+    assert_eq!(desk.waiting().await.len(), 1);
 }

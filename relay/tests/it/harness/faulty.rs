@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use relay::pending::Pending;
 use relay::publisher::{Flow, Kafka, NotEnqueued, Publish, Report, Token, TopicTrouble};
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{self, UnboundedSender};
 
 pub(crate) struct Faulty {
     kafka: Kafka,
@@ -32,6 +32,10 @@ enum Plan {
     Refuse(Vec<u8>),
     /// The broker says that we may not write, while `denied`.
     Deny,
+    /// The acknowledgement of the first record does not come.
+    LoseFirstAck,
+    /// The producer takes nothing the first time it is given a record.
+    FailFirst,
     /// Nothing fails of itself.
     Watch,
 }
@@ -47,6 +51,14 @@ impl Faulty {
 
     pub(crate) fn denying(kafka: Kafka) -> Self {
         Self::new(kafka, Plan::Deny)
+    }
+
+    pub(crate) fn losing_the_first_ack(kafka: Kafka) -> Self {
+        Self::new(kafka, Plan::LoseFirstAck)
+    }
+
+    pub(crate) fn failing_first(kafka: Kafka) -> Self {
+        Self::new(kafka, Plan::FailFirst)
     }
 
     pub(crate) fn watching(kafka: Kafka) -> Self {
@@ -80,7 +92,10 @@ impl Publish for Faulty {
         *self.reports.lock().expect("not poisoned") = Some(reports.clone());
         self.broken.store(false, Ordering::Relaxed);
         self.producers.fetch_add(1, Ordering::Relaxed);
-        self.kafka.connect(reports)
+        match self.plan {
+            Plan::LoseFirstAck => self.kafka.connect(without_the_first_ack(reports)),
+            _ => self.kafka.connect(reports),
+        }
     }
 
     async fn destroy(&mut self) {
@@ -99,12 +114,15 @@ impl Publish for Faulty {
             self.turns.fetch_add(1, Ordering::Relaxed);
         }
         let number = self.enqueued.fetch_add(1, Ordering::Relaxed) + 1;
+        if number == 1 && matches!(self.plan, Plan::FailFirst) {
+            return Err(NotEnqueued::Failed(RDKafkaErrorCode::Fatal));
+        }
         if self.broken.load(Ordering::Relaxed) {
             let code = match self.plan {
                 Plan::BreakAtEach(_) => RDKafkaErrorCode::PurgeQueue,
                 Plan::Refuse(_) => RDKafkaErrorCode::InvalidRecord,
                 Plan::Deny => RDKafkaErrorCode::TopicAuthorizationFailed,
-                Plan::Watch => RDKafkaErrorCode::Fail,
+                Plan::LoseFirstAck | Plan::FailFirst | Plan::Watch => RDKafkaErrorCode::Fail,
             };
             self.report(Report::Undelivered(token, code));
             return Ok(());
@@ -120,7 +138,7 @@ impl Publish for Faulty {
                 let denied = self.denied.load(Ordering::Relaxed);
                 denied.then_some(RDKafkaErrorCode::TopicAuthorizationFailed)
             }
-            Plan::Watch => None,
+            Plan::LoseFirstAck | Plan::FailFirst | Plan::Watch => None,
         };
         match failure {
             Some(code) => {
@@ -151,4 +169,20 @@ impl Publish for Faulty {
             limit.await
         }
     }
+}
+
+/// Passes reports on, but for the first acknowledgement.
+fn without_the_first_ack(reports: UnboundedSender<Report>) -> UnboundedSender<Report> {
+    let (pass_on, mut from_kafka) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut is_lost = false;
+        while let Some(report) = from_kafka.recv().await {
+            if !is_lost && matches!(report, Report::Delivered(_)) {
+                is_lost = true;
+            } else if reports.send(report).is_err() {
+                break;
+            }
+        }
+    });
+    pass_on
 }
