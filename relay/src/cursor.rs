@@ -37,7 +37,7 @@ pub struct Cursor {
 
 impl Cursor {
     pub fn at_zero(shard: Shard, now: Instant) -> Self {
-        let turn = u32::from(shard.0) + 1;
+        let place = u32::from(shard.0) + 1;
         Self {
             position: 0,
             floor: 0,
@@ -45,7 +45,7 @@ impl Cursor {
             marked: now,
             complete: false,
             begun: now,
-            sweep_at: now + SWEEP_EVERY * turn / u32::from(Shard::COUNT),
+            sweep_at: now + SWEEP_EVERY * place / u32::from(Shard::COUNT),
             rewound: false,
         }
     }

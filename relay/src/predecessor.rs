@@ -82,7 +82,7 @@ pub struct Verdicts {
 
 /// What may be done with a row now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum Decision {
     Send,
     /// Row `id` of the same shard goes first.
     After(i64),
@@ -165,14 +165,14 @@ impl Verdicts {
         verdicts
     }
 
-    pub fn turn(&self, row: &Pending, memory: &SentSeqs) -> Turn {
+    pub fn decide(&self, row: &Pending, memory: &SentSeqs) -> Decision {
         if self.parked.contains(&row.key) {
-            Turn::Follow
+            Decision::Follow
         } else if memory.allows(row.return_id, row.seq) || self.cleared.contains(&row.key) {
-            Turn::Send
+            Decision::Send
         } else {
             // Not a suspect itself: its predecessor in this batch did not go.
-            Turn::After(self.behind.get(&row.key).copied().unwrap_or(row.key.id))
+            Decision::After(self.behind.get(&row.key).copied().unwrap_or(row.key.id))
         }
     }
 }
@@ -259,15 +259,18 @@ mod tests {
         ];
         let verdicts = Verdicts::of(&suspects, &found, |_, id| id == 10);
         let memory = SentSeqs::default();
-        let turns: Vec<Turn> = rows.iter().map(|row| verdicts.turn(row, &memory)).collect();
+        let decisions: Vec<Decision> = rows
+            .iter()
+            .map(|row| verdicts.decide(row, &memory))
+            .collect();
         assert_eq!(
-            turns,
+            decisions,
             [
-                Turn::After(20),
-                Turn::After(51),
-                Turn::Send,
-                Turn::Follow,
-                Turn::Send
+                Decision::After(20),
+                Decision::After(51),
+                Decision::Send,
+                Decision::Follow,
+                Decision::Send
             ]
         );
     }

@@ -49,7 +49,7 @@ const REPORTS: usize = 1_024;
 /// The loop looks at the clock at least this often: leases end although nothing happens.
 const TICK: Duration = Duration::from_millis(50);
 /// After a full queue, or a look-up that failed.
-const BREATHER: Duration = Duration::from_millis(20);
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Moves rows from the outbox to Kafka.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub struct Pump<P> {
     flow: Flow,
     fitting_flow: Flow,
     /// How long the next answer waits for what is in flight, to change the flow.
-    turn_by: Instant,
+    change_flow_by: Instant,
     /// Deleted rows that a read under way may still show.
     gone: Vec<RowKey>,
     /// Acknowledgement numbers begin here for the next shard taken: no two tenures share any.
@@ -99,12 +99,12 @@ enum Event {
 }
 
 /// Why a turn did not end well.
-pub(crate) enum Stumble {
+pub(crate) enum TurnError {
     Failed(Failure),
     Ended(&'static str),
 }
 
-impl From<Failure> for Stumble {
+impl From<Failure> for TurnError {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
@@ -136,7 +136,7 @@ impl<P: Publish> Pump<P> {
             pace: Pace::new(args.poll_min(), args.poll_max()),
             flow: Flow::Trickle,
             fitting_flow: Flow::Trickle,
-            turn_by: Instant::now(),
+            change_flow_by: Instant::now(),
             gone: Vec::new(),
             next_number: 0,
             alone: HashMap::new(),
@@ -156,15 +156,15 @@ impl<P: Publish> Pump<P> {
         while !stop.is_cancelled() {
             match self.turn(&stop).await {
                 Ok(()) => {}
-                Err(Stumble::Failed(failure)) => self.start_over(failure, &stop).await?,
-                Err(Stumble::Ended(task)) => return Err(RelayError::TaskEnded(task)),
+                Err(TurnError::Failed(failure)) => self.start_over(failure, &stop).await?,
+                Err(TurnError::Ended(task)) => return Err(RelayError::TaskEnded(task)),
             }
         }
         Ok(self.drain().await)
     }
 
     /// One turn: see what is ours, ask for rows, and take what arrived.
-    async fn turn(&mut self, stop: &CancellationToken) -> Result<(), Stumble> {
+    async fn turn(&mut self, stop: &CancellationToken) -> Result<(), TurnError> {
         self.follow_leases().await?;
         self.deleter.hand_out(false);
         self.read_on();
@@ -173,15 +173,16 @@ impl<P: Publish> Pump<P> {
             Event::Reports(reports) => self.settle(&reports)?,
             Event::Deleted(keys) => self.note_deleted(keys),
             Event::Tick => {}
-            Event::Ended(task) => return Err(Stumble::Ended(task)),
+            Event::Ended(task) => return Err(TurnError::Ended(task)),
         }
         Ok(())
     }
 
     async fn next_event(&mut self, stop: &CancellationToken) -> Event {
         let wake = self.wake_at();
-        let may_take =
-            self.flow == self.fitting_flow || self.unacked() == 0 || Instant::now() >= self.turn_by;
+        let may_take = self.flow == self.fitting_flow
+            || self.unacked() == 0
+            || Instant::now() >= self.change_flow_by;
         let mut reports = Vec::new();
         tokio::select! {
             () = stop.cancelled() => Event::Tick,
@@ -228,7 +229,7 @@ impl<P: Publish> Pump<P> {
             Ok(verdicts) => verdicts,
             Err(error) => {
                 self.metrics.database_error("predecessors", &error);
-                self.pace.wait(Instant::now() + BREATHER);
+                self.pace.wait(Instant::now() + RETRY_PAUSE);
                 // Nobody vouches for the suspects, so they are put back; all others can go.
                 Verdicts::default()
             }

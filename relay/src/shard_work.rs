@@ -69,11 +69,11 @@ impl ShardWork {
         for key in self.in_flight.forget() {
             self.unsettled.remove(&key.id);
         }
-        self.distrust();
+        self.reset_order();
     }
 
     /// Rows were parked or put back: nothing remembered about the shard's order holds any more.
-    pub(crate) fn distrust(&mut self) {
+    pub(crate) fn reset_order(&mut self) {
         self.parked_unknown = true;
         self.memory.clear();
         self.cursor.rewind_to(1);

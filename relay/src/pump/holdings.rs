@@ -52,7 +52,7 @@ impl<P: Publish> Pump<P> {
                 continue;
             }
             if held.redrive_gen != work.held.redrive_gen {
-                work.distrust();
+                work.reset_order();
                 // What was too large may have been put back because its topic takes more now.
                 self.topics.forget();
             }
@@ -146,7 +146,7 @@ impl<P: Publish> Pump<P> {
             Ok(keys) => keys,
             Err(error) => {
                 self.metrics.database_error("parked_keys", &error);
-                tokio::time::sleep(super::BREATHER).await;
+                tokio::time::sleep(super::RETRY_PAUSE).await;
                 return;
             }
         };

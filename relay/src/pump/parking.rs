@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use shared::ids::Shard;
 
-use super::{BREATHER, Pump};
+use super::{Pump, RETRY_PAUSE};
 use crate::pending::{Pending, RowKey};
 use crate::publisher::Publish;
 use crate::store::{self, ParkOutcome, Parking, Tenure};
@@ -37,7 +37,7 @@ impl<P: Publish> Pump<P> {
                 is_answered = self.park_in(shard, rows).await;
             } else if let Some(work) = self.shards.get_mut(&shard) {
                 // Several waits in a row would hide the end of a lease from us.
-                work.distrust();
+                work.reset_order();
             }
         }
     }
@@ -58,7 +58,7 @@ impl<P: Publish> Pump<P> {
         let Some(work) = self.shards.get_mut(&shard) else {
             return true;
         };
-        work.distrust();
+        work.reset_order();
         let tenure = Tenure {
             shard,
             owner: self.leases.me.clone(),
@@ -77,11 +77,11 @@ impl<P: Publish> Pump<P> {
             Ok(ParkOutcome::Parked) => self.note_parked(&rows),
             Ok(ParkOutcome::Stale) => {
                 tracing::info!(shard = shard.0, "not parked: the lease or the rows changed");
-                self.pace.wait(Instant::now() + BREATHER);
+                self.pace.wait(Instant::now() + RETRY_PAUSE);
             }
             Err(error) => {
                 self.metrics.database_error("park", &error);
-                self.pace.wait(Instant::now() + BREATHER);
+                self.pace.wait(Instant::now() + RETRY_PAUSE);
                 return false;
             }
         }

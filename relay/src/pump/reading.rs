@@ -36,12 +36,12 @@ impl<P: Publish> Pump<P> {
             .filter(|(_, work)| work.is_readable(now))
             .partition(|(shard, _)| **shard >= self.next_shard);
         let is_partial = !first.is_empty() && !rest.is_empty();
-        let turn = if first.is_empty() { rest } else { first };
+        let asked = if first.is_empty() { rest } else { first };
         let range = |(shard, work): (&Shard, &mut ShardWork)| Range {
             shard: *shard,
             after: work.cursor.ask(now),
         };
-        let ranges: Vec<Range> = turn.into_iter().map(range).collect();
+        let ranges: Vec<Range> = asked.into_iter().map(range).collect();
         if ranges.is_empty() {
             self.pace.idle(now);
             return;
@@ -66,7 +66,7 @@ impl<P: Publish> Pump<P> {
         if is_quiet {
             self.flow = self.fitting_flow;
         }
-        self.turn_by = Instant::now() + TICK;
+        self.change_flow_by = Instant::now() + TICK;
     }
 
     /// Rows that are new to us. Moves the cursors; decides when and where to read next.

@@ -5,10 +5,10 @@ use std::time::Instant;
 use shared::ids::Shard;
 
 use super::parking::Leaving;
-use super::{BREATHER, Pump};
+use super::{Pump, RETRY_PAUSE};
 use crate::error::{Failure, StoreError};
 use crate::pending::{Pending, RowKey};
-use crate::predecessor::{self, Suspect, Turn, Verdicts};
+use crate::predecessor::{self, Decision, Suspect, Verdicts};
 use crate::publisher::{NotEnqueued, Publish, Token};
 use crate::store;
 
@@ -72,19 +72,19 @@ impl<P: Publish> Pump<P> {
                 self.put_back(row, row.key.id);
                 continue;
             };
-            let turn = if work.parked.contains(&row.msg_key) {
-                Turn::Follow
+            let decision = if work.parked.contains(&row.msg_key) {
+                Decision::Follow
             } else {
-                verdicts.turn(row, &work.memory)
+                verdicts.decide(row, &work.memory)
             };
-            match turn {
+            match decision {
                 _ if !open => self.put_back(row, row.key.id),
-                Turn::Follow => self.leave(&mut leaving, row, None),
-                Turn::After(id) => {
+                Decision::Follow => self.leave(&mut leaving, row, None),
+                Decision::After(id) => {
                     self.metrics.held_rows.inc();
                     self.put_back(row, id);
                 }
-                Turn::Send => match self.send(row)? {
+                Decision::Send => match self.send(row)? {
                     Sent::Enqueued => {}
                     Sent::EnqueuedAlone => open = false,
                     Sent::MustWait => {
@@ -132,7 +132,7 @@ impl<P: Publish> Pump<P> {
                 })
             }
             Err(NotEnqueued::QueueFull) => {
-                self.pace.wait(Instant::now() + BREATHER);
+                self.pace.wait(Instant::now() + RETRY_PAUSE);
                 Ok(Sent::MustWait)
             }
             Err(NotEnqueued::TooLarge) => Ok(Sent::TooLarge(limit)),

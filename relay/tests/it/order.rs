@@ -53,7 +53,7 @@ async fn p4_order_holds_where_a_trickle_follows_a_backlog_and_a_backlog_a_trickl
     let stage = Stage::set().await;
     let cfg = stage.config(&[]);
     let publisher = Faulty::watching(Kafka::new(&cfg.kafka));
-    let turns = publisher.turns.clone();
+    let flow_changes = publisher.flow_changes.clone();
     let relay = stage.relay_with(cfg, publisher).await;
     let of_all = |seq: i32| (0..RETURNS).map(move |order| Event::new(order, order + 5_000, seq));
     for round in 0..ROUNDS {
@@ -65,8 +65,11 @@ async fn p4_order_holds_where_a_trickle_follows_a_backlog_and_a_backlog_a_trickl
         }
     }
     stage.outbox_is_empty().await;
-    let turns = turns.load(Ordering::Relaxed);
-    assert!(turns > 1, "both flows, and back: {turns} turns");
+    let flow_changes = flow_changes.load(Ordering::Relaxed);
+    assert!(
+        flow_changes > 1,
+        "both flows, and back: {flow_changes} changes"
+    );
     let seqs = ROUNDS * (BURST + 1);
     let count = usize::try_from(RETURNS * i64::from(seqs)).expect("fits");
     let seen = stage.topics.read_events(count).await;
@@ -87,7 +90,7 @@ async fn p4_a_backlog_behind_a_record_in_flight_is_sent_in_the_flow_of_that_reco
     let door = Door::open_before_the_broker().await;
     let cfg = stage.config(&[&format!("--kafka-brokers={}", door.brokers)]);
     let publisher = Faulty::watching(Kafka::new(&cfg.kafka));
-    let turns = publisher.turns.clone();
+    let flow_changes = publisher.flow_changes.clone();
     let relay = stage.relay_with(cfg, publisher).await;
     let opening = history(0..1, 3);
     let backlog = history(1..RETURNS, 6);
@@ -103,7 +106,7 @@ async fn p4_a_backlog_behind_a_record_in_flight_is_sent_in_the_flow_of_that_reco
         usize::try_from(unsettled().await) == Ok(backlog.len() + 1)
     })
     .await;
-    assert_eq!(turns.load(Ordering::Relaxed), 0, "one flow");
+    assert_eq!(flow_changes.load(Ordering::Relaxed), 0, "one flow");
     door.open();
     stage.outbox_is_empty().await;
     let events = [opening, backlog].concat();

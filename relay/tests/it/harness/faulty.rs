@@ -19,7 +19,7 @@ pub(crate) struct Faulty {
     /// How often the queue was full.
     pub(crate) overflows: Arc<AtomicUsize>,
     /// How often the flow changed.
-    pub(crate) turns: Arc<AtomicUsize>,
+    pub(crate) flow_changes: Arc<AtomicUsize>,
     flow: Mutex<Option<Flow>>,
     /// While this is set, the plan [`Plan::Deny`] denies.
     pub(crate) denied: Arc<AtomicBool>,
@@ -74,7 +74,7 @@ impl Faulty {
             enqueued: Arc::default(),
             producers: Arc::default(),
             overflows: Arc::default(),
-            turns: Arc::default(),
+            flow_changes: Arc::default(),
             flow: Mutex::default(),
             denied: Arc::default(),
         }
@@ -111,7 +111,7 @@ impl Publish for Faulty {
     ) -> Result<(), NotEnqueued> {
         let last = self.flow.lock().expect("not poisoned").replace(flow);
         if last.is_some_and(|last| last != flow) {
-            self.turns.fetch_add(1, Ordering::Relaxed);
+            self.flow_changes.fetch_add(1, Ordering::Relaxed);
         }
         let number = self.enqueued.fetch_add(1, Ordering::Relaxed) + 1;
         if number == 1 && matches!(self.plan, Plan::FailFirst) {
