@@ -22,6 +22,8 @@ use crate::store::lease::{self as store, Lease};
 
 /// Renewals in the length of a lease.
 const RENEWALS: u32 = 5;
+/// The same while we have less than our share: shards are on their way to us.
+const RENEWALS_WHEN_SHORT: u32 = 20;
 
 /// A shard that is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,9 +89,14 @@ impl Keeper {
     pub async fn run(mut self, leaving: CancellationToken, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let is_leaving = leaving.is_cancelled();
-            if let Err(error) = self.round(is_leaving).await {
-                self.metrics.database_error("lease", &error);
-            }
+            let renewals = match self.round(is_leaving).await {
+                Ok(is_short) if is_short => RENEWALS_WHEN_SHORT,
+                Ok(_) => RENEWALS,
+                Err(error) => {
+                    self.metrics.database_error("lease", &error);
+                    RENEWALS
+                }
+            };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = leaving.cancelled(), if !is_leaving => {}
@@ -99,15 +106,15 @@ impl Keeper {
                         self.release(shard, epoch).await;
                     }
                 }
-                () = tokio::time::sleep(self.ttl / RENEWALS) => {}
+                () = tokio::time::sleep(self.ttl / renewals) => {}
             }
         }
         self.leave().await;
     }
 
-    /// Taking is a unit of work of its own: it may wait for a row that somebody holds locked, and what was renewed is
-    /// ours all the same.
-    async fn round(&mut self, is_leaving: bool) -> Result<(), StoreError> {
+    /// Answers whether we had less than our share. Taking is a unit of work of its own: it may wait for a row that somebody
+    /// holds locked, and what was renewed is ours all the same.
+    async fn round(&mut self, is_leaving: bool) -> Result<bool, StoreError> {
         let (me, ttl, asked) = (self.me.clone(), self.ttl, Instant::now());
         let (leases, live) = self
             .session
@@ -124,7 +131,7 @@ impl Keeper {
         let good_until = asked + self.ttl.mul_f64(0.6);
         self.show(&leases, &plan.give, good_until);
         if plan.take.is_empty() {
-            return Ok(());
+            return Ok(plan.is_short);
         }
         let me = self.me.clone();
         let leases = self
@@ -135,7 +142,7 @@ impl Keeper {
             })
             .await?;
         self.show(&leases, &plan.give, good_until);
-        Ok(())
+        Ok(plan.is_short)
     }
 
     fn show(&self, leases: &[Lease], give: &[Shard], good_until: Instant) {
@@ -230,6 +237,8 @@ fn is_still_yielded(holdings: &Holdings, shard: Shard, epoch: i64) -> bool {
 struct Plan {
     take: Vec<Shard>,
     give: Vec<Shard>,
+    /// We have less than our share, before taking anything.
+    is_short: bool,
 }
 
 impl Plan {
@@ -241,6 +250,7 @@ impl Plan {
         Self {
             take: Vec::new(),
             give: mine.map(|lease| lease.shard).collect(),
+            is_short: false,
         }
     }
 }
@@ -260,9 +270,11 @@ fn plan(leases: &[Lease], live: &[String], me: &str) -> Plan {
         .filter(|lease| lease.owner.is_none() || (lease.expired && !is_mine(lease)))
         .map(shard);
     let take = free.take(share.saturating_sub(mine.len())).collect();
+    let is_short = mine.len() < share;
     let above_share = mine.into_iter().skip(share);
     Plan {
         take,
+        is_short,
         give: above_share
             .chain(paused.iter().filter(is_mine).map(shard))
             .collect(),
@@ -307,11 +319,15 @@ mod tests {
         assert_eq!(
             plan(&all, &both, "a"),
             Plan {
-                take: vec![],
-                give: shards(&[3, 4])
+                give: shards(&[3, 4]),
+                ..Plan::default()
             }
         );
-        assert_eq!(plan(&all, &both, "b"), Plan::default());
+        let waits = Plan {
+            is_short: true,
+            ..Plan::default()
+        };
+        assert_eq!(plan(&all, &both, "b"), waits);
     }
 
     #[test]
@@ -335,8 +351,8 @@ mod tests {
     fn who_leaves_gives_up_its_own_and_takes_nothing() {
         let all = leases(&[Some("a"), Some("b"), None, Some("a")], &[1]);
         let expected = Plan {
-            take: vec![],
             give: shards(&[0, 3]),
+            ..Plan::default()
         };
         assert_eq!(Plan::leaving(&all, "a"), expected);
     }
@@ -349,6 +365,7 @@ mod tests {
         let expected = Plan {
             take: shards(&[2, 3]),
             give: shards(&[0]),
+            is_short: true,
         };
         assert_eq!(plan(&all, &live(&["a"]), "a"), expected);
         all[2].paused = true;
