@@ -69,6 +69,9 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Every [`code`](Self::code).
+    pub const CODES: [&str; 4] = ["undelivered", "fatal", "lease_lost", "hand_over_late"];
+
     /// Stable metric label.
     pub fn code(&self) -> &'static str {
         match self {

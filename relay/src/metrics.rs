@@ -5,7 +5,8 @@ use prometheus::{
     Registry,
 };
 
-use crate::error::StoreError;
+use crate::error::{Failure, StoreError};
+use crate::publisher::TopicTrouble;
 
 /// Commit to acknowledgement: from the goal (milliseconds) to an outage.
 const DELIVERY_BUCKETS: [f64; 13] = [
@@ -49,6 +50,19 @@ impl Metrics {
             "1 while nothing can be sent",
             &["reason"],
         );
+        let restarts = counters(
+            r,
+            "outbox_producer_restarts_total",
+            "Producers destroyed",
+            &["cause"],
+        );
+        // From the start at 0: a series that begins at its first increment hides it from `rate()`.
+        for cause in Failure::CODES {
+            restarts.with_label_values(&[cause]);
+        }
+        for reason in TopicTrouble::CODES {
+            blocked.with_label_values(&[reason]);
+        }
         Self {
             oldest_age_seconds: gauge(
                 r,
@@ -97,12 +111,7 @@ impl Metrics {
                 "Times a row waited for its predecessor",
             ),
             parkings: counter(r, "outbox_parked_total", "Rows moved to outbox_parked"),
-            restarts: counters(
-                r,
-                "outbox_producer_restarts_total",
-                "Producers destroyed",
-                &["cause"],
-            ),
+            restarts,
             no_broker: blocked.with_label_values(&["no_broker"]),
             blocked,
             leases_lost: counter(
