@@ -62,6 +62,8 @@ pub enum Failure {
     Undelivered(RDKafkaErrorCode),
     #[error("the producer reported a fatal error: {0:?}")]
     Fatal(RDKafkaErrorCode),
+    #[error("the producer has forgotten all brokers")]
+    BrokersForgotten,
     #[error("a lease was lost with records in flight")]
     LeaseLost,
     #[error("a shard to be handed over could not be flushed in time")]
@@ -70,13 +72,20 @@ pub enum Failure {
 
 impl Failure {
     /// Every [`code`](Self::code).
-    pub const CODES: [&str; 4] = ["undelivered", "fatal", "lease_lost", "hand_over_late"];
+    pub const CODES: [&str; 5] = [
+        "undelivered",
+        "fatal",
+        "brokers_forgotten",
+        "lease_lost",
+        "hand_over_late",
+    ];
 
     /// Stable metric label.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Undelivered(_) => "undelivered",
             Self::Fatal(_) => "fatal",
+            Self::BrokersForgotten => "brokers_forgotten",
             Self::LeaseLost => "lease_lost",
             Self::HandOverLate => "hand_over_late",
         }

@@ -43,6 +43,8 @@ pub enum Report {
     Fatal(RDKafkaErrorCode),
     /// No broker can be reached; the producer goes on trying.
     BrokersDown,
+    /// The producer knows no broker any more, and will not find one again.
+    BrokersForgotten,
 }
 
 /// What comes out of the outbox: decides whether records wait for company.

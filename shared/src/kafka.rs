@@ -1,7 +1,7 @@
 //! Settings of the Kafka clients, in one place.
 
-use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::{ClientConfig, Statistics};
 
 /// Where Kafka is.
 #[derive(Debug, Clone, clap::Args)]
@@ -25,6 +25,21 @@ impl KafkaArgs {
             .set_log_level(RDKafkaLogLevel::Warning);
         config
     }
+}
+
+/// How often a client that is watched by [`has_forgotten_brokers`] tells what it knows: its `statistics.interval.ms`.
+pub const WATCH_INTERVAL_MS: &str = "1000";
+
+/// Whether a client knows no broker any more, and so will never reach one again: it must be replaced.
+///
+/// A broker that stops or starts may answer a question about a topic with no broker at all. librdkafka then forgets all
+/// of them, also `bootstrap.servers`, and never asks again (2.10 to 2.13 at least:
+/// <https://github.com/confluentinc/librdkafka/issues/5301>).
+pub fn has_forgotten_brokers(statistics: &Statistics) -> bool {
+    !statistics
+        .brokers
+        .values()
+        .any(|broker| matches!(broker.source.as_str(), "learned" | "configured"))
 }
 
 fn parse_brokers(text: &str) -> Result<String, String> {

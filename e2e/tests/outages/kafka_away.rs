@@ -17,6 +17,7 @@ use crate::{ALONE, FILERS, Filers, ORDERS_EACH, acknowledged_are_there, more_ret
 const OUTAGE: Duration = Duration::from_secs(30);
 /// After the broker serves again.
 const FIRST_RECORD: Duration = Duration::from_secs(1);
+const BACKLOG: u32 = 2_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 const PUBLISHED: &str = "outbox_published_rows_total";
 const MOST_RESIDENT_MIB: u64 = 100;
@@ -31,10 +32,17 @@ async fn p2_p3_p12_kafka_away_for_thirty_seconds_stops_nothing_and_loses_nothing
         .seed_orders(1, FILERS * ORDERS_EACH, CUSTOMER)
         .await;
     let api = system.start("returns-api").await?;
-    let relay = system.start("outbox-relay").await?;
     let consumer = system.start("refund-consumer").await?;
     let client = system.customer.clone();
     let filers = Filers::start(&client, api.api_address()?);
+    // For a backlog, and then for single events: the relay has a producer for each, and both must have sent before, for
+    // a broker that has just started gives out no producer ids for up to a second.
+    more_returns(&system, BACKLOG).await?;
+    let relay = system.start("outbox-relay").await?;
+    until("the backlog is out", PATIENCE, async || {
+        Ok(relay.metric(PUBLISHED).await? > u64::from(BACKLOG))
+    })
+    .await?;
     more_returns(&system, 200).await?;
     let memory_before = resident_mib(&relay)?;
     control(Server::Kafka, "stop").await?;

@@ -101,14 +101,14 @@ async fn file_until(
 }
 
 /// Waits for `more` further returns, so that each kill meets load.
-async fn more_returns(system: &System, more: i64) -> anyhow::Result<()> {
+async fn more_returns(system: &System, more: u32) -> anyhow::Result<()> {
     let rows = "SELECT COUNT(*) FROM returns";
     let before = system.count(rows).await?;
     until("more returns", Duration::from_secs(60), async || {
         Ok(system
             .count(rows)
             .await
-            .is_ok_and(|now| now >= before + more))
+            .is_ok_and(|now| now >= before + i64::from(more)))
     })
     .await
 }

@@ -10,7 +10,7 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::{ClientContext, Statistics};
-use shared::kafka::KafkaArgs;
+use shared::kafka::{KafkaArgs, WATCH_INTERVAL_MS, has_forgotten_brokers};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Flow, NotEnqueued, Publish, Report, Token, TopicTrouble};
@@ -60,6 +60,7 @@ impl Kafka {
             // to 1 s each the first record was out after 2.2 s.
             .set("reconnect.backoff.max.ms", "250")
             .set("retry.backoff.max.ms", "250")
+            .set("statistics.interval.ms", WATCH_INTERVAL_MS)
             .set("queue.buffering.max.messages", "20000")
             .set("queue.buffering.max.kbytes", "32768");
         Self {
@@ -232,7 +233,11 @@ impl ClientContext for Reporter {
         }
     }
 
-    fn stats(&self, _: Statistics) {}
+    fn stats(&self, statistics: Statistics) {
+        if has_forgotten_brokers(&statistics) {
+            self.tell(Report::BrokersForgotten);
+        }
+    }
 }
 
 impl ProducerContext for Reporter {

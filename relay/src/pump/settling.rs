@@ -34,6 +34,7 @@ impl<P: Publish> Pump<P> {
                 Err(Failure::Undelivered(code))
             }
             Report::Fatal(code) => Err(Failure::Fatal(code)),
+            Report::BrokersForgotten => Err(Failure::BrokersForgotten),
             Report::BrokersDown => {
                 self.note_brokers_down();
                 Ok(())

@@ -71,6 +71,37 @@ async fn p3_a_refused_authorization_holds_rows_back_until_it_is_given() {
     relay.stop().await;
 }
 
+/// A broker that is stopping or starting may name no broker at all, its own address neither. The client believes it;
+/// whether it then asks the bootstrap servers or is silent for ever is a race between two of its threads, so: often.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_producer_that_was_told_of_no_broker_sends_again_when_it_could() {
+    const ROUNDS: i64 = 6;
+    let stage = Stage::set().await;
+    let door = Door::open_before_the_broker().await;
+    let events = history(0..ROUNDS, 2);
+    let mut forgot = 0;
+    let (firsts, seconds) = events.split_at(events.len() / 2);
+    for (first, second) in std::iter::zip(firsts, seconds) {
+        let cfg = stage.config(&[&format!("--kafka-brokers={}", door.brokers)]);
+        let relay = stage.relay_with(cfg.clone(), Kafka::new(&cfg.kafka)).await;
+        stage.insert(first).await;
+        stage.outbox_is_empty().await;
+        let told = door.hide_the_broker();
+        // To a topic that this producer must first ask about.
+        stage.insert(second).await;
+        until("it is told of no broker", || async { door.told() > told }).await;
+        door.show_the_broker();
+        stage.outbox_is_empty().await;
+        let restarts = &relay.metrics.restarts;
+        forgot += restarts.with_label_values(&["brokers_forgotten"]).get();
+        relay.stop().await;
+    }
+    eprintln!("{forgot} of {ROUNDS} producers forgot all brokers");
+    assert_eq!(stage.count("outbox_parked").await, 0, "nobody is to blame");
+    let seen = stage.topics.read_events(events.len()).await;
+    assert_eq!(assert_history(&seen, &events), 0, "nothing is sent again");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn p11_with_kafka_away_the_relay_still_stops_and_keeps_the_rows() {
     let stage = Stage::set().await;
