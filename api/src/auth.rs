@@ -1,100 +1,26 @@
 //! From the `Authorization` header to a [`Caller`]. Code behind it never sees a token.
 
-mod jwt;
 mod verified;
 
-use shared::actor::{Actor, ActorType};
-use shared::ids::CustomerId;
+use shared::auth::{AuthArgs, Caller, KeyError, TOKEN_MAX, Verifier};
 use warp::http::{HeaderMap, header};
 
 use self::verified::VerifiedTokens;
-use crate::config::AuthArgs;
-use crate::error::{ApiError, StartError};
-
-/// Who is asking, once the token was verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    pub user: i64,
-    pub role: Role,
-}
-
-/// What a caller may be. Auditors read the audit trail and nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    Customer,
-    Admin,
-    Auditor,
-}
-
-impl Caller {
-    /// The customer that this caller is.
-    ///
-    /// # Errors
-    /// [`ApiError::Forbidden`] for every other role.
-    pub fn as_customer(&self) -> Result<CustomerId, ApiError> {
-        match self.role {
-            Role::Customer => Ok(CustomerId(self.user)),
-            Role::Admin | Role::Auditor => Err(ApiError::Forbidden),
-        }
-    }
-
-    /// # Errors
-    /// [`ApiError::Forbidden`] unless the caller is an admin.
-    pub fn require_admin(&self) -> Result<(), ApiError> {
-        match self.role {
-            Role::Admin => Ok(()),
-            Role::Customer | Role::Auditor => Err(ApiError::Forbidden),
-        }
-    }
-
-    /// # Errors
-    /// [`ApiError::Forbidden`] for a role that sees no returns at all.
-    pub fn require_reader(&self) -> Result<(), ApiError> {
-        match self.role {
-            Role::Customer | Role::Admin => Ok(()),
-            Role::Auditor => Err(ApiError::Forbidden),
-        }
-    }
-
-    /// Whether the caller may see what belongs to `owner`.
-    pub fn may_read(&self, owner: CustomerId) -> bool {
-        match self.role {
-            Role::Admin => true,
-            Role::Customer => owner == CustomerId(self.user),
-            Role::Auditor => false,
-        }
-    }
-
-    /// This caller in the audit trail.
-    pub fn actor(&self) -> Actor {
-        let kind = match self.role {
-            Role::Customer => ActorType::Customer,
-            Role::Admin | Role::Auditor => ActorType::Admin,
-        };
-        Actor {
-            kind,
-            id: self.user.to_string(),
-        }
-    }
-}
-
-/// The longest token that is looked at.
-const TOKEN_MAX: usize = 4096;
+use crate::error::ApiError;
 
 /// Verifies bearer tokens.
 #[derive(Debug)]
 pub struct Authenticator {
-    jwt: jwt::Verifier,
+    jwt: Verifier,
     verified: VerifiedTokens,
 }
 
 impl Authenticator {
     /// # Errors
     /// The key file cannot be read or holds no Ed25519 public key; the message says how to make one.
-    pub fn load(args: &AuthArgs) -> Result<Self, StartError> {
+    pub fn load(args: &AuthArgs) -> Result<Self, KeyError> {
         Ok(Self {
-            jwt: jwt::Verifier::load(args)?,
+            jwt: Verifier::load(args)?,
             verified: VerifiedTokens::new(),
         })
     }

@@ -1,10 +1,10 @@
 //! The settings of `returns-api`: each one a flag and a variable.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use shared::auth::AuthArgs;
 use shared::db::DbArgs;
 use shared::eligibility::PolicyArgs;
 use shared::event::TopicArgs;
@@ -76,26 +76,6 @@ pub struct HttpArgs {
     /// Seconds after SIGTERM in which accepted requests are answered. Must be below the platform's kill delay.
     #[arg(long, env = "API_DRAIN_SECS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub api_drain_secs: u64,
-}
-
-/// Whose tokens are honored.
-#[derive(Debug, Clone, Args)]
-pub struct AuthArgs {
-    /// PEM file with the Ed25519 public key that verifies tokens.
-    #[arg(
-        long,
-        env = "JWT_PUBLIC_KEY_FILE",
-        default_value = ".stack/keys/jwt.pub.pem"
-    )]
-    pub jwt_public_key_file: PathBuf,
-
-    /// The `iss` a token must carry.
-    #[arg(long, env = "JWT_ISSUER", default_value = "returns-dev")]
-    pub jwt_issuer: String,
-
-    /// The `aud` a token must carry.
-    #[arg(long, env = "JWT_AUDIENCE", default_value = "returns-api")]
-    pub jwt_audience: String,
 }
 
 /// Group commit.

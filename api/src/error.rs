@@ -3,10 +3,10 @@
 //! Bodies are RFC 9457 `application/problem+json` with a stable `type`. They never carry SQL, Debug text or other
 //! people's ids; causes go to the log.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
+use shared::auth::{Forbidden, KeyError};
 use shared::db::DbFailure;
 use shared::eligibility::Violation;
 use shared::ids::ReturnId;
@@ -20,8 +20,8 @@ use crate::backlog::Excess;
 /// Why the api did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("JWT_PUBLIC_KEY_FILE {}: {reason}; it must be the PEM of an Ed25519 public key: `returnsctl token mint` makes a pair for development", .path.display())]
-    Key { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Key(#[from] KeyError),
     #[error("{0}")]
     Settings(String),
     #[error("the database cannot be used")]
@@ -78,6 +78,12 @@ pub enum ApiError {
     OutcomeUnknown,
     #[error("internal error")]
     Internal,
+}
+
+impl From<Forbidden> for ApiError {
+    fn from(Forbidden: Forbidden) -> Self {
+        Self::Forbidden
+    }
 }
 
 /// A fifth of the limit has to drain before filings are accepted again: 2 M rows by default, 28 to 60 s at 71,000 to

@@ -9,12 +9,13 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
+use shared::auth::Caller;
 use sqlx::mysql::MySqlPool;
 use warp::http::HeaderMap;
 use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
-use crate::auth::{Authenticator, Caller};
+use crate::auth::Authenticator;
 use crate::error::ApiError;
 use crate::filing::FilingDesk;
 use crate::server::RequestContext;

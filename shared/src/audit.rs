@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::actor::Actor;
+use crate::hex;
 use crate::ids::{EventId, ReturnId};
 
 /// `prev_hash` of a return's first event: 64 zeros.
@@ -62,17 +63,7 @@ fn hash_fields(fields: &[Option<&str>]) -> String {
             None => hasher.update(u32::MAX.to_be_bytes()),
         }
     }
-    hex(&hasher.finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-            text
-        })
+    hex::encode(&hasher.finalize())
 }
 
 /// RFC 3339 in UTC with exactly six fraction digits: what `DATETIME(6)` holds.

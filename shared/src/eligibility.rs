@@ -20,6 +20,14 @@ pub struct OrderFacts {
     pub delivered_at: Option<OffsetDateTime>,
 }
 
+impl OrderFacts {
+    /// Whether what is left of the order suffices for `amount`.
+    pub fn covers(&self, amount: &Money) -> bool {
+        refundable(self)
+            .is_some_and(|left| left.currency == amount.currency && left.amount >= amount.amount)
+    }
+}
+
 /// The settings of the policy.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PolicyArgs {
@@ -167,6 +175,16 @@ mod tests {
                 Violation::AlreadyOpen
             ]
         );
+    }
+
+    #[test]
+    fn what_is_left_covers_no_more_and_no_other_currency() {
+        let mut order = order();
+        order.refunded_amount = euro(1);
+        assert!(order.covers(&euro(49)));
+        assert!(!order.covers(&euro(50)));
+        let dollars = Money::new(1.into(), Currency::parse("USD").expect("a code"));
+        assert!(!order.covers(&dollars));
     }
 
     #[test]

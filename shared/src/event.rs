@@ -41,6 +41,8 @@ pub mod header {
     pub const SEQ: &str = "seq";
     /// The epoch of the lease under which the relay sent it: a lower one after a higher one is a stale sender.
     pub const EPOCH: &str = "x-outbox-epoch";
+    /// Where a record stood that was put aside and then sent again by a person: `topic/partition/offset`.
+    pub const REDRIVEN_FROM: &str = "x-redriven-from";
     /// The event id as Debezium's outbox router writes it; see [`super::event_id_from_base64`].
     pub const DEBEZIUM_ID: &str = "id";
     /// The event type as Debezium's outbox router writes it: the column as it is, without a version.

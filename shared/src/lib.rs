@@ -1,7 +1,8 @@
 //! What at least two of the programs use: domain rules, the one writer of a return's change, and plumbing.
 //!
-//! What may live here: ids, money, states, eligibility (pure), the messages, `transition` with the two tables
-//! it appends to, and the settings, logging and operator endpoints that every program has.
+//! What may live here: ids, money, states, eligibility (pure), who is asking, the messages and how dead letters keep
+//! theirs, `transition` with the two tables it appends to, and the settings, logging and operator endpoints that every
+//! program has.
 //! What may not: endpoints, and queries other than those of `transition`, the schema check and the readiness ping.
 
 pub mod ids;
@@ -9,9 +10,13 @@ pub mod money;
 pub mod status;
 
 pub mod actor;
+pub mod attempt;
+#[cfg(feature = "auth")]
+pub mod auth;
 pub mod eligibility;
 pub mod trace_context;
 
+pub mod dead_letter;
 pub mod event;
 pub mod transition;
 
@@ -19,6 +24,7 @@ pub mod audit;
 pub mod outbox;
 
 pub mod db;
+pub mod hex;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod retry;

@@ -36,7 +36,7 @@ pub enum Action {
     Retry,
     /// Two persons state, with evidence, that the money was paid.
     MarkPaid,
-    /// Two persons state, with evidence, that an unclear attempt paid nothing.
+    /// A person states, with evidence, that an unclear attempt paid nothing.
     MarkNotPaid,
     /// An earlier attempt turned out to have succeeded.
     LateSuccess,

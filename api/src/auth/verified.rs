@@ -8,19 +8,10 @@ use std::sync::Arc;
 
 use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
-
-use super::Caller;
+use shared::auth::{Caller, Verified};
 
 /// About 100 bytes each; more callers than this at a time are verified again.
 const CAPACITY: usize = 10_000;
-
-/// A caller and until when the token speaks for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verified {
-    pub(super) caller: Caller,
-    /// Unix seconds, leeway included.
-    pub(super) expires: u64,
-}
 
 #[derive(Debug, Clone)]
 pub(super) struct VerifiedTokens {
@@ -64,7 +55,8 @@ impl VerifiedTokens {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Role;
+    use shared::auth::Role;
+
     use super::*;
 
     const GOOD: Verified = Verified {
@@ -73,6 +65,7 @@ mod tests {
             role: Role::Customer,
         },
         expires: 100,
+        jti: None,
     };
 
     #[test]

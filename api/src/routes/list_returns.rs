@@ -1,6 +1,7 @@
 //! `GET /returns`: keyset pages of all returns, newest first, for admins.
 
 use serde::{Deserialize, Serialize};
+use shared::auth::Caller;
 use shared::ids::{CustomerId, OrderId, ReturnId};
 use shared::status::Status;
 use sqlx::mysql::MySqlPool;
@@ -10,7 +11,6 @@ use warp::Reply;
 use warp::reply::Response;
 
 use super::show_return::ReturnView;
-use crate::auth::Caller;
 use crate::error::{ApiError, FieldError};
 use crate::store::{self, ReturnFilter, ReturnRow};
 

@@ -5,13 +5,13 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 use shared::actor::Actor;
+use shared::auth::Caller;
 use shared::ids::OrderId;
 use shared::transition::Cause;
 use warp::Reply;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
-use crate::auth::Caller;
 use crate::error::{ApiError, FieldError};
 use crate::filing::{FilingDesk, FilingRequest, Receipt};
 use crate::idempotency::IdempotencyKey;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use shared::audit::timestamp_text;
+use shared::auth::Caller;
 use shared::ids::{OrderId, ReturnId};
 use shared::status::Status;
 use sqlx::mysql::MySqlPool;
@@ -9,7 +10,6 @@ use warp::Reply;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
-use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::store::{self, ReturnRow};
 
