@@ -1,6 +1,7 @@
 //! Messages in, attempts out: one transaction per group of returns.
 //!
-//! A committed claim is what makes an offset safe to store: from then on the rows of `refunds` drive everything.
+//! A committed claim is what makes an offset safe to store: from then on the rows of `refunds` drive everything. What
+//! names a return is safe without one too, because a scan finds the return; a bad record is not, until it is kept.
 //! Lock order: orders (shared), returns, then inserts. The body may run several times and has no other effects.
 
 mod group;
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::attempt::Attempt;
-use crate::dead_letter::Reason;
+use crate::dead_letter::{DeadLetter, Reason};
 use crate::error::Error;
 use crate::message::Record;
 use crate::metrics::Metrics;
@@ -78,14 +79,15 @@ impl Claimer {
         self.claim_group(Group::of_found(found)).await
     }
 
-    /// All together; if that fails for good, one by one, so that one bad return does not hold up the others.
+    /// All together; if that fails for good or somebody holds a row, one by one, so that one return does not hold up the
+    /// others.
     async fn claim_group(&self, group: Group<'_>) -> Result<Vec<Attempt>, Error> {
         let error = match self.until_done(&group).await {
-            Err(error) if !error.is_transient() => error,
+            Err(error) if !self.is_stopping(&error) => error,
             done => return done,
         };
         tracing::warn!(cause = ?error, returns = group.notices.len(), "a group cannot be claimed together");
-        let mut attempts = self.until_done(&Group::of_letters(group.letters)).await?;
+        let mut attempts = self.write_letters(group.letters).await?;
         for notice in group.notices {
             attempts.extend(self.claim_alone(notice).await?);
         }
@@ -95,24 +97,41 @@ impl Claimer {
     async fn claim_alone(&self, notice: Notice<'_>) -> Result<Vec<Attempt>, Error> {
         let (return_id, letter) = (notice.return_id, notice.letter(Reason::ClaimFailed));
         let error = match self.until_done(&Group::of_one(notice)).await {
-            Err(error) if !error.is_transient() => error,
+            Err(error) if !self.is_stopping(&error) => error,
             done => return done,
         };
+        if error.is_lock_wait() {
+            tracing::warn!(cause = ?error, return.id = %return_id, "somebody holds a return or its order: left to the scan");
+            self.metrics.messages.with_label_values(&["left"]).inc();
+            return Ok(Vec::new());
+        }
         tracing::error!(cause = ?error, return.id = %return_id, "a return cannot be claimed");
         self.metrics
             .permanent_failures
             .with_label_values(&["claim"])
             .inc();
-        self.until_done(&Group::of_letters(letter.into_iter().collect()))
-            .await
+        self.write_letters(letter.into_iter().collect()).await
     }
 
-    /// Runs the transaction until it commits, fails for good, or the process stops.
+    async fn write_letters(&self, letters: Vec<DeadLetter<'_>>) -> Result<Vec<Attempt>, Error> {
+        self.until_done(&Group::of_letters(letters)).await
+    }
+
+    /// Whether a claim ended early because the process stops.
+    fn is_stopping(&self, error: &Error) -> bool {
+        error.is_transient() && self.stop.is_cancelled()
+    }
+
+    /// Runs the transaction until it commits, fails for good, waits in vain for a return that somebody holds, or the
+    /// process stops.
     async fn until_done(&self, group: &Group<'_>) -> Result<Vec<Attempt>, Error> {
         let mut tries = 0;
         loop {
             match self.claim_once(group).await {
                 Ok(claimed) => return Ok(self.count(claimed)),
+                Err(error) if error.is_lock_wait() && !group.notices.is_empty() => {
+                    return Err(error);
+                }
                 Err(error) if error.is_transient() && !self.stop.is_cancelled() => {
                     self.metrics
                         .transient_failures
@@ -192,7 +211,7 @@ impl Claimer {
             owner: self.owner,
             gateway: self.gateway,
             call_deadline: now + self.call_deadline,
-            first_sent_at: self.native_idempotency.then_some(now),
+            native_idempotency: self.native_idempotency,
             now,
         }
     }

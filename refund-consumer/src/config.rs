@@ -1,9 +1,12 @@
 //! The settings of `refund-consumer`: each one a flag and a variable.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+use reqwest::Url;
+use secrecy::SecretString;
 use shared::db::DbArgs;
 use shared::eligibility::PolicyArgs;
 use shared::event::TopicArgs;
@@ -98,15 +101,19 @@ pub struct PayArgs {
     #[arg(long, env = "CALL_DEADLINE_MS", default_value_t = 30_000, value_parser = value_parser!(u64).range(100..=600_000))]
     pub call_deadline_ms: u64,
 
-    /// Hours for which the gateway honors an idempotency key. Never set it longer than the provider states: a
+    /// Seconds for which the gateway honors an idempotency key. Never set it longer than the provider states: a
     /// later repeat of the call could pay twice. Too short leaves more to a person.
-    #[arg(long, env = "IDEMPOTENCY_WINDOW_HOURS", default_value_t = 24, value_parser = value_parser!(u64).range(1..=720))]
-    pub idempotency_window_hours: u64,
+    #[arg(long, env = "IDEMPOTENCY_WINDOW_SECS", default_value_t = 86_400, value_parser = value_parser!(u64).range(1..=2_592_000))]
+    pub idempotency_window_secs: u64,
 
-    /// Milliseconds before an unclear or pending attempt is looked up; doubles with every look-up up to a minute
-    /// (unclear) or five (pending). Too low burdens the provider, too high keeps the customer waiting.
-    #[arg(long, env = "LOOKUP_BACKOFF_MS", default_value_t = 1_000, value_parser = value_parser!(u64).range(10..=60_000))]
+    /// Milliseconds before an unclear or pending attempt is looked up; doubles with every look-up. Too low burdens the
+    /// provider, too high keeps the customer waiting.
+    #[arg(long, env = "LOOKUP_BACKOFF_MS", default_value_t = 30_000, value_parser = value_parser!(u64).range(10..=3_600_000))]
     pub lookup_backoff_ms: u64,
+
+    /// Milliseconds that no look-up waits longer than.
+    #[arg(long, env = "LOOKUP_BACKOFF_MAX_MS", default_value_t = 3_600_000, value_parser = value_parser!(u64).range(10..=86_400_000))]
+    pub lookup_backoff_max_ms: u64,
 }
 
 /// Who pays the money.
@@ -128,6 +135,50 @@ pub struct GatewayArgs {
     /// lose one without.
     #[arg(long, env = "SIMULATED_FSYNC")]
     pub simulated_fsync: bool,
+
+    #[command(flatten)]
+    pub http: HttpArgs,
+}
+
+/// A provider that speaks docs/GATEWAY.md.
+#[derive(Debug, Clone, Args)]
+pub struct HttpArgs {
+    /// Where the provider's API begins: https, or http to this machine.
+    #[arg(long, env = "GATEWAY_URL", value_parser = parse_gateway_url)]
+    pub gateway_url: Option<Url>,
+
+    /// Sent as bearer token with every call.
+    #[arg(long, env = "GATEWAY_TOKEN", hide_env_values = true)]
+    pub gateway_token: Option<SecretString>,
+
+    /// Whether the provider honors Idempotency-Key for IDEMPOTENCY_WINDOW_SECS. If it does not, a call whose outcome is
+    /// unknown is only looked up, never repeated. Saying yes to a provider that does not honor them pays twice.
+    #[arg(long, env = "GATEWAY_IDEMPOTENCY_KEYS", default_value_t = false, action = ArgAction::Set)]
+    pub gateway_idempotency_keys: bool,
+
+    /// Milliseconds for one call, from connecting to the last byte. Too low turns slow answers into unknown ones, too
+    /// high keeps calls waiting on a provider that hangs. A call begins in the first half of CALL_DEADLINE_MS, so up
+    /// to half of it is never cut short.
+    #[arg(long, env = "GATEWAY_CALL_TIMEOUT_MS", default_value_t = 10_000, value_parser = value_parser!(u64).range(10..=300_000))]
+    pub gateway_call_timeout_ms: u64,
+
+    /// Milliseconds of it for connecting, TLS included.
+    #[arg(long, env = "GATEWAY_CONNECT_TIMEOUT_MS", default_value_t = 2_000, value_parser = value_parser!(u64).range(10..=60_000))]
+    pub gateway_connect_timeout_ms: u64,
+
+    /// Calls per second that the provider allows this process. Unset: no limit but the provider's own, which answers
+    /// 429; then all calls wait as long as it says.
+    #[arg(long, env = "GATEWAY_RATE_PER_SEC")]
+    pub gateway_rate_per_sec: Option<NonZeroU32>,
+
+    /// After so many calls in a row without an answer, calls wait while one at a time tries. Too low stops at a hiccup,
+    /// too high lets many calls end unknown.
+    #[arg(long, env = "GATEWAY_BREAKER_FAILURES", default_value_t = 20, value_parser = value_parser!(u32).range(1..=10_000))]
+    pub gateway_breaker_failures: u32,
+
+    /// Milliseconds between those tries.
+    #[arg(long, env = "GATEWAY_BREAKER_PAUSE_MS", default_value_t = 5_000, value_parser = value_parser!(u64).range(10..=600_000))]
+    pub gateway_breaker_pause_ms: u64,
 }
 
 /// The gateways this build knows.
@@ -135,6 +186,8 @@ pub struct GatewayArgs {
 pub enum GatewayKind {
     /// In this process, with a ledger file. For demonstrations: it moves no money.
     Simulated,
+    /// A provider behind JSON over HTTP: docs/GATEWAY.md.
+    Http,
 }
 
 /// The slow, certain path.
@@ -151,8 +204,8 @@ pub struct ReconcileArgs {
     pub initiated_grace_secs: u32,
 }
 
-/// Claim, settlement, scan, and one look at earlier attempts at the same time.
-const CONNECTIONS_NEEDED: u32 = 4;
+/// Claim, settlement, claimed → sent, scan, expiry, census, and one look at earlier attempts at the same time.
+const CONNECTIONS_NEEDED: u32 = 7;
 /// The call deadline must be far below the key's lifetime, or a repeat could start within it and end after it.
 const DEADLINES_PER_WINDOW: u32 = 10;
 
@@ -168,14 +221,23 @@ impl Config {
         }
         if self.pay.call_deadline() * DEADLINES_PER_WINDOW > self.pay.window() {
             problems.push(format!(
-                "CALL_DEADLINE_MS ({}) must be at most a tenth of IDEMPOTENCY_WINDOW_HOURS ({})",
-                self.pay.call_deadline_ms, self.pay.idempotency_window_hours
+                "CALL_DEADLINE_MS ({}) must be at most a tenth of IDEMPOTENCY_WINDOW_SECS ({})",
+                self.pay.call_deadline_ms, self.pay.idempotency_window_secs
             ));
         }
         if self.gateway.refund_gateway == GatewayKind::Simulated
             && self.gateway.simulated_ledger.is_none()
         {
             problems.push("SIMULATED_LEDGER is required with REFUND_GATEWAY=simulated".to_owned());
+        }
+        if self.gateway.refund_gateway == GatewayKind::Http {
+            problems.extend(self.gateway.http.problems(self.pay.call_deadline_ms));
+        }
+        if self.pay.lookup_backoff_max_ms < self.pay.lookup_backoff_ms {
+            problems.push(format!(
+                "LOOKUP_BACKOFF_MAX_MS ({}) must be at least LOOKUP_BACKOFF_MS ({})",
+                self.pay.lookup_backoff_max_ms, self.pay.lookup_backoff_ms
+            ));
         }
         for (name, topic) in [
             ("TOPIC_RETURNS", &self.topics.topic_returns),
@@ -193,14 +255,46 @@ impl Config {
     }
 }
 
+impl HttpArgs {
+    fn problems(&self, call_deadline_ms: u64) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.gateway_url.is_none() {
+            problems.push("GATEWAY_URL is required with REFUND_GATEWAY=http".to_owned());
+        }
+        if self.gateway_call_timeout_ms > call_deadline_ms {
+            problems.push(format!(
+                "GATEWAY_CALL_TIMEOUT_MS ({}) must be at most CALL_DEADLINE_MS ({call_deadline_ms})",
+                self.gateway_call_timeout_ms
+            ));
+        }
+        problems
+    }
+}
+
 impl PayArgs {
     pub fn call_deadline(&self) -> Duration {
         Duration::from_millis(self.call_deadline_ms)
     }
 
     pub fn window(&self) -> Duration {
-        Duration::from_secs(self.idempotency_window_hours * 3600)
+        Duration::from_secs(self.idempotency_window_secs)
     }
+}
+
+/// Money and the token go this way: in the clear only to ourselves.
+fn parse_gateway_url(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("{error}"))?;
+    let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    if url.scheme() != "https" && !(url.scheme() == "http" && is_here) {
+        return Err("expected https://…, or http:// to this machine".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("the login belongs into GATEWAY_TOKEN".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("expected no query and no fragment".to_owned());
+    }
+    Ok(url)
 }
 
 fn parse_group(text: &str) -> Result<String, String> {
@@ -255,7 +349,7 @@ mod tests {
         let told = problems(&[
             "--database-max-connections=3",
             "--call-deadline-ms=600000",
-            "--idempotency-window-hours=1",
+            "--idempotency-window-secs=3600",
             "--topic-returns=",
         ]);
         assert_eq!(told.len(), 3, "{told:?}");
@@ -269,6 +363,28 @@ mod tests {
             .collect();
         let config = Cli::try_parse_from(without).expect("parses").config;
         assert_eq!(config.problems().len(), 1);
+    }
+
+    #[test]
+    fn p13_money_goes_over_tls_or_stays_here() {
+        for good in [
+            "https://pay.example/v1",
+            "http://127.0.0.1:8080",
+            "http://[::1]:1/a/",
+        ] {
+            assert!(parse_gateway_url(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://pay.example",
+            "http://127.0.0.1.pay.example",
+            "ftp://localhost",
+            "https://me:secret@pay.example",
+            "https://pay.example/?a=b",
+            "pay.example",
+            "",
+        ] {
+            assert!(parse_gateway_url(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The poll loop: takes messages, claims one group at a time, never waits for the gateway.
 //!
-//! An offset is stored only after the claim of its record was committed, and groups follow one another, so what is
-//! stored is contiguous per partition. librdkafka commits stored offsets in the background and when partitions are
+//! An offset is stored only after the claim of its record was committed (or the return was left to the scan, because
+//! somebody holds its row), and groups follow one another, so what is stored is contiguous per partition. librdkafka commits stored offsets in the background and when partitions are
 //! given up. Nothing depends on offsets but speed: a group reset to the beginning pays nothing twice.
 
 mod rebalance;
@@ -15,6 +15,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
+use shared::kafka::WATCH_INTERVAL_MS;
 use shared::killpoint::kill_point;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -40,6 +41,7 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct Intake<G> {
+    group: Group,
     consumer: Arc<StreamConsumer<Rebalancing>>,
     claimer: Arc<Claimer>,
     cashier: Arc<Cashier<G>>,
@@ -49,6 +51,21 @@ pub struct Intake<G> {
     waiting: Vec<Record>,
     claim: Option<Claim>,
     paused: bool,
+}
+
+/// What is joined.
+struct Group {
+    config: ClientConfig,
+    topic: String,
+}
+
+impl Group {
+    fn join(&self, metrics: &Metrics) -> Result<StreamConsumer<Rebalancing>, KafkaError> {
+        let context = Rebalancing::new(metrics.rebalances.clone());
+        let consumer: StreamConsumer<Rebalancing> = self.config.create_with_context(context)?;
+        consumer.subscribe(&[&self.topic])?;
+        Ok(consumer)
+    }
 }
 
 /// A claim in progress, in a task of its own.
@@ -89,6 +106,7 @@ pub fn client_config(client: ClientConfig, args: &IntakeArgs) -> ClientConfig {
         // second after a full queue would show as latency.
         .set("queued.max.messages.kbytes", "16384")
         .set("fetch.queue.backoff.ms", "10")
+        .set("statistics.interval.ms", WATCH_INTERVAL_MS)
         .set("socket.nagle.disable", "true");
     config
 }
@@ -105,17 +123,16 @@ impl<G: RefundGateway> Intake<G> {
     /// # Errors
     /// A setting of the client is refused.
     pub fn join(
-        config: &ClientConfig,
-        topic: &str,
+        config: ClientConfig,
+        topic: String,
         group_max: usize,
         claimer: Arc<Claimer>,
         cashier: Arc<Cashier<G>>,
     ) -> Result<Self, Error> {
-        let consumer: StreamConsumer<Rebalancing> =
-            config.create_with_context(Rebalancing::default())?;
-        consumer.subscribe(&[topic])?;
+        let group = Group { config, topic };
         Ok(Self {
-            consumer: Arc::new(consumer),
+            consumer: Arc::new(group.join(&claimer.metrics)?),
+            group,
             metrics: claimer.metrics.clone(),
             claimer,
             cashier,
@@ -155,7 +172,10 @@ impl<G: RefundGateway> Intake<G> {
 
     async fn poll(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         loop {
-            match self.next_event(stop).await {
+            let event = self.next_event(stop).await;
+            // Before anything is done with what has come: a record that came just now belongs to what we hold now.
+            self.drop_revoked();
+            match event {
                 Event::Stop => return Ok(()),
                 Event::Claimed(claimed) => match claimed {
                     Ok(attempts) => self.cashier.take(attempts),
@@ -175,9 +195,25 @@ impl<G: RefundGateway> Intake<G> {
                 Event::NothingMore => self.start_claim(),
                 Event::Tick => {}
             }
-            self.drop_revoked();
+            if self.consumer.context().has_forgotten_brokers() {
+                self.join_anew()?;
+            }
             self.pause_or_resume();
         }
+    }
+
+    /// The client would be silent for ever. What it has received and we have not claimed comes again.
+    fn join_anew(&mut self) -> Result<(), Error> {
+        tracing::error!("the Kafka client has forgotten all brokers: joining the group anew");
+        self.metrics.rejoined.inc();
+        let joined = Arc::new(self.group.join(&self.metrics)?);
+        let forgetful = std::mem::replace(&mut self.consumer, joined);
+        self.waiting.clear();
+        self.paused = false;
+        self.metrics.paused.set(0);
+        // Dropping it waits for an answer that does not come.
+        std::thread::spawn(move || drop(forgetful));
+        Ok(())
     }
 
     async fn next_event(&mut self, stop: &CancellationToken) -> Event {
@@ -198,7 +234,7 @@ impl<G: RefundGateway> Intake<G> {
     }
 
     fn may_claim(&self) -> bool {
-        self.claim.is_none() && !self.waiting.is_empty() && self.cashier.room() > 0
+        self.claim.is_none() && !self.waiting.is_empty() && self.cashier.room_for_messages() > 0
     }
 
     fn has_space(&self) -> bool {
@@ -224,14 +260,16 @@ impl<G: RefundGateway> Intake<G> {
         });
     }
 
-    /// Polling goes on while paused: it keeps us in the group. Partitions that arrive meanwhile are paused too.
+    /// Polling goes on while paused: it keeps us in the group. A partition keeps its pause while it is with others
+    /// (librdkafka issue 1849), so every new assignment is told anew.
     fn pause_or_resume(&mut self) {
         let slow = self
             .claim
             .as_ref()
             .is_some_and(|claim| claim.began.elapsed() > SLOW_CLAIM);
-        let pause = self.cashier.room() == 0 || slow;
-        if !pause && !self.paused {
+        let pause = self.cashier.room_for_messages() == 0 || slow;
+        let assigned = self.consumer.context().take_assigned();
+        if pause == self.paused && !assigned {
             return;
         }
         let partitions = self.consumer.assignment();

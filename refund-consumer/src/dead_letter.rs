@@ -1,8 +1,9 @@
 //! Records that cannot be used: why, and how they are kept.
 //!
-//! A dead letter is written in the claim's transaction, so before its offset may be stored; nothing of it is lost.
+//! A dead letter is written in the claim's transaction, so before its offset may be stored, byte for byte as far as the
+//! client hands it out; docs/EVENTS.md tells what it does not hand out of headers.
 
-use serde_json::{Value, json};
+use shared::dead_letter::{UNREADABLE_HEADER, encode_headers};
 
 use crate::message::Record;
 
@@ -16,9 +17,22 @@ pub enum Reason {
     DuplicateKey,
     WrongType,
     MissingField,
+    UnknownSpecVersion,
     UnknownType,
+    /// The value is said to be something else than JSON.
+    OtherContentType,
     BadEventId,
+    /// A header that is read has no value, or one that is no text.
     BadHeaders,
+    DuplicateHeader,
+    /// The client could not hand out every header; the letter lacks those.
+    UnreadableHeader,
+    /// A later event of a return, which has no place in this topic.
+    OtherSeq,
+    /// The subject is another return than the value says.
+    OtherSubject,
+    /// The key is another order than the value says.
+    OtherKey,
     /// No such return. Its event is only published after its row was committed.
     UnknownReturn,
     /// The return belongs to another order than the record says.
@@ -30,6 +44,30 @@ pub enum Reason {
 }
 
 impl Reason {
+    pub const ALL: [Self; 21] = [
+        Self::Empty,
+        Self::TooLarge,
+        Self::NotJson,
+        Self::TooDeep,
+        Self::DuplicateKey,
+        Self::WrongType,
+        Self::MissingField,
+        Self::UnknownSpecVersion,
+        Self::UnknownType,
+        Self::OtherContentType,
+        Self::BadEventId,
+        Self::BadHeaders,
+        Self::DuplicateHeader,
+        Self::UnreadableHeader,
+        Self::OtherSeq,
+        Self::OtherSubject,
+        Self::OtherKey,
+        Self::UnknownReturn,
+        Self::OtherOrder,
+        Self::OtherEvent,
+        Self::ClaimFailed,
+    ];
+
     /// As stored in `dead_letters.reason` and counted.
     pub fn code(self) -> &'static str {
         match self {
@@ -40,9 +78,16 @@ impl Reason {
             Self::DuplicateKey => "duplicate_key",
             Self::WrongType => "wrong_type",
             Self::MissingField => "missing_field",
+            Self::UnknownSpecVersion => "unknown_spec_version",
             Self::UnknownType => "unknown_type",
+            Self::OtherContentType => "other_content_type",
             Self::BadEventId => "bad_event_id",
             Self::BadHeaders => "bad_headers",
+            Self::DuplicateHeader => "duplicate_header",
+            Self::UnreadableHeader => UNREADABLE_HEADER,
+            Self::OtherSeq => "other_seq",
+            Self::OtherSubject => "other_subject",
+            Self::OtherKey => "other_key",
             Self::UnknownReturn => "unknown_return",
             Self::OtherOrder => "other_order",
             Self::OtherEvent => "other_event",
@@ -59,44 +104,8 @@ pub struct DeadLetter<'a> {
 }
 
 impl DeadLetter<'_> {
-    /// `[["name","hex of the value"], ["name",null]]`, in the record's order: values are bytes, not text.
+    /// As stored in `dead_letters.headers`.
     pub fn headers(&self) -> String {
-        let headers: Vec<Value> = self
-            .record
-            .headers
-            .iter()
-            .map(|(name, value)| json!([name, value.as_deref().map(hex)]))
-            .collect();
-        Value::from(headers).to_string()
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-        text
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headers_keep_order_repeats_nulls_and_bytes() {
-        let record = Record {
-            headers: vec![
-                ("b".to_owned(), Some(vec![0, 0xff])),
-                ("a".to_owned(), None),
-                ("b".to_owned(), Some(Vec::new())),
-            ],
-            ..Record::default()
-        };
-        let letter = DeadLetter {
-            record: &record,
-            reason: Reason::Empty,
-        };
-        assert_eq!(letter.headers(), r#"[["b","00ff"],["a",null],["b",""]]"#);
+        encode_headers(&self.record.headers)
     }
 }

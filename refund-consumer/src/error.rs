@@ -4,6 +4,7 @@ use rdkafka::error::KafkaError;
 use shared::db::DbFailure;
 use shared::schema::SchemaError;
 use shared::transition::TransitionError;
+use sqlx::mysql::MySqlDatabaseError;
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
@@ -55,17 +56,14 @@ impl Error {
         }
     }
 
-    /// A stable label for metrics and dead letters.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Database(_) => "database",
-            Self::Refused(_) => "refused",
-            Self::RowCount { .. } => "row_count",
-            Self::Unreadable(_) => "unreadable",
-            Self::Schema(_) => "schema",
-            Self::Kafka(_) => "kafka",
-            Self::TaskEnded(_) => "task_ended",
-            Self::Setting(_) => "setting",
-        }
+    /// Whether somebody held a row for longer than MySQL let us wait. A deadlock is not that: it passes.
+    pub fn is_lock_wait(&self) -> bool {
+        const LOCK_WAIT_TIMEOUT: u16 = 1205;
+        let number = |error: &sqlx::Error| {
+            let cause = error.as_database_error()?;
+            let cause = cause.try_downcast_ref::<MySqlDatabaseError>()?;
+            Some(cause.number())
+        };
+        matches!(self, Self::Database(error) if number(error) == Some(LOCK_WAIT_TIMEOUT))
     }
 }

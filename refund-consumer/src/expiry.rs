@@ -15,15 +15,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 const ROUND: Duration = Duration::from_secs(60);
 
 /// Deletes until `stop`. Not cancel-safe: run it in a task of its own.
-pub async fn run(
-    pool: MySqlPool,
-    consumer: String,
-    retention_days: u16,
-    metrics: Metrics,
-    stop: CancellationToken,
-) {
+pub async fn run(pool: MySqlPool, retention_days: u16, metrics: Metrics, stop: CancellationToken) {
     loop {
-        let deleted = match store::expire_inbox(&pool, &consumer, retention_days, BATCH).await {
+        let deleted = match store::expire_inbox(&pool, retention_days, BATCH).await {
             Ok(deleted) => deleted,
             Err(error) => {
                 metrics

@@ -1,8 +1,9 @@
 //! The seam to the payment provider.
 //!
 //! A call has three ends: an answer, "certainly not sent", and "we do not know". The third is never taken for
-//! either of the others.
+//! either of the others; an answer to something else is the third.
 
+pub mod http;
 pub mod simulated;
 
 use std::future::Future;
@@ -16,7 +17,7 @@ use crate::attempt::IdempotencyKey;
 pub struct Capabilities {
     /// It honors an idempotency key for the configured window: the same key twice has one effect.
     pub native_idempotency: bool,
-    /// It may accept a refund and settle it later.
+    /// It may accept a refund and settle it later; another one's "pending" is no answer.
     pub asynchronous: bool,
 }
 
@@ -57,12 +58,19 @@ pub enum CallFailed {
     /// It may have.
     #[error("outcome unknown: {0}")]
     Unknown(&'static str),
+    /// An answer came that is not about what was asked; asking again will tell the same.
+    #[error("unusable answer: {0}")]
+    Unusable(&'static str),
+    /// The provider knows the key from another request, and did nothing.
+    #[error("the key was used for another request")]
+    KeyReused,
 }
 
 impl CallFailed {
     pub fn code(self) -> &'static str {
         match self {
-            Self::NotSent(code) | Self::Unknown(code) => code,
+            Self::NotSent(code) | Self::Unknown(code) | Self::Unusable(code) => code,
+            Self::KeyReused => "key_reused",
         }
     }
 }
@@ -73,6 +81,11 @@ pub trait RefundGateway: Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     fn capabilities(&self) -> Capabilities;
+
+    /// Waits until a call may be made: for the provider's rate limit, or until it answers again. Cancel-safe.
+    fn ready(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 
     /// Asks for a refund. Must not retry by itself.
     fn submit(
@@ -86,9 +99,10 @@ pub trait RefundGateway: Send + Sync + 'static {
         key: &IdempotencyKey,
     ) -> impl Future<Output = Result<Option<Answer>, CallFailed>> + Send;
 
-    /// Asks for the state of a refund the provider has accepted.
+    /// Asks for the state of a refund the provider has accepted under `key`.
     fn status(
         &self,
         gateway_ref: &str,
+        key: &IdempotencyKey,
     ) -> impl Future<Output = Result<Option<Answer>, CallFailed>> + Send;
 }

@@ -22,6 +22,7 @@ pub mod settle;
 pub mod standing;
 pub mod verdict;
 
+pub mod census;
 pub mod expiry;
 pub mod reconcile;
 
@@ -180,6 +181,7 @@ fn cashier<G: RefundGateway>(
         topics: claimer.topics.clone(),
         backoff: Backoff {
             base: Duration::from_millis(cfg.pay.lookup_backoff_ms),
+            cap: Duration::from_millis(cfg.pay.lookup_backoff_max_ms),
         },
         metrics: claimer.metrics.clone(),
     });
@@ -198,6 +200,7 @@ fn cashier<G: RefundGateway>(
         owner,
         open: OpenAttempts::new(claimer.metrics.open_attempts.clone()),
         max_open,
+        call_deadline: claimer.call_deadline,
         turns: Semaphore::new(usize::from(cfg.pay.gateway_parallel_calls)),
         settler: settlements,
         sent,
@@ -217,8 +220,8 @@ fn start_loops<G: RefundGateway>(
 ) -> Result<Loops, Error> {
     let client = consumer::client_config(cfg.kafka.client(PROGRAM), &cfg.intake);
     let intake = Intake::join(
-        &client,
-        &cfg.topics.topic_returns,
+        client,
+        cfg.topics.topic_returns.clone(),
         usize::from(cfg.intake.consumer_batch_max),
         Arc::clone(claimer),
         Arc::clone(cashier),
@@ -234,7 +237,6 @@ fn start_loops<G: RefundGateway>(
     };
     let expiry = expiry::run(
         claimer.pool.clone(),
-        cfg.intake.consumer_group.clone(),
         cfg.intake.inbox_retention_days,
         claimer.metrics.clone(),
         stopping.clone(),
@@ -249,6 +251,15 @@ fn start_loops<G: RefundGateway>(
     loops.spawn(async move {
         expiry.await;
         ("the inbox expiry", Ok(()))
+    });
+    let census = census::run(
+        claimer.pool.clone(),
+        claimer.metrics.clone(),
+        stopping.clone(),
+    );
+    loops.spawn(async move {
+        census.await;
+        ("the census", Ok(()))
     });
     Ok(loops)
 }

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use refund_consumer::config::{Cli, Command, Config, GatewayArgs, GatewayKind};
+use refund_consumer::gateway::RefundGateway;
+use refund_consumer::gateway::http::Http;
 use refund_consumer::gateway::simulated::Simulated;
 use refund_consumer::{Drain, RefundConsumer};
 use shared::settings::{self, Refused};
 use shared::{killpoint, ops, shutdown, telemetry};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -41,12 +44,26 @@ async fn serve(cfg: Config) -> anyhow::Result<()> {
     let ops_listener = TcpListener::bind(cfg.ops.ops_listen)
         .await
         .with_context(|| format!("cannot listen on OPS_LISTEN {}", cfg.ops.ops_listen))?;
-    let ops_address = ops_listener.local_addr()?;
-    let consumer = match cfg.gateway.refund_gateway {
+    match cfg.gateway.refund_gateway {
         GatewayKind::Simulated => {
-            RefundConsumer::build(cfg.clone(), simulated(&cfg.gateway)?, ops_listener, stop).await?
+            let gateway = simulated(&cfg.gateway)?;
+            run(cfg, gateway, ops_listener, stop).await
         }
-    };
+        GatewayKind::Http => {
+            let gateway = http(&cfg)?;
+            run(cfg, gateway, ops_listener, stop).await
+        }
+    }
+}
+
+async fn run<G: RefundGateway>(
+    cfg: Config,
+    gateway: G,
+    ops_listener: TcpListener,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let ops_address = ops_listener.local_addr()?;
+    let consumer = RefundConsumer::build(cfg.clone(), gateway, ops_listener, stop).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         ops.address = %ops_address,
@@ -63,6 +80,16 @@ async fn serve(cfg: Config) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+fn http(cfg: &Config) -> anyhow::Result<Http> {
+    let args = &cfg.gateway.http;
+    let url = args
+        .gateway_url
+        .clone()
+        .context("GATEWAY_URL is required")?;
+    let calls = usize::from(cfg.pay.gateway_parallel_calls);
+    Http::new(url, args, calls).context("cannot set up TLS")
 }
 
 fn simulated(args: &GatewayArgs) -> anyhow::Result<Simulated> {

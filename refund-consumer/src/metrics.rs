@@ -1,7 +1,13 @@
 //! Every metric of this program. Ids are never labels.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
-use prometheus::{HistogramVec, core::Collector};
+use prometheus::core::Collector;
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry,
+};
+
+use crate::dead_letter::Reason;
+use crate::verdict::Settled;
 
 /// See each field's help text.
 #[derive(Debug, Clone)]
@@ -22,7 +28,11 @@ pub struct Metrics {
     pub transient_failures: IntCounterVec,
     pub permanent_failures: IntCounterVec,
     pub kafka_errors: IntCounter,
+    pub rebalances: IntCounter,
+    pub rejoined: IntCounter,
     pub inbox_expired: IntCounter,
+    pub oldest_seconds: GaugeVec,
+    pub parked_attempts: IntGauge,
 }
 
 const SECONDS: [f64; 12] = [
@@ -34,9 +44,14 @@ impl Metrics {
     /// Registers everything in a registry of its own.
     pub fn new() -> Self {
         let registry = Registry::new();
-        let counters = |name: &str, help: &str, label: &str| {
+        // From the start at 0: a series that begins at its first increment hides it from `rate()`.
+        let counters = |name: &str, help: &str, label: &str, known: &[&str]| {
             let made = IntCounterVec::new(Opts::new(name, help), &[label]);
-            register(&registry, made)
+            let made = register(&registry, made);
+            for value in known {
+                made.with_label_values(&[value]);
+            }
+            made
         };
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
             let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
@@ -49,11 +64,13 @@ impl Metrics {
                 "refund_consumer_messages_total",
                 "Records taken, by what became of them",
                 "result",
+                &[],
             ),
             dead_letters: counters(
                 "refund_consumer_dead_letters_total",
                 "Records put aside, by reason",
                 "reason",
+                &Reason::ALL.map(Reason::code),
             ),
             claim_seconds: histogram(
                 "refund_consumer_claim_seconds",
@@ -77,6 +94,7 @@ impl Metrics {
                 "refund_consumer_gateway_calls_total",
                 "Gateway calls, by result",
                 "result",
+                &[],
             ),
             gateway_seconds: register(
                 &registry,
@@ -93,6 +111,7 @@ impl Metrics {
                 "refund_consumer_settlements_total",
                 "Settled findings, by what they led to",
                 "result",
+                &Settled::ALL.map(Settled::code),
             ),
             settle_group: histogram(
                 "refund_consumer_settle_group_size",
@@ -103,28 +122,53 @@ impl Metrics {
                 "refund_consumer_found_waiting_total",
                 "What the scans found",
                 "kind",
+                &["due", "approved", "initiated"],
             ),
             expired_before_call: counter(
                 "refund_consumer_expired_before_call_total",
-                "Attempts whose deadline passed in our queue; they are taken over later",
+                "Attempts that were given up because their turn did not come in time",
             ),
             transient_failures: counters(
                 "refund_consumer_transient_failures_total",
                 "Transactions run again",
                 "step",
+                &["claim", "settle", "reconcile", "expire_inbox", "census"],
             ),
             permanent_failures: counters(
                 "refund_consumer_permanent_failures_total",
                 "Returns or attempts that cannot be written; a person should look",
                 "step",
+                &["claim", "settle"],
             ),
             kafka_errors: counter(
                 "refund_consumer_kafka_errors_total",
                 "Errors reported by the Kafka client",
             ),
+            rebalances: counter(
+                "refund_consumer_rebalances_total",
+                "Times partitions were given to this consumer or taken from it",
+            ),
+            rejoined: counter(
+                "refund_consumer_rejoined_total",
+                "Kafka clients replaced because they had forgotten all brokers",
+            ),
             inbox_expired: counter(
                 "refund_consumer_inbox_expired_total",
                 "Inbox rows deleted after their retention",
+            ),
+            oldest_seconds: register(
+                &registry,
+                GaugeVec::new(
+                    Opts::new(
+                        "refund_consumer_oldest_return_seconds",
+                        "How long the return that has not moved for longest has stood in this status; grows while MySQL is away",
+                    ),
+                    &["status"],
+                ),
+            ),
+            parked_attempts: gauge(
+                "refund_consumer_parked_attempts",
+                "Attempts that wait for a person",
             ),
             registry,
         }

@@ -188,6 +188,7 @@ impl<G: RefundGateway> Reconciler<G> {
 fn known(due: &Due, by: &TakeOver<'_>, window: Duration) -> Known {
     let may_resend = || {
         by.native_idempotency
+            && due.sent_with_key
             && due
                 .first_sent_at
                 .is_some_and(|first| by.call_deadline < first + window)
@@ -217,6 +218,7 @@ mod tests {
     const NOW: time::OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
     const WINDOW: Duration = Duration::from_secs(24 * 3600);
 
+    /// Sent with its key, if at all.
     fn due(state: AttemptState, sent_hours_ago: Option<i64>, gateway_ref: Option<&str>) -> Due {
         Due {
             id: AttemptId {
@@ -229,6 +231,7 @@ mod tests {
             state,
             owner: None,
             first_sent_at: sent_hours_ago.map(|hours| NOW - time::Duration::hours(hours)),
+            sent_with_key: true,
             next_check_at: NOW,
             checks: 3,
             gateway_ref: gateway_ref.map(str::to_owned),
@@ -268,6 +271,13 @@ mod tests {
         ] {
             assert_eq!(known(&row, &by(keys), WINDOW), expected, "{row:?}");
         }
+        let mut without_key = due(S::Unknown, Some(1), None);
+        without_key.sent_with_key = false;
+        assert_eq!(
+            known(&without_key, &by(true), WINDOW),
+            maybe(false),
+            "a gateway that never saw the key would take it for a new call"
+        );
         let mut edge = due(S::Unknown, Some(24), None);
         edge.first_sent_at = Some(NOW - WINDOW + Duration::from_secs(30));
         assert_eq!(

@@ -10,7 +10,7 @@ mod earlier;
 mod ownership;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::killpoint::kill_point;
 use sqlx::mysql::MySqlPool;
@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 pub use ownership::mark_sent;
 
-use crate::attempt::{Attempt, AttemptId, Known};
-use crate::gateway::{CallFailed, RefundGateway, RefundRequest};
+use crate::attempt::{Attempt, AttemptId, IdempotencyKey, Known};
+use crate::gateway::{Answer, CallFailed, RefundGateway, RefundRequest};
 use crate::grouped::Grouped;
 use crate::metrics::Metrics;
 use crate::open::OpenAttempts;
@@ -40,6 +40,8 @@ pub struct Cashier<G> {
     pub owner: Uuid,
     pub open: OpenAttempts,
     pub max_open: usize,
+    /// From the claim to the end of the call.
+    pub call_deadline: Duration,
     /// Gateway calls at the same time.
     pub turns: Semaphore,
     pub settler: Grouped<Settlement, Option<Settled>>,
@@ -66,22 +68,51 @@ impl<G: RefundGateway> Cashier<G> {
         self.max_open.saturating_sub(self.open.count())
     }
 
+    /// The same for new messages: a backlog in Kafka must not starve approvals, retries and unclear attempts.
+    pub fn room_for_messages(&self) -> usize {
+        self.room().saturating_sub(self.max_open / 4)
+    }
+
     async fn carry(&self, attempt: Attempt) {
         let Some(turn) = self.turn().await else {
             // Stopping: it stays among the waiting ones, which are given back at the end.
             return;
         };
-        if Instant::now() < attempt.deadline {
-            let _open = self.open.ask(attempt.id);
-            let learned = self.learn(&attempt).await;
-            drop(turn);
-            if let Some(finding) = learned {
-                self.settle(&attempt, finding).await;
-            }
+        let _open = self.open.ask(attempt.id);
+        let learned = if Instant::now() < self.latest_start(attempt.deadline) {
+            self.learn(&attempt).await
         } else {
             self.metrics.expired_before_call.inc();
-            self.open.remove(attempt.id);
+            Some(self.too_late(&attempt))
+        };
+        drop(turn);
+        if let Some(finding) = learned {
+            self.settle(&attempt, finding).await;
         }
+    }
+
+    /// A call that begins in the second half of its time would be cut off by the deadline rather than answered, and
+    /// end unknown.
+    fn latest_start(&self, deadline: Instant) -> Instant {
+        deadline - self.call_deadline / 2
+    }
+
+    /// Its turn did not come in time: it is given up at once, for whoever has room.
+    fn too_late(&self, attempt: &Attempt) -> Finding {
+        const ERROR: &str = "no_turn";
+        if attempt.known.is_unsent() {
+            self.not_sent(attempt, ERROR)
+        } else {
+            self.finding(attempt.id, Verdict::StillOpen { error: ERROR })
+        }
+    }
+
+    fn not_sent(&self, attempt: &Attempt, error: &'static str) -> Finding {
+        let verdict = Verdict::NotSent {
+            error,
+            never_sent: attempt.known.is_unsent(),
+        };
+        self.finding(attempt.id, verdict)
     }
 
     /// `None` once stopping, even if a turn is to be had: nothing new is called for then.
@@ -123,6 +154,9 @@ impl<G: RefundGateway> Cashier<G> {
         if let Some(finding) = self.earlier_attempts(attempt).await {
             return Some(finding);
         }
+        if let Err(error) = self.admitted(attempt.deadline).await {
+            return Some(self.not_sent(attempt, error));
+        }
         if !self.gateway.capabilities().native_idempotency && !self.mark_sent(attempt.id).await {
             return None;
         }
@@ -136,25 +170,32 @@ impl<G: RefundGateway> Cashier<G> {
             .await;
         kill_point("consumer.after_call");
         let verdict = match answer {
-            Ok(answer) => answer::verdict(answer, &attempt.amount)
+            Ok(answer) => answer::verdict(answer, &attempt.amount, self.gateway.capabilities())
                 .unwrap_or_else(|error| Verdict::Unknown { error }),
-            Err(CallFailed::NotSent(error)) => Verdict::NotSent { error },
-            Err(CallFailed::Unknown(error)) => Verdict::Unknown { error },
+            Err(CallFailed::NotSent(error)) => return Some(self.not_sent(attempt, error)),
+            Err(CallFailed::Unknown(error) | CallFailed::Unusable(error)) => {
+                Verdict::Unknown { error }
+            }
+            Err(CallFailed::KeyReused) => return Some(self.key_reused(attempt).await),
         };
         Some(self.finding(attempt.id, verdict))
     }
 
+    /// The key names a refund already: perhaps ours. If not, no repeat will ever be accepted.
+    async fn key_reused(&self, attempt: &Attempt) -> Finding {
+        let parked = || {
+            let reason = CallFailed::KeyReused.code();
+            self.finding(attempt.id, Verdict::Park { reason })
+        };
+        self.look_up(attempt).await.unwrap_or_else(parked)
+    }
+
     /// Looks the attempt up by its key; `None` if the gateway does not know it.
     async fn look_up(&self, attempt: &Attempt) -> Option<Finding> {
-        let found = self
-            .call("find", attempt.deadline, self.gateway.find(&attempt.key))
-            .await;
-        let verdict = match found {
-            Ok(Some(answer)) => answer::found(answer, &attempt.amount),
+        let verdict = match self.find(&attempt.key, attempt.deadline).await {
+            Ok(Some(answer)) => answer::found(answer, &attempt.amount, self.gateway.capabilities()),
             Ok(None) => return None,
-            Err(failed) => Verdict::StillOpen {
-                error: failed.code(),
-            },
+            Err(failed) => answer::not_told(failed),
         };
         Some(self.finding(attempt.id, verdict))
     }
@@ -181,19 +222,44 @@ impl<G: RefundGateway> Cashier<G> {
 
     /// Asks for the state of what the gateway has accepted. It is never sent again.
     async fn poll(&self, attempt: &Attempt, gateway_ref: &str) -> Finding {
-        let answer = self
-            .call("status", attempt.deadline, self.gateway.status(gateway_ref))
-            .await;
+        let answer = match self.admitted(attempt.deadline).await {
+            Ok(()) => {
+                let call = self.gateway.status(gateway_ref, &attempt.key);
+                self.call("status", attempt.deadline, call).await
+            }
+            Err(error) => Err(CallFailed::NotSent(error)),
+        };
         let verdict = match answer {
-            Ok(Some(answer)) => answer::found(answer, &attempt.amount),
+            Ok(Some(answer)) => answer::found(answer, &attempt.amount, self.gateway.capabilities()),
             Ok(None) => Verdict::StillOpen {
                 error: "pending_not_found",
             },
-            Err(failed) => Verdict::StillOpen {
-                error: failed.code(),
-            },
+            Err(failed) => answer::not_told(failed),
         };
         self.finding(attempt.id, verdict)
+    }
+
+    async fn find(
+        &self,
+        key: &IdempotencyKey,
+        deadline: Instant,
+    ) -> Result<Option<Answer>, CallFailed> {
+        self.admitted(deadline).await.map_err(CallFailed::NotSent)?;
+        self.call("find", deadline, self.gateway.find(key)).await
+    }
+
+    /// Waits until the gateway may be called.
+    ///
+    /// # Errors
+    /// Why it will not be.
+    async fn admitted(&self, deadline: Instant) -> Result<(), &'static str> {
+        let latest = self.latest_start(deadline);
+        let ready = tokio::time::timeout_at(latest.into(), self.gateway.ready());
+        match self.stop.run_until_cancelled(ready).await {
+            Some(Ok(())) => Ok(()),
+            Some(Err(_)) => Err("gateway_paused"),
+            None => Err("stopping"),
+        }
     }
 
     /// A call, within the attempt's deadline, counted.

@@ -10,6 +10,7 @@ use shared::actor::Actor;
 use shared::eligibility::OrderFacts;
 use shared::event::TopicArgs;
 use shared::ids::{OrderId, ReturnId};
+use shared::killpoint::kill_point;
 use shared::money::Money;
 use shared::retry::full_jitter;
 use shared::trace_context::TraceContext;
@@ -51,8 +52,9 @@ pub struct Settler {
 }
 
 impl Settler {
-    /// Settles a group; one result per settlement, in order, `None` for what could not be written. If the group
-    /// fails for good it is settled one by one. Waits for the database for as long as it is away.
+    /// Settles a group; one result per settlement, in order, `None` for what could not be written: its row is due at
+    /// its deadline, and looked up. If the group fails for good, or somebody holds a row, it is settled one by one. Waits for the database for as
+    /// long as it is away.
     pub async fn settle(&self, group: Vec<Settlement>) -> Vec<Option<Settled>> {
         let size = u32::try_from(group.len()).unwrap_or(u32::MAX);
         self.metrics.settle_group.observe(f64::from(size));
@@ -71,6 +73,11 @@ impl Settler {
     async fn settle_alone(&self, settlement: &Settlement) -> Option<Settled> {
         match self.until_done(std::slice::from_ref(settlement)).await {
             Ok(settled) => settled.first().copied(),
+            Err(error) if error.is_lock_wait() => {
+                let id = settlement.finding.attempt;
+                tracing::warn!(cause = ?error, return.id = %id.return_id, "somebody holds a return or its order");
+                None
+            }
             Err(error) => {
                 let id = settlement.finding.attempt;
                 tracing::error!(cause = ?error, return.id = %id.return_id, "an attempt cannot be settled");
@@ -83,13 +90,13 @@ impl Settler {
         }
     }
 
-    /// Until it commits or fails for good. No stop signal ends it: what it writes is known to the gateway, and the
+    /// Until it commits, fails for good or waits in vain for a row that somebody holds. No stop signal ends it: what it writes is known to the gateway, and the
     /// drain deadline gives up on the whole task.
     async fn until_done(&self, group: &[Settlement]) -> Result<Vec<Settled>, Error> {
         let mut tries = 0;
         loop {
             match self.settle_once(group).await {
-                Err(error) if error.is_transient() => {
+                Err(error) if error.is_transient() && !error.is_lock_wait() => {
                     self.metrics
                         .transient_failures
                         .with_label_values(&["settle"])
@@ -107,6 +114,7 @@ impl Settler {
         let mut tx = self.pool.begin().await?;
         match self.write(&mut tx, group).await {
             Ok(settled) => {
+                kill_point("consumer.before_settle_commit");
                 tx.commit().await?;
                 Ok(settled)
             }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use shared::eligibility::{OrderFacts, refundable};
+use shared::eligibility::OrderFacts;
 use shared::retry::full_jitter;
 use shared::status::{Action, Status};
 use time::OffsetDateTime;
@@ -30,22 +30,33 @@ pub struct Judgement {
 }
 
 /// How long until an open attempt is looked at again.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
     pub base: Duration,
+    pub cap: Duration,
 }
 
-/// An unclear attempt keeps a customer waiting; a pending one waits for a bank.
-const UNCLEAR_CAP: Duration = Duration::from_secs(60);
-const PENDING_CAP: Duration = Duration::from_secs(300);
+/// What was not sent waits for nobody's answer.
+const UNSENT: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(60),
+};
 /// Rows that contradict each other are looked at by a person; until then they are not worth a look-up per minute.
 const STUCK_PAUSE: Duration = Duration::from_secs(3600);
 
 impl Backoff {
     /// Between once and twice the base at first, doubling with every check.
-    fn next(self, now: OffsetDateTime, checks: i32, cap: Duration) -> OffsetDateTime {
+    fn next(self, now: OffsetDateTime, checks: i32) -> OffsetDateTime {
         let done = u32::try_from(checks).unwrap_or(0);
-        now + self.base + full_jitter(done, self.base, cap)
+        now + self.base + full_jitter(done, self.base, self.cap - self.base)
+    }
+
+    /// Of both the quicker.
+    fn at_most(self, other: Self) -> Self {
+        Self {
+            base: self.base.min(other.base),
+            cap: self.cap.min(other.cap),
+        }
     }
 }
 
@@ -73,7 +84,9 @@ impl Standing {
             _ if !owned => only(Settled::NotOwner),
             Verdict::Pending { gateway_ref } => self.pending(at, gateway_ref, now, backoff),
             Verdict::Unknown { error } => self.unknown(at, error, now, backoff),
-            Verdict::NotSent { error } => self.not_sent(at, error, now, backoff),
+            Verdict::NotSent { error, never_sent } => {
+                self.not_sent(at, error, *never_sent, now, backoff)
+            }
             Verdict::StillOpen { error } => self.postpone(at, error, now, backoff),
             Verdict::Park { reason } => self.park(at, reason),
         };
@@ -97,13 +110,12 @@ impl Standing {
         order: &mut OrderFacts,
         now: OffsetDateTime,
     ) -> Judgement {
-        let row = &self.attempts[at];
+        let row = &mut self.attempts[at];
         if row.state == AttemptState::Succeeded {
-            // People who marked it paid may have had no reference.
-            let agrees = row
-                .gateway_ref
-                .as_deref()
-                .is_none_or(|known| known == gateway_ref);
+            // Marked paid by people who had no reference: they may mean another payment.
+            let agrees = row.gateway_ref.as_deref() == Some(gateway_ref);
+            row.gateway_ref
+                .get_or_insert_with(|| gateway_ref.to_owned());
             return self.compare(at, agrees, "succeeded");
         }
         match self.status {
@@ -117,12 +129,11 @@ impl Standing {
                 return self.stuck(at, now);
             }
         }
-        let bearable = refundable(order).is_some_and(|left| {
-            left.currency == row.amount.currency && left.amount >= row.amount.amount
-        });
-        if !bearable {
-            self.attempts[at].gateway_ref = Some(gateway_ref.to_owned());
-            return self.park(at, "paid_more_than_order_total");
+        if self.has_succeeded() {
+            return self.paid_twice(at, gateway_ref);
+        }
+        if !order.covers(&self.attempts[at].amount) {
+            return self.paid_too_much(at, gateway_ref);
         }
         if !self.void_unsent(at, finding) {
             return self.two_payments_possible(at, gateway_ref);
@@ -149,6 +160,51 @@ impl Standing {
                 detail,
             )),
         }
+    }
+
+    fn has_succeeded(&self) -> bool {
+        let succeeded = |row: &Recorded| row.state == AttemptState::Succeeded;
+        self.attempts.iter().any(succeeded)
+    }
+
+    /// Another attempt has paid too. One payment has to be taken back, which only people can do.
+    fn paid_twice(&mut self, at: usize, gateway_ref: &str) -> Judgement {
+        if !self.park_paid(at, gateway_ref, "paid_twice") {
+            return only(Settled::Agreed);
+        }
+        self.disagreement(at, "succeeded")
+    }
+
+    /// More than is left of the order. Nothing else may be sent until a person has looked.
+    fn paid_too_much(&mut self, at: usize, gateway_ref: &str) -> Judgement {
+        const REASON: &str = "paid_more_than_order_total";
+        if !self.park_paid(at, gateway_ref, REASON) {
+            return only(Settled::Agreed);
+        }
+        // A failed return cannot be parked, but what was paid must be on record.
+        if self.status == Status::RefundFailed {
+            return self.disagreement(at, "succeeded");
+        }
+        let detail = detail(&self.attempts[at], &[("reason", json!(REASON))]);
+        Judgement {
+            settled: Settled::Parked,
+            change: Some((Action::Park, detail)),
+        }
+    }
+
+    /// Parks what was paid, and every later attempt that is open; `false` if all that was so already.
+    fn park_paid(&mut self, at: usize, gateway_ref: &str, reason: &str) -> bool {
+        let before = self.attempts.clone();
+        let paid = &mut self.attempts[at];
+        paid.close(AttemptState::Parked, Some(gateway_ref));
+        paid.last_error = Some(reason.to_owned());
+        for later in &mut self.attempts[at + 1..] {
+            if later.state.is_open() {
+                later.close(AttemptState::Parked, None);
+                later.last_error = Some("earlier_attempt_succeeded".to_owned());
+            }
+        }
+        self.attempts != before
     }
 
     /// Closes a later attempt that cannot have been sent; `false` if one may have been.
@@ -226,7 +282,7 @@ impl Standing {
         row.state = AttemptState::Pending;
         row.gateway_ref = Some(gateway_ref.to_owned());
         row.last_error = None;
-        row.look_again(backoff.next(now, row.checks, PENDING_CAP));
+        row.look_again(backoff.next(now, row.checks));
         only(Settled::Postponed)
     }
 
@@ -248,10 +304,13 @@ impl Standing {
             | AttemptState::Parked
             | AttemptState::Void => false,
         };
-        let judgement = self.postpone(at, error, now, backoff);
         if !new {
-            return judgement;
+            return self.postpone(at, error, now, backoff);
         }
+        let row = &mut self.attempts[at];
+        // From here on they count look-ups; until now, calls that were not made.
+        row.checks = 0;
+        self.postpone(at, error, now, backoff);
         let row = &mut self.attempts[at];
         row.state = AttemptState::Unknown;
         row.first_sent_at = row.first_sent_at.or(Some(now));
@@ -264,20 +323,22 @@ impl Standing {
         }
     }
 
-    /// `sent` was written by this very call, which then did not happen: the attempt is unsent again.
+    /// `sent` was written by this very call, which then did not happen: the attempt is unsent again. So is a claimed one
+    /// that nobody has called for before, so that its key's lifetime does not begin yet.
     fn not_sent(
         &mut self,
         at: usize,
         error: &str,
+        never_sent: bool,
         now: OffsetDateTime,
         backoff: Backoff,
     ) -> Judgement {
         let row = &mut self.attempts[at];
-        if row.state == AttemptState::Sent {
+        if row.state == AttemptState::Sent || never_sent {
             row.state = AttemptState::Claimed;
             row.first_sent_at = None;
         }
-        self.postpone(at, error, now, backoff)
+        self.postpone(at, error, now, backoff.at_most(UNSENT))
     }
 
     fn postpone(
@@ -288,13 +349,8 @@ impl Standing {
         backoff: Backoff,
     ) -> Judgement {
         let row = &mut self.attempts[at];
-        let cap = if row.state == AttemptState::Pending {
-            PENDING_CAP
-        } else {
-            UNCLEAR_CAP
-        };
         row.last_error = Some(error.to_owned());
-        row.look_again(backoff.next(now, row.checks, cap));
+        row.look_again(backoff.next(now, row.checks));
         only(Settled::Postponed)
     }
 
@@ -330,8 +386,10 @@ impl Standing {
 
     fn stuck(&mut self, at: usize, now: OffsetDateTime) -> Judgement {
         let row = &mut self.attempts[at];
-        row.last_error = Some("return_not_pending".to_owned());
-        row.look_again(now + STUCK_PAUSE);
+        if row.state.is_open() {
+            row.last_error = Some("return_not_pending".to_owned());
+            row.look_again(now + STUCK_PAUSE);
+        }
         only(Settled::Stuck)
     }
 }

@@ -26,6 +26,8 @@ pub enum Verdict {
     /// This call certainly did not reach the gateway.
     NotSent {
         error: &'static str,
+        /// Nor did any call before it.
+        never_sent: bool,
     },
     /// The look-up told nothing new.
     StillOpen {
@@ -66,6 +68,17 @@ pub enum Settled {
 }
 
 impl Settled {
+    pub const ALL: [Self; 8] = [
+        Self::Refunded,
+        Self::Declined,
+        Self::Postponed,
+        Self::Parked,
+        Self::Agreed,
+        Self::Disagreed,
+        Self::NotOwner,
+        Self::Stuck,
+    ];
+
     pub fn code(self) -> &'static str {
         match self {
             Self::Refunded => "refunded",

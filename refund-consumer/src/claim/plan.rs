@@ -5,13 +5,12 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 use shared::actor::Actor;
-use shared::eligibility::{
-    OrderFacts, POLICY_VERSION, PolicyArgs, Violation, refundable, violations,
-};
+use shared::eligibility::{OrderFacts, POLICY_VERSION, PolicyArgs, Violation, violations};
 use shared::ids::{EventId, OrderId, ReturnId};
 use shared::status::{Action, Status};
 use shared::trace_context::TraceContext;
 use shared::transition::{Cause, Change, Locked, LockedReturn};
+use time::OffsetDateTime;
 
 use super::group::Matched;
 use crate::PROGRAM;
@@ -65,7 +64,7 @@ impl Plan {
                         "returns: a return without its row or order",
                     ));
                 };
-                plan.add(row, decide(row, order, policy), one, deadline)
+                plan.add(row, decide(row, order, policy), one, (locked.now, deadline))
             };
             if one.named {
                 plan.results.push(result);
@@ -79,7 +78,7 @@ impl Plan {
         row: &LockedReturn,
         decision: Decision,
         one: &Matched,
-        deadline: Instant,
+        (now, deadline): (OffsetDateTime, Instant),
     ) -> &'static str {
         match decision {
             Decision::Pay { approve } => {
@@ -93,7 +92,7 @@ impl Plan {
                     Actor::system(PROGRAM),
                     claim_detail(row),
                 );
-                self.attempts.push(first_attempt(row, one, deadline));
+                self.attempts.push(first_attempt(row, one, now, deadline));
                 "claimed"
             }
             Decision::Reject(violations) => {
@@ -168,16 +167,22 @@ fn violations_at_claim(
     policy: &PolicyArgs,
 ) -> Vec<Violation> {
     let mut violations = violations(order, false, row.created_at, policy);
-    let covered = refundable(order).is_some_and(|left| {
-        left.currency == row.refund_amount.currency && left.amount >= row.refund_amount.amount
-    });
-    if !covered && !violations.contains(&Violation::AlreadyRefunded) {
+    if !order.covers(&row.refund_amount) && !violations.contains(&Violation::AlreadyRefunded) {
         violations.push(Violation::AlreadyRefunded);
     }
     violations
 }
 
-fn first_attempt(row: &LockedReturn, one: &Matched, deadline: Instant) -> Attempt {
+/// A return is claimed within seconds of its filing. One that is older may stem from a restored backup and be paid
+/// already; its key is the same, so the gateway is asked first.
+const LOOK_FIRST_AFTER: time::Duration = time::Duration::minutes(15);
+
+fn first_attempt(
+    row: &LockedReturn,
+    one: &Matched,
+    now: OffsetDateTime,
+    deadline: Instant,
+) -> Attempt {
     const FIRST: i32 = 1;
     Attempt {
         id: AttemptId {
@@ -187,7 +192,11 @@ fn first_attempt(row: &LockedReturn, one: &Matched, deadline: Instant) -> Attemp
         order_id: row.order_id,
         key: IdempotencyKey::of(one.filing.first_event, FIRST),
         amount: row.refund_amount.clone(),
-        known: Known::Fresh,
+        known: if now - row.created_at < LOOK_FIRST_AFTER {
+            Known::Fresh
+        } else {
+            Known::Unsent
+        },
         deadline,
         trace: Some(trace(one.trace.as_ref(), row)),
     }

@@ -5,20 +5,29 @@
 //! longer only causes duplicates.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use prometheus::IntCounter;
+use rdkafka::Statistics;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
+use shared::kafka::has_forgotten_brokers;
 
 /// Far below the group's session timeout, so that a rebalance is not held up by a slow database.
 const WAIT_FOR_CLAIM: Duration = Duration::from_secs(3);
 
 /// State shared between the poll loop and the client's callbacks.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rebalancing {
     claim: Arc<Gate>,
     revoked: Mutex<HashSet<(String, i32)>>,
+    /// Set once partitions have come.
+    assigned: AtomicBool,
+    /// Set once the client knows no broker any more.
+    forgot_brokers: AtomicBool,
+    rebalances: IntCounter,
 }
 
 /// Whether a claim is running.
@@ -33,6 +42,20 @@ struct Gate {
 pub(super) struct Running(Arc<Gate>);
 
 impl Rebalancing {
+    pub(super) fn new(rebalances: IntCounter) -> Self {
+        Self {
+            claim: Arc::default(),
+            revoked: Mutex::default(),
+            assigned: AtomicBool::new(false),
+            forgot_brokers: AtomicBool::new(false),
+            rebalances,
+        }
+    }
+
+    pub(super) fn has_forgotten_brokers(&self) -> bool {
+        self.forgot_brokers.load(Ordering::Relaxed)
+    }
+
     pub(super) fn claim_starts(&self) -> Running {
         *lock(&self.claim.running) = true;
         Running(Arc::clone(&self.claim))
@@ -41,6 +64,11 @@ impl Rebalancing {
     /// The partitions that were taken away since the last call.
     pub(super) fn take_revoked(&self) -> HashSet<(String, i32)> {
         std::mem::take(&mut lock(&self.revoked))
+    }
+
+    /// Whether partitions have come since the last call.
+    pub(super) fn take_assigned(&self) -> bool {
+        self.assigned.swap(false, Ordering::Relaxed)
     }
 
     fn wait_for_claim(&self) {
@@ -64,10 +92,17 @@ impl Drop for Running {
     }
 }
 
-impl ClientContext for Rebalancing {}
+impl ClientContext for Rebalancing {
+    fn stats(&self, statistics: Statistics) {
+        if has_forgotten_brokers(&statistics) {
+            self.forgot_brokers.store(true, Ordering::Relaxed);
+        }
+    }
+}
 
 impl ConsumerContext for Rebalancing {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        self.rebalances.inc();
         if let Rebalance::Revoke(partitions) = rebalance {
             let elements = partitions.elements();
             let revoked = elements
@@ -76,6 +111,12 @@ impl ConsumerContext for Rebalancing {
             lock(&self.revoked).extend(revoked);
             // Lets the runtime move its other tasks, the claim among them, to another thread.
             tokio::task::block_in_place(|| self.wait_for_claim());
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(_) = rebalance {
+            self.assigned.store(true, Ordering::Relaxed);
         }
     }
 }

@@ -78,14 +78,14 @@ impl RefundGateway for Simulated {
             .await
     }
 
-    async fn status(&self, gateway_ref: &str) -> Result<Option<Answer>, CallFailed> {
-        let gateway_ref = gateway_ref.to_owned();
-        self.at_ledger(move |ledger| {
-            let mut paid = ledger.paid.values();
-            let entry = paid.find(|entry| entry.line.gateway_ref == gateway_ref);
-            Ok(entry.map(Entry::answer))
-        })
-        .await
+    /// Nothing is ever pending here.
+    async fn status(
+        &self,
+        gateway_ref: &str,
+        key: &IdempotencyKey,
+    ) -> Result<Option<Answer>, CallFailed> {
+        let found = self.find(key).await?;
+        Ok(found.filter(|answer| answer.gateway_ref == gateway_ref))
     }
 }
 
@@ -259,7 +259,11 @@ mod tests {
             two.find(&IdempotencyKey("k".to_owned())).await,
             Ok(Some(first.clone()))
         );
-        assert_eq!(two.status(&first.gateway_ref).await, Ok(Some(first)));
+        assert_eq!(
+            two.status(&first.gateway_ref, &request("k", "49.90").key)
+                .await,
+            Ok(Some(first))
+        );
         assert_eq!(
             two.find(&IdempotencyKey("other".to_owned())).await,
             Ok(None)

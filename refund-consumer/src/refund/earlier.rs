@@ -4,7 +4,7 @@ use super::Cashier;
 use super::answer;
 use crate::attempt::{Attempt, AttemptId};
 use crate::error::Error;
-use crate::gateway::RefundGateway;
+use crate::gateway::{CallFailed, RefundGateway};
 use crate::store;
 use crate::verdict::{Finding, Verdict};
 
@@ -27,12 +27,12 @@ impl<G: RefundGateway> Cashier<G> {
             {
                 return park("earlier_attempt_elsewhere");
             }
-            let found = self
-                .call("find", attempt.deadline, self.gateway.find(&earlier.key))
-                .await;
-            let verdict = match found {
-                Ok(Some(answer)) => answer::found(answer, &earlier.amount),
+            let verdict = match self.find(&earlier.key, attempt.deadline).await {
+                Ok(Some(answer)) => {
+                    answer::found(answer, &earlier.amount, self.gateway.capabilities())
+                }
                 Ok(None) => continue,
+                Err(CallFailed::Unusable(_)) => return park("earlier_attempt_mismatched"),
                 Err(_) => return still_open("earlier_not_looked_up"),
             };
             match verdict {

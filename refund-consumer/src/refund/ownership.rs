@@ -14,25 +14,30 @@ use crate::store;
 const GIVE_BACK_DEADLINE: Duration = Duration::from_secs(2);
 
 impl<G: RefundGateway> Cashier<G> {
-    /// Frees what the gateway was never asked about, for others to take over at once; answers how many those are.
+    /// Frees what the gateway was never asked about, for others to take over at once; answers how many were freed.
     pub async fn give_back(&self) -> usize {
         let waiting = self.open.waiting();
         if waiting.is_empty() {
             return 0;
         }
-        let (pool, owner, count) = (self.pool.clone(), self.owner, waiting.len());
+        let (pool, owner) = (self.pool.clone(), self.owner);
         let freed = tokio::spawn(async move {
             let mut conn = pool.acquire().await?;
             store::release(&mut conn, owner, &waiting).await
         });
         match tokio::time::timeout(GIVE_BACK_DEADLINE, freed).await {
-            Ok(Ok(Ok(freed))) => tracing::info!(attempts = freed, "attempts were given back"),
-            failed => tracing::warn!(
-                ?failed,
-                "attempts were not given back; they are due at their deadline"
-            ),
+            Ok(Ok(Ok(freed))) => {
+                tracing::info!(attempts = freed, "attempts were given back");
+                usize::try_from(freed).unwrap_or(usize::MAX)
+            }
+            failed => {
+                tracing::warn!(
+                    ?failed,
+                    "attempts were not given back; they are due at their deadline"
+                );
+                0
+            }
         }
-        count
     }
 
     /// Whether the attempt is marked as sent and still ours. Only then may a gateway without keys be called.

@@ -12,7 +12,8 @@ const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
 const ME: Uuid = Uuid::from_u128(1);
 const OTHER: Uuid = Uuid::from_u128(2);
 const BACKOFF: Backoff = Backoff {
-    base: Duration::from_secs(1),
+    base: Duration::from_secs(30),
+    cap: Duration::from_secs(3_600),
 };
 
 fn euro(amount: i64) -> Money {
@@ -300,6 +301,50 @@ fn a_second_payment_of_a_refunded_return_is_recorded() {
 }
 
 #[test]
+fn p5_two_attempts_that_paid_are_never_one_refund() {
+    for (state, owner) in [
+        (S::Parked, None),
+        (S::Claimed, Some(ME)),
+        (S::Unknown, None),
+    ] {
+        let mut standing = Standing {
+            status: PENDING,
+            attempts: vec![row(1, S::Succeeded, None), row(2, state, owner)],
+        };
+        let first = standing.judge(&finding(2, success()), &mut order(), NOW, BACKOFF);
+        assert_eq!(first.settled, Settled::Disagreed, "{state:?}");
+        assert_eq!(
+            first.change.map(|(action, _)| action),
+            Some(Action::Disagreement)
+        );
+        let second = &standing.attempts[1];
+        assert_eq!(
+            (second.state, second.gateway_ref.as_deref()),
+            (S::Parked, Some("ref"))
+        );
+        let again = standing.judge(&finding(2, success()), &mut order(), NOW, BACKOFF);
+        assert_eq!(again, only(Settled::Agreed), "recorded once");
+        assert_eq!(standing.status, PENDING);
+    }
+}
+
+/// People may mark a return as paid because the customer was paid in another way.
+#[test]
+fn a_payment_of_a_return_that_was_marked_paid_without_a_reference_is_recorded_once() {
+    let mut standing = Standing {
+        status: Status::Refunded,
+        attempts: vec![row(1, S::Succeeded, None)],
+    };
+    let told = |standing: &mut Standing| {
+        standing
+            .judge(&finding(1, success()), &mut order(), NOW, BACKOFF)
+            .settled
+    };
+    assert_eq!(told(&mut standing), Settled::Disagreed);
+    assert_eq!(told(&mut standing), Settled::Agreed);
+}
+
+#[test]
 fn more_than_the_order_total_is_never_counted() {
     let mut row = row(1, S::Claimed, Some(ME));
     row.amount = euro(51);
@@ -315,12 +360,39 @@ fn more_than_the_order_total_is_never_counted() {
     );
 }
 
+/// The order may have been refunded by the shop meanwhile, by that very payment.
+#[test]
+fn p5_an_earlier_payment_that_the_order_cannot_bear_stops_later_attempts() {
+    for status in [PENDING, Status::RefundFailed] {
+        let mut standing = Standing {
+            status,
+            attempts: vec![row(1, S::Declined, None), row(2, S::Claimed, Some(ME))],
+        };
+        let mut order = order();
+        order.refunded_amount = order.total.clone();
+        let first = standing.judge(&finding(1, success()), &mut order, NOW, BACKOFF);
+        let record = if status == PENDING {
+            Action::Park
+        } else {
+            Action::Disagreement
+        };
+        assert_eq!(first.change.map(|(action, _)| action), Some(record));
+        let states: Vec<S> = standing.attempts.iter().map(|row| row.state).collect();
+        assert_eq!(states, [S::Parked, S::Parked]);
+        assert_eq!(standing.attempts[0].gateway_ref.as_deref(), Some("ref"));
+        let again = standing.judge(&finding(1, success()), &mut order, NOW, BACKOFF);
+        assert_eq!(again, only(Settled::Agreed), "recorded once");
+    }
+}
+
 #[test]
 fn becoming_unknown_is_recorded_once() {
     let unknown = finding(1, Verdict::Unknown { error: "timeout" });
+    let mut claimed = row(1, S::Claimed, Some(ME));
+    claimed.checks = 7;
     let mut standing = Standing {
         status: PENDING,
-        attempts: vec![row(1, S::Claimed, Some(ME))],
+        attempts: vec![claimed],
     };
     let first = standing.judge(&unknown, &mut order(), NOW, BACKOFF);
     assert_eq!(
@@ -330,7 +402,11 @@ fn becoming_unknown_is_recorded_once() {
         Some((Action::OutcomeUnknown, json!("timeout")))
     );
     let row = &mut standing.attempts[0];
-    assert_eq!((row.state, row.owner, row.checks), (S::Unknown, None, 1));
+    assert_eq!(
+        (row.state, row.owner, row.checks),
+        (S::Unknown, None, 1),
+        "calls that were not made are not counted as look-ups"
+    );
     assert!(row.next_check_at >= NOW + BACKOFF.base);
     row.owner = Some(ME);
     let again = standing.judge(&unknown, &mut order(), NOW, BACKOFF);
@@ -340,18 +416,32 @@ fn becoming_unknown_is_recorded_once() {
 
 #[test]
 fn a_call_that_was_not_made_leaves_the_attempt_unsent() {
-    let not_sent = finding(1, Verdict::NotSent { error: "refused" });
-    let mut standing = Standing {
-        status: PENDING,
-        attempts: vec![row(1, S::Sent, Some(ME))],
-    };
-    standing.judge(&not_sent, &mut order(), NOW, BACKOFF);
-    let row = &standing.attempts[0];
-    assert_eq!(
-        (row.state, row.first_sent_at, row.owner),
-        (S::Claimed, None, None)
-    );
-    assert_eq!(row.last_error.as_deref(), Some("refused"));
+    // The lifetime of a key begins with the first call that may have arrived.
+    for (state, never_sent, first_sent_at) in [
+        (S::Sent, true, None),
+        (S::Claimed, true, None),
+        (S::Claimed, false, Some(NOW)),
+    ] {
+        let not_sent = finding(
+            1,
+            Verdict::NotSent {
+                error: "refused",
+                never_sent,
+            },
+        );
+        let mut standing = Standing {
+            status: PENDING,
+            attempts: vec![row(1, state, Some(ME))],
+        };
+        standing.judge(&not_sent, &mut order(), NOW, BACKOFF);
+        let row = &standing.attempts[0];
+        assert_eq!(
+            (row.state, row.first_sent_at, row.owner),
+            (S::Claimed, first_sent_at, None),
+            "{state:?} {never_sent}"
+        );
+        assert_eq!(row.last_error.as_deref(), Some("refused"));
+    }
 }
 
 #[test]
@@ -361,7 +451,10 @@ fn what_only_the_owner_may_say_is_ignored_from_others() {
             gateway_ref: "ref".to_owned(),
         },
         Verdict::Unknown { error: "timeout" },
-        Verdict::NotSent { error: "refused" },
+        Verdict::NotSent {
+            error: "refused",
+            never_sent: true,
+        },
         Verdict::StillOpen { error: "not_found" },
         Verdict::Park {
             reason: "not_found",
@@ -411,10 +504,21 @@ fn rows_that_contradict_each_other_are_left_for_a_person() {
 
 #[test]
 fn look_ups_become_rarer_up_to_a_cap() {
-    let wait = |checks| BACKOFF.next(NOW, checks, UNCLEAR_CAP) - NOW;
+    let wait = |checks| BACKOFF.next(NOW, checks) - NOW;
     for checks in [0, 1, 5, 20, i32::MAX] {
         assert!(wait(checks) >= BACKOFF.base, "{checks}");
-        assert!(wait(checks) <= BACKOFF.base + UNCLEAR_CAP, "{checks}");
+        assert!(wait(checks) <= BACKOFF.cap, "{checks}");
     }
     assert!(wait(0) <= BACKOFF.base * 2);
+}
+
+/// Nobody knows anything about it, so there is nothing to wait for.
+#[test]
+fn what_was_not_sent_is_tried_again_soon() {
+    assert_eq!(BACKOFF.at_most(UNSENT), UNSENT);
+    let quick = Backoff {
+        base: Duration::from_millis(50),
+        cap: Duration::from_millis(100),
+    };
+    assert_eq!(quick.at_most(UNSENT), quick);
 }

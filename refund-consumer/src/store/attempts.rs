@@ -211,6 +211,8 @@ pub struct Due {
     pub state: AttemptState,
     pub owner: Option<Uuid>,
     pub first_sent_at: Option<OffsetDateTime>,
+    /// Whether what may have been sent had the key with it.
+    pub sent_with_key: bool,
     pub next_check_at: OffsetDateTime,
     pub checks: i32,
     pub gateway_ref: Option<String>,
@@ -225,6 +227,7 @@ pub(super) fn read_due(row: &MySqlRow) -> Result<Due, Error> {
         state: state(row)?,
         owner: row.try_get("owner")?,
         first_sent_at: row.try_get("first_sent_at")?,
+        sent_with_key: row.try_get("sent_with_key")?,
         next_check_at: row.try_get("next_check_at")?,
         checks: row.try_get("checks")?,
         gateway_ref: row.try_get("gateway_ref")?,
@@ -260,15 +263,17 @@ pub async fn take_over(
                 "state": due.state.as_str(),
                 "owner": due.owner.map(hex),
                 "next_check_at": datetime(due.next_check_at),
+                "with_key": i32::from(goes_with_key(due, by)),
             })
         })
         .collect();
     sqlx::query(
         "/* take_over */ UPDATE JSON_TABLE(?, '$[*]' COLUMNS (return_id BIGINT PATH '$.return_id', \
          attempt INT PATH '$.attempt', state VARCHAR(16) PATH '$.state', owner CHAR(32) PATH '$.owner', \
-         next_check_at VARCHAR(26) PATH '$.next_check_at')) AS seen \
+         next_check_at VARCHAR(26) PATH '$.next_check_at', with_key TINYINT PATH '$.with_key')) AS seen \
          STRAIGHT_JOIN refunds AS f FORCE INDEX (PRIMARY) ON f.return_id = seen.return_id AND f.attempt = seen.attempt \
-         SET f.first_sent_at = IF(?, COALESCE(f.first_sent_at, ?), f.first_sent_at), f.call_deadline = ?, \
+         SET f.first_sent_at = IF(?, COALESCE(f.first_sent_at, ?), f.first_sent_at), \
+         f.sent_with_key = seen.with_key, f.call_deadline = ?, \
          f.next_check_at = ?, f.gateway = ?, f.updated_at = ?, f.owner = UNHEX(?) \
          WHERE f.owner <=> UNHEX(seen.owner) AND f.state = CONVERT(seen.state USING ascii) \
          AND f.next_check_at = CAST(seen.next_check_at AS DATETIME(6)) AND f.next_check_at <= UTC_TIMESTAMP(6) \
@@ -285,6 +290,14 @@ pub async fn take_over(
     .execute(&mut *conn)
     .await?;
     taken(conn, due, by).await
+}
+
+/// What was sent without its key must not be sent again with it: the gateway would not know that it is a repeat.
+fn goes_with_key(due: &Due, by: &TakeOver<'_>) -> bool {
+    match due.first_sent_at {
+        Some(_) => due.sent_with_key,
+        None => by.native_idempotency,
+    }
 }
 
 /// Which of `due` carry our name and the deadline just written.
@@ -310,14 +323,13 @@ pub struct Earlier {
     pub id: AttemptId,
     pub key: IdempotencyKey,
     pub amount: Money,
-    pub state: AttemptState,
     pub gateway: Option<String>,
 }
 
 /// The attempts before `later`, ascending.
 pub async fn read_earlier(conn: &mut Conn, later: AttemptId) -> Result<Vec<Earlier>, Error> {
     let rows = sqlx::query(
-        "/* read_earlier */ SELECT return_id, attempt, idempotency_key, amount, currency, state, gateway FROM refunds \
+        "/* read_earlier */ SELECT return_id, attempt, idempotency_key, amount, currency, gateway FROM refunds \
          WHERE return_id = ? AND attempt < ? ORDER BY attempt",
     )
     .bind(later.return_id)
@@ -329,7 +341,6 @@ pub async fn read_earlier(conn: &mut Conn, later: AttemptId) -> Result<Vec<Earli
             id: id(row)?,
             key: IdempotencyKey(row.try_get("idempotency_key")?),
             amount: money(row, "amount")?,
-            state: state(row)?,
             gateway: row.try_get("gateway")?,
         })
     };

@@ -140,8 +140,8 @@ pub struct NewAttempts<'a> {
     pub owner: Uuid,
     pub gateway: &'a str,
     pub call_deadline: OffsetDateTime,
-    /// At a gateway with keys a claimed attempt counts as sent from now on.
-    pub first_sent_at: Option<OffsetDateTime>,
+    /// A claimed attempt then counts as sent from now on.
+    pub native_idempotency: bool,
     pub now: OffsetDateTime,
 }
 
@@ -169,15 +169,16 @@ pub async fn insert_attempts(
         .collect();
     let wrote = sqlx::query(
         "/* insert_attempts */ INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, \
-         owner, call_deadline, first_sent_at, next_check_at, checks, gateway, created_at, updated_at) \
+         owner, call_deadline, first_sent_at, sent_with_key, next_check_at, checks, gateway, created_at, updated_at) \
          SELECT new.return_id, new.attempt, new.idem_key, CAST(new.amount AS DECIMAL(19,4)), new.currency, 'claimed', \
-         UNHEX(?), ?, ?, ?, 0, ?, ?, ? \
+         UNHEX(?), ?, ?, ?, ?, 0, ?, ?, ? \
          FROM JSON_TABLE(?, '$[*]' COLUMNS (return_id BIGINT PATH '$.return_id', attempt INT PATH '$.attempt', \
          idem_key VARCHAR(64) PATH '$.key', amount VARCHAR(32) PATH '$.amount', currency CHAR(3) PATH '$.currency')) AS new",
     )
     .bind(hex(shared.owner))
     .bind(datetime(shared.call_deadline))
-    .bind(shared.first_sent_at.map(datetime))
+    .bind(shared.native_idempotency.then(|| datetime(shared.now)))
+    .bind(shared.native_idempotency)
     .bind(datetime(shared.call_deadline))
     .bind(shared.gateway)
     .bind(datetime(shared.now))

@@ -1,6 +1,9 @@
 //! What the reconciler looks for, each by an index of its own.
 
+use std::time::Duration;
+
 use shared::ids::ReturnId;
+use shared::status::Status;
 use sqlx::Row;
 use sqlx::mysql::{MySqlPool, MySqlRow};
 use time::OffsetDateTime;
@@ -78,7 +81,8 @@ pub async fn due_attempts(
 ) -> Result<(Option<OffsetDateTime>, Vec<Due>), Error> {
     let rows = sqlx::query(
         "/* due_attempts */ SELECT UTC_TIMESTAMP(6) AS now, f.return_id, f.attempt, r.order_id, f.idempotency_key, \
-         f.amount, f.currency, f.state, f.owner, f.first_sent_at, f.next_check_at, f.checks, f.gateway_ref \
+         f.amount, f.currency, f.state, f.owner, f.first_sent_at, f.sent_with_key, f.next_check_at, f.checks, \
+         f.gateway_ref \
          FROM refunds AS f FORCE INDEX (due) STRAIGHT_JOIN returns AS r FORCE INDEX (PRIMARY) ON r.id = f.return_id \
          WHERE f.state IN ('claimed', 'sent', 'pending', 'unknown') AND f.next_check_at <= UTC_TIMESTAMP(6) \
          AND (f.call_deadline IS NULL OR f.call_deadline <= UTC_TIMESTAMP(6)) \
@@ -94,22 +98,60 @@ pub async fn due_attempts(
     Ok((now, due))
 }
 
-/// Forgets up to `limit` events older than the retention; answers how many.
-pub async fn expire_inbox(
-    pool: &MySqlPool,
-    consumer: &str,
-    retention_days: u16,
-    limit: u32,
-) -> Result<u64, Error> {
+/// Forgets up to `limit` events older than the retention, of every consumer: one that has another name now will not come
+/// back for its own. Answers how many.
+pub async fn expire_inbox(pool: &MySqlPool, retention_days: u16, limit: u32) -> Result<u64, Error> {
     let deleted = sqlx::query(
         "/* expire_inbox */ DELETE /*+ INDEX(inbox received_at) */ FROM inbox \
-         WHERE received_at < UTC_TIMESTAMP(6) - INTERVAL ? DAY AND consumer = ? ORDER BY received_at LIMIT ?",
+         WHERE received_at < UTC_TIMESTAMP(6) - INTERVAL ? DAY ORDER BY received_at LIMIT ?",
     )
     .bind(retention_days)
-    .bind(consumer)
     .bind(limit)
     .execute(pool)
     .await?
     .rows_affected();
     Ok(deleted)
+}
+
+/// How long the oldest return of each unfinished status has not moved, and how many attempts wait for a person.
+#[derive(Debug, Clone, Copy)]
+pub struct Census {
+    /// Zero where there is none.
+    pub oldest: [(Status, Duration); 4],
+    pub parked: i64,
+}
+
+impl Default for Census {
+    fn default() -> Self {
+        Self {
+            oldest: [
+                (Status::Initiated, Duration::ZERO),
+                (Status::Approved, Duration::ZERO),
+                (Status::RefundPending, Duration::ZERO),
+                (Status::RefundFailed, Duration::ZERO),
+            ],
+            parked: 0,
+        }
+    }
+}
+
+/// Reads the census; one step into an index for each status.
+pub async fn take_census(pool: &MySqlPool) -> Result<Census, Error> {
+    let mut census = Census::default();
+    for (status, age) in &mut census.oldest {
+        let micros: Option<i64> = sqlx::query_scalar(
+            "/* take_census */ SELECT TIMESTAMPDIFF(MICROSECOND, updated_at, UTC_TIMESTAMP(6)) \
+             FROM returns FORCE INDEX (status_updated) WHERE status = ? ORDER BY updated_at LIMIT 1",
+        )
+        .bind(status.as_str())
+        .fetch_optional(pool)
+        .await?;
+        *age = Duration::from_micros(micros.unwrap_or(0).max(0).unsigned_abs());
+    }
+    census.parked = sqlx::query_scalar(
+        "/* take_census */ SELECT COUNT(*) FROM refunds FORCE INDEX (due) WHERE state = 'parked'",
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(census)
 }

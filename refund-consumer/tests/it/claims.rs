@@ -45,21 +45,43 @@ async fn less_left_than_was_promised_at_filing_is_not_paid() {
     running.stop().await;
 }
 
+/// Delivered 30 days before the filing and filed 31 days ago, as after an outage of the consumers: the window has run
+/// out twice since, but had not then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_window_is_judged_as_of_the_filing() {
+async fn p6_after_an_outage_of_31_days_the_window_is_judged_as_of_the_filing() {
     let world = World::new().await;
-    let filed = world.file(1).await;
-    // Delivered 30 days before the filing, so the window has run out by now, but had not then.
+    let filed = world.file_days_ago(31, 1..=2, |_| false).await;
+    let [told, lost] = filed.as_slice() else {
+        unreachable!("two were filed")
+    };
+    world.announce(told).await;
+    let running = world.start(world.simulated(), &[]).await;
+    for one in [told, lost] {
+        world.wait_for(one.return_id, "refunded").await;
+        let events = world.audited(one.return_id).await;
+        assert_eq!(events.len(), 4, "{:?}", types(&events));
+    }
+    assert_eq!(world.effects(), 2);
+    running.stop().await;
+}
+
+/// A microsecond more would have been too late on the day of the filing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_an_outage_what_was_filed_too_late_is_still_too_late() {
+    let world = World::new().await;
+    let filed = world.file_days_ago(31, 1..=1, |_| false).await[0];
     world
         .execute(
-            "UPDATE orders o JOIN returns r ON r.order_id = o.id SET o.delivered_at = r.created_at - INTERVAL 30 DAY \
-             WHERE o.id = ?",
+            "UPDATE orders SET delivered_at = delivered_at - INTERVAL 1 MICROSECOND WHERE id = ?",
             1,
         )
         .await;
     let running = world.start(world.simulated(), &[]).await;
-    world.announce(&filed).await;
-    world.wait_for(filed.return_id, "refunded").await;
+    world.wait_for(filed.return_id, "rejected").await;
+    assert_eq!(
+        world.audited(filed.return_id).await[1].data["reasons"],
+        json!(["window_expired"])
+    );
     running.stop().await;
 }
 

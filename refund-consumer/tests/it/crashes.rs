@@ -7,12 +7,13 @@ use crate::harness::{World, until};
 
 const SIGKILL: i32 = 9;
 
-const POINTS: [&str; 6] = [
+const POINTS: [&str; 7] = [
     "consumer.after_poll",
     "consumer.after_claim",
     "consumer.before_call",
     "consumer.after_call",
     "consumer.before_settle",
+    "consumer.before_settle_commit",
     "consumer.after_settle",
 ];
 

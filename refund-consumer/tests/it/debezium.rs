@@ -1,11 +1,9 @@
 //! Records as Debezium's outbox event router writes them, with the configuration of docs/EVENTS.md.
-//!
-//! They are built from the outbox row as Debezium builds them; the form was captured from Debezium 3.5.0.Final.
 
 use shared::ids::EventId;
 use shared::transition::Filed;
-use sqlx::Row;
 
+use crate::harness::records::{Message, Sending};
 use crate::harness::{World, body, until_true};
 
 const EVENTS: &str = include_str!("../../../docs/EVENTS.md");
@@ -19,48 +17,14 @@ const HEADERS: [&str; 7] = [
     "tracestate",
 ];
 
-/// One record: header names and values, a NULL column being a header without a value.
-struct Form {
-    key: String,
-    payload: Vec<u8>,
-    headers: Vec<(&'static str, Option<String>)>,
+async fn form(world: &World, filed: &Filed) -> Message {
+    let form = Message::debezium(&world.first_event(filed).await);
+    assert!(form.headers.iter().map(|(name, _)| name).eq(&HEADERS));
+    form
 }
 
-impl Form {
-    async fn of(world: &World, filed: &Filed) -> Self {
-        let row = sqlx::query(
-            "SELECT msg_key, payload, TO_BASE64(event_id), CAST(aggregate_id AS CHAR), CAST(seq AS CHAR), event_type, \
-             CAST(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', created_at) AS CHAR), traceparent, tracestate \
-             FROM outbox WHERE aggregate_id = ? AND seq = 1",
-        )
-        .bind(filed.return_id)
-        .fetch_one(&world.db.pool)
-        .await
-        .expect("an outbox row");
-        let headers = HEADERS.into_iter().zip(2..);
-        Self {
-            key: row.get(0),
-            payload: row.get(1),
-            headers: headers.map(|(name, at)| (name, row.get(at))).collect(),
-        }
-    }
-
-    fn with(mut self, name: &str, value: &str) -> Self {
-        let header = self.headers.iter_mut().find(|(of, _)| *of == name);
-        header.expect("a header of Debezium").1 = Some(value.to_owned());
-        self
-    }
-
-    async fn send(&self, world: &World) {
-        let headers: Vec<(&str, Option<&[u8]>)> = self
-            .headers
-            .iter()
-            .map(|(name, value)| (*name, value.as_deref().map(str::as_bytes)))
-            .collect();
-        world
-            .send_with(Some(&self.key), Some(&self.payload), &headers)
-            .await;
-    }
+async fn send(world: &World, message: Message) {
+    world.send_all(&[Sending::of(message)]).await;
 }
 
 #[test]
@@ -92,9 +56,9 @@ async fn p5_an_event_sent_by_the_relay_and_by_debezium_is_claimed_once() {
     let running = world.start(world.simulated(), &flags).await;
     let debezium_first = world.file(1).await;
     let relay_first = world.file(2).await;
-    let form = Form::of(&world, &debezium_first).await;
-    assert_eq!(form.payload, body(&debezium_first));
-    form.send(&world).await;
+    let first = form(&world, &debezium_first).await;
+    assert_eq!(first.payload, Some(body(&debezium_first)));
+    send(&world, first).await;
     world.announce(&relay_first).await;
     world.wait_for(debezium_first.return_id, "refunded").await;
     world.wait_for(relay_first.return_id, "refunded").await;
@@ -104,7 +68,7 @@ async fn p5_an_event_sent_by_the_relay_and_by_debezium_is_claimed_once() {
     );
 
     world.announce(&debezium_first).await;
-    Form::of(&world, &relay_first).await.send(&world).await;
+    send(&world, form(&world, &relay_first).await).await;
     until_true("both are seen to be repeats", || {
         running.messages("duplicate") == 2
     })
@@ -138,8 +102,7 @@ async fn p10_what_debezium_says_about_an_event_is_checked_as_what_the_relay_says
         ("id", "019ab000-0000-7000-8000-000000000001"),
         ("event_type", "refund.succeeded"),
     ] {
-        let bad = Form::of(&world, &filed).await.with(name, value);
-        bad.send(&world).await;
+        send(&world, form(&world, &filed).await.with(name, value)).await;
     }
     let flags = ["--initiated-grace-secs=3600"];
     let running = world.start(world.simulated(), &flags).await;
@@ -152,7 +115,7 @@ async fn p10_what_debezium_says_about_an_event_is_checked_as_what_the_relay_says
     assert_eq!(reasons, ["other_event", "bad_event_id", "unknown_type"]);
     assert_eq!(world.status(filed.return_id).await.0, "initiated");
 
-    Form::of(&world, &filed).await.send(&world).await;
+    send(&world, form(&world, &filed).await).await;
     world.wait_for(filed.return_id, "refunded").await;
     running.stop().await;
 }

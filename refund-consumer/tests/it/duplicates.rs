@@ -1,4 +1,6 @@
-use crate::harness::{World, body, until_true};
+use sqlx::AssertSqlSafe;
+
+use crate::harness::{World, body, until, until_true};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p5_the_same_message_a_hundred_times_has_one_effect() {
@@ -76,29 +78,39 @@ async fn another_group_reads_everything_again_without_effect() {
 async fn p10_no_offset_is_stored_before_its_claim_is_committed() {
     let world = World::new().await;
     let filed = world.file(1).await;
-    let mut stranger = world.db.pool.begin().await.expect("begin");
-    sqlx::query("SELECT id FROM orders WHERE id = 1 FOR UPDATE")
+    // Neither a row that somebody holds, which is left to the scan, nor an error: the claim does not end.
+    let mut stranger = world.db.pool.acquire().await.expect("a connection");
+    sqlx::raw_sql("LOCK TABLES dead_letters WRITE")
         .execute(&mut *stranger)
         .await
-        .expect("a locked order");
+        .expect("a locked table");
     world.announce(&filed).await;
     let key = filed.order_id.to_string();
     world.send(Some(&key), Some(b"poison"), &[]).await;
     // No scan helps: the messages alone must bring it about.
     let flags = ["--initiated-grace-secs=3600"];
     let running = world.start(world.simulated(), &flags).await;
-    until_true("the claim waits for the lock, and is run again", || {
-        running
-            .metrics
-            .transient_failures
-            .with_label_values(&["claim"])
-            .get()
-            > 0
+    let session = until("the claim waits for the table", || async {
+        let waits = "SELECT CAST(id AS SIGNED) FROM performance_schema.processlist WHERE db = DATABASE() \
+                     AND state = 'Waiting for table metadata lock'";
+        let found: Option<i64> = sqlx::query_scalar(waits)
+            .fetch_optional(&world.db.pool)
+            .await
+            .expect("the sessions");
+        found
     })
     .await;
+    running.ask_to_stop();
+    sqlx::raw_sql(AssertSqlSafe(format!("KILL {session}")))
+        .execute(&mut *stranger)
+        .await
+        .expect("killed");
     running.stop().await;
     assert_eq!(world.status(filed.return_id).await.0, "initiated");
-    stranger.rollback().await.expect("rollback");
+    sqlx::raw_sql("UNLOCK TABLES")
+        .execute(&mut *stranger)
+        .await
+        .expect("unlocked");
 
     let running = world.start(world.simulated(), &flags).await;
     world.wait_for(filed.return_id, "refunded").await;

@@ -1,6 +1,7 @@
 //! A database and a topic per test, a running consumer, and waiting for what should come.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,7 @@ use clap::Parser;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureProducer;
 use refund_consumer::config::Cli;
 use refund_consumer::error::Error;
 use refund_consumer::gateway::RefundGateway;
@@ -32,6 +32,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub(crate) mod fake;
+pub(crate) mod records;
+pub(crate) mod wire;
+
+use records::{Message, Sending};
 
 pub(crate) const CUSTOMER: CustomerId = CustomerId(42);
 /// Long enough for a group join on a busy machine; what fails waits this long.
@@ -66,6 +70,10 @@ pub(crate) struct Event {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with_partitions(2).await
+    }
+
+    pub(crate) async fn with_partitions(partitions: i32) -> Self {
         let name = Uuid::now_v7().simple().to_string();
         let topics = TopicArgs {
             topic_returns: format!("it.{name}.returns"),
@@ -74,8 +82,12 @@ impl World {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", env("KAFKA_BROKERS"));
         let admin: AdminClient<DefaultClientContext> = client.create().expect("an admin client");
-        let topic = NewTopic::new(&topics.topic_returns, 2, TopicReplication::Fixed(1))
-            .set("max.message.bytes", "2000000");
+        let topic = NewTopic::new(
+            &topics.topic_returns,
+            partitions,
+            TopicReplication::Fixed(1),
+        )
+        .set("max.message.bytes", "2000000");
         let created = admin
             .create_topics(&[topic], &AdminOptions::new())
             .await
@@ -163,35 +175,61 @@ impl World {
     }
 
     pub(crate) async fn file_with(&self, id: i64, review_required: bool) -> Filed {
-        self.db.seed_orders(id, 1, CUSTOMER).await;
-        let new = NewReturn {
-            order_id: OrderId(id),
-            customer_id: CUSTOMER,
-            reason: "too small".to_owned(),
-            reason_code: None,
-            review_required,
-            refund_amount: Money::new(
-                "49.90".parse().expect("a decimal"),
-                Currency::parse("EUR").expect("a code"),
-            ),
-            cause: Cause {
-                actor: Actor::customer(CUSTOMER),
-                request_id: Some(format!("req-{id}")),
-                trace: TraceContext::new_root(),
-            },
-        };
+        self.file_all(id..=id, review_required).await[0]
+    }
+
+    /// Seeds these orders and files a return for each, without messages.
+    pub(crate) async fn file_all(
+        &self,
+        orders: RangeInclusive<i64>,
+        review_required: bool,
+    ) -> Vec<Filed> {
+        let count = orders.end() - orders.start() + 1;
+        self.db.seed_orders(*orders.start(), count, CUSTOMER).await;
+        let new: Vec<NewReturn> = orders.map(|id| new_return(id, review_required)).collect();
+        let mut filed = Vec::with_capacity(new.len());
+        for group in new.chunks(100) {
+            filed.extend(self.open(group, 0).await);
+        }
+        filed
+    }
+
+    /// Files a return for each of these orders, all at the same microsecond `days` ago and on the last day of its
+    /// order's window; the orders of `for_review` need it. Without messages.
+    pub(crate) async fn file_days_ago(
+        &self,
+        days: i64,
+        orders: RangeInclusive<i64>,
+        for_review: impl Fn(i64) -> bool,
+    ) -> Vec<Filed> {
+        let (first, count) = (*orders.start(), orders.clone().count());
+        let count = i64::try_from(count).expect("it fits");
+        self.db.seed_orders(first, count, CUSTOMER).await;
+        let new: Vec<NewReturn> = orders.map(|id| new_return(id, for_review(id))).collect();
+        let filed = self.open(&new, days).await;
+        self.execute(
+            "UPDATE orders o JOIN returns r ON r.order_id = o.id \
+             SET o.delivered_at = r.created_at - INTERVAL 30 DAY WHERE o.id >= ?",
+            first,
+        )
+        .await;
+        filed
+    }
+
+    async fn open(&self, new: &[NewReturn], days_ago: i64) -> Vec<Filed> {
         let mut tx = self.db.pool.begin().await.expect("begin");
         let now: OffsetDateTime = sqlx::query_scalar("SELECT UTC_TIMESTAMP(6)")
             .fetch_one(&mut *tx)
             .await
             .expect("the clock");
-        let opened = transition::open(&mut tx, now, &[new]).await.expect("open");
+        let now = now - time::Duration::days(days_ago);
+        let opened = transition::open(&mut tx, now, new).await.expect("open");
         let filed = opened
             .announce(&mut tx, &self.topics)
             .await
             .expect("announce");
         tx.commit().await.expect("commit");
-        filed[0]
+        filed
     }
 
     /// The message as the relay sends it.
@@ -223,33 +261,13 @@ impl World {
         payload: Option<&[u8]>,
         headers: &[(&str, Vec<u8>)],
     ) -> (i32, i64) {
-        let headers: Vec<(&str, Option<&[u8]>)> = headers
-            .iter()
-            .map(|(name, value)| (*name, Some(value.as_slice())))
-            .collect();
-        self.send_with(key, payload, &headers).await
-    }
-
-    /// As [`Self::send`], with headers that may have no value.
-    pub(crate) async fn send_with(
-        &self,
-        key: Option<&str>,
-        payload: Option<&[u8]>,
-        headers: &[(&str, Option<&[u8]>)],
-    ) -> (i32, i64) {
-        let mut owned = OwnedHeaders::new();
-        for (key, value) in headers {
-            owned = owned.insert(Header { key, value: *value });
-        }
-        let mut record = FutureRecord::to(&self.topics.topic_returns).headers(owned);
-        record.key = key;
-        record.payload = payload;
-        let sent = self
-            .producer
-            .send(record, PATIENCE)
-            .await
-            .expect("Kafka takes it");
-        (sent.partition, sent.offset)
+        let named = |(name, value): &(&str, Vec<u8>)| ((*name).to_owned(), Some(value.clone()));
+        let message = Message {
+            key: key.map(Into::into),
+            payload: payload.map(Into::into),
+            headers: headers.iter().map(named).collect(),
+        };
+        self.send_all(&[Sending::of(message)]).await[0]
     }
 
     pub(crate) async fn status(&self, id: ReturnId) -> (String, i32) {
@@ -361,6 +379,25 @@ pub(crate) fn body(filed: &Filed) -> Vec<u8> {
         order_id: filed.order_id,
     })
     .expect("plain data")
+}
+
+fn new_return(order: i64, review_required: bool) -> NewReturn {
+    NewReturn {
+        order_id: OrderId(order),
+        customer_id: CUSTOMER,
+        reason: "too small".to_owned(),
+        reason_code: None,
+        review_required,
+        refund_amount: Money::new(
+            "49.90".parse().expect("a decimal"),
+            Currency::parse("EUR").expect("a code"),
+        ),
+        cause: Cause {
+            actor: Actor::customer(CUSTOMER),
+            request_id: Some(format!("req-{order}")),
+            trace: TraceContext::new_root(),
+        },
+    }
 }
 
 fn event(row: &sqlx::mysql::MySqlRow) -> Event {

@@ -176,7 +176,11 @@ impl RefundGateway for Fake {
         Ok(self.known(&key.0).filter(|_| !blind))
     }
 
-    async fn status(&self, gateway_ref: &str) -> Result<Option<Answer>, CallFailed> {
+    async fn status(
+        &self,
+        gateway_ref: &str,
+        _: &IdempotencyKey,
+    ) -> Result<Option<Answer>, CallFailed> {
         let known = lock(&self.0.known);
         Ok(known
             .values()

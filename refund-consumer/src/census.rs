@@ -1,0 +1,44 @@
+//! The gauges of what waits, whoever should move it: read from the rows, so that a killed process hides nothing.
+
+use std::time::{Duration, Instant};
+
+use sqlx::mysql::MySqlPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::store::{self, Census};
+
+const EVERY: Duration = Duration::from_secs(5);
+
+/// Keeps the gauges until `stop`. While MySQL does not answer the ages go on growing: unknown is not good. Not
+/// cancel-safe: run it in a task of its own.
+pub async fn run(pool: MySqlPool, metrics: Metrics, stop: CancellationToken) {
+    let (mut census, mut known) = (Census::default(), Instant::now());
+    loop {
+        match store::take_census(&pool).await {
+            Ok(taken) => (census, known) = (taken, Instant::now()),
+            Err(error) => {
+                metrics
+                    .transient_failures
+                    .with_label_values(&["census"])
+                    .inc();
+                tracing::warn!(cause = ?error, "what waits could not be read");
+            }
+        }
+        metrics.parked_attempts.set(census.parked);
+        for (status, age) in census.oldest {
+            let seconds = (age + known.elapsed()).as_secs_f64();
+            metrics
+                .oldest_seconds
+                .with_label_values(&[status.as_str()])
+                .set(seconds);
+        }
+        if stop
+            .run_until_cancelled(tokio::time::sleep(EVERY))
+            .await
+            .is_none()
+        {
+            return;
+        }
+    }
+}

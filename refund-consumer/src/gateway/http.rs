@@ -1,0 +1,240 @@
+//! A payment provider behind JSON over HTTP; docs/GATEWAY.md is the contract.
+//!
+//! One call is one request: nothing is repeated here, redirects are not followed, and what is not exactly an answer to
+//! what was asked is no answer. An error says whether the request can have had an effect.
+
+mod brake;
+mod wire;
+
+use std::time::Duration;
+
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{Answer, CallFailed, Capabilities, RefundGateway, RefundRequest};
+use crate::attempt::IdempotencyKey;
+use crate::config::HttpArgs;
+use brake::Brake;
+
+/// An answer holds a few hundred bytes.
+const ANSWER_BYTES: usize = 64 * 1024;
+/// A provider that asks for more is asked again all the same: an attempt should not rest for a day on one header.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// RFC 9110 allows 429 without Retry-After.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Http {
+    client: Client,
+    url: Url,
+    token: Option<SecretString>,
+    native_idempotency: bool,
+    brake: Brake,
+}
+
+impl Http {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// The TLS library cannot be set up.
+    pub fn new(url: Url, args: &HttpArgs, parallel_calls: usize) -> reqwest::Result<Self> {
+        let client = Client::builder()
+            .user_agent(concat!("refund-consumer/", env!("CARGO_PKG_VERSION")))
+            .http1_only()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            // Money goes where GATEWAY_URL says, not where a variable of the shell does.
+            .no_proxy()
+            .pool_max_idle_per_host(parallel_calls)
+            .connect_timeout(Duration::from_millis(args.gateway_connect_timeout_ms))
+            .timeout(Duration::from_millis(args.gateway_call_timeout_ms))
+            .build()?;
+        Ok(Self {
+            client,
+            url,
+            token: args.gateway_token.clone(),
+            native_idempotency: args.gateway_idempotency_keys,
+            brake: Brake::new(args),
+        })
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let mut url = self.url.clone();
+        url.path_segments_mut()
+            .expect("GATEWAY_URL is http or https")
+            .pop_if_empty()
+            .extend(path);
+        let request = self.client.request(method, url);
+        match &self.token {
+            Some(token) => request.bearer_auth(token.expose_secret()),
+            None => request,
+        }
+    }
+
+    /// Sends, and reads the whole answer. The brake learns how it went, also when this future is dropped.
+    async fn send(&self, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), CallFailed> {
+        let outcome = self.brake.watch();
+        let mut response = request.send().await.map_err(|error| failed(&error))?;
+        let status = response.status();
+        let busy = status == StatusCode::SERVICE_UNAVAILABLE
+            && response.headers().contains_key(RETRY_AFTER);
+        if status == StatusCode::TOO_MANY_REQUESTS || busy {
+            self.brake.pause(retry_after(response.headers()));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
+            if body.len() + chunk.len() > ANSWER_BYTES {
+                return Err(CallFailed::Unknown("answer_too_large"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if !status.is_server_error() {
+            outcome.answered();
+        }
+        Ok((status, body))
+    }
+}
+
+impl RefundGateway for Http {
+    fn name(&self) -> &'static str {
+        "http"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            native_idempotency: self.native_idempotency,
+            asynchronous: true,
+        }
+    }
+
+    async fn ready(&self) {
+        self.brake.admit().await;
+    }
+
+    async fn submit(&self, request: &RefundRequest) -> Result<Answer, CallFailed> {
+        let mut call = self
+            .request(Method::POST, &["refunds"])
+            .json(&wire::NewRefund::of(request));
+        if self.native_idempotency {
+            call = call.header("Idempotency-Key", &request.key.0);
+        }
+        match self.send(call).await? {
+            (StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED, body) => {
+                wire::Refund::read(&body)?.answer_to(&request.key)
+            }
+            (status, _) => Err(refused(status)),
+        }
+    }
+
+    async fn find(&self, key: &IdempotencyKey) -> Result<Option<Answer>, CallFailed> {
+        let call = self
+            .request(Method::GET, &["refunds"])
+            .query(&[("reference", &key.0)]);
+        match self.send(call).await? {
+            (StatusCode::OK, body) => wire::Found::read(&body)?.answer_to(key),
+            (status, _) => Err(not_told(status)),
+        }
+    }
+
+    async fn status(
+        &self,
+        gateway_ref: &str,
+        key: &IdempotencyKey,
+    ) -> Result<Option<Answer>, CallFailed> {
+        let call = self.request(Method::GET, &["refunds", gateway_ref]);
+        match self.send(call).await? {
+            (StatusCode::OK, body) => wire::Refund::read(&body)?
+                .answer_about(gateway_ref, key)
+                .map(Some),
+            (StatusCode::NOT_FOUND, _) => Ok(None),
+            (status, _) => Err(not_told(status)),
+        }
+    }
+}
+
+/// No whole answer came.
+fn failed(error: &reqwest::Error) -> CallFailed {
+    if error.is_connect() {
+        CallFailed::NotSent("connect_failed")
+    } else if error.is_builder() {
+        CallFailed::NotSent("request_not_built")
+    } else if error.is_timeout() {
+        CallFailed::Unknown("timeout")
+    } else {
+        CallFailed::Unknown("connection_lost")
+    }
+}
+
+/// What the contract says about a refund that was not accepted. A status that it does not name proves nothing.
+fn refused(status: StatusCode) -> CallFailed {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => CallFailed::NotSent("rate_limited"),
+        StatusCode::BAD_REQUEST => CallFailed::NotSent("bad_request"),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CallFailed::NotSent("not_authorized"),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => CallFailed::NotSent("not_there"),
+        StatusCode::CONFLICT => CallFailed::Unknown("in_progress"),
+        StatusCode::UNPROCESSABLE_ENTITY => CallFailed::KeyReused,
+        status => not_told(status),
+    }
+}
+
+fn not_told(status: StatusCode) -> CallFailed {
+    CallFailed::Unknown(match status {
+        status if status.is_server_error() => "server_error",
+        status if status.is_redirection() => "redirected",
+        StatusCode::TOO_MANY_REQUESTS => "rate_limited",
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "not_authorized",
+        _ => "unexpected_status",
+    })
+}
+
+/// Seconds, or a date (RFC 9110, 10.2.3), which is held against the answer's own date and not against our clock.
+fn retry_after(headers: &HeaderMap) -> Duration {
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let date = |name| httpdate::parse_http_date(text(name)?).ok();
+    let seconds = || text(RETRY_AFTER)?.parse().ok().map(Duration::from_secs);
+    let until = || date(RETRY_AFTER)?.duration_since(date(DATE)?).ok();
+    let pause = seconds().or_else(until).unwrap_or(PAUSE);
+    pause.clamp(PAUSE, LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p5_only_what_the_contract_names_is_proof_that_nothing_was_paid() {
+        for code in 300..600 {
+            let status = StatusCode::from_u16(code).expect("in range");
+            let proof = matches!(refused(status), CallFailed::NotSent(_));
+            assert_eq!(
+                proof,
+                [400, 401, 403, 404, 405, 429].contains(&code),
+                "{code}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_pause_is_neither_nothing_nor_for_ever() {
+        let told = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, value.parse().expect("a value"));
+            let date = "Wed, 21 Oct 2026 07:27:00 GMT";
+            headers.insert(DATE, date.parse().expect("a value"));
+            retry_after(&headers)
+        };
+        assert_eq!(told("7"), Duration::from_secs(7));
+        assert_eq!(told("0"), PAUSE);
+        assert_eq!(told("99999999"), LONGEST_PAUSE);
+        assert_eq!(
+            told("Wed, 21 Oct 2026 07:28:00 GMT"),
+            Duration::from_secs(60)
+        );
+        assert_eq!(told("Wed, 21 Oct 2026 07:26:00 GMT"), PAUSE);
+        assert_eq!(told("soon"), PAUSE);
+        assert_eq!(retry_after(&HeaderMap::new()), PAUSE);
+    }
+}

@@ -1,0 +1,187 @@
+//! The JSON of docs/GATEWAY.md. Fields that we do not know are ignored; those that we know must be right.
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use shared::money::{Currency, Money};
+
+use crate::attempt::IdempotencyKey;
+use crate::gateway::{Answer, CallFailed, Outcome, RefundRequest};
+
+/// What a refund is asked for with.
+#[derive(Debug, Serialize)]
+pub(super) struct NewRefund<'a> {
+    reference: &'a str,
+    amount: String,
+    currency: &'a str,
+}
+
+impl<'a> NewRefund<'a> {
+    pub(super) fn of(request: &'a RefundRequest) -> Self {
+        Self {
+            reference: &request.key.0,
+            amount: request.amount.decimal_text(),
+            currency: request.amount.currency.as_str(),
+        }
+    }
+}
+
+/// A refund as the provider tells it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Refund {
+    id: String,
+    reference: String,
+    status: Status,
+    /// Why it was declined.
+    code: Option<String>,
+    /// Decimal text.
+    amount: String,
+    currency: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Pending,
+    Succeeded,
+    Declined,
+}
+
+/// The refunds of one reference.
+#[derive(Debug, Deserialize)]
+pub(super) struct Found {
+    refunds: Vec<Refund>,
+}
+
+const BAD_ANSWER: CallFailed = CallFailed::Unknown("bad_answer");
+
+impl Refund {
+    pub(super) fn read(body: &[u8]) -> Result<Self, CallFailed> {
+        serde_json::from_slice(body).map_err(|_| BAD_ANSWER)
+    }
+
+    /// # Errors
+    /// It is about another refund.
+    pub(super) fn answer_to(self, key: &IdempotencyKey) -> Result<Answer, CallFailed> {
+        if self.reference == key.0 {
+            self.answer()
+        } else {
+            Err(CallFailed::Unusable("mismatched_reference"))
+        }
+    }
+
+    /// # Errors
+    /// It is about another refund.
+    pub(super) fn answer_about(
+        self,
+        gateway_ref: &str,
+        key: &IdempotencyKey,
+    ) -> Result<Answer, CallFailed> {
+        if self.id == gateway_ref {
+            self.answer_to(key)
+        } else {
+            Err(CallFailed::Unusable("mismatched_reference"))
+        }
+    }
+
+    fn answer(self) -> Result<Answer, CallFailed> {
+        let amount = Decimal::from_str_exact(&self.amount).map_err(|_| BAD_ANSWER)?;
+        let currency = Currency::parse(&self.currency).map_err(|_| BAD_ANSWER)?;
+        Ok(Answer {
+            outcome: match self.status {
+                Status::Pending => Outcome::Pending,
+                Status::Succeeded => Outcome::Succeeded,
+                Status::Declined => Outcome::Declined {
+                    code: self.code.unwrap_or_default(),
+                },
+            },
+            gateway_ref: self.id,
+            amount: Money::new(amount, currency),
+        })
+    }
+}
+
+impl Found {
+    pub(super) fn read(body: &[u8]) -> Result<Self, CallFailed> {
+        serde_json::from_slice(body).map_err(|_| BAD_ANSWER)
+    }
+
+    /// The one refund that may have moved money; a declined one only if there is no such.
+    ///
+    /// # Errors
+    /// One of them is not about `key`, or several may have moved money: only a person can tell.
+    pub(super) fn answer_to(self, key: &IdempotencyKey) -> Result<Option<Answer>, CallFailed> {
+        let (declined, mut paying): (Vec<_>, Vec<_>) = self
+            .refunds
+            .into_iter()
+            .partition(|refund| refund.status == Status::Declined);
+        if paying.len() > 1 {
+            return Err(CallFailed::Unusable("several_found"));
+        }
+        let refund = paying.pop().or_else(|| declined.into_iter().last());
+        refund.map(|refund| refund.answer_to(key)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &str =
+        r#"{"id":"r1","reference":"k","status":"succeeded","amount":"49.90","currency":"EUR"}"#;
+
+    fn answer(body: &str) -> Result<Answer, CallFailed> {
+        Refund::read(body.as_bytes())?.answer_to(&IdempotencyKey("k".to_owned()))
+    }
+
+    fn found(refunds: &[String]) -> Result<Option<Answer>, CallFailed> {
+        let body = format!(r#"{{"refunds":[{}]}}"#, refunds.join(","));
+        Found::read(body.as_bytes())?.answer_to(&IdempotencyKey("k".to_owned()))
+    }
+
+    #[test]
+    fn an_answer_is_read_and_unknown_fields_are_ignored() {
+        let read = answer(&OURS.replace("{", r#"{"new":{"a":1},"#)).expect("ours");
+        assert_eq!(read.gateway_ref, "r1");
+        assert_eq!(read.amount.decimal_text(), "49.90");
+        assert_eq!(read.outcome, Outcome::Succeeded);
+    }
+
+    #[test]
+    fn p5_what_is_not_exactly_an_answer_is_none() {
+        for (from, to) in [
+            (r#""k""#, r#""other""#),
+            ("succeeded", "paid"),
+            (r#""49.90""#, "49.90"),
+            ("49.90", "4.99e1"),
+            ("49.90", "NaN"),
+            ("EUR", "eur"),
+            (r#""id":"r1","#, ""),
+            (r#""id":"r1""#, r#""id":null"#),
+            (r#"{"id""#, r#"{"status":"declined","id""#),
+            ("}", "}}"),
+            ("}", ""),
+        ] {
+            let body = OURS.replacen(from, to, 1);
+            assert_ne!(body, OURS, "{from}");
+            assert!(answer(&body).is_err(), "{body}");
+        }
+        for body in ["", "null", "[]", "<html>", "\u{feff}{}"] {
+            assert_eq!(answer(body), Err(BAD_ANSWER), "{body}");
+        }
+    }
+
+    #[test]
+    fn p5_of_several_refunds_only_one_may_have_paid() {
+        let declined = OURS.replace("succeeded", "declined").replace("r1", "r0");
+        let ours = OURS.to_owned();
+        assert_eq!(found(&[]), Ok(None));
+        let one = found(&[declined.clone(), ours.clone()])
+            .expect("one")
+            .expect("one");
+        assert_eq!(one.gateway_ref, "r1");
+        let none = found(&[declined]).expect("one").expect("one");
+        assert!(matches!(none.outcome, Outcome::Declined { .. }));
+        let two = found(&[ours.clone(), ours.replace("r1", "r2")]);
+        assert_eq!(two, Err(CallFailed::Unusable("several_found")));
+    }
+}
