@@ -76,11 +76,7 @@ impl Broker {
 
     /// The topic's present state, or `None` if there is no such topic.
     pub(crate) async fn topic(&self, name: &str) -> Result<Option<TopicState>, CtlError> {
-        let wanted = name.to_owned();
-        let shape = self
-            .metadata(move |metadata| shape(metadata, &wanted))
-            .await?;
-        let Some((partitions, replication)) = shape else {
+        let Some((partitions, replication)) = self.shape(name).await? else {
             return Ok(None);
         };
         let settings = self.settings(name).await?;
@@ -90,6 +86,12 @@ impl Broker {
             replication,
             settings,
         }))
+    }
+
+    /// How many partitions the topic has, or `None` if there is no such topic.
+    pub(crate) async fn partitions(&self, name: &str) -> Result<Option<usize>, CtlError> {
+        let shape = self.shape(name).await?;
+        Ok(shape.map(|(partitions, _)| partitions))
     }
 
     /// Makes the topic unless it exists.
@@ -126,6 +128,12 @@ impl Broker {
             }
             tokio::time::sleep(METADATA_POLL).await;
         }
+    }
+
+    async fn shape(&self, name: &str) -> Result<Option<(usize, usize)>, CtlError> {
+        let wanted = name.to_owned();
+        self.metadata(move |metadata| shape(metadata, &wanted))
+            .await
     }
 
     /// Asks for all topics: to name one in a metadata request can make a broker create it.

@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{doctor, healthcheck, migrate, outbox, seed, token, topics};
+use crate::{
+    dead_letters, dev_gateway, doctor, healthcheck, migrate, outbox, refunds, seed, token, topics,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -13,7 +15,8 @@ Exit codes:
 
 Each setting is a flag and a variable; see `returnsctl COMMAND --help`.";
 
-/// Operate the returns system: schema, topics, test orders, tokens, the outbox and a health report.
+/// Operate the returns system: schema, topics, test orders, tokens, the outbox, refunds that wait for a person, dead
+/// letters and a health report.
 #[derive(Debug, Parser)]
 #[command(name = "returnsctl", version, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -28,6 +31,9 @@ pub(crate) enum Command {
     Seed(seed::Args),
     Token(token::Args),
     Outbox(outbox::Args),
+    Refunds(refunds::Args),
+    DeadLetters(dead_letters::Args),
+    DevGateway(dev_gateway::Args),
     Doctor(doctor::Args),
     Healthcheck(healthcheck::Args),
 }

@@ -6,6 +6,7 @@ mod files;
 mod kafka;
 mod mysql;
 mod report;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -19,7 +20,7 @@ use crate::topics;
 
 pub(crate) use report::{Check, Report};
 
-/// Check MySQL, Kafka, topics, clocks and keys; each line says ok, warn or FAIL, and what to do.
+/// Check MySQL, Kafka, topics, clocks, keys, and what waits for a person; each line says ok, warn or FAIL, and what to do.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("database_max_connections", |arg| arg.hide(true)))]
 pub(crate) struct Args {
@@ -35,8 +36,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     keys: KeyArgs,
 
-    /// Days for which the refund consumer remembers event ids, as it is set; must be longer than the topic keeps
-    /// events.
+    /// Days for which the refund consumer remembers event ids; must be longer than the topic keeps events. Only the
+    /// consumer knows: give this command the same value.
     #[arg(long, env = "INBOX_RETENTION_DAYS", default_value_t = 14, value_parser = clap::value_parser!(u16).range(1..=3650))]
     inbox_retention_days: u16,
 

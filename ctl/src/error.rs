@@ -7,6 +7,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use shared::db::DbFailure;
 use shared::schema::SchemaError;
 use shared::settings::Refused;
+use shared::transition::TransitionError;
 use sqlx::mysql::MySqlDatabaseError;
 
 /// By what the person at the terminal can do.
@@ -21,6 +22,17 @@ pub(crate) enum CtlError {
     /// As `Problem`, with what the server said.
     #[error("{problem}")]
     Refused {
+        problem: String,
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Others held for too long what had to be locked; everything was rolled back.
+    #[error("MySQL is busy: others hold what this command has to lock; nothing was changed")]
+    Busy {
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The answer to COMMIT was lost. The text says what may have happened and how to find out.
+    #[error("{problem}")]
+    Unclear {
         problem: String,
         source: Box<dyn Error + Send + Sync>,
     },
@@ -44,6 +56,8 @@ impl CtlError {
             Self::Usage(_) => "usage",
             Self::Problem(_) => "problem",
             Self::Refused { .. } => "refused",
+            Self::Busy { .. } => "busy",
+            Self::Unclear { .. } => "unclear",
             Self::Unreachable { .. } => "unreachable",
             Self::Io { .. } => "io",
         }
@@ -52,8 +66,12 @@ impl CtlError {
     /// Whether the same command may succeed later with nothing changed.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } => true,
-            Self::Usage(_) | Self::Problem(_) | Self::Refused { .. } | Self::Io { .. } => false,
+            Self::Unreachable { .. } | Self::Busy { .. } => true,
+            Self::Usage(_)
+            | Self::Problem(_)
+            | Self::Refused { .. }
+            | Self::Unclear { .. }
+            | Self::Io { .. } => false,
         }
     }
 
@@ -61,7 +79,9 @@ impl CtlError {
         match self {
             Self::Usage(_) => ExitCode::from(shared::settings::BAD_USAGE),
             Self::Problem(_) | Self::Refused { .. } | Self::Io { .. } => ExitCode::from(1),
-            Self::Unreachable { .. } => ExitCode::from(2),
+            Self::Unreachable { .. } | Self::Busy { .. } | Self::Unclear { .. } => {
+                ExitCode::from(2)
+            }
         }
     }
 
@@ -80,12 +100,23 @@ impl CtlError {
             }
             cause = error.source();
         }
-        if self.is_transient() {
-            text.push_str(
-                "\nTo do: see that it runs and that the address is right, then try again",
-            );
-        }
+        text.push_str(self.advice());
         text
+    }
+
+    /// What to do, where the text itself does not say.
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => {
+                "\nTo do: see that it runs and that the address is right, then try again"
+            }
+            Self::Busy { .. } => "\nTo do: run it again",
+            Self::Usage(_)
+            | Self::Problem(_)
+            | Self::Refused { .. }
+            | Self::Unclear { .. }
+            | Self::Io { .. } => "",
+        }
     }
 }
 
@@ -102,10 +133,13 @@ impl From<sqlx::Error> for CtlError {
         }
         // 1044, 1045, 1698: the user may not come in, so nothing can be told about what is inside.
         let locked_out = matches!(number, Some(1044 | 1045 | 1698));
-        let away = matches!(
-            DbFailure::of(&error),
-            DbFailure::ConnectionLost | DbFailure::Unavailable
-        );
+        let failure = DbFailure::of(&error);
+        if failure == DbFailure::LockConflict {
+            return Self::Busy {
+                source: Box::new(error),
+            };
+        }
+        let away = matches!(failure, DbFailure::ConnectionLost | DbFailure::Unavailable);
         if locked_out || away {
             Self::Unreachable {
                 server: "MySQL of DATABASE_URL",
@@ -141,6 +175,21 @@ impl From<SchemaError> for CtlError {
             | SchemaError::NotInterrupted { .. }
             | SchemaError::Unknown(_)
             | SchemaError::Edited { .. } => Self::Problem(error.to_string()),
+        }
+    }
+}
+
+impl From<TransitionError> for CtlError {
+    fn from(error: TransitionError) -> Self {
+        match error {
+            TransitionError::Database(cause) => cause.into(),
+            TransitionError::NotAllowed(_)
+            | TransitionError::NotLocked(_)
+            | TransitionError::RowCount { .. }
+            | TransitionError::Unreadable(_) => Self::Refused {
+                problem: "the change was not written; nothing was changed".to_owned(),
+                source: Box::new(error),
+            },
         }
     }
 }

@@ -16,6 +16,7 @@ use ed25519_dalek::pkcs8::{
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use rand::Rng;
 use sha2::{Digest, Sha256};
+use shared::hex;
 use uuid::Uuid;
 
 use crate::error::CtlError;
@@ -122,11 +123,7 @@ impl KeyArgs {
 
 /// Names a key in a token's `kid`: the first 16 hex digits of SHA-256 over the 32 bytes of the public key.
 pub(crate) fn key_id(key: &VerifyingKey) -> String {
-    Sha256::digest(key.as_bytes())
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex::encode(&Sha256::digest(key.as_bytes())[..8])
 }
 
 /// The key as jsonwebtoken and OpenSSL 1.1.1 read it: PKCS #8 version 1, without the public half.

@@ -4,18 +4,24 @@ mod cli;
 mod error;
 mod output;
 
+mod dead_letters;
+mod dev_gateway;
 mod doctor;
 mod healthcheck;
 mod migrate;
 mod outbox;
+mod refunds;
 mod seed;
 mod token;
 mod topics;
 
 mod broker;
 mod keys;
+mod operator;
 mod server;
+mod session;
 mod store;
+mod text;
 
 use std::process::ExitCode;
 
@@ -65,6 +71,9 @@ async fn dispatch(command: Command) -> Result<ExitCode, CtlError> {
         Command::Seed(args) => seed::run(&args).await,
         Command::Token(args) => token::run(&args),
         Command::Outbox(args) => outbox::run(&args).await,
+        Command::Refunds(args) => refunds::run(&args).await,
+        Command::DeadLetters(args) => dead_letters::run(&args).await,
+        Command::DevGateway(args) => dev_gateway::run(&args).await,
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Healthcheck(args) => healthcheck::run(&args),
     }

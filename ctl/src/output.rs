@@ -14,6 +14,12 @@ pub(crate) fn print(text: &str) -> Result<(), CtlError> {
     written(writeln!(std::io::stdout().lock(), "{text}"))
 }
 
+/// Writes bytes to standard output as they are.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), CtlError> {
+    let mut stdout = std::io::stdout().lock();
+    written(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+}
+
 /// Writes one JSON document to standard output.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), CtlError> {
     let text =

@@ -1,8 +1,13 @@
 //! All SQL of this crate.
 
+pub(crate) mod actions;
+pub(crate) mod dead_letters;
+pub(crate) mod findings;
 pub(crate) mod operate;
 pub(crate) mod outbox;
 pub(crate) mod redrive;
+pub(crate) mod refunds;
+pub(crate) mod settle;
 
 use shared::ids::OrderId;
 use sqlx::mysql::MySqlConnection;

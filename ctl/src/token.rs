@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
+use clap::Subcommand;
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Subcommand, ValueEnum};
 use ed25519_dalek::SigningKey;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Serialize;
+use shared::auth::Role;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -58,14 +59,6 @@ struct MintArgs {
 
     #[command(flatten)]
     keys: KeyArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Role {
-    Customer,
-    Admin,
-    Auditor,
 }
 
 #[derive(Debug, Serialize)]

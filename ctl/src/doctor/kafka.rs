@@ -110,7 +110,11 @@ fn judge_copies(state: &TopicState) -> Check {
 fn judge_inbox(state: &TopicState, inbox_days: u16) -> Check {
     let name = format!("topic {} against inbox", state.name);
     let kept_ms = state.settings.retention_ms;
-    let found = format!("inbox {inbox_days} d, topic {}", retention_text(kept_ms));
+    // The table does not tell what the consumer is set to.
+    let found = format!(
+        "inbox {inbox_days} d by INBOX_RETENTION_DAYS of this environment, topic {}",
+        retention_text(kept_ms)
+    );
     if kept_ms != -1 && i64::from(inbox_days) * 24 * HOUR_MS > kept_ms {
         Check::ok(name, found)
     } else {

@@ -5,7 +5,7 @@ use shared::schema::{self, SchemaError};
 use sqlx::mysql::MySqlConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::{Check, Report};
+use super::{Check, Report, waiting};
 use crate::error::CtlError;
 use crate::server;
 use crate::store::{self, ServerSettings};
@@ -35,13 +35,18 @@ async fn examine_inside(args: &DbArgs, report: &mut Report) -> Result<(), CtlErr
     report.add(Check::ok("mysql connection", "connected"));
     report.add(version(&settings));
     drop(conn);
-    report.add(judge_schema(schema::check(&pool).await));
+    let schema = judge_schema(schema::check(&pool).await);
+    let usable = schema.is_ok();
+    report.add(schema);
     let mut conn = pool.acquire().await?;
     for check in session(&settings).into_iter().chain(durability(&settings)) {
         report.add(check);
     }
     report.add(clock(&mut conn).await?);
     report.add(purge(&mut conn).await);
+    if usable {
+        waiting::examine(&mut conn, report).await;
+    }
     // `close` waits for every connection to be given back.
     drop(conn);
     pool.close().await;

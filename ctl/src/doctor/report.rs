@@ -92,6 +92,10 @@ impl Check {
         }
     }
 
+    pub(crate) fn is_ok(&self) -> bool {
+        self.verdict == Verdict::Ok
+    }
+
     #[cfg(test)]
     pub(super) fn verdict(&self) -> Verdict {
         self.verdict

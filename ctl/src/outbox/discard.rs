@@ -8,11 +8,13 @@ use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 use uuid::Uuid;
 
-use super::operator::OperatorArgs;
-use super::{Common, counted, retried};
 use crate::error::CtlError;
+use crate::operator::OperatorArgs;
 use crate::output;
-use crate::store::operate::{self as store, Because, Parked, Verb};
+use crate::session::{SessionArgs, retried};
+use crate::store::actions::{Because, Verb, record_rows};
+use crate::store::operate::{self as store, Parked};
+use crate::text::counted;
 
 const EXAMPLE: &str = "\
 WHAT THIS MEANS FOR READERS: they never get this event. Whoever proves completeness by `seq` finds a gap in that
@@ -33,7 +35,7 @@ pub(super) struct Args {
     operator: OperatorArgs,
 
     #[command(flatten)]
-    common: Common,
+    session: SessionArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,7 +52,7 @@ struct Report {
 
 pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
     let event = EventId(args.event);
-    let mut conn = args.common.connect().await?;
+    let mut conn = args.session.connect().await?;
     let Some((shard, id, order)) = store::find_parked(&mut conn, event).await? else {
         return Err(not_parked(event));
     };
@@ -72,7 +74,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
         still_parked: store::count_parked(&mut conn, shard, &order).await?,
         order,
     };
-    report.tell(args.common.json)?;
+    report.tell(args.session.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -87,7 +89,7 @@ async fn discard(
 ) -> sqlx::Result<bool> {
     let mut tx = conn.begin().await?;
     store::lock_lease(&mut tx, shard).await?;
-    let recorded = store::record_rows(&mut tx, Verb::Discard, because, row).await?;
+    let recorded = record_rows(&mut tx, Verb::Discard, because, row).await?;
     let deleted = store::delete_parked(&mut tx, row).await?;
     let raised = store::raise_redrive_gen(&mut tx, shard).await?;
     if (recorded, deleted, raised) == (1, 1, 1) {

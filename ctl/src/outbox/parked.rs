@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use serde::Serialize;
 use shared::ids::{EventId, OrderId, ReturnId, Shard};
 
-use super::{Common, counted, printable, span};
 use crate::error::CtlError;
 use crate::output;
+use crate::session::SessionArgs;
 use crate::store::outbox::{self as store, ParkedOrder};
+use crate::text::{counted, printable, span};
 
 const EXAMPLE: &str = "\
 An event is parked when Kafka refused it when it was sent alone, or when it is larger than its topic allows. Later
@@ -30,7 +31,7 @@ pub(super) struct Args {
     limit: i64,
 
     #[command(flatten)]
-    common: Common,
+    session: SessionArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -67,7 +68,7 @@ struct Culprit {
 }
 
 pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let mut conn = args.common.connect().await?;
+    let mut conn = args.session.connect().await?;
     let orders = store::parked_orders(&mut conn, args.order.map(OrderId), args.limit).await?;
     let (parked_rows, parked_orders) = store::parked_totals(&mut conn).await?;
     let report = Report {
@@ -75,7 +76,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
         parked_rows,
         parked_orders,
     };
-    if args.common.json {
+    if args.session.json {
         output::print_json(&report)?;
     } else {
         output::print(&report.text())?;

@@ -7,11 +7,13 @@ use shared::ids::Shard;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 
-use super::operator::OperatorArgs;
-use super::{Common, parse_shard, retried};
+use super::parse_shard;
 use crate::error::CtlError;
+use crate::operator::OperatorArgs;
 use crate::output;
-use crate::store::operate::{self as store, Because, Verb};
+use crate::session::{SessionArgs, retried};
+use crate::store::actions::{Because, Verb, record_shard};
+use crate::store::operate as store;
 
 const PAUSE_HELP: &str = "\
 The relay that owns the shard sees it at its next renewal (a fifth of LEASE_MS), flushes what is in flight, deletes it,
@@ -32,7 +34,7 @@ pub(super) struct PauseArgs {
     operator: OperatorArgs,
 
     #[command(flatten)]
-    common: Common,
+    session: SessionArgs,
 }
 
 /// End a pause: a relay takes the shard at its next renewal.
@@ -46,7 +48,7 @@ pub(super) struct ResumeArgs {
     operator: OperatorArgs,
 
     #[command(flatten)]
-    common: Common,
+    session: SessionArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,26 +62,26 @@ struct Report {
 }
 
 pub(super) async fn pause(args: &PauseArgs) -> Result<ExitCode, CtlError> {
-    act(Verb::Pause, args.shard, &args.operator, &args.common).await
+    act(Verb::Pause, args.shard, &args.operator, &args.session).await
 }
 
 pub(super) async fn resume(args: &ResumeArgs) -> Result<ExitCode, CtlError> {
-    act(Verb::Resume, args.shard, &args.operator, &args.common).await
+    act(Verb::Resume, args.shard, &args.operator, &args.session).await
 }
 
 async fn act(
     verb: Verb,
     shard: Shard,
     operator: &OperatorArgs,
-    common: &Common,
+    session: &SessionArgs,
 ) -> Result<ExitCode, CtlError> {
-    let mut conn = common.connect().await?;
+    let mut conn = session.connect().await?;
     let because = operator.because();
     let report = retried(&mut conn, async |conn| {
         change(conn, verb, shard, because).await
     })
     .await?;
-    report.tell(common.json)?;
+    report.tell(session.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -97,7 +99,7 @@ async fn change(
     };
     let owner = store::owner(&mut tx, shard).await?;
     if changed > 0 {
-        store::record_shard(&mut tx, verb, because, shard, owner.as_deref()).await?;
+        record_shard(&mut tx, verb, because, shard, owner.as_deref()).await?;
     }
     tx.commit().await?;
     Ok(Report {

@@ -1,20 +1,19 @@
 //! `returnsctl outbox peek`
 
-use std::fmt::Write;
 use std::process::ExitCode;
 
 use clap::ArgGroup;
 use serde::Serialize;
 use shared::event::{Envelope, header};
 use shared::ids::{EventId, OrderId, ReturnId, Shard};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use super::{Common, parse_shard, printable};
+use super::parse_shard;
 use crate::error::CtlError;
 use crate::output;
+use crate::session::SessionArgs;
 use crate::store::outbox::{self as store, PeekedRow, Which};
+use crate::text::{Payload, printable, rfc3339};
 
 const EXAMPLE: &str = "\
 Headers are those of the record in Kafka, but for x-outbox-epoch, which the relay adds when it sends.
@@ -42,7 +41,7 @@ pub(super) struct Args {
     limit: i64,
 
     #[command(flatten)]
-    common: Common,
+    session: SessionArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -75,17 +74,6 @@ struct Header {
     value: String,
 }
 
-/// One of the two is there.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Payload {
-    payload_bytes: i64,
-    payload_cut: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload_text: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload_hex: Option<String>,
-}
-
 #[derive(Debug, Serialize)]
 struct Parking {
     parked_at: String,
@@ -95,12 +83,12 @@ struct Parking {
 
 pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
     let which = args.which();
-    let mut conn = args.common.connect().await?;
+    let mut conn = args.session.connect().await?;
     let rows = store::peek(&mut conn, which, args.limit).await?;
     let report = Report {
         rows: rows.into_iter().map(Peeked::from).collect(),
     };
-    if args.common.json {
+    if args.session.json {
         output::print_json(&report)?;
     } else {
         output::print(&report.text())?;
@@ -171,51 +159,6 @@ fn headers(row: &PeekedRow) -> Vec<Header> {
         .collect()
 }
 
-fn rfc3339(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339)
-        .expect("the database holds years 1000 to 9999")
-}
-
-impl Payload {
-    /// `shown` is the beginning of a payload of `payload_bytes`.
-    fn of(shown: Vec<u8>, payload_bytes: i64) -> Self {
-        let payload_cut = i64::try_from(shown.len()) != Ok(payload_bytes);
-        let (text, hex) = match String::from_utf8(shown) {
-            Ok(text) => (Some(text), None),
-            // The cut may be within a character.
-            Err(error) if payload_cut && error.utf8_error().error_len().is_none() => {
-                let valid = error.utf8_error().valid_up_to();
-                let shown = &error.as_bytes()[..valid];
-                (Some(String::from_utf8_lossy(shown).into_owned()), None)
-            }
-            Err(error) => (None, Some(hex(error.as_bytes()))),
-        };
-        Self {
-            payload_bytes,
-            payload_cut,
-            payload_text: text,
-            payload_hex: hex,
-        }
-    }
-
-    fn line(&self) -> String {
-        let shown = match (&self.payload_text, &self.payload_hex) {
-            (Some(text), _) => printable(text),
-            (None, Some(hex)) => format!("0x{hex}"),
-            (None, None) => String::new(),
-        };
-        let cut = if self.payload_cut { " …" } else { "" };
-        format!("payload ({} bytes): {shown}{cut}", self.payload_bytes)
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("writing to a String cannot fail");
-        text
-    })
-}
-
 impl Report {
     fn text(&self) -> String {
         if self.rows.is_empty() {
@@ -251,32 +194,5 @@ impl Peeked {
         lines.extend(headers.map(|header| format!("  {}: {}", header.name, header.value)));
         lines.push(format!("  {}", self.payload.line()));
         lines.join("\n")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_payload_is_text_if_it_is_utf_8_also_when_cut_within_a_character() {
-        let whole = Payload::of("größer".into(), 8);
-        assert_eq!(whole.payload_text.as_deref(), Some("größer"));
-        let cut = Payload::of("grö".as_bytes()[..3].to_vec(), 8);
-        assert_eq!(
-            (cut.payload_text.as_deref(), cut.payload_cut),
-            (Some("gr"), true)
-        );
-        let binary = Payload::of(vec![0xff, 0x01], 2);
-        assert_eq!(
-            (binary.payload_text, binary.payload_hex.as_deref()),
-            (None, Some("ff01"))
-        );
-    }
-
-    #[test]
-    fn a_payload_sends_no_commands_to_the_terminal() {
-        let line = Payload::of(b"{\"a\":\"\x1b[2J\"}".to_vec(), 12).line();
-        assert_eq!(line, "payload (12 bytes): {\"a\":\"\\u{1b}[2J\"}");
     }
 }

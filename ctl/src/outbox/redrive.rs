@@ -14,12 +14,15 @@ use shared::ids::Shard;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 
-use super::operator::OperatorArgs;
-use super::{Common, counted, parse_shard, retried};
+use super::parse_shard;
 use crate::error::CtlError;
+use crate::operator::OperatorArgs;
 use crate::output;
-use crate::store::operate::{self as store, Because, Parked, Verb};
+use crate::session::{SessionArgs, retried};
+use crate::store::actions::{Because, Verb, record_rows};
+use crate::store::operate::{self as store, Parked};
 use crate::store::redrive::{self, ParkedKey, Scope};
+use crate::text::counted;
 
 const EXAMPLE: &str = "\
 Remove the cause first: an event that is refused again is parked again, with its followers.
@@ -52,7 +55,7 @@ pub(super) struct Args {
     operator: OperatorArgs,
 
     #[command(flatten)]
-    common: Common,
+    session: SessionArgs,
 }
 
 /// A transaction is full at this many rows or keys, but takes at least one whole order: milliseconds of work.
@@ -70,7 +73,7 @@ struct Report {
 
 pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
     let scope = args.scope();
-    let mut conn = args.common.connect().await?;
+    let mut conn = args.session.connect().await?;
     let orders = redrive::parked_keys(&mut conn, &scope).await?;
     let mut report = Report {
         action: "redrive",
@@ -79,7 +82,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
     let outcome = put_back_all(&mut conn, &orders, args.operator.because(), &mut report).await;
     report.complete = outcome.is_ok();
     // Also after a failure: some transactions may have been committed.
-    report.tell(args.common.json)?;
+    report.tell(args.session.json)?;
     outcome?;
     Ok(match scope {
         Scope::Order(_) if report.redriven_rows == 0 => ExitCode::from(1),
@@ -154,7 +157,7 @@ async fn put_back(
     let rows = Parked::Orders(shard, keys);
     let mut tx = conn.begin().await?;
     store::lock_lease(&mut tx, shard).await?;
-    let recorded = store::record_rows(&mut tx, Verb::Redrive, because, rows).await?;
+    let recorded = record_rows(&mut tx, Verb::Redrive, because, rows).await?;
     let copied = redrive::copy_back(&mut tx, rows).await?;
     let deleted = store::delete_parked(&mut tx, rows).await?;
     let raised = store::raise_redrive_gen(&mut tx, shard).await?;

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::{Common, counted, span};
 use crate::error::CtlError;
 use crate::output;
+use crate::session::SessionArgs;
 use crate::store::outbox::{self as store, ShardStats};
+use crate::text::{counted, span};
 
 const EXAMPLE: &str = "\
 A lease that expired belongs to a relay that died or is frozen; another takes the shard within one renewal.
@@ -20,7 +21,7 @@ Counting reads one narrow index from end to end: about a second with a million r
 #[command(after_help = EXAMPLE)]
 pub(super) struct Args {
     #[command(flatten)]
-    common: Common,
+    session: SessionArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -42,13 +43,13 @@ struct Totals {
 }
 
 pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let mut conn = args.common.connect().await?;
+    let mut conn = args.session.connect().await?;
     let shards = store::shard_stats(&mut conn).await?;
     let report = Report {
         totals: Totals::of(&shards),
         shards,
     };
-    if args.common.json {
+    if args.session.json {
         output::print_json(&report)?;
     } else {
         output::print(&report.text())?;

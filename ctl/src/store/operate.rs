@@ -1,39 +1,11 @@
-//! What an operator may change. The caller opens and commits the transaction, and locks the shard's lease row first,
-//! as the relay does before it parks: no relay then parks rows of that shard meanwhile, and none that decided to
+//! What an operator changes about the outbox: parked rows and pauses. The caller opens and commits the transaction,
+//! records the deed (`actions`), and locks the shard's lease row first, as the relay does before it parks: no relay then parks rows of that shard meanwhile, and none that decided to
 //! before can afterwards, because `redrive_gen` is part of its right to.
 
-use serde_json::json;
 use shared::ids::{EventId, Shard};
 use sqlx::mysql::{MySqlArguments, MySqlConnection};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, MySql};
-
-/// Who did it and why.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Because<'a> {
-    pub(crate) by: &'a str,
-    pub(crate) reason: &'a str,
-}
-
-/// What was done, as stored in `operator_actions.verb`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
-    Redrive,
-    Discard,
-    Pause,
-    Resume,
-}
-
-impl Verb {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Redrive => "outbox.redrive",
-            Self::Discard => "outbox.discard",
-            Self::Pause => "outbox.pause",
-            Self::Resume => "outbox.resume",
-        }
-    }
-}
 
 /// Parked rows of one shard.
 #[derive(Debug, Clone, Copy)]
@@ -113,31 +85,6 @@ pub(crate) async fn raise_redrive_gen(
     Ok(raised.rows_affected())
 }
 
-/// One action for each of the rows, with all that tells it apart once it is gone.
-pub(crate) async fn record_rows(
-    conn: &mut MySqlConnection,
-    verb: Verb,
-    because: Because<'_>,
-    rows: Parked<'_>,
-) -> sqlx::Result<u64> {
-    let sql = format!(
-        "/* record_rows */ INSERT INTO operator_actions (actor_type, actor_id, verb, event_id, return_id, reason, \
-         created_at, shard, db_account, details) \
-         SELECT 'operator', ?, ?, event_id, aggregate_id, ?, UTC_TIMESTAMP(6), shard, USER(), \
-         JSON_OBJECT('id', id, 'order', msg_key, 'seq', seq, 'event_type', event_type, 'topic', topic, \
-         'created_at', created_at, 'parked_at', parked_at, 'first_error', first_error, 'attempts', attempts, \
-         'payload_bytes', LENGTH(payload), 'payload_sha256', SHA2(payload, 256)) \
-         FROM outbox_parked FORCE INDEX ({}) WHERE {} ORDER BY id",
-        rows.index(),
-        rows.condition()
-    );
-    let query = sqlx::query(AssertSqlSafe(sql))
-        .bind(because.by)
-        .bind(verb.as_str())
-        .bind(because.reason);
-    Ok(rows.bind(query).execute(conn).await?.rows_affected())
-}
-
 pub(crate) async fn delete_parked(
     conn: &mut MySqlConnection,
     rows: Parked<'_>,
@@ -197,26 +144,4 @@ pub(crate) async fn owner(
         .bind(shard)
         .fetch_one(conn)
         .await
-}
-
-/// Records what was done to a whole shard.
-pub(crate) async fn record_shard(
-    conn: &mut MySqlConnection,
-    verb: Verb,
-    because: Because<'_>,
-    shard: Shard,
-    owner: Option<&str>,
-) -> sqlx::Result<()> {
-    sqlx::query(
-        "/* record_shard */ INSERT INTO operator_actions (actor_type, actor_id, verb, reason, created_at, shard, \
-         db_account, details) VALUES ('operator', ?, ?, ?, UTC_TIMESTAMP(6), ?, USER(), ?)",
-    )
-    .bind(because.by)
-    .bind(verb.as_str())
-    .bind(because.reason)
-    .bind(shard)
-    .bind(json!({ "owner": owner }).to_string())
-    .execute(conn)
-    .await?;
-    Ok(())
 }

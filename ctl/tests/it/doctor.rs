@@ -1,7 +1,10 @@
 //! `doctor`: one line per check, and an exit code that a script can act on.
 
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use serde_json::Value;
+use shared::ids::CustomerId;
 use shared::test_support::TestDb;
+use sqlx::Executor;
 use tempfile::TempDir;
 
 use crate::harness::{Ran, Topics, expect_code, returnsctl, run};
@@ -119,6 +122,92 @@ async fn an_inbox_that_forgets_too_early_is_a_problem() {
         );
         assert_eq!(ran.code, code, "{days}: {ran:?}");
     }
+}
+
+#[tokio::test]
+async fn a_topic_that_forgets_nothing_outlives_every_inbox() {
+    let clinic = Clinic::new().await;
+    let for_ever = NewTopic::new(&clinic.topics.returns, 1, TopicReplication::Fixed(1))
+        .set("retention.ms", "-1");
+    let made = clinic
+        .topics
+        .admin()
+        .create_topics([&for_ever], &AdminOptions::new())
+        .await;
+    made.expect("asked")[0].as_ref().expect("made");
+    expect_code(1, &["topics"], &clinic.topics.variables());
+    let ran = clinic.examine(
+        clinic.db.url(),
+        &clinic.topics.brokers,
+        &[("INBOX_RETENTION_DAYS", "3650")],
+    );
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let name = format!("topic {} against inbox", clinic.topics.returns);
+    assert!(ailments(&ran).contains(&pair(&name, "fail")), "{ran:?}");
+}
+
+#[tokio::test]
+async fn what_waits_for_a_person_is_counted() {
+    let clinic = Clinic::new().await;
+    expect_code(0, &["topics"], &clinic.topics.variables());
+    clinic.db.seed_orders(1, 3, CustomerId(42)).await;
+    for sql in [
+        "INSERT INTO returns (id, order_id, customer_id, reason, status, version, policy_version, refund_amount, \
+         currency, created_at, updated_at) SELECT id, id, 42, 'x', IF(id = 1, 'refund_failed', 'refund_pending'), 1, \
+         'x', 1, 'EUR', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM orders",
+        "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, created_at, \
+         updated_at) SELECT id, 1, id, 1, 'EUR', ELT(id, 'declined', 'parked', 'unknown'), \
+         UTC_TIMESTAMP(6) - INTERVAL 290 SECOND, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM returns",
+        "INSERT INTO dead_letters (topic, partition_id, offset_id, record_time, headers, reason, received_at) \
+         VALUES ('t', 0, 0, 0, '[]', 'empty', UTC_TIMESTAMP(6)), ('t', 0, 1, 0, '[]', 'empty', UTC_TIMESTAMP(6))",
+    ] {
+        clinic.db.pool.execute(sql).await.expect(sql);
+    }
+    let person = [
+        pair("parked refunds", "warn"),
+        pair("failed refunds", "warn"),
+        pair("dead letters", "warn"),
+    ];
+    let ran = clinic.examine_all();
+    assert_eq!(ran.code, 0, "work for a person is no fault: {ran:?}");
+    let found = ailments(&ran);
+    assert!(person.iter().all(|one| found.contains(one)), "{found:?}");
+    assert!(ran.stdout.contains("2 records"), "{}", ran.stdout);
+    let overdue = "UPDATE refunds SET next_check_at = UTC_TIMESTAMP(6) - INTERVAL 310 SECOND";
+    clinic.db.pool.execute(overdue).await.expect("update");
+    let ran = clinic.examine_all();
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ailments(&ran).contains(&pair("overdue refunds", "fail")));
+    assert!(
+        ran.stdout.contains("1 attempt due for more than 5 min"),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[tokio::test]
+async fn returns_that_no_consumer_claims_are_a_problem() {
+    let clinic = Clinic::new().await;
+    expect_code(0, &["topics"], &clinic.topics.variables());
+    clinic.db.seed_orders(1, 4, CustomerId(42)).await;
+    // Approved, initiated, waiting for a person's review, and young.
+    let sql = "INSERT INTO returns (id, order_id, customer_id, reason, status, version, review_required, policy_version, \
+               refund_amount, currency, created_at, updated_at) SELECT id, id, 42, 'x', \
+               IF(id = 1, 'approved', 'initiated'), 1, id = 3, 'x', 1, 'EUR', UTC_TIMESTAMP(6), \
+               UTC_TIMESTAMP(6) - INTERVAL IF(id = 4, 290, 310) SECOND FROM orders";
+    clinic.db.pool.execute(sql).await.expect(sql);
+    let ran = clinic.examine_all();
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ailments(&ran).contains(&pair("unclaimed returns", "fail")));
+    for part in [
+        "2 returns due for more than 5 min",
+        "no refund consumer is at work",
+    ] {
+        assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
+    }
+    let claimed = "UPDATE returns SET updated_at = UTC_TIMESTAMP(6) WHERE id < 3";
+    clinic.db.pool.execute(claimed).await.expect("update");
+    assert_eq!(clinic.examine_all().code, 0);
 }
 
 #[tokio::test]

@@ -3,9 +3,11 @@
 mod harness;
 
 mod cli;
+mod dead_letters;
 mod doctor;
 mod migrate;
 mod outbox;
+mod refunds;
 mod seed;
 mod token;
 mod topics;

@@ -7,7 +7,6 @@ mod look;
 mod redrive;
 
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use shared::ids::{OrderId, Shard};
@@ -16,11 +15,10 @@ use sqlx::mysql::MySqlConnection;
 use sqlx::{Executor, FromRow};
 use uuid::Uuid;
 
-use crate::harness::{Ran, expect_code, returnsctl};
+use crate::harness::{self, Ran, expect_code, returnsctl};
 
 const REFUSED: &str = "larger than the topic's max.message.bytes of 1000";
 const FOLLOWS: &str = "follows a parked record of the same order";
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A database with an outbox to operate.
 struct Desk {
@@ -174,23 +172,8 @@ async fn park(conn: &mut MySqlConnection, event: Uuid, why: &str) {
         .expect("delete");
 }
 
-/// Waits until a session of this database waits for a row lock.
 async fn somebody_waits_for_a_lock(desk: &Desk) {
-    let deadline = Instant::now() + PATIENCE;
-    let blocked = || async {
-        let found: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM performance_schema.data_locks WHERE object_schema = DATABASE() \
-             AND lock_status = 'WAITING'",
-        )
-        .fetch_one(&desk.db.pool)
-        .await
-        .expect("data_locks");
-        found == 1
-    };
-    while !blocked().await {
-        assert!(Instant::now() < deadline, "nobody waits");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    harness::somebody_waits_for_a_lock(&desk.db).await;
 }
 
 fn spawn(desk: &Desk, args: &[&str]) -> Child {

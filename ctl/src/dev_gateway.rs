@@ -1,0 +1,202 @@
+//! `returnsctl dev-gateway`: a payment provider that moves no money and misbehaves on request.
+
+mod faults;
+mod ledger;
+mod server;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::value_parser;
+use serde_json::json;
+use shared::shutdown;
+use tokio::net::TcpListener;
+
+use crate::error::CtlError;
+use crate::output;
+use faults::{Fault, Faults, Odds};
+use ledger::{Ledger, Terms};
+use server::Provider;
+
+const HELP: &str = "\
+Speaks docs/GATEWAY.md. Beyond the contract:
+  GET /ledger               every refund that was accepted, in order: what the provider believes it paid
+  PUT /faults/REFERENCE     {\"submit\":[FAULT,…],\"find\":[FAULT,…]}: what the next calls about one refund meet
+  GET /healthz              204
+
+Faults: timeout-before (nothing paid, no answer), timeout-after (paid, no answer), reset (paid, the connection breaks in
+the middle of the answer), server-error (500, nothing paid), server-error-after (500, paid), too-many-requests (429),
+in-progress (409), key-reused (422), decline, decline-then-pays (the answer declines, paid all the same), slow-body (paid, the answer comes byte by byte), wrong-amount (paid, the
+answer names another amount). What a look-up cannot meet is left out there.
+
+Examples:
+  returnsctl dev-gateway --ledger /tmp/ledger.jsonl
+  returnsctl dev-gateway --ledger /tmp/ledger.jsonl --fault timeout-after=0.1 --fault reset=0.1 --seed 7
+  REFUND_GATEWAY=http GATEWAY_URL=http://127.0.0.1:8093 GATEWAY_IDEMPOTENCY_KEYS=true refund-consumer";
+
+/// Times beyond it would leave the calendar, and are typing errors anyway.
+const TEN_YEARS_SECS: u64 = 315_360_000;
+
+/// Run a payment provider for development and tests: it moves no money, it writes a ledger. Never reachable by others.
+#[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Args {
+    /// Loopback address where it listens. Port 0 takes a free one; the line "listening" tells which.
+    #[arg(long, env = "DEV_GATEWAY_LISTEN", default_value = "127.0.0.1:8093", value_parser = parse_loopback)]
+    listen: SocketAddr,
+
+    /// File of JSON lines, one for each refund that was accepted. Made if it is not there; one process at a time.
+    #[arg(long, env = "DEV_GATEWAY_LEDGER", value_name = "FILE")]
+    ledger: PathBuf,
+
+    /// Ignores Idempotency-Key: each accepted call pays again.
+    // Said here, because `settings` judges an argument with a value alone, where nothing else is known.
+    #[arg(long, conflicts_with = "key_lifetime_secs")]
+    no_idempotency_keys: bool,
+
+    /// After so many seconds a key, and what was paid under it, is not found any more, and the key pays again.
+    #[arg(long, default_value_t = 86_400, value_name = "SECS", value_parser = value_parser!(u64).range(1..=TEN_YEARS_SECS))]
+    key_lifetime_secs: u64,
+
+    /// Milliseconds from a refund's effect to its answer.
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    delay_ms: u64,
+
+    /// Accepts refunds as pending, and settles them after so many milliseconds.
+    #[arg(long, value_name = "MS", value_parser = value_parser!(u64).range(..=1_000 * TEN_YEARS_SECS))]
+    settle_after_ms: Option<u64>,
+
+    /// A look-up by reference finds a refund only so many milliseconds after it was accepted.
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    look_up_lag_ms: u64,
+
+    /// How often a call meets a fault, from 0 to 1; several add up.
+    #[arg(long, value_name = "FAULT=PROBABILITY", value_parser = faults::parse_odds)]
+    fault: Vec<(Fault, f64)>,
+
+    /// Makes the same calls in the same order meet the same faults.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+
+    /// Milliseconds that a call without an answer hangs, and that a slow answer takes.
+    #[arg(long, default_value_t = 30_000, value_name = "MS", value_parser = value_parser!(u64).range(1..))]
+    hang_ms: u64,
+
+    /// Waits for the disk after every refund. Only a crash of the whole machine can lose one without.
+    #[arg(long)]
+    fsync: bool,
+}
+
+pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
+    let odds = Odds::of(&args.fault).map_err(|problem| CtlError::Usage(vec![problem]))?;
+    let terms = Terms {
+        honors_keys: !args.no_idempotency_keys,
+        key_lifetime: Duration::from_secs(args.key_lifetime_secs),
+        settle_after: args.settle_after_ms.map(Duration::from_millis),
+        look_up_lag: Duration::from_millis(args.look_up_lag_ms),
+    };
+    let ledger = Ledger::open(&args.ledger, terms, args.fsync).map_err(|source| {
+        io(
+            format!("cannot use the ledger {}", args.ledger.display()),
+            source,
+        )
+    })?;
+    let provider = Provider::new(
+        ledger,
+        Faults::new(odds, args.seed),
+        Duration::from_millis(args.delay_ms),
+        Duration::from_millis(args.hang_ms),
+    );
+    let stop = shutdown::on_signal()
+        .map_err(|source| io("cannot listen to signals".to_owned(), source))?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .map_err(|source| io(format!("cannot listen on {}", args.listen), source))?;
+    let address = listener
+        .local_addr()
+        .map_err(|source| io("cannot tell the address".to_owned(), source))?;
+    output::complain(&json!({"message": "listening", "gateway.address": address}).to_string())?;
+    provider.serve(listener, stop).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn parse_loopback(text: &str) -> Result<SocketAddr, String> {
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(address),
+        Ok(_) => Err(
+            "must be a loopback address: anyone who reaches it could write the ledger".to_owned(),
+        ),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn io(what: String, source: std::io::Error) -> CtlError {
+    CtlError::Io { what, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(more: &[&str]) -> Result<Line, clap::Error> {
+        let line = ["dev-gateway", "--ledger", "l"];
+        Line::try_parse_from(line.iter().chain(more))
+    }
+
+    #[test]
+    fn only_this_machine_reaches_it() {
+        for address in ["127.0.0.1:0", "127.1.2.3:80", "[::1]:0"] {
+            assert!(parse(&["--listen", address]).is_ok(), "{address}");
+        }
+        for address in [
+            "0.0.0.0:80",
+            "[::]:80",
+            "10.0.0.1:80",
+            "localhost:80",
+            "127.0.0.1",
+        ] {
+            assert!(parse(&["--listen", address]).is_err(), "{address}");
+        }
+    }
+
+    #[test]
+    fn no_time_leaves_the_calendar() {
+        for good in [
+            ["--key-lifetime-secs", "315360000"],
+            ["--settle-after-ms", "315360000000"],
+            ["--settle-after-ms", "0"],
+        ] {
+            let line = parse(&good).expect("in range").args;
+            let longest = Duration::from_secs(line.key_lifetime_secs)
+                + Duration::from_millis(line.settle_after_ms.unwrap_or(0));
+            assert!(
+                time::OffsetDateTime::now_utc()
+                    .checked_add(longest.try_into().expect("small"))
+                    .is_some()
+            );
+        }
+        for bad in [
+            ["--key-lifetime-secs", "0"],
+            ["--key-lifetime-secs", "315360001"],
+            ["--settle-after-ms", "315360000001"],
+        ] {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn keys_that_are_ignored_have_no_lifetime() {
+        assert!(parse(&["--no-idempotency-keys"]).is_ok());
+        assert!(parse(&["--no-idempotency-keys", "--key-lifetime-secs", "5"]).is_err());
+    }
+}

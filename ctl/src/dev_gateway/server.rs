@@ -1,0 +1,354 @@
+//! The HTTP side: docs/GATEWAY.md, and faults.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use serde_json::{Value, json};
+use shared::http_server::{self, Limits};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::faults::{Call, Fault, Faults, Script};
+use super::ledger::{Accepted, Asked, Entry, Ledger, Status};
+
+const LIMITS: Limits = Limits {
+    max_connections: 2_048,
+    header_timeout: Duration::from_secs(60),
+    drain: Duration::from_secs(1),
+};
+const BODY_BYTES: usize = 64 * 1024;
+/// Seconds, as a provider under load would ask for.
+const PAUSE: &str = "1";
+
+const DECLINED_BECAUSE: &str = "account_closed";
+
+type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
+
+/// The provider.
+#[derive(Debug)]
+pub(super) struct Provider {
+    state: Mutex<State>,
+    delay: Duration,
+    hang: Duration,
+}
+
+#[derive(Debug)]
+struct State {
+    ledger: Ledger,
+    faults: Faults,
+}
+
+/// A refund as the contract tells it.
+#[derive(Debug, Serialize)]
+struct Told<'a> {
+    id: &'a str,
+    reference: &'a str,
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    amount: &'a str,
+    currency: &'a str,
+}
+
+impl<'a> Told<'a> {
+    fn of(entry: &'a Entry, now: OffsetDateTime) -> Self {
+        let status = entry.status(now);
+        Self {
+            id: &entry.id,
+            reference: &entry.reference,
+            status,
+            code: (status == Status::Declined).then_some(DECLINED_BECAUSE),
+            amount: &entry.amount,
+            currency: &entry.currency,
+        }
+    }
+}
+
+impl Provider {
+    pub(super) fn new(
+        ledger: Ledger,
+        faults: Faults,
+        delay: Duration,
+        hang: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State { ledger, faults }),
+            delay,
+            hang,
+        })
+    }
+
+    /// Serves until `stop`.
+    pub(super) async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        let service = service_fn(move |request| {
+            let provider = Arc::clone(&self);
+            async move { Ok::<_, Infallible>(provider.answer(request).await) }
+        });
+        http_server::serve(listener, service, LIMITS, stop).await;
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let path = request.uri().path().to_owned();
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        match (request.method(), segments.as_slice()) {
+            (&Method::POST, ["refunds"]) => self.submit(request).await,
+            (&Method::GET, ["refunds"]) => match reference(request.uri().query()) {
+                Some(reference) => self.find(&reference).await,
+                None => problem(StatusCode::BAD_REQUEST, "reference_missing"),
+            },
+            (&Method::GET, ["refunds", id]) => self.show(id).await,
+            (&Method::GET, ["ledger"]) => self.tell_all(),
+            (&Method::PUT, ["faults", reference]) => {
+                let reference = (*reference).to_owned();
+                self.script(reference, request).await
+            }
+            (&Method::GET, ["healthz"]) => empty(StatusCode::NO_CONTENT),
+            _ => problem(StatusCode::NOT_FOUND, "not_found"),
+        }
+    }
+
+    async fn submit(&self, request: Request<Incoming>) -> Answer {
+        let key = request.headers().get("idempotency-key");
+        let key = key.and_then(|key| key.to_str().ok()).map(str::to_owned);
+        let Some(asked) = read::<Asked>(request).await.filter(is_payable) else {
+            return problem(StatusCode::BAD_REQUEST, "bad_request");
+        };
+        let fault = self.state().faults.next(Call::Submit, &asked.reference);
+        match fault {
+            Some(Fault::TimeoutBefore) => return self.hang().await,
+            Some(Fault::ServerError) => return server_error(),
+            Some(Fault::TooManyRequests) => return too_many(),
+            Some(Fault::InProgress) => return problem(StatusCode::CONFLICT, "in_progress"),
+            Some(Fault::KeyReused) => return key_reused(),
+            Some(
+                Fault::TimeoutAfter
+                | Fault::Reset
+                | Fault::ServerErrorAfter
+                | Fault::Decline
+                | Fault::DeclineThenPays
+                | Fault::SlowBody
+                | Fault::WrongAmount,
+            )
+            | None => {}
+        }
+        let now = OffsetDateTime::now_utc();
+        let declined = fault == Some(Fault::Decline);
+        let accepted = self
+            .state()
+            .ledger
+            .accept(asked, key.as_deref(), declined, now);
+        let (status, entry) = match accepted {
+            Ok(Accepted::New(entry)) => (StatusCode::CREATED, entry),
+            Ok(Accepted::Again(entry)) => (StatusCode::OK, entry),
+            Ok(Accepted::KeyReused) => return key_reused(),
+            Err(_) => return server_error(),
+        };
+        tokio::time::sleep(self.delay).await;
+        self.spoil(fault, status, json!(Told::of(&entry, now)))
+            .await
+    }
+
+    async fn find(&self, reference: &str) -> Answer {
+        let now = OffsetDateTime::now_utc();
+        let (fault, found) = {
+            let mut state = self.state();
+            let fault = state.faults.next(Call::Find, reference);
+            let found = state.ledger.find(reference, now);
+            let told: Vec<Value> = found
+                .iter()
+                .map(|entry| json!(Told::of(entry, now)))
+                .collect();
+            (fault, told)
+        };
+        self.spoil(fault, StatusCode::OK, json!({ "refunds": found }))
+            .await
+    }
+
+    async fn show(&self, id: &str) -> Answer {
+        let now = OffsetDateTime::now_utc();
+        let known = {
+            let mut state = self.state();
+            let entry = state.ledger.get(id).cloned();
+            entry.map(|entry| (state.faults.next(Call::Find, &entry.reference), entry))
+        };
+        match known {
+            Some((fault, entry)) => {
+                let told = json!(Told::of(&entry, now));
+                self.spoil(fault, StatusCode::OK, told).await
+            }
+            None => problem(StatusCode::NOT_FOUND, "not_found"),
+        }
+    }
+
+    fn tell_all(&self) -> Answer {
+        let now = OffsetDateTime::now_utc();
+        let state = self.state();
+        let told: Vec<Told<'_>> = state
+            .ledger
+            .all()
+            .iter()
+            .map(|entry| Told::of(entry, now))
+            .collect();
+        json_answer(StatusCode::OK, &json!({ "refunds": told }))
+    }
+
+    async fn script(&self, reference: String, request: Request<Incoming>) -> Answer {
+        match read::<Script>(request).await {
+            Some(script) => {
+                self.state().faults.write(reference, script);
+                empty(StatusCode::NO_CONTENT)
+            }
+            None => problem(StatusCode::BAD_REQUEST, "bad_request"),
+        }
+    }
+
+    /// The answer, or what a fault makes of it.
+    async fn spoil(&self, fault: Option<Fault>, status: StatusCode, told: Value) -> Answer {
+        match fault {
+            Some(Fault::TimeoutBefore | Fault::TimeoutAfter) => self.hang().await,
+            Some(Fault::ServerError | Fault::ServerErrorAfter) => server_error(),
+            Some(Fault::TooManyRequests) => too_many(),
+            Some(Fault::Reset) => broken_off(status, &told),
+            Some(Fault::SlowBody) => dribbled(status, &told, self.hang),
+            Some(Fault::WrongAmount) => json_answer(status, &with_another_amount(told)),
+            Some(Fault::DeclineThenPays) => json_answer(status, &declined(told)),
+            Some(Fault::InProgress | Fault::KeyReused | Fault::Decline) | None => {
+                json_answer(status, &told)
+            }
+        }
+    }
+
+    async fn hang(&self) -> Answer {
+        tokio::time::sleep(self.hang).await;
+        problem(StatusCode::GATEWAY_TIMEOUT, "timeout")
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // What panicked was one request; the ledger is what its file says.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn read<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Option<T> {
+    let body = Limited::new(request.into_body(), BODY_BYTES)
+        .collect()
+        .await
+        .ok()?;
+    serde_json::from_slice(&body.to_bytes()).ok()
+}
+
+/// As a provider would check: decimal text above 0, a currency code, a reference of a sane length.
+fn is_payable(asked: &Asked) -> bool {
+    let amount: Option<f64> = asked.amount.parse().ok();
+    amount.is_some_and(|amount| amount > 0.0 && amount.is_finite())
+        && asked.currency.len() == 3
+        && (1..=255).contains(&asked.reference.len())
+}
+
+fn reference(query: Option<&str>) -> Option<String> {
+    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query?).ok()?;
+    pairs
+        .into_iter()
+        .find_map(|(name, value)| (name == "reference").then_some(value))
+}
+
+fn with_another_amount(mut told: Value) -> Value {
+    let refund = match told.pointer_mut("/refunds/0") {
+        Some(refund) => refund,
+        None => &mut told,
+    };
+    if let Some(amount) = refund.get_mut("amount") {
+        *amount = json!("0.0100");
+    }
+    told
+}
+
+/// As if nothing had been paid.
+fn declined(mut told: Value) -> Value {
+    told["status"] = json!(Status::Declined);
+    told["code"] = json!(DECLINED_BECAUSE);
+    told
+}
+
+/// Half of the answer, and the connection breaks.
+fn broken_off(status: StatusCode, told: &Value) -> Answer {
+    let text = told.to_string();
+    let half = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
+    let frames = [
+        Ok(Frame::data(half)),
+        Err(io::Error::other("broken off on purpose")),
+    ];
+    started(
+        status,
+        text.len(),
+        StreamBody::new(stream::iter(frames)).boxed_unsync(),
+    )
+}
+
+/// Byte by byte, all of it within `within`.
+fn dribbled(status: StatusCode, told: &Value, within: Duration) -> Answer {
+    let text = told.to_string().into_bytes();
+    let length = text.len();
+    let pause = within / u32::try_from(length).unwrap_or(u32::MAX);
+    let frames = stream::unfold(text.into_iter(), move |mut left| async move {
+        let byte = left.next()?;
+        tokio::time::sleep(pause).await;
+        Some((Ok(Frame::data(Bytes::copy_from_slice(&[byte]))), left))
+    });
+    started(status, length, StreamBody::new(frames).boxed_unsync())
+}
+
+fn started(status: StatusCode, length: usize, body: UnsyncBoxBody<Bytes, io::Error>) -> Answer {
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, "application/json".parse().expect("a value"));
+    headers.insert(CONTENT_LENGTH, length.into());
+    answer
+}
+
+fn json_answer(status: StatusCode, told: &Value) -> Answer {
+    let text = told.to_string();
+    let length = text.len();
+    let body = Full::new(Bytes::from(text)).map_err(|never| match never {});
+    started(status, length, body.boxed_unsync())
+}
+
+fn problem(status: StatusCode, code: &str) -> Answer {
+    json_answer(status, &json!({ "error": code }))
+}
+
+fn server_error() -> Answer {
+    problem(StatusCode::INTERNAL_SERVER_ERROR, "server_error")
+}
+
+fn key_reused() -> Answer {
+    problem(StatusCode::UNPROCESSABLE_ENTITY, "key_reused")
+}
+
+fn too_many() -> Answer {
+    let mut answer = problem(StatusCode::TOO_MANY_REQUESTS, "too_many_requests");
+    answer
+        .headers_mut()
+        .insert(RETRY_AFTER, PAUSE.parse().expect("a value"));
+    answer
+}
+
+fn empty(status: StatusCode) -> Answer {
+    let body = Full::new(Bytes::new()).map_err(|never| match never {});
+    let mut answer = Response::new(body.boxed_unsync());
+    *answer.status_mut() = status;
+    answer
+}

@@ -1,0 +1,118 @@
+//! A request that a refund be marked as paid, and whether it may still be confirmed.
+//!
+//! `operator_actions` is append-only, so a request has no state of its own: a later request supersedes it, and it is
+//! spent as soon as the return has another version, which a confirmation brings about too.
+
+use std::num::ParseIntError;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::case::{Case, Paid};
+use crate::error::CtlError;
+use crate::store::refunds::RequestRow;
+use crate::text::{rfc3339, span};
+
+/// After this a second person would confirm what nobody remembers having looked up.
+const GOOD_FOR_SECS: f64 = 24.0 * 3600.0;
+
+/// The last request for a return.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Request {
+    /// What `--request` takes; also the number of the row of `operator_actions`.
+    #[serde(rename = "request")]
+    pub(super) id: i64,
+    /// The attempt that paid.
+    pub(super) attempt: i32,
+    pub(super) requested_by: i64,
+    pub(super) evidence: String,
+    pub(super) gateway_ref: Option<String>,
+    requested_at: String,
+    version: i32,
+    #[serde(skip)]
+    age_secs: f64,
+}
+
+/// What a request keeps in `operator_actions.details`.
+#[derive(Debug, Deserialize)]
+struct Details {
+    version: i32,
+    attempt: i32,
+    gateway_ref: Option<String>,
+}
+
+/// The details of a request made now.
+pub(super) fn details(case: &Case, paid: &Paid<'_>, gateway_ref: Option<&str>) -> Value {
+    json!({
+        "version": case.version,
+        "status": case.status,
+        "attempt": paid.by.id.number,
+        "amount": paid.by.amount.decimal_text(),
+        "currency": paid.by.amount.currency,
+        "gateway_ref": gateway_ref,
+    })
+}
+
+impl Request {
+    pub(super) fn read(row: RequestRow) -> Result<Self, CtlError> {
+        let unreadable = |source| CtlError::Refused {
+            problem: format!("row {} of operator_actions cannot be read", row.id),
+            source,
+        };
+        let details: Details =
+            serde_json::from_str(&row.details).map_err(|error| unreadable(error.into()))?;
+        let requested_by = row.requested_by.parse();
+        Ok(Self {
+            id: row.id,
+            attempt: details.attempt,
+            requested_by: requested_by.map_err(|error: ParseIntError| unreadable(error.into()))?,
+            evidence: row.evidence,
+            gateway_ref: details.gateway_ref,
+            requested_at: rfc3339(row.created_at),
+            version: details.version,
+            age_secs: row.age_secs,
+        })
+    }
+
+    /// Whether it may still be confirmed, or why not.
+    pub(super) fn open(&self, version: i32) -> Result<(), String> {
+        if self.version != version {
+            return Err(format!(
+                "request {} was made for version {} of the return, which has changed since (version {version})",
+                self.id, self.version
+            ));
+        }
+        if self.age_secs > GOOD_FOR_SECS {
+            return Err(format!(
+                "request {} is {} old; a request is good for a day",
+                self.id,
+                span(self.age_secs)
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_good_for_a_day_and_one_version() {
+        let request = |age_secs| Request {
+            id: 9,
+            attempt: 1,
+            requested_by: 7,
+            evidence: "x".to_owned(),
+            gateway_ref: None,
+            requested_at: String::new(),
+            version: 4,
+            age_secs,
+        };
+        assert_eq!(request(86_399.0).open(4), Ok(()));
+        let late = request(86_401.0).open(4).expect_err("late");
+        assert!(late.contains("24 h old"), "{late}");
+        let changed = request(1.0).open(5).expect_err("changed");
+        assert!(changed.contains("has changed since"), "{changed}");
+    }
+}

@@ -1,0 +1,135 @@
+//! What `doctor` counts: returns, refunds and records that wait, for a consumer or a person. Each by an index.
+
+use shared::attempt::AttemptState;
+use sqlx::mysql::MySqlConnection;
+use sqlx::{AssertSqlSafe, FromRow};
+
+/// What waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub(crate) struct Findings {
+    pub(crate) parked_attempts: i64,
+    pub(crate) failed_returns: i64,
+    /// Attempts that should have been looked at long ago.
+    pub(crate) overdue_attempts: i64,
+    /// Returns that a consumer should have claimed long ago.
+    pub(crate) unclaimed_returns: i64,
+    pub(crate) dead_letters: i64,
+}
+
+pub(crate) async fn findings(
+    conn: &mut MySqlConnection,
+    overdue_secs: i64,
+) -> sqlx::Result<Findings> {
+    sqlx::query_as(AssertSqlSafe(format!(
+        "/* findings */ {}",
+        sql(overdue_secs)
+    )))
+    .fetch_one(conn)
+    .await
+}
+
+/// A look-up of its own for each state, and none by its time: with the statistics of an empty table MySQL reads the whole
+/// index rather than a range of it.
+fn sql(overdue_secs: i64) -> String {
+    let late = |since: &str| format!("{since} + INTERVAL {overdue_secs} SECOND < UTC_TIMESTAMP(6)");
+    let attempts = |state: &str| {
+        format!("(SELECT COUNT(*) FROM refunds FORCE INDEX (due) WHERE state = '{state}'")
+    };
+    let returns = |status: &str| {
+        format!(
+            "(SELECT COUNT(*) FROM returns FORCE INDEX (status_updated) WHERE status = '{status}'"
+        )
+    };
+    let open = AttemptState::ALL
+        .into_iter()
+        .filter(|state| state.is_open());
+    let overdue: Vec<String> = open
+        .map(|state| {
+            format!(
+                "{} AND {})",
+                attempts(state.as_str()),
+                late("next_check_at")
+            )
+        })
+        .collect();
+    format!(
+        "SELECT {}) AS parked_attempts, {}) AS failed_returns, {} AS overdue_attempts, \
+         {} AND {late_return}) + {} AND {late_return} AND review_required = 0) AS unclaimed_returns, \
+         (SELECT COUNT(*) FROM dead_letters FORCE INDEX (record)) AS dead_letters",
+        attempts("parked"),
+        returns("refund_failed"),
+        overdue.join(" + "),
+        returns("approved"),
+        returns("initiated"),
+        late_return = late("updated_at")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::ids::CustomerId;
+    use shared::test_support::TestDb;
+    use sqlx::mysql::MySqlRow;
+    use sqlx::{Executor, Row};
+
+    use super::*;
+
+    /// With the statistics of empty tables, and with those of many returns that were refunded long ago.
+    #[tokio::test]
+    async fn everything_is_counted_by_indexes_alone() {
+        let db = TestDb::create().await;
+        let mut conn = db.pool.acquire().await.expect("a connection");
+        plan(&mut conn).await;
+        db.seed_orders(1, 3_000, CustomerId(42)).await;
+        for sql in [
+            "INSERT INTO returns (id, order_id, customer_id, reason, status, version, policy_version, refund_amount, \
+             currency, created_at, updated_at) SELECT id, id, 42, 'x', IF(id % 500 = 0, 'approved', 'refunded'), 1, \
+             'x', 1, 'EUR', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM orders",
+            "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, \
+             created_at, updated_at) SELECT id, 1, id, 1, 'EUR', IF(id % 500 = 0, 'parked', 'succeeded'), \
+             UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM returns",
+        ] {
+            conn.execute(sql).await.expect(sql);
+        }
+        sqlx::query("ANALYZE TABLE returns, refunds")
+            .fetch_all(&mut *conn)
+            .await
+            .expect("analyze");
+        plan(&mut conn).await;
+    }
+
+    async fn plan(conn: &mut MySqlConnection) {
+        let explain = format!("EXPLAIN FORMAT=TRADITIONAL {}", sql(300));
+        let steps = sqlx::query(AssertSqlSafe(explain))
+            .fetch_all(conn)
+            .await
+            .expect("a plan");
+        let mut found: Vec<(String, String)> = steps.iter().filter_map(access).collect();
+        found.sort_unstable();
+        let expected = [
+            ("dead_letters", "record"),
+            ("refunds", "due"),
+            ("refunds", "due"),
+            ("refunds", "due"),
+            ("refunds", "due"),
+            ("refunds", "due"),
+            ("returns", "status_updated"),
+            ("returns", "status_updated"),
+            ("returns", "status_updated"),
+        ];
+        assert_eq!(found, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
+    }
+
+    /// Table and key of a step that reads a stored table. Only the dead letters are all counted.
+    fn access(step: &MySqlRow) -> Option<(String, String)> {
+        let text = |name: &str| step.try_get::<Option<String>, _>(name).expect("a column");
+        let table = text("table").filter(|table| !table.starts_with('<'))?;
+        let (how, key) = (text("type").expect("an access type"), text("key"));
+        let looked_up = ["ref", "range"].contains(&how.as_str());
+        assert!(
+            looked_up || table == "dead_letters",
+            "{table} is read by {how} {key:?}"
+        );
+        Some((table, key.expect("a key")))
+    }
+}

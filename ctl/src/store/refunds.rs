@@ -1,0 +1,382 @@
+//! What an operator reads about refunds: plain reads, each by an index; `settle` has those that lock.
+
+use shared::attempt::{AttemptId, AttemptState, IdempotencyKey};
+use shared::eligibility::OrderFacts;
+use shared::ids::{CustomerId, EventId, OrderId, ReturnId};
+use shared::money::{Currency, Money};
+use shared::status::Status;
+use sqlx::mysql::{MySqlConnection, MySqlRow};
+use sqlx::{AssertSqlSafe, Executor, FromRow, Row};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::actions::Verb;
+
+/// A row of `refunds`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    pub(crate) id: AttemptId,
+    pub(crate) key: IdempotencyKey,
+    pub(crate) amount: Money,
+    pub(crate) state: AttemptState,
+    /// The process that may call the gateway for it.
+    pub(crate) owner: Option<Uuid>,
+    pub(crate) call_deadline: Option<OffsetDateTime>,
+    pub(crate) first_sent_at: Option<OffsetDateTime>,
+    pub(crate) next_check_at: OffsetDateTime,
+    pub(crate) checks: i32,
+    pub(crate) gateway: Option<String>,
+    pub(crate) gateway_ref: Option<String>,
+    pub(crate) last_error: Option<String>,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) updated_at: OffsetDateTime,
+}
+
+/// The columns of an [`Attempt`], of the table `f`.
+pub(super) const ATTEMPT: &str = "f.return_id, f.attempt, f.idempotency_key, f.amount, f.currency, f.state, f.owner, \
+                                  f.call_deadline, f.first_sent_at, f.next_check_at, f.checks, f.gateway, \
+                                  f.gateway_ref, f.last_error, f.created_at, f.updated_at";
+
+pub(super) fn read_attempt(row: &MySqlRow) -> sqlx::Result<Attempt> {
+    let state: String = row.try_get("state")?;
+    Ok(Attempt {
+        id: AttemptId {
+            return_id: row.try_get("return_id")?,
+            number: row.try_get("attempt")?,
+        },
+        key: row.try_get("idempotency_key")?,
+        amount: money(row, "amount")?,
+        state: AttemptState::parse(&state).ok_or_else(|| unreadable("state"))?,
+        owner: row.try_get("owner")?,
+        call_deadline: row.try_get("call_deadline")?,
+        first_sent_at: row.try_get("first_sent_at")?,
+        next_check_at: row.try_get("next_check_at")?,
+        checks: row.try_get("checks")?,
+        gateway: row.try_get("gateway")?,
+        gateway_ref: row.try_get("gateway_ref")?,
+        last_error: row.try_get("last_error")?,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+    })
+}
+
+/// An amount beside the column `currency`.
+fn money(row: &MySqlRow, amount: &str) -> sqlx::Result<Money> {
+    let currency: String = row.try_get("currency")?;
+    let currency = Currency::parse(&currency).map_err(|_| unreadable("currency"))?;
+    Ok(Money::new(row.try_get(amount)?, currency))
+}
+
+fn status(row: &MySqlRow) -> sqlx::Result<Status> {
+    let name: String = row.try_get("status")?;
+    Status::parse(&name).ok_or_else(|| unreadable("status"))
+}
+
+fn unreadable(column: &str) -> sqlx::Error {
+    sqlx::Error::ColumnDecode {
+        index: column.to_owned(),
+        source: "a value that this build does not know".into(),
+    }
+}
+
+/// Which attempts to list.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) states: Vec<AttemptState>,
+    /// Also the last attempt of each return that is `refund_failed`.
+    pub(crate) failed: bool,
+    /// Only returns above this one.
+    pub(crate) after: ReturnId,
+    /// Most returns.
+    pub(crate) limit: i64,
+}
+
+/// An attempt and the return it belongs to.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    pub(crate) attempt: Attempt,
+    pub(crate) order_id: OrderId,
+    pub(crate) status: Status,
+    pub(crate) age_secs: f64,
+}
+
+impl Wanted {
+    /// The returns are found first, over narrow indexes alone, and cut to the page; then their rows are looked up. A
+    /// source of its own for each state: for several in one, MySQL reads the whole index.
+    fn sql(&self) -> String {
+        let by_state = "(SELECT DISTINCT return_id FROM refunds FORCE INDEX (due) WHERE state = ? \
+                        AND return_id > ? ORDER BY return_id LIMIT ?)";
+        let mut sources = vec![by_state.to_owned(); self.states.len()];
+        let mut picked = vec!["f.state = ?".to_owned(); self.states.len()];
+        if self.failed {
+            sources.push(
+                "(SELECT id AS return_id FROM returns FORCE INDEX (status_updated) WHERE status = 'refund_failed' \
+                 AND id > ? ORDER BY id LIMIT ?)"
+                    .to_owned(),
+            );
+            picked.push(
+                "(r.status = 'refund_failed' AND f.attempt = (SELECT MAX(l.attempt) FROM refunds AS l \
+                 FORCE INDEX (PRIMARY) WHERE l.return_id = f.return_id))"
+                    .to_owned(),
+            );
+        }
+        format!(
+            "SELECT {ATTEMPT}, r.order_id, r.status, \
+             TIMESTAMPDIFF(MICROSECOND, f.created_at, UTC_TIMESTAMP(6)) / 1e6 AS age_secs \
+             FROM ({} ORDER BY return_id LIMIT ?) AS wanted \
+             STRAIGHT_JOIN returns AS r FORCE INDEX (PRIMARY) ON r.id = wanted.return_id \
+             STRAIGHT_JOIN refunds AS f FORCE INDEX (PRIMARY) ON f.return_id = r.id \
+             WHERE {} ORDER BY f.return_id, f.attempt",
+            sources.join(" UNION "),
+            picked.join(" OR ")
+        )
+    }
+
+    async fn fetch(&self, prefix: &str, conn: &mut MySqlConnection) -> sqlx::Result<Vec<MySqlRow>> {
+        let mut query = sqlx::query(AssertSqlSafe(format!("{prefix} {}", self.sql())));
+        for state in &self.states {
+            query = query.bind(state.as_str()).bind(self.after).bind(self.limit);
+        }
+        if self.failed {
+            query = query.bind(self.after).bind(self.limit);
+        }
+        query = query.bind(self.limit);
+        for state in &self.states {
+            query = query.bind(state.as_str());
+        }
+        query.fetch_all(conn).await
+    }
+}
+
+/// Attempts by return and number.
+pub(crate) async fn list_refunds(
+    conn: &mut MySqlConnection,
+    wanted: &Wanted,
+) -> sqlx::Result<Vec<Listed>> {
+    let rows = wanted.fetch("/* list_refunds */", conn).await?;
+    let read = |row: &MySqlRow| {
+        Ok(Listed {
+            attempt: read_attempt(row)?,
+            order_id: row.try_get("order_id")?,
+            status: status(row)?,
+            age_secs: row.try_get("age_secs")?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// A return as it is.
+#[derive(Debug, Clone)]
+pub(crate) struct ReturnRow {
+    pub(crate) order_id: OrderId,
+    pub(crate) customer_id: CustomerId,
+    pub(crate) status: Status,
+    pub(crate) version: i32,
+    pub(crate) refund_amount: Money,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) updated_at: OffsetDateTime,
+}
+
+/// Makes the next transaction read everything as of one moment: rows of different moments would contradict each other.
+pub(crate) async fn snapshot_next(conn: &mut MySqlConnection) -> sqlx::Result<()> {
+    conn.execute("/* snapshot_next */ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn read_return(
+    conn: &mut MySqlConnection,
+    id: ReturnId,
+) -> sqlx::Result<Option<ReturnRow>> {
+    let row = sqlx::query(
+        "/* read_return */ SELECT order_id, customer_id, status, version, refund_amount, currency, created_at, \
+         updated_at FROM returns WHERE id = ?",
+    )
+    .bind(id)
+    .fetch_optional(conn)
+    .await?;
+    let read = |row: MySqlRow| {
+        Ok(ReturnRow {
+            order_id: row.try_get("order_id")?,
+            customer_id: row.try_get("customer_id")?,
+            status: status(&row)?,
+            version: row.try_get("version")?,
+            refund_amount: money(&row, "refund_amount")?,
+            created_at: row.try_get("created_at")?,
+            updated_at: row.try_get("updated_at")?,
+        })
+    };
+    row.map(read).transpose()
+}
+
+pub(crate) async fn read_order(
+    conn: &mut MySqlConnection,
+    id: OrderId,
+) -> sqlx::Result<Option<OrderFacts>> {
+    let row = sqlx::query(
+        "/* read_order */ SELECT id, customer_id, total, currency, refunded_amount, status, delivered_at \
+         FROM orders WHERE id = ?",
+    )
+    .bind(id)
+    .fetch_optional(conn)
+    .await?;
+    row.as_ref().map(order_facts).transpose()
+}
+
+pub(super) fn order_facts(row: &MySqlRow) -> sqlx::Result<OrderFacts> {
+    Ok(OrderFacts {
+        id: row.try_get("id")?,
+        customer_id: row.try_get("customer_id")?,
+        total: money(row, "total")?,
+        refunded_amount: money(row, "refunded_amount")?,
+        status: row.try_get("status")?,
+        delivered_at: row.try_get("delivered_at")?,
+    })
+}
+
+/// The attempts of a return, ascending.
+pub(crate) async fn read_attempts(
+    conn: &mut MySqlConnection,
+    id: ReturnId,
+) -> sqlx::Result<Vec<Attempt>> {
+    let sql = format!(
+        "/* read_attempts */ SELECT {ATTEMPT} FROM refunds AS f WHERE f.return_id = ? ORDER BY f.attempt"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(id)
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(read_attempt).collect()
+}
+
+/// A row of `return_events`, without its payload and hashes.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct Event {
+    pub(crate) seq: i32,
+    pub(crate) event_id: EventId,
+    pub(crate) event_type: String,
+    pub(crate) actor_type: String,
+    pub(crate) actor_id: String,
+    pub(crate) created_at: OffsetDateTime,
+}
+
+/// The history of a return, ascending.
+pub(crate) async fn read_events(
+    conn: &mut MySqlConnection,
+    id: ReturnId,
+) -> sqlx::Result<Vec<Event>> {
+    sqlx::query_as(
+        "/* read_events */ SELECT seq, event_id, event_type, actor_type, actor_id, created_at FROM return_events \
+         WHERE return_id = ? ORDER BY seq",
+    )
+    .bind(id)
+    .fetch_all(conn)
+    .await
+}
+
+/// Somebody's request that a refund be marked as paid, as recorded.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct RequestRow {
+    pub(crate) id: i64,
+    #[sqlx(rename = "actor_id")]
+    pub(crate) requested_by: String,
+    #[sqlx(rename = "reason")]
+    pub(crate) evidence: String,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) age_secs: f64,
+    /// JSON.
+    pub(crate) details: String,
+}
+
+/// The last request for this return; each one supersedes those before it.
+pub(crate) async fn last_request(
+    conn: &mut MySqlConnection,
+    id: ReturnId,
+) -> sqlx::Result<Option<RequestRow>> {
+    sqlx::query_as(
+        "/* last_request */ SELECT id, actor_id, reason, created_at, \
+         TIMESTAMPDIFF(MICROSECOND, created_at, UTC_TIMESTAMP(6)) / 1e6 AS age_secs, CAST(details AS CHAR) AS details \
+         FROM operator_actions FORCE INDEX (return_id) WHERE return_id = ? AND verb = ? AND actor_type = 'admin' \
+         ORDER BY id DESC LIMIT 1",
+    )
+    .bind(id)
+    .bind(Verb::RequestMarkPaid.as_str())
+    .fetch_optional(conn)
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::test_support::TestDb;
+
+    /// With the statistics of empty tables, and with those of many returns that were refunded long ago.
+    #[tokio::test]
+    async fn a_list_is_found_by_indexes_alone() {
+        let db = TestDb::create().await;
+        let mut conn = db.pool.acquire().await.expect("a connection");
+        every_plan(&mut conn).await;
+        db.seed_orders(1, 3_000, CustomerId(42)).await;
+        for sql in [
+            "INSERT INTO returns (id, order_id, customer_id, reason, status, version, policy_version, refund_amount, \
+             currency, created_at, updated_at) SELECT id, id, 42, 'x', IF(id % 500 = 0, 'refund_failed', 'refunded'), 1, \
+             'x', 1, 'EUR', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM orders",
+            "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, \
+             created_at, updated_at) SELECT id, 1, id, 1, 'EUR', IF(id % 500 = 0, 'declined', 'succeeded'), \
+             UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM returns",
+        ] {
+            conn.execute(sql).await.expect(sql);
+        }
+        sqlx::query("ANALYZE TABLE returns, refunds")
+            .fetch_all(&mut *conn)
+            .await
+            .expect("analyze");
+        every_plan(&mut conn).await;
+    }
+
+    async fn every_plan(conn: &mut MySqlConnection) {
+        use AttemptState::{Parked, Succeeded, Unknown};
+        for (states, failed) in [
+            (vec![Parked], true),
+            (vec![Succeeded, Unknown], false),
+            (AttemptState::ALL.to_vec(), true),
+            (vec![], true),
+        ] {
+            let wanted = Wanted {
+                states,
+                failed,
+                after: ReturnId(7),
+                limit: 100,
+            };
+            let explain = wanted.fetch("EXPLAIN FORMAT=TRADITIONAL", conn).await;
+            let plan: Vec<(String, String)> =
+                explain.expect("a plan").iter().filter_map(access).collect();
+            let by = |table: &str, key: &str| {
+                let uses = plan
+                    .iter()
+                    .filter(|(t, k)| (t.as_str(), k.as_str()) == (table, key));
+                uses.count()
+            };
+            assert_eq!(by("refunds", "due"), wanted.states.len(), "{plan:?}");
+            assert_eq!(
+                by("returns", "status_updated"),
+                usize::from(failed),
+                "{plan:?}"
+            );
+            assert_eq!((by("r", "PRIMARY"), by("f", "PRIMARY")), (1, 1), "{plan:?}");
+        }
+    }
+
+    /// Table and key of a step that reads a stored table, which must look rows up by that key.
+    fn access(step: &MySqlRow) -> Option<(String, String)> {
+        let text = |name: &str| step.try_get::<Option<String>, _>(name).expect("a column");
+        let (table, how, key) = (text("table")?, text("type"), text("key"));
+        if table.starts_with('<') {
+            return None;
+        }
+        let how = how.expect("an access type");
+        let looked_up = ["const", "eq_ref", "ref", "range"].contains(&how.as_str());
+        assert!(looked_up, "{table} is read by {how} {key:?}");
+        Some((table, key.expect("a key")))
+    }
+}

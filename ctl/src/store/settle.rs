@@ -1,0 +1,150 @@
+//! What a person's decision about a refund locks and writes, but for its record (`actions`). The lock order is the
+//! consumer's: the order (where money is counted), the return, its attempts, then inserts; the caller opens and commits
+//! the transaction.
+
+use shared::attempt::{AttemptId, AttemptState, IdempotencyKey};
+use shared::eligibility::OrderFacts;
+use shared::ids::{EventId, OrderId, ReturnId};
+use shared::money::Money;
+use sqlx::AssertSqlSafe;
+use sqlx::mysql::MySqlConnection;
+use time::OffsetDateTime;
+
+use super::refunds::{ATTEMPT, Attempt, order_facts, read_attempt};
+
+/// The order of a return: it never changes, so no lock is needed.
+pub(crate) async fn order_of(
+    conn: &mut MySqlConnection,
+    id: ReturnId,
+) -> sqlx::Result<Option<OrderId>> {
+    sqlx::query_scalar("/* order_of */ SELECT order_id FROM returns WHERE id = ?")
+        .bind(id)
+        .fetch_optional(conn)
+        .await
+}
+
+pub(crate) async fn lock_order(
+    conn: &mut MySqlConnection,
+    id: OrderId,
+) -> sqlx::Result<Option<OrderFacts>> {
+    let row = sqlx::query(
+        "/* lock_order */ SELECT id, customer_id, total, currency, refunded_amount, status, delivered_at \
+         FROM orders WHERE id = ? FOR UPDATE",
+    )
+    .bind(id)
+    .fetch_optional(conn)
+    .await?;
+    row.as_ref().map(order_facts).transpose()
+}
+
+/// The attempts of a return, ascending.
+pub(crate) async fn lock_attempts(
+    conn: &mut MySqlConnection,
+    id: ReturnId,
+) -> sqlx::Result<Vec<Attempt>> {
+    let sql = format!(
+        "/* lock_attempts */ SELECT {ATTEMPT} FROM refunds AS f FORCE INDEX (PRIMARY) WHERE f.return_id = ? \
+         ORDER BY f.attempt FOR UPDATE"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(id)
+        .fetch_all(conn)
+        .await?;
+    rows.iter().map(read_attempt).collect()
+}
+
+/// The event that opened the return's history: part of every attempt's key.
+pub(crate) async fn first_event(conn: &mut MySqlConnection, id: ReturnId) -> sqlx::Result<EventId> {
+    sqlx::query_scalar(
+        "/* first_event */ SELECT event_id FROM return_events WHERE return_id = ? AND seq = 1",
+    )
+    .bind(id)
+    .fetch_one(conn)
+    .await
+}
+
+/// Records an attempt that nobody owns and that is due at once: whichever consumer scans first takes it.
+pub(crate) async fn insert_attempt(
+    conn: &mut MySqlConnection,
+    id: AttemptId,
+    key: &IdempotencyKey,
+    amount: &Money,
+    now: OffsetDateTime,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "/* insert_attempt */ INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, \
+         next_check_at, checks, created_at, updated_at) VALUES (?, ?, ?, ?, ?, 'claimed', ?, 0, ?, ?)",
+    )
+    .bind(id.return_id)
+    .bind(id.number)
+    .bind(key)
+    .bind(amount.amount)
+    .bind(amount.currency.as_str())
+    .bind(now)
+    .bind(now)
+    .bind(now)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// How an attempt ends by a person's word.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Closing<'a> {
+    pub(crate) state: AttemptState,
+    /// For a row that has none; the gateway's own stays.
+    pub(crate) gateway_ref: Option<&'a str>,
+    pub(crate) last_error: Option<&'a str>,
+}
+
+/// Closes an attempt that still is as it was locked; 1 if it was.
+pub(crate) async fn close_attempt(
+    conn: &mut MySqlConnection,
+    attempt: &Attempt,
+    closing: Closing<'_>,
+    now: OffsetDateTime,
+) -> sqlx::Result<u64> {
+    let closed = sqlx::query(
+        "/* close_attempt */ UPDATE refunds SET gateway_ref = ?, last_error = ?, owner = NULL, call_deadline = NULL, \
+         updated_at = ?, state = ? WHERE return_id = ? AND attempt = ? AND state = ? AND owner <=> ? \
+         AND call_deadline <=> ? AND first_sent_at <=> ? AND next_check_at = ? AND checks = ? AND gateway <=> ? \
+         AND gateway_ref <=> ? AND last_error <=> ? AND updated_at = ?",
+    )
+    .bind(attempt.gateway_ref.as_deref().or(closing.gateway_ref))
+    .bind(closing.last_error)
+    .bind(now)
+    .bind(closing.state.as_str())
+    .bind(attempt.id.return_id)
+    .bind(attempt.id.number)
+    .bind(attempt.state.as_str())
+    .bind(attempt.owner)
+    .bind(attempt.call_deadline)
+    .bind(attempt.first_sent_at)
+    .bind(attempt.next_check_at)
+    .bind(attempt.checks)
+    .bind(&attempt.gateway)
+    .bind(&attempt.gateway_ref)
+    .bind(&attempt.last_error)
+    .bind(attempt.updated_at)
+    .execute(conn)
+    .await?;
+    Ok(closed.rows_affected())
+}
+
+/// Counts what was paid on the order as it was locked; 1 if it still is so.
+pub(crate) async fn add_refund(
+    conn: &mut MySqlConnection,
+    order: &OrderFacts,
+    paid: &Money,
+) -> sqlx::Result<u64> {
+    let added = sqlx::query(
+        "/* add_refund */ UPDATE orders SET refunded_amount = refunded_amount + ? \
+         WHERE id = ? AND refunded_amount = ?",
+    )
+    .bind(paid.amount)
+    .bind(order.id)
+    .bind(order.refunded_amount.amount)
+    .execute(conn)
+    .await?;
+    Ok(added.rows_affected())
+}

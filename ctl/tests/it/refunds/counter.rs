@@ -1,0 +1,384 @@
+//! Returns in every state that a person may meet, tokens, and what a decision leaves behind.
+
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+
+use ed25519_dalek::VerifyingKey;
+use ed25519_dalek::pkcs8::DecodePublicKey;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::{Map, Value, json};
+use shared::actor::{Actor, ActorType};
+use shared::audit::{AuditRow, GENESIS};
+use shared::event::TopicArgs;
+use shared::ids::{CustomerId, EventId, OrderId, ReturnId};
+use shared::money::{Currency, Money};
+use shared::status::Action;
+use shared::test_support::TestDb;
+use shared::trace_context::TraceContext;
+use shared::transition::{self, Cause, Change, NewReturn};
+use sqlx::mysql::MySqlConnection;
+use sqlx::{FromRow, Row};
+use tempfile::TempDir;
+
+use crate::harness::{Ran, expect_code, returnsctl, run};
+
+pub(super) const CUSTOMER: CustomerId = CustomerId(42);
+pub(super) const ADA: &str = "7";
+pub(super) const BOB: &str = "8";
+
+/// A database with returns to decide about, and the keys of whoever decides.
+pub(super) struct Counter {
+    pub(super) db: TestDb,
+    /// Where deciding commands find it.
+    pub(super) url: String,
+    folder: TempDir,
+}
+
+/// A row of `refunds`, as far as persons change it.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub(super) struct Attempt {
+    pub(super) attempt: i32,
+    pub(super) state: String,
+    pub(super) idempotency_key: String,
+    pub(super) amount: rust_decimal::Decimal,
+    pub(super) owner: Option<Vec<u8>>,
+    pub(super) first_sent_at: Option<time::PrimitiveDateTime>,
+    pub(super) gateway: Option<String>,
+    pub(super) gateway_ref: Option<String>,
+    pub(super) last_error: Option<String>,
+}
+
+#[derive(Debug, FromRow)]
+pub(super) struct Record {
+    pub(super) id: i64,
+    pub(super) actor_type: String,
+    pub(super) actor_id: String,
+    pub(super) verb: String,
+    pub(super) return_id: Option<i64>,
+    pub(super) reason: String,
+    pub(super) details: String,
+    pub(super) db_account: Option<String>,
+}
+
+impl Record {
+    pub(super) fn details(&self) -> Value {
+        serde_json::from_str(&self.details).expect("JSON")
+    }
+}
+
+impl Counter {
+    pub(super) async fn open() -> Self {
+        let db = TestDb::create().await;
+        Self {
+            url: db.url().to_owned(),
+            db,
+            folder: TempDir::new().expect("a folder"),
+        }
+    }
+
+    pub(super) fn key(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(super) fn token(&self, user: &str, role: &str) -> String {
+        let (private, public) = (self.key("jwt.pem"), self.key("jwt.pub.pem"));
+        let files = [
+            ("JWT_PRIVATE_KEY_FILE", private.to_str().expect("UTF-8")),
+            ("JWT_PUBLIC_KEY_FILE", public.to_str().expect("UTF-8")),
+        ];
+        let args = ["token", "mint", "--user", user, "--role", role];
+        expect_code(0, &args, &files).stdout.trim().to_owned()
+    }
+
+    /// A token of an admin with these claims too.
+    pub(super) fn signed(&self, more: &Value) -> String {
+        let pem = std::fs::read(self.key("jwt.pem")).expect("the private half");
+        let mut claims = json!({"role": "admin", "iss": "returns-dev", "aud": "returns-api"});
+        for (name, value) in more.as_object().expect("claims") {
+            claims[name] = value.clone();
+        }
+        let key = EncodingKey::from_ed_pem(&pem).expect("a private key");
+        encode(&Header::new(Algorithm::EdDSA), &claims, &key).expect("signs")
+    }
+
+    /// The 32 bytes of the public key.
+    pub(super) fn public_key(&self) -> [u8; 32] {
+        let pem = std::fs::read_to_string(self.key("jwt.pub.pem")).expect("the public half");
+        let key = VerifyingKey::from_public_key_pem(&pem).expect("a public key");
+        key.to_bytes()
+    }
+
+    /// Requests that attempt 1 be marked as paid.
+    #[track_caller]
+    pub(super) fn request(&self, code: i32, user: &str, id: ReturnId) -> Ran {
+        let args = [
+            "request-mark-paid",
+            &id.to_string(),
+            "--attempt",
+            "1",
+            "--evidence",
+            "line 14",
+        ];
+        self.act(code, user, &args)
+    }
+
+    /// Only looks, so it needs no token.
+    pub(super) fn look(&self, code: i32, args: &[&str]) -> Ran {
+        let args = [&["refunds"], args].concat();
+        expect_code(code, &args, &[("DATABASE_URL", self.db.url())])
+    }
+
+    pub(super) fn show(&self, id: ReturnId) -> Value {
+        self.look(0, &["show", &id.to_string(), "--json"]).json()
+    }
+
+    /// The commands that `show` says may be used.
+    pub(super) fn possible(&self, id: ReturnId) -> Vec<String> {
+        let shown = self.show(id);
+        let commands = shown["commands"].as_array().expect("a list");
+        let possible = commands.iter().filter(|one| one["possible"] == true);
+        possible
+            .map(|one| one["command"].as_str().expect("a name").to_owned())
+            .collect()
+    }
+
+    /// As an admin of this number.
+    #[track_caller]
+    pub(super) fn act(&self, code: i32, user: &str, args: &[&str]) -> Ran {
+        self.act_with(code, &self.token(user, "admin"), args)
+    }
+
+    #[track_caller]
+    pub(super) fn act_with(&self, code: i32, token: &str, args: &[&str]) -> Ran {
+        let ran = run(
+            &[&["refunds"], args, &["--json"]].concat(),
+            &self.variables(token, &self.key("jwt.pub.pem").display().to_string()),
+        );
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(!format!("{ran:?}").contains(token), "P13: {ran:?}");
+        ran
+    }
+
+    pub(super) fn spawn(&self, user: &str, args: &[&str]) -> Child {
+        let (token, key) = (self.token(user, "admin"), self.key("jwt.pub.pem"));
+        returnsctl(
+            &[&["refunds"], args, &["--json"]].concat(),
+            &self.variables(&token, &key.display().to_string()),
+        )
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the built program runs")
+    }
+
+    fn variables<'a>(&'a self, token: &'a str, key: &'a str) -> [(&'a str, &'a str); 3] {
+        [
+            ("DATABASE_URL", &self.url),
+            ("JWT_PUBLIC_KEY_FILE", key),
+            ("OPERATOR_TOKEN", token),
+        ]
+    }
+
+    /// A return of this order, 49.90 EUR of 49.90 EUR.
+    pub(super) async fn file(&self, order: i64) -> ReturnId {
+        self.db.seed_orders(order, 1, CUSTOMER).await;
+        let new = NewReturn {
+            order_id: OrderId(order),
+            customer_id: CUSTOMER,
+            reason: "too small".to_owned(),
+            reason_code: None,
+            review_required: false,
+            refund_amount: Money::new(
+                "49.90".parse().expect("a decimal"),
+                Currency::parse("EUR").expect("a code"),
+            ),
+            cause: Cause {
+                actor: Actor::customer(CUSTOMER),
+                request_id: None,
+                trace: TraceContext::new_root(),
+            },
+        };
+        let mut tx = self.db.pool.begin().await.expect("begin");
+        let now = sqlx::query_scalar("SELECT UTC_TIMESTAMP(6)")
+            .fetch_one(&mut *tx)
+            .await
+            .expect("the clock");
+        let opened = transition::open(&mut tx, now, &[new]).await.expect("open");
+        let filed = opened.announce(&mut tx, &topics()).await.expect("announce");
+        tx.commit().await.expect("commit");
+        filed[0].return_id
+    }
+
+    /// Refund pending, its first attempt parked.
+    pub(super) async fn parked(&self, order: i64) -> ReturnId {
+        let id = self.file(order).await;
+        self.attempt(id, 1, "parked").await;
+        self.advance(id, &[Action::Approve, Action::Claim, Action::Park])
+            .await;
+        id
+    }
+
+    /// Refund failed, its first attempt declined.
+    pub(super) async fn failed(&self, order: i64) -> ReturnId {
+        let id = self.file(order).await;
+        self.attempt(id, 1, "declined").await;
+        self.advance(id, &[Action::Approve, Action::Claim, Action::Decline])
+            .await;
+        id
+    }
+
+    /// As the consumer writes it.
+    pub(super) async fn advance(&self, id: ReturnId, actions: &[Action]) {
+        let mut tx = self.db.pool.begin().await.expect("begin");
+        advance(&mut tx, id, actions).await;
+        tx.commit().await.expect("commit");
+    }
+
+    pub(super) async fn attempt(&self, id: ReturnId, number: i32, state: &str) {
+        sqlx::query(
+            "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, first_sent_at, \
+             next_check_at, checks, gateway, last_error, created_at, updated_at) VALUES (?, ?, ?, 49.90, 'EUR', ?, \
+             UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 3, 'simulated', 'not_found', \
+             UTC_TIMESTAMP(6) - INTERVAL 1 HOUR, UTC_TIMESTAMP(6))",
+        )
+        .bind(id)
+        .bind(number)
+        .bind(format!("key-{id}-{number}"))
+        .bind(state)
+        .execute(&self.db.pool)
+        .await
+        .expect("insert");
+    }
+
+    pub(super) async fn execute(&self, sql: &'static str, id: i64) {
+        let query = sqlx::query(sql).bind(id);
+        query.execute(&self.db.pool).await.expect(sql);
+    }
+
+    pub(super) async fn attempts(&self, id: ReturnId) -> Vec<Attempt> {
+        sqlx::query_as(
+            "SELECT attempt, state, idempotency_key, amount, owner, first_sent_at, gateway, gateway_ref, last_error \
+             FROM refunds WHERE return_id = ? ORDER BY attempt",
+        )
+        .bind(id)
+        .fetch_all(&self.db.pool)
+        .await
+        .expect("attempts")
+    }
+
+    pub(super) async fn states(&self, id: ReturnId) -> Vec<String> {
+        let attempts = self.attempts(id).await;
+        attempts.into_iter().map(|attempt| attempt.state).collect()
+    }
+
+    pub(super) async fn records(&self) -> Vec<Record> {
+        sqlx::query_as(
+            "SELECT id, actor_type, actor_id, verb, return_id, reason, CAST(details AS CHAR) AS details, \
+             db_account FROM operator_actions ORDER BY id",
+        )
+        .fetch_all(&self.db.pool)
+        .await
+        .expect("records")
+    }
+
+    pub(super) async fn refunded_amount(&self, order: i64) -> String {
+        let amount: rust_decimal::Decimal =
+            sqlx::query_scalar("SELECT refunded_amount FROM orders WHERE id = ?")
+                .bind(order)
+                .fetch_one(&self.db.pool)
+                .await
+                .expect("the order");
+        amount.normalize().to_string()
+    }
+
+    /// Everything a command could have changed, to compare before and after.
+    pub(super) async fn everything(&self, id: ReturnId) -> (i32, Vec<Attempt>, usize) {
+        let version: i32 = sqlx::query_scalar("SELECT version FROM returns WHERE id = ?")
+            .bind(id)
+            .fetch_one(&self.db.pool)
+            .await
+            .expect("the return");
+        (version, self.attempts(id).await, self.records().await.len())
+    }
+
+    /// Holds the whole trail of a return against P7: no gap, each row hashed over the one before, an outbox row for
+    /// each, and the return's row as its last event says. Answers the last event's type, actor and data.
+    pub(super) async fn audited(&self, id: ReturnId) -> (String, String, Value) {
+        let rows = sqlx::query(
+            "SELECT e.seq, e.event_id, e.event_type, e.event_data, e.actor_type, e.actor_id, e.request_id, e.trace_id, \
+             e.created_at, e.prev_hash, e.hash, (SELECT COUNT(*) FROM outbox AS o WHERE o.event_id = e.event_id \
+             AND o.seq = e.seq AND o.aggregate_id = e.return_id) AS announced \
+             FROM return_events AS e WHERE e.return_id = ? ORDER BY e.seq",
+        )
+        .bind(id)
+        .fetch_all(&self.db.pool)
+        .await
+        .expect("events");
+        let mut prev_hash = GENESIS.to_owned();
+        let mut last = None;
+        for (seq, row) in (1..).zip(&rows) {
+            let kind: String = row.get("actor_type");
+            let audit = AuditRow {
+                return_id: id,
+                seq,
+                event_id: row.get::<EventId, _>("event_id"),
+                event_type: row.get("event_type"),
+                event_data: row.get("event_data"),
+                actor: Actor {
+                    kind: ActorType::parse(&kind).expect("a kind"),
+                    id: row.get("actor_id"),
+                },
+                request_id: row.get("request_id"),
+                trace_id: row.get("trace_id"),
+                created_at: row.get("created_at"),
+                prev_hash: prev_hash.clone(),
+            };
+            assert_eq!(row.get::<i32, _>("seq"), seq, "P7: a gap");
+            assert_eq!(row.get::<String, _>("prev_hash"), prev_hash, "P7: {seq}");
+            prev_hash = audit.hash();
+            assert_eq!(row.get::<String, _>("hash"), prev_hash, "P7: {seq}");
+            assert_eq!(row.get::<i64, _>("announced"), 1, "P3: {seq}");
+            last = Some(audit);
+        }
+        let last = last.expect("a first event");
+        let data: Value = serde_json::from_str(&last.event_data).expect("JSON");
+        let row = sqlx::query("SELECT status, version FROM returns WHERE id = ?")
+            .bind(id)
+            .fetch_one(&self.db.pool)
+            .await
+            .expect("the return");
+        assert_eq!(row.get::<i32, _>("version"), last.seq);
+        assert_eq!(row.get::<String, _>("status"), data["to"]);
+        let actor = format!("{}:{}", last.actor.kind.as_str(), last.actor.id);
+        (last.event_type, actor, data)
+    }
+}
+
+pub(super) fn topics() -> TopicArgs {
+    TopicArgs {
+        topic_returns: "order.returns".to_owned(),
+        topic_status: "order.returns.status".to_owned(),
+    }
+}
+
+pub(super) async fn advance(tx: &mut MySqlConnection, id: ReturnId, actions: &[Action]) {
+    let mut locked = transition::lock(tx, &[id]).await.expect("lock");
+    let change = |action: &Action| Change {
+        return_id: id,
+        action: *action,
+        cause: Cause {
+            actor: Actor::system("refund-consumer"),
+            request_id: None,
+            trace: TraceContext::new_root(),
+        },
+        detail: Map::new(),
+    };
+    let changes: Vec<Change> = actions.iter().map(change).collect();
+    transition::apply(tx, &mut locked, &topics(), &changes)
+        .await
+        .expect("apply");
+}
+
+pub(super) fn ended(child: Child) -> Ran {
+    child.wait_with_output().expect("it ends").into()
+}

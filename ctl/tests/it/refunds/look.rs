@@ -1,0 +1,205 @@
+//! `refunds list` and `show`: what there is, shown without changing it.
+
+use serde_json::{Value, json};
+use shared::ids::ReturnId;
+use shared::status::Action;
+
+use super::counter::{ADA, Counter};
+
+fn listed(report: &Value) -> Vec<(i64, i64, String)> {
+    let lines = report["refunds"].as_array().expect("a list");
+    let cell = |line: &Value| {
+        (
+            line["return_id"].as_i64().expect("an id"),
+            line["attempt"].as_i64().expect("a number"),
+            line["state"].as_str().expect("a state").to_owned(),
+        )
+    };
+    lines.iter().map(cell).collect()
+}
+
+fn line(id: ReturnId, attempt: i64, state: &str) -> (i64, i64, String) {
+    (id.0, attempt, state.to_owned())
+}
+
+#[tokio::test]
+async fn list_shows_what_waits_for_a_person() {
+    let counter = Counter::open().await;
+    let list = |args: &[&str]| {
+        let args = [&["list", "--json"], args].concat();
+        counter.look(0, &args).json()
+    };
+    assert_eq!(listed(&list(&[])), []);
+    let parked = counter.parked(1).await;
+    let failed = counter.failed(2).await;
+    let twice = counter.failed(3).await;
+    counter.attempt(twice, 2, "declined").await;
+    let paid = counter.file(4).await;
+    counter.attempt(paid, 1, "succeeded").await;
+    counter
+        .advance(paid, &[Action::Approve, Action::Claim, Action::Confirm])
+        .await;
+    let waiting = list(&[]);
+    let expected = [
+        line(parked, 1, "parked"),
+        line(failed, 1, "declined"),
+        line(twice, 2, "declined"),
+    ];
+    assert_eq!(listed(&waiting), expected);
+    let first = &waiting["refunds"][0];
+    for (name, value) in [
+        ("status", json!("refund_pending")),
+        ("amount", json!("49.90")),
+        ("currency", json!("EUR")),
+        ("checks", json!(3)),
+        ("gateway", json!("simulated")),
+        ("gateway_ref", json!(null)),
+        ("last_error", json!("not_found")),
+    ] {
+        assert_eq!(first[name], value, "{name}");
+    }
+    let age = first["age_secs"].as_f64().expect("a number");
+    assert!((3_600.0..3_700.0).contains(&age), "{age}");
+
+    assert_eq!(
+        listed(&list(&["--state", "declined"])),
+        [
+            line(failed, 1, "declined"),
+            line(twice, 1, "declined"),
+            line(twice, 2, "declined")
+        ]
+    );
+    assert_eq!(
+        listed(&list(&["--state", "succeeded", "--state", "parked"])),
+        [line(parked, 1, "parked"), line(paid, 1, "succeeded")]
+    );
+    assert_eq!(
+        listed(&list(&["--state", "refund_failed"])),
+        expected[1..].to_vec()
+    );
+    let told = counter.look(0, &["list"]).stdout;
+    for part in ["49.90 EUR", "parked", "refund_failed", "60 min"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_a_list_hold_whole_returns_and_miss_none() {
+    let counter = Counter::open().await;
+    let mut expected = Vec::new();
+    for order in 1..=5 {
+        let id = counter.failed(order).await;
+        counter.attempt(id, 2, "declined").await;
+        expected.extend([line(id, 1, "declined"), line(id, 2, "declined")]);
+    }
+    let mut found = Vec::new();
+    let mut after = "0".to_owned();
+    let first = ["list", "--json", "--state", "declined", "--limit", "2"];
+    let mut page = counter.look(0, &first).json();
+    loop {
+        found.extend(listed(&page));
+        let Some(next) = page["next_after"].as_i64() else {
+            break;
+        };
+        assert_ne!(next.to_string(), after, "it goes on");
+        after = next.to_string();
+        page = counter
+            .look(0, &[&first[..], &["--after", &after]].concat())
+            .json();
+    }
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn show_tells_everything_and_what_may_be_done_now() {
+    let counter = Counter::open().await;
+    let id = counter.parked(1).await;
+    let shown = counter.show(id);
+    assert_eq!(shown["status"], "refund_pending");
+    assert_eq!(
+        shown["order"],
+        json!({"total": "49.90", "refunded_amount": "0.00", "currency": "EUR"})
+    );
+    assert_eq!(
+        shown["attempts"][0]["idempotency_key"],
+        format!("key-{id}-1")
+    );
+    let events = shown["events"].as_array().expect("a list");
+    let types: Vec<&Value> = events.iter().map(|event| &event["event_type"]).collect();
+    assert_eq!(
+        types,
+        [
+            "return.initiated",
+            "return.approved",
+            "refund.requested",
+            "refund.parked"
+        ]
+    );
+    assert_eq!(events[0]["actor"], "customer:42");
+    assert_eq!(shown["mark_paid_request"], Value::Null);
+    assert_eq!(counter.possible(id), ["request-mark-paid", "mark-not-paid"]);
+
+    let evidence = "line 14 \u{1b}[2J";
+    let name = id.to_string();
+    let args = [
+        "request-mark-paid",
+        &name,
+        "--attempt",
+        "1",
+        "--evidence",
+        evidence,
+    ];
+    counter.act(0, ADA, &args);
+    let request = &counter.show(id)["mark_paid_request"];
+    assert_eq!(
+        (&request["requested_by"], &request["open"]),
+        (&json!(7), &json!(true))
+    );
+    assert_eq!(
+        counter.possible(id),
+        ["request-mark-paid", "confirm-mark-paid", "mark-not-paid"]
+    );
+    let told = counter.look(0, &["show", &name]).stdout;
+    let shown = counter.show(id);
+    let (filed, changed) = (shown["created_at"].as_str(), shown["updated_at"].as_str());
+    let head = format!(
+        "return 1 of order 1, customer 42: refund_pending, version 4\n\
+         to pay back 49.90 EUR; the order's total is 49.90 EUR, of which 0.00 EUR was paid back\n\
+         filed {}, changed {}\n",
+        filed.expect("a time"),
+        changed.expect("a time")
+    );
+    assert!(told.starts_with(&head), "{told}");
+    let may_be_done = format!(
+        "may be done now:\n  \
+         returnsctl refunds request-mark-paid 1 --attempt 1 --evidence 'HOW YOU KNOW'\n  \
+         returnsctl refunds confirm-mark-paid 1 --request {}\n  \
+         returnsctl refunds mark-not-paid 1 --attempt 1 --evidence 'HOW YOU KNOW'\n",
+        request["request"]
+    );
+    assert!(told.ends_with(&may_be_done), "{told}");
+    for part in [
+        "key key-",
+        "refund.parked",
+        "as paid by attempt 1, by user 7, open",
+        r"line 14 \u{1b}[2J",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let failed = counter.failed(2).await;
+    assert_eq!(counter.possible(failed), ["retry", "request-mark-paid"]);
+    assert_eq!(
+        counter.show(failed)["commands"][0]["line"],
+        format!("returnsctl refunds retry {failed} --attempt 1 --reason 'WHY'")
+    );
+    // Each attempt that may have paid can be named.
+    counter.attempt(failed, 2, "declined").await;
+    assert_eq!(
+        counter.possible(failed),
+        ["retry", "request-mark-paid", "request-mark-paid"]
+    );
+    let filed = counter.file(3).await;
+    assert_eq!(counter.possible(filed), [""; 0]);
+    let told = counter.look(0, &["show", &filed.to_string()]).stdout;
+    assert!(told.contains("nothing may be done"), "{told}");
+}

@@ -1,0 +1,470 @@
+//! `refunds request-mark-paid` and `confirm-mark-paid`: two persons, one payment counted, whatever happens meanwhile.
+
+use jsonwebtoken::get_current_timestamp;
+use serde_json::json;
+use shared::ids::ReturnId;
+use shared::status::Action;
+use sqlx::Executor;
+
+use super::counter::{ADA, BOB, Counter, advance, ended};
+use crate::harness::somebody_waits_for_a_lock;
+
+impl Counter {
+    /// Confirms the last request there was.
+    #[track_caller]
+    fn confirm(&self, code: i32, user: &str, id: ReturnId, told: &str) {
+        let request = &self.show(id)["mark_paid_request"]["request"];
+        let request = request.as_i64().unwrap_or(1);
+        self.confirm_request(code, user, id, request, told);
+    }
+
+    async fn last_request(&self) -> String {
+        let records = self.records().await;
+        records.last().expect("a request").id.to_string()
+    }
+
+    #[track_caller]
+    fn confirm_request(&self, code: i32, user: &str, id: ReturnId, request: i64, told: &str) {
+        let args = [
+            "confirm-mark-paid",
+            &id.to_string(),
+            "--request",
+            &request.to_string(),
+        ];
+        let ran = self.act(code, user, &args);
+        assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+    }
+}
+
+#[tokio::test]
+async fn p5_p7_two_persons_mark_a_parked_refund_as_paid_once() {
+    let counter = Counter::open().await;
+    let id = counter.parked(1).await;
+    let name = id.to_string();
+    let args = [
+        "request-mark-paid",
+        &name,
+        "--attempt",
+        "1",
+        "--evidence",
+        "line 14",
+        "--gateway-ref",
+        "re_9f3",
+    ];
+    let asked = counter.act(0, ADA, &args).json();
+    assert_eq!(
+        (&asked["changed"], &asked["requested_by"]),
+        (&json!(true), &json!(7))
+    );
+    let again = counter.act(0, ADA, &args).json();
+    assert_eq!(
+        (&again["changed"], &again["request"]),
+        (&json!(false), &asked["request"])
+    );
+    assert_eq!(counter.records().await.len(), 1);
+    assert_eq!(counter.states(id).await, ["parked"], "nothing yet");
+    assert_eq!(counter.refunded_amount(1).await, "0");
+
+    let number = asked["request"].to_string();
+    counter.act(64, BOB, &["confirm-mark-paid", &name]);
+    let args = ["confirm-mark-paid", &name, "--request", &number];
+    let confirmed = counter.act(0, BOB, &args).json();
+    for (field, value) in [
+        ("status", json!("refunded")),
+        ("attempt", json!(1)),
+        ("requested_by", json!(7)),
+        ("decided_by", json!(8)),
+        ("request", asked["request"].clone()),
+    ] {
+        assert_eq!(confirmed[field], value, "{field}");
+    }
+    let attempts = counter.attempts(id).await;
+    assert_eq!(attempts[0].state, "succeeded");
+    assert_eq!(attempts[0].gateway_ref.as_deref(), Some("re_9f3"));
+    assert_eq!(
+        (&attempts[0].owner, &attempts[0].last_error),
+        (&None, &None)
+    );
+    assert_eq!(counter.refunded_amount(1).await, "49.9");
+
+    let records = counter.records().await;
+    let whats: Vec<(&str, &str)> = records
+        .iter()
+        .map(|one| (one.verb.as_str(), one.actor_id.as_str()))
+        .collect();
+    assert_eq!(
+        whats,
+        [
+            ("refund.request_mark_paid", ADA),
+            ("refund.confirm_mark_paid", BOB)
+        ]
+    );
+    assert_eq!(records[0].reason, "line 14");
+    assert_eq!(confirmed["operator_action"], records[1].id);
+    for (field, value) in [
+        ("request", json!(records[0].id)),
+        ("requested_by", json!(7)),
+        ("attempt", json!(1)),
+        ("amount", json!("49.90")),
+        ("gateway_ref", json!("re_9f3")),
+    ] {
+        assert_eq!(records[1].details()[field], value, "{field}");
+    }
+    let (event, actor, data) = counter.audited(id).await;
+    assert_eq!(
+        (event.as_str(), actor.as_str()),
+        ("refund.marked_paid", "admin:8")
+    );
+    assert_eq!(
+        (&data["requested_by"], &data["gateway_ref"]),
+        (&json!(7), &json!("re_9f3"))
+    );
+
+    counter.confirm(1, BOB, id, "it is refunded");
+    counter.request(1, ADA, id);
+    assert_eq!(counter.refunded_amount(1).await, "49.9");
+    assert_eq!(counter.records().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_failed_refund_is_marked_as_paid_too() {
+    let counter = Counter::open().await;
+    let id = counter.failed(1).await;
+    counter.request(0, ADA, id);
+    counter.confirm(0, BOB, id, "");
+    assert_eq!(counter.states(id).await, ["succeeded"]);
+    assert_eq!(counter.refunded_amount(1).await, "49.9");
+    counter.audited(id).await;
+}
+
+#[tokio::test]
+async fn nothing_is_confirmed_without_an_open_request_of_another_person() {
+    let counter = Counter::open().await;
+    let id = counter.parked(1).await;
+    counter.confirm(1, BOB, id, "nobody has requested");
+    counter.request(0, ADA, id);
+    counter.confirm(
+        1,
+        ADA,
+        id,
+        "is your own (user 7); another person has to confirm",
+    );
+    // A newer request supersedes it, also for who has looked at the older one.
+    counter.request(0, BOB, id);
+    counter.confirm(1, BOB, id, "is your own (user 8)");
+    let older = counter.records().await[0].id;
+    counter.confirm_request(1, "9", id, older, "the last request is");
+    let before = counter.everything(id).await;
+    // A day passes: requests cannot be made older, so the newest one is copied as an old one.
+    counter
+        .execute(
+            "INSERT INTO operator_actions (actor_type, actor_id, verb, return_id, reason, created_at, details) \
+             SELECT actor_type, actor_id, verb, return_id, reason, created_at - INTERVAL 86401 SECOND, details \
+             FROM operator_actions WHERE return_id = ? ORDER BY id DESC LIMIT 1",
+            id.0,
+        )
+        .await;
+    counter.confirm(1, ADA, id, "a request is good for a day");
+    let after = counter.everything(id).await;
+    assert_eq!((after.0, &after.1), (before.0, &before.1));
+    assert_eq!(counter.refunded_amount(1).await, "0");
+    // Asked for anew it is open again.
+    counter.request(0, BOB, id);
+    counter.confirm(0, ADA, id, "");
+}
+
+#[tokio::test]
+async fn p8_a_request_does_not_outlive_the_state_it_was_made_for() {
+    let counter = Counter::open().await;
+    let id = counter.failed(1).await;
+    counter.request(0, ADA, id);
+    counter.advance(id, &[Action::Disagreement]).await;
+    counter.confirm(1, BOB, id, "which has changed since");
+    let shown = counter.show(id);
+    assert_eq!(shown["mark_paid_request"]["open"], false);
+    // Retried meanwhile: a consumer works on it.
+    counter.request(0, ADA, id);
+    counter.act(
+        0,
+        BOB,
+        &["retry", &id.to_string(), "--attempt", "1", "--reason", "x"],
+    );
+    counter.confirm(1, BOB, id, "attempt 2 is claimed, not parked");
+    assert_eq!(counter.refunded_amount(1).await, "0");
+    counter.audited(id).await;
+}
+
+#[tokio::test]
+async fn p5_no_more_is_counted_than_what_is_left_of_the_order() {
+    let counter = Counter::open().await;
+    let id = counter.parked(1).await;
+    counter.request(0, ADA, id);
+    counter
+        .execute("UPDATE orders SET refunded_amount = 0.01 WHERE id = ?", 1)
+        .await;
+    let before = counter.everything(id).await;
+    counter.confirm(
+        1,
+        BOB,
+        id,
+        "more than what is left of order 1: 49.89 EUR of 49.90 EUR",
+    );
+    assert_eq!(counter.everything(id).await, before);
+    assert_eq!(counter.refunded_amount(1).await, "0.01");
+}
+
+/// Two payments are possible: the consumer left attempt 1 succeeded, parked attempt 2, and counted nothing.
+#[tokio::test]
+async fn p5_what_an_earlier_attempt_paid_is_counted_once_and_not_said_of_the_last() {
+    let counter = Counter::open().await;
+    let id = counter.parked(1).await;
+    counter
+        .execute(
+            "UPDATE refunds SET state = 'succeeded', gateway_ref = 'a' WHERE return_id = ?",
+            id.0,
+        )
+        .await;
+    counter.attempt(id, 2, "parked").await;
+    counter.request(0, ADA, id);
+    counter.confirm(0, BOB, id, "");
+    assert_eq!(counter.states(id).await, ["succeeded", "void"]);
+    assert_eq!(
+        counter.attempts(id).await[0].gateway_ref.as_deref(),
+        Some("a")
+    );
+    assert_eq!(counter.refunded_amount(1).await, "49.9");
+}
+
+/// Attempt 1 was declined and paid late; a person has looked, and attempt 2 waits for one.
+#[tokio::test]
+async fn p5_the_attempt_that_paid_is_named_and_the_parked_one_behind_it_becomes_void() {
+    let counter = Counter::open().await;
+    let id = counter.parked(1).await;
+    counter
+        .execute(
+            "UPDATE refunds SET state = 'declined' WHERE return_id = ?",
+            id.0,
+        )
+        .await;
+    counter.attempt(id, 2, "parked").await;
+    let name = id.to_string();
+    let wrong = [
+        "request-mark-paid",
+        &name,
+        "--attempt",
+        "3",
+        "--evidence",
+        "x",
+    ];
+    let ran = counter.act(1, ADA, &wrong);
+    assert!(ran.stderr.contains("it has no attempt 3"), "{}", ran.stderr);
+    counter.request(0, ADA, id);
+    assert_eq!(counter.show(id)["mark_paid_request"]["attempt"], 1);
+    // About another attempt it is another request.
+    let other = [
+        "request-mark-paid",
+        &name,
+        "--attempt",
+        "2",
+        "--evidence",
+        "line 14",
+    ];
+    assert_eq!(counter.act(0, ADA, &other).json()["changed"], true);
+    assert_eq!(counter.request(0, ADA, id).json()["changed"], true);
+    counter.confirm(0, BOB, id, "");
+    assert_eq!(counter.states(id).await, ["succeeded", "void"]);
+    assert_eq!(counter.refunded_amount(1).await, "49.9");
+    let (_, _, data) = counter.audited(id).await;
+    assert_eq!(data["attempt"], 1);
+}
+
+#[tokio::test]
+async fn p5_the_gateways_own_reference_goes_before_a_typed_one() {
+    let counter = Counter::open().await;
+    let id = counter.parked(1).await;
+    let known = "UPDATE refunds SET gateway_ref = 'own' WHERE return_id = ?";
+    counter.execute(known, id.0).await;
+    let name = id.to_string();
+    let typed = |reference| {
+        [
+            "request-mark-paid",
+            &name,
+            "--attempt",
+            "1",
+            "--evidence",
+            "x",
+            "--gateway-ref",
+            reference,
+        ]
+    };
+    let ran = counter.act(1, ADA, &typed("re_9f3"));
+    assert!(
+        ran.stderr
+            .contains("has the reference own from the gateway"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(counter.records().await.len(), 0);
+    counter.act(0, ADA, &typed("own"));
+    // It came to be known between both persons.
+    let other = counter.parked(2).await;
+    let name = other.to_string();
+    let args = [
+        "request-mark-paid",
+        &name,
+        "--attempt",
+        "1",
+        "--evidence",
+        "x",
+        "--gateway-ref",
+        "re_9f3",
+    ];
+    counter.act(0, ADA, &args);
+    counter.execute(known, other.0).await;
+    let before = counter.everything(other).await;
+    counter.confirm(1, BOB, other, "has the reference own from the gateway");
+    assert_eq!(counter.everything(other).await, before);
+    // Without a typed one, the gateway's stays.
+    counter.request(0, ADA, other);
+    counter.confirm(0, BOB, other, "");
+    assert_eq!(
+        counter.attempts(other).await[0].gateway_ref.as_deref(),
+        Some("own")
+    );
+    assert_eq!(counter.audited(other).await.2["gateway_ref"], "own");
+}
+
+/// What makes a person is the number, not the claim that holds it.
+#[tokio::test]
+async fn p5_another_form_of_the_same_persons_token_is_no_second_person() {
+    let counter = Counter::open().await;
+    let id = counter.parked(1).await;
+    counter.request(0, ADA, id);
+    let (name, request) = (id.to_string(), counter.last_request().await);
+    let args = ["confirm-mark-paid", &name, "--request", &request];
+    let exp = get_current_timestamp() + 60;
+    for claims in [
+        json!({"sub": "7", "exp": exp}),
+        json!({"sub": 7, "exp": exp}),
+        json!({"user_id": "7", "exp": exp}),
+        json!({"user_id": 7, "sub": "auth0|x", "exp": exp}),
+    ] {
+        let ran = counter.act_with(1, &counter.signed(&claims), &args);
+        assert!(
+            ran.stderr.contains("is your own (user 7)"),
+            "{claims}: {}",
+            ran.stderr
+        );
+    }
+    // Nor is it somebody else than the customer.
+    let own = counter.signed(&json!({"sub": "42", "exp": exp}));
+    let ran = counter.act_with(1, &own, &args);
+    assert!(ran.stderr.contains("is your own"), "{}", ran.stderr);
+    assert_eq!(counter.refunded_amount(1).await, "0");
+    let bob = counter.signed(&json!({"sub": "8", "exp": exp}));
+    counter.act_with(0, &bob, &args);
+}
+
+#[tokio::test]
+async fn p5_confirmations_at_once_count_once() {
+    let counter = Counter::open().await;
+    let id = counter.parked(1).await;
+    counter.request(0, ADA, id);
+    let (name, request) = (id.to_string(), counter.last_request().await);
+    let args = ["confirm-mark-paid", &name, "--request", &request];
+    let children: Vec<_> = [BOB, "9", "10", "11"]
+        .map(|user| counter.spawn(user, &args))
+        .into_iter()
+        .collect();
+    let mut codes: Vec<i32> = children
+        .into_iter()
+        .map(|child| ended(child).code)
+        .collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 1, 1, 1]);
+    assert_eq!(counter.refunded_amount(1).await, "49.9");
+    assert_eq!(counter.records().await.len(), 2);
+    counter.audited(id).await;
+}
+
+/// The consumer settles in the order: order, return, attempts. Whoever took the return first would deadlock with it.
+#[tokio::test]
+async fn p5_a_late_success_and_a_confirmation_count_once_and_do_not_deadlock() {
+    let counter = Counter::open().await;
+    let id = counter.parked(1).await;
+    counter.request(0, ADA, id);
+    let mut settlement = counter.db.pool.begin().await.expect("begin");
+    settlement
+        .execute("SELECT 1 FROM orders WHERE id = 1 FOR UPDATE")
+        .await
+        .expect("lock");
+    let (name, request) = (id.to_string(), counter.last_request().await);
+    let args = ["confirm-mark-paid", &name, "--request", &request];
+    let confirmation = counter.spawn(BOB, &args);
+    somebody_waits_for_a_lock(&counter.db).await;
+    settlement
+        .execute("SELECT 1 FROM returns FOR UPDATE NOWAIT")
+        .await
+        .expect("the confirmation waits for the order and holds nothing else");
+    settlement
+        .execute("SELECT 1 FROM refunds FOR UPDATE NOWAIT")
+        .await
+        .expect("nor an attempt");
+    settlement
+        .execute("UPDATE refunds SET state = 'succeeded', gateway_ref = 'late'")
+        .await
+        .expect("settle");
+    settlement
+        .execute("UPDATE orders SET refunded_amount = refunded_amount + 49.90")
+        .await
+        .expect("count");
+    advance(&mut settlement, id, &[Action::LateSuccess]).await;
+    settlement.commit().await.expect("commit");
+    let ran = ended(confirmation);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("it is refunded"), "{}", ran.stderr);
+    assert_eq!(counter.refunded_amount(1).await, "49.9");
+    assert_eq!(
+        counter.attempts(id).await[0].gateway_ref.as_deref(),
+        Some("late")
+    );
+    counter.audited(id).await;
+}
+
+#[tokio::test]
+async fn a_lost_lock_conflict_is_tried_again() {
+    let counter = Counter::open().await;
+    let id = counter.parked(1).await;
+    counter.request(0, ADA, id);
+    let mut other = counter.db.pool.begin().await.expect("begin");
+    other
+        .execute("SELECT 1 FROM refunds FOR UPDATE")
+        .await
+        .expect("lock");
+    let (name, request) = (id.to_string(), counter.last_request().await);
+    let args = ["confirm-mark-paid", &name, "--request", &request];
+    let confirmation = counter.spawn(BOB, &args);
+    // Longer than a lock wait of 5 s: the first run of the transaction is lost.
+    for _ in 0..2 {
+        somebody_waits_for_a_lock(&counter.db).await;
+        let first = waiting_transaction(&counter).await;
+        while waiting_transaction(&counter).await == first {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+    other.rollback().await.expect("rollback");
+    let ran = ended(confirmation);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(counter.refunded_amount(1).await, "49.9");
+}
+
+/// The transaction that waits for a lock, if one does.
+async fn waiting_transaction(counter: &Counter) -> Option<u64> {
+    sqlx::query_scalar(
+        "SELECT CAST(engine_transaction_id AS UNSIGNED) FROM performance_schema.data_locks \
+         WHERE object_schema = DATABASE() AND lock_status = 'WAITING' LIMIT 1",
+    )
+    .fetch_optional(&counter.db.pool)
+    .await
+    .expect("data_locks")
+}
