@@ -1,11 +1,11 @@
 # The few commands people type. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos bench stack-up stack-down
+.PHONY: help demo test check chaos chaos-refunds bench stack-up stack-down
 
 STACK := deploy/local/stack
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Demo and tests use the same binaries, with the kill points of the crash tests compiled in but not armed: so the two can
 # run at the same time, and the second build is free. Release builds have none (make check proves it).
@@ -30,10 +30,15 @@ chaos: ## relays killed, frozen and stopped while two million events flow; about
 	cargo build $(BUILD) --bins
 	$(STACK) run chaos -- target/debug/chaos
 
+chaos-refunds: ## consumers killed while they pay, at random, at each step and amid rebalances; about half an hour
+	cargo build $(BUILD) --bins
+	$(STACK) run chaos -- target/debug/chaos-refunds
+
 bench: ## load and report, on release builds
-	cargo build --release -p api -p relay -p ctl -p bench
+	cargo build --release -p api -p relay -p refund-consumer -p ctl -p bench
 	$(STACK) run bench -- target/release/bench filing
 	MYSQL_BUFFER_POOL_MIB=3072 $(STACK) run bench -- target/release/bench relay
+	$(STACK) run bench -- target/release/bench refunds
 
 stack-up: ## start (or find) the development MySQL and Kafka; writes .stack/env
 	$(STACK) up

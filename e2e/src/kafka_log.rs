@@ -84,6 +84,36 @@ pub fn for_each(
     Ok(())
 }
 
+/// How many records of a topic a group has not committed. What a member has stored and not yet committed counts: let
+/// the members leave first.
+///
+/// # Errors
+/// Kafka is away or the topic is missing.
+pub async fn behind(brokers: &str, group: &str, topic: &str) -> anyhow::Result<i64> {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", brokers)
+        .set("group.id", group)
+        .set("enable.auto.commit", "false");
+    let topic = topic.to_owned();
+    let read = move || {
+        let consumer: BaseConsumer = config.create()?;
+        let (assignment, ends) = everything(&consumer, std::slice::from_ref(&topic))?;
+        let committed = consumer.committed_offsets(assignment, TIMEOUT)?;
+        let mut behind = 0;
+        for ((topic, partition), end) in ends {
+            let found = committed.find_partition(&topic, partition);
+            behind += match found.map(|found| found.offset()) {
+                Some(Offset::Offset(offset)) => end - offset,
+                // Nothing was ever committed.
+                _ => end,
+            };
+        }
+        Ok(behind)
+    };
+    tokio::task::spawn_blocking(read).await?
+}
+
 type Ends = HashMap<(String, i32), i64>;
 
 /// Every partition that holds a record, from its beginning, and where it ends now.

@@ -1,26 +1,71 @@
-//! The simulated gateway's ledger: every line is one effect.
+//! The ledger of the simulated gateway, or of `returnsctl dev-gateway`: every line is one effect, unless it was declined.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::Context;
+use rust_decimal::Decimal;
 use serde_json::Value;
 
-/// Idempotency key to number of effects; none when there is no ledger yet.
+/// A line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Of the attempt.
+    pub key: String,
+    pub amount: Decimal,
+    pub currency: String,
+    /// Accepted and not paid.
+    pub declined: bool,
+}
+
+/// Every line, in order; none when there is no ledger yet.
 ///
 /// # Errors
-/// The file cannot be read, or a line names no key.
-pub fn effects(path: &Path) -> anyhow::Result<HashMap<String, u32>> {
-    let mut effects = HashMap::new();
+/// The file cannot be read, or a line misses a field.
+pub fn read(path: &Path) -> anyhow::Result<Vec<Line>> {
     if !path.exists() {
-        return Ok(effects);
+        return Ok(Vec::new());
     }
-    for line in std::fs::read_to_string(path)?.lines() {
-        let record: Value = serde_json::from_str(line)?;
-        let key = record["key"]
-            .as_str()
-            .with_context(|| format!("no key: {line}"))?;
-        *effects.entry(key.to_owned()).or_default() += 1;
+    let text = std::fs::read_to_string(path)?;
+    // The last line may be half written.
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    text[..whole].lines().map(parse).collect()
+}
+
+fn parse(line: &str) -> anyhow::Result<Line> {
+    let record: Value = serde_json::from_str(line)?;
+    let field = |name: &str| {
+        let text = record[name].as_str();
+        text.with_context(|| format!("no {name}: {line}"))
+    };
+    Ok(Line {
+        key: field("reference").or_else(|_| field("key"))?.to_owned(),
+        amount: field("amount")?.parse()?,
+        currency: field("currency")?.to_owned(),
+        declined: record["declined"] == true,
+    })
+}
+
+/// Key of the attempt to number of effects.
+///
+/// # Errors
+/// As [`read`].
+pub fn effects(path: &Path) -> anyhow::Result<HashMap<String, u32>> {
+    Ok(count(read(path)?.into_iter().filter(|line| !line.declined)))
+}
+
+/// Key of the attempt to how often the provider accepted it, paid or not.
+///
+/// # Errors
+/// As [`read`].
+pub fn lines(path: &Path) -> anyhow::Result<HashMap<String, u32>> {
+    Ok(count(read(path)?.into_iter()))
+}
+
+fn count(lines: impl Iterator<Item = Line>) -> HashMap<String, u32> {
+    let mut counts = HashMap::new();
+    for line in lines {
+        *counts.entry(line.key).or_default() += 1;
     }
-    Ok(effects)
+    counts
 }

@@ -26,6 +26,8 @@ pub struct Program {
     pid: Pid,
     start_line: Value,
     log: Log,
+    /// Made once: setting TLS up takes longer than what is measured between two questions.
+    client: reqwest::Client,
 }
 
 /// The last lines that a program wrote.
@@ -52,8 +54,21 @@ impl Program {
     /// # Errors
     /// It ended before, or said nothing in time; with its last lines.
     pub async fn start(name: &'static str, env: &Env) -> anyhow::Result<Self> {
+        Self::start_with_args(name, &[], env).await
+    }
+
+    /// The same, with arguments.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn start_with_args(
+        name: &'static str,
+        args: &[String],
+        env: &Env,
+    ) -> anyhow::Result<Self> {
         let path = bin_dir()?.join(name);
         let mut child = Command::new(&path)
+            .args(args)
             .env_clear()
             .envs(env)
             .env("LOG_FORMAT", "json")
@@ -71,6 +86,7 @@ impl Program {
             pid: pid.context("it ended at once")?,
             start_line: Value::Null,
             log: Arc::clone(&log),
+            client: reqwest::Client::new(),
         };
         let listening = wait_for_start(stderr, log);
         program.start_line = tokio::time::timeout(START_DEADLINE, listening)
@@ -101,25 +117,40 @@ impl Program {
         self.address("api.address")
     }
 
-    /// What its `/metrics` says under a name, summed over all labels.
+    /// What its `/metrics` says under a name, summed over all labels, or under a name with its labels.
     ///
     /// # Errors
     /// It does not answer, or has no such whole number.
     pub async fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let value = self.metric_if_any(name).await?;
+        value.with_context(|| format!("{}: no metric {name}", self.name))
+    }
+
+    /// The same; `None` before a series with labels begins.
+    ///
+    /// # Errors
+    /// It does not answer, or the number is not whole.
+    pub async fn metric_if_any(&self, name: &str) -> anyhow::Result<Option<u64>> {
         let url = format!("http://{}/metrics", self.ops_address()?);
-        let metrics = reqwest::get(url).await?.text().await?;
-        let values: Vec<&str> = metrics
+        let metrics = self.client.get(url).send().await?.text().await?;
+        let values = metrics
             .lines()
             .filter_map(|line| line.strip_prefix(name))
             .filter(|rest| rest.starts_with([' ', '{']))
-            .filter_map(|rest| rest.rsplit(' ').next())
-            .collect();
-        ensure!(!values.is_empty(), "{}: no metric {name}", self.name);
-        let mut sum = 0;
+            .filter_map(|rest| rest.rsplit(' ').next());
+        let mut sum = None;
         for value in values {
-            sum += value.parse::<u64>()?;
+            sum = Some(sum.unwrap_or(0) + value.parse::<u64>()?);
         }
         Ok(sum)
+    }
+
+    /// Where the provider's API is.
+    ///
+    /// # Errors
+    /// The start line does not say.
+    pub fn gateway_address(&self) -> anyhow::Result<SocketAddr> {
+        self.address("gateway.address")
     }
 
     fn address(&self, field: &str) -> anyhow::Result<SocketAddr> {

@@ -60,6 +60,7 @@ impl System {
                 // Short, so that a crash test does not wait for a production lease or call deadline.
                 ("LEASE_MS", "2000".to_owned()),
                 ("CALL_DEADLINE_MS", "2000".to_owned()),
+                ("GATEWAY_CALL_TIMEOUT_MS", "1500".to_owned()),
                 ("INITIATED_GRACE_SECS", "2".to_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
@@ -145,5 +146,19 @@ impl System {
             return Err(error.context(format!("{states:?}")));
         }
         Ok(())
+    }
+
+    /// Waits until every return is `refunded` or waits for a person, and the outbox is empty. Without idempotency keys
+    /// that is the end of what a dead consumer may have sent and the provider does not know.
+    ///
+    /// # Errors
+    /// Not within `deadline`.
+    pub async fn settled_or_parked(&self, deadline: Duration) -> anyhow::Result<()> {
+        let open = "SELECT (SELECT COUNT(*) FROM outbox) + (SELECT COUNT(*) FROM returns r WHERE r.status <> 'refunded' \
+                    AND NOT EXISTS (SELECT 1 FROM refunds f WHERE f.return_id = r.id AND f.state = 'parked'))";
+        until("every return refunded or parked", deadline, async || {
+            Ok(self.count(open).await? == 0)
+        })
+        .await
     }
 }

@@ -1,0 +1,88 @@
+//! `returnsctl dev-gateway` as a process: where double refunds are seen.
+
+use std::path::Path;
+
+use anyhow::ensure;
+use reqwest::Client;
+use serde_json::json;
+use shared::ids::ReturnId;
+
+use crate::program::Program;
+use crate::system::System;
+
+/// A payment provider that the consumers of a system call.
+#[derive(Debug)]
+pub struct Provider {
+    program: Program,
+    url: String,
+    client: Client,
+}
+
+impl Provider {
+    /// Starts it, on the system's ledger; consumers that are started from now on call it.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start(system: &mut System, flags: &[&str]) -> anyhow::Result<Self> {
+        let program = program(&system.ledger, flags, system).await?;
+        let url = format!("http://{}", program.gateway_address()?);
+        let has_keys = !flags.contains(&"--no-idempotency-keys");
+        for (name, value) in [
+            ("REFUND_GATEWAY", "http".to_owned()),
+            ("GATEWAY_URL", url.clone()),
+            ("GATEWAY_IDEMPOTENCY_KEYS", has_keys.to_string()),
+        ] {
+            system.env.insert(name.to_owned(), value);
+        }
+        Ok(Self {
+            program,
+            url,
+            client: Client::new(),
+        })
+    }
+
+    /// What the next calls about an attempt meet.
+    ///
+    /// # Errors
+    /// It does not answer, or knows no such fault.
+    pub async fn script(&self, key: &str, submit: &[&str], find: &[&str]) -> anyhow::Result<()> {
+        let answer = self
+            .client
+            .put(format!("{}/faults/{key}", self.url))
+            .json(&json!({ "submit": submit, "find": find }))
+            .send()
+            .await?;
+        ensure!(answer.status().is_success(), "{answer:?}");
+        Ok(())
+    }
+
+    /// # Errors
+    /// It had ended before.
+    pub async fn kill(self) -> anyhow::Result<()> {
+        self.program.kill().await
+    }
+}
+
+async fn program(ledger: &Path, flags: &[&str], system: &System) -> anyhow::Result<Program> {
+    let ledger = format!("--ledger={}", ledger.display());
+    let fixed = ["dev-gateway", "--listen=127.0.0.1:0", &ledger];
+    let args: Vec<String> = fixed
+        .iter()
+        .chain(flags)
+        .map(|arg| (*arg).to_owned())
+        .collect();
+    Program::start_with_args("returnsctl", &args, &system.env).await
+}
+
+/// The key of a return's attempt.
+///
+/// # Errors
+/// There is no such return.
+pub async fn key(system: &System, id: ReturnId, attempt: i32) -> anyhow::Result<String> {
+    let event: uuid::Uuid =
+        sqlx::query_scalar("SELECT event_id FROM return_events WHERE return_id = ? AND seq = 1")
+            .bind(id)
+            .fetch_one(&system.db.pool)
+            .await?;
+    Ok(format!("refund-{event}-{attempt}"))
+}
