@@ -3,7 +3,9 @@
 
 mod filing;
 mod process;
+mod refunds;
 mod relay;
+mod report;
 
 use std::process::ExitCode;
 
@@ -27,6 +29,8 @@ enum What {
     Filing(filing::FilingArgs),
     /// The relay: draining a backlog, latency from commit to a reader, cost of doing nothing.
     Relay(relay::RelayArgs),
+    /// The refund consumer: paying what waits in Kafka.
+    Refunds(refunds::RefundArgs),
 }
 
 #[tokio::main]
@@ -35,6 +39,7 @@ async fn main() -> ExitCode {
     let outcome = match &args.what {
         What::Filing(filing) => filing::run(filing, &args.servers).await,
         What::Relay(relay) => relay::run(relay, &args.servers).await,
+        What::Refunds(refunds) => refunds::run(refunds, &args.servers).await,
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

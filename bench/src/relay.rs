@@ -5,7 +5,6 @@ mod drain;
 mod idle;
 mod latency;
 mod reader;
-mod report;
 mod snapshot;
 mod stage;
 mod usage;

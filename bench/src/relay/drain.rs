@@ -6,10 +6,10 @@ use anyhow::{Context, ensure};
 use e2e::verdict;
 
 use super::RelayArgs;
-use super::report;
 use super::stage::{Relays, Stage};
 use super::usage::{Usage, peak_mib};
 use crate::process::Servers;
+use crate::report;
 
 /// Changes of one return in one transaction of the backlog.
 const PER_RETURN: usize = 16;

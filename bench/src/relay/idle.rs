@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::RelayArgs;
-use super::report;
 use super::stage::Stage;
 use super::usage::{Usage, peak_mib};
 use crate::process::Servers;
+use crate::report;
 
 const WARM_UP: Duration = Duration::from_secs(2);
 

@@ -14,10 +14,10 @@ use uuid::Uuid;
 
 use super::RelayArgs;
 use super::reader::Arrivals;
-use super::report;
 use super::stage::{Relays, Stage};
 use super::usage::{Usage, peak_mib};
 use crate::process::Servers;
+use crate::report;
 
 const WRITERS: u32 = 8;
 /// Returns of one writer: each transaction takes the next ones.

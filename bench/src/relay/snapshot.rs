@@ -9,9 +9,9 @@ use sqlx::{Connection, Executor, MySqlConnection, MySqlPool};
 use super::RelayArgs;
 use super::drain;
 use super::latency::{self, Load};
-use super::report;
 use super::stage::{Relays, Stage};
 use crate::process::Servers;
+use crate::report;
 
 /// Events per second beside the deleted rows.
 const RATE: u32 = 100;

@@ -5,11 +5,11 @@
     reason = "a report is printed"
 )]
 
-pub(super) fn progress(line: &str) {
+pub(crate) fn progress(line: &str) {
     eprintln!("{line}");
 }
 
-pub(super) fn table(title: &str, columns: &str, lines: &[String]) {
+pub(crate) fn table(title: &str, columns: &str, lines: &[String]) {
     println!("\n{title}\n\n{columns}");
     let count = columns.matches('|').count() - 1;
     println!("|{}", "---|".repeat(count));
@@ -19,7 +19,7 @@ pub(super) fn table(title: &str, columns: &str, lines: &[String]) {
 }
 
 /// The runs sorted by `figure`: the median one, and between which figures they lay.
-pub(super) fn median<T>(mut runs: Vec<T>, figure: impl Fn(&T) -> f64) -> (T, f64, f64) {
+pub(crate) fn median<T>(mut runs: Vec<T>, figure: impl Fn(&T) -> f64) -> (T, f64, f64) {
     runs.sort_by(|a, b| figure(a).total_cmp(&figure(b)));
     let (low, high) = (figure(&runs[0]), figure(&runs[runs.len() - 1]));
     let middle = (runs.len() - 1) / 2;
