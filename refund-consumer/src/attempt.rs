@@ -36,6 +36,9 @@ pub struct Attempt {
     pub key: IdempotencyKey,
     pub amount: Money,
     pub known: Known,
+    /// The row's `call_deadline` as we wrote it. It tells this taking of the attempt from an earlier one by the same
+    /// process, which may still be under way.
+    pub taken_until: OffsetDateTime,
     /// Our own clock's reading of `call_deadline`, counted from before it was written: at or before it.
     pub deadline: Instant,
     /// The trace of the message; without one the return's own trace is continued.

@@ -96,11 +96,17 @@ impl Claimer {
 
     async fn claim_alone(&self, notice: Notice<'_>) -> Result<Vec<Attempt>, Error> {
         let (return_id, letter) = (notice.return_id, notice.letter(Reason::ClaimFailed));
-        let error = match self.until_done(&Group::of_one(notice)).await {
+        let group = Group::of_one(notice);
+        let error = match self.until_done(&group).await {
             Err(error) if !self.is_stopping(&error) => error,
             done => return done,
         };
         if error.is_lock_wait() {
+            // Only what names a return can be left to the scan; nobody else would find a bad record.
+            let letters = self.unmatched(&group).await?;
+            if !letters.is_empty() {
+                return self.write_letters(letters).await;
+            }
             tracing::warn!(cause = ?error, return.id = %return_id, "somebody holds a return or its order: left to the scan");
             self.metrics.messages.with_label_values(&["left"]).inc();
             return Ok(Vec::new());
@@ -111,6 +117,26 @@ impl Claimer {
             .with_label_values(&["claim"])
             .inc();
         self.write_letters(letter.into_iter().collect()).await
+    }
+
+    /// The records of a group that fit no return.
+    async fn unmatched<'a>(&self, group: &Group<'a>) -> Result<Vec<DeadLetter<'a>>, Error> {
+        let mut tries = 0;
+        loop {
+            let filings = async {
+                let mut conn = self.pool.acquire().await?;
+                store::read_filings(&mut conn, &group.returns()).await
+            };
+            match filings.await {
+                Ok(filings) => return Ok(group.match_filings(&filings).1),
+                Err(error) if error.is_transient() && !self.stop.is_cancelled() => {
+                    let pause = tokio::time::sleep(full_jitter(tries, RETRY_BASE, RETRY_CAP));
+                    self.stop.run_until_cancelled(pause).await;
+                    tries += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn write_letters(&self, letters: Vec<DeadLetter<'_>>) -> Result<Vec<Attempt>, Error> {
@@ -192,7 +218,15 @@ impl Claimer {
         let seen = store::read_inbox(tx, &self.consumer, &events).await?;
         events.retain(|event| !seen.contains(event));
 
-        let plan = Plan::make(&matched, &seen, &locked, &orders, &self.policy, deadline)?;
+        let plan = Plan::make(
+            &matched,
+            &seen,
+            &locked,
+            &orders,
+            &self.policy,
+            self.call_deadline,
+            deadline,
+        )?;
         store::insert_attempts(tx, &plan.attempts, &self.new_attempts(locked.now)).await?;
         store::insert_inbox(tx, &self.consumer, &events, locked.now).await?;
         for letter in &letters {

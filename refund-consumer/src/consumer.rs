@@ -283,7 +283,10 @@ impl<G: RefundGateway> Intake<G> {
                 self.paused = pause;
                 self.metrics.paused.set(i64::from(pause));
             }
-            Err(error) => tracing::warn!(%error, "could not pause or resume"),
+            Err(error) => {
+                tracing::warn!(%error, "could not pause or resume");
+                self.consumer.context().note_assigned();
+            }
         }
     }
 

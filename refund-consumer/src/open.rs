@@ -1,6 +1,7 @@
 //! The attempts this process is carrying, from the claim's commit until their outcome is written.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prometheus::IntGauge;
@@ -51,8 +52,15 @@ impl OpenAttempts {
         self.stages().contains_key(&id)
     }
 
-    pub fn add(&self, id: AttemptId) {
-        self.change(|stages| stages.insert(id, Stage::Waiting));
+    /// `false` if it is carried already.
+    pub fn add(&self, id: AttemptId) -> bool {
+        self.change(|stages| match stages.entry(id) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Stage::Waiting);
+                true
+            }
+            Entry::Occupied(_) => false,
+        })
     }
 
     /// From now on the gateway may be asked about it; it is no longer open when the answer is dropped, also by a
@@ -75,11 +83,12 @@ impl OpenAttempts {
         ids
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut HashMap<AttemptId, Stage>) -> T) {
+    fn change<T>(&self, change: impl FnOnce(&mut HashMap<AttemptId, Stage>) -> T) -> T {
         let mut stages = self.stages();
-        change(&mut stages);
+        let changed = change(&mut stages);
         self.gauge
             .set(i64::try_from(stages.len()).unwrap_or(i64::MAX));
+        changed
     }
 
     fn stages(&self) -> MutexGuard<'_, HashMap<AttemptId, Stage>> {

@@ -169,6 +169,7 @@ impl<G: RefundGateway> Reconciler<G> {
                 known: known(&due, &by, self.window),
                 key: due.key,
                 amount: due.amount,
+                taken_until: by.call_deadline,
                 deadline: began + self.claimer.call_deadline,
                 trace: None,
             })

@@ -56,7 +56,10 @@ impl<G: RefundGateway> Cashier<G> {
     /// Carries each attempt to its outcome, in a task of its own.
     pub fn take(self: &Arc<Self>, attempts: Vec<Attempt>) {
         for attempt in attempts {
-            self.open.add(attempt.id);
+            // Taken over by ourselves meanwhile, because the claim took so long: that one is carried already.
+            if !self.open.add(attempt.id) {
+                continue;
+            }
             let cashier = Arc::clone(self);
             self.tasks
                 .spawn(async move { cashier.carry(attempt).await });
@@ -103,7 +106,7 @@ impl<G: RefundGateway> Cashier<G> {
         if attempt.known.is_unsent() {
             self.not_sent(attempt, ERROR)
         } else {
-            self.finding(attempt.id, Verdict::StillOpen { error: ERROR })
+            self.finding(attempt, Verdict::StillOpen { error: ERROR })
         }
     }
 
@@ -112,7 +115,7 @@ impl<G: RefundGateway> Cashier<G> {
             error,
             never_sent: attempt.known.is_unsent(),
         };
-        self.finding(attempt.id, verdict)
+        self.finding(attempt, verdict)
     }
 
     /// `None` once stopping, even if a turn is to be had: nothing new is called for then.
@@ -178,14 +181,14 @@ impl<G: RefundGateway> Cashier<G> {
             }
             Err(CallFailed::KeyReused) => return Some(self.key_reused(attempt).await),
         };
-        Some(self.finding(attempt.id, verdict))
+        Some(self.finding(attempt, verdict))
     }
 
     /// The key names a refund already: perhaps ours. If not, no repeat will ever be accepted.
     async fn key_reused(&self, attempt: &Attempt) -> Finding {
         let parked = || {
             let reason = CallFailed::KeyReused.code();
-            self.finding(attempt.id, Verdict::Park { reason })
+            self.finding(attempt, Verdict::Park { reason })
         };
         self.look_up(attempt).await.unwrap_or_else(parked)
     }
@@ -197,7 +200,7 @@ impl<G: RefundGateway> Cashier<G> {
             Ok(None) => return None,
             Err(failed) => answer::not_told(failed),
         };
-        Some(self.finding(attempt.id, verdict))
+        Some(self.finding(attempt, verdict))
     }
 
     /// "Not found" proves nothing about what may have been sent, so only the same key may go out again.
@@ -217,7 +220,7 @@ impl<G: RefundGateway> Cashier<G> {
                 Verdict::StillOpen { error: "not_found" }
             }
         };
-        Some(self.finding(attempt.id, verdict))
+        Some(self.finding(attempt, verdict))
     }
 
     /// Asks for the state of what the gateway has accepted. It is never sent again.
@@ -236,7 +239,7 @@ impl<G: RefundGateway> Cashier<G> {
             },
             Err(failed) => answer::not_told(failed),
         };
-        self.finding(attempt.id, verdict)
+        self.finding(attempt, verdict)
     }
 
     async fn find(
@@ -254,6 +257,10 @@ impl<G: RefundGateway> Cashier<G> {
     /// Why it will not be.
     async fn admitted(&self, deadline: Instant) -> Result<(), &'static str> {
         let latest = self.latest_start(deadline);
+        // A timeout alone would still let a call through that is ready at once.
+        if Instant::now() >= latest {
+            return Err("no_time");
+        }
         let ready = tokio::time::timeout_at(latest.into(), self.gateway.ready());
         match self.stop.run_until_cancelled(ready).await {
             Some(Ok(())) => Ok(()),
@@ -289,11 +296,12 @@ impl<G: RefundGateway> Cashier<G> {
         result
     }
 
-    fn finding(&self, attempt: AttemptId, verdict: Verdict) -> Finding {
+    fn finding(&self, attempt: &Attempt, verdict: Verdict) -> Finding {
         Finding {
-            attempt,
+            attempt: attempt.id,
             verdict,
             finder: self.owner,
+            taken_until: attempt.taken_until,
             unsent: None,
         }
     }

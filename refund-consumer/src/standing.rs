@@ -74,8 +74,10 @@ impl Standing {
             return only(Settled::Stuck);
         };
         let before = self.attempts.clone();
-        let owned =
-            self.attempts[at].state.is_open() && self.attempts[at].owner == Some(finding.finder);
+        let row = &self.attempts[at];
+        let owned = row.state.is_open()
+            && row.owner == Some(finding.finder)
+            && row.call_deadline == Some(finding.taken_until);
         let judgement = match &finding.verdict {
             Verdict::Succeeded { gateway_ref } => {
                 self.succeeded(at, finding, gateway_ref, order, now)

@@ -1,5 +1,6 @@
 //! What was learned about an attempt, who brings it, and what it led to.
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::attempt::AttemptId;
@@ -45,6 +46,8 @@ pub struct Finding {
     pub attempt: AttemptId,
     pub verdict: Verdict,
     pub finder: Uuid,
+    /// [`crate::attempt::Attempt::taken_until`] of the taking that learned it.
+    pub taken_until: OffsetDateTime,
     /// A later attempt that the finder owns and certainly has not sent: `attempt` was looked up on its behalf.
     pub unsent: Option<i32>,
 }

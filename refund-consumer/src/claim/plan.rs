@@ -1,7 +1,7 @@
 //! What a claim does with each locked return. Pure: rows in, changes and attempts out.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 use shared::actor::Actor;
@@ -46,6 +46,7 @@ impl Plan {
         locked: &Locked,
         orders: &HashMap<OrderId, OrderFacts>,
         policy: &PolicyArgs,
+        call_deadline: Duration,
         deadline: Instant,
     ) -> Result<Self, Error> {
         let mut plan = Self::default();
@@ -64,7 +65,8 @@ impl Plan {
                         "returns: a return without its row or order",
                     ));
                 };
-                plan.add(row, decide(row, order, policy), one, (locked.now, deadline))
+                let taking = (locked.now, call_deadline);
+                plan.add(row, decide(row, order, policy), one, taking, deadline)
             };
             if one.named {
                 plan.results.push(result);
@@ -78,7 +80,8 @@ impl Plan {
         row: &LockedReturn,
         decision: Decision,
         one: &Matched,
-        (now, deadline): (OffsetDateTime, Instant),
+        taking: (OffsetDateTime, Duration),
+        deadline: Instant,
     ) -> &'static str {
         match decision {
             Decision::Pay { approve } => {
@@ -92,7 +95,8 @@ impl Plan {
                     Actor::system(PROGRAM),
                     claim_detail(row),
                 );
-                self.attempts.push(first_attempt(row, one, now, deadline));
+                self.attempts
+                    .push(first_attempt(row, one, taking, deadline));
                 "claimed"
             }
             Decision::Reject(violations) => {
@@ -180,7 +184,7 @@ const LOOK_FIRST_AFTER: time::Duration = time::Duration::minutes(15);
 fn first_attempt(
     row: &LockedReturn,
     one: &Matched,
-    now: OffsetDateTime,
+    (now, call_deadline): (OffsetDateTime, Duration),
     deadline: Instant,
 ) -> Attempt {
     const FIRST: i32 = 1;
@@ -197,6 +201,7 @@ fn first_attempt(
         } else {
             Known::Unsent
         },
+        taken_until: now + call_deadline,
         deadline,
         trace: Some(trace(one.trace.as_ref(), row)),
     }

@@ -71,6 +71,10 @@ impl Rebalancing {
         self.assigned.swap(false, Ordering::Relaxed)
     }
 
+    pub(super) fn note_assigned(&self) {
+        self.assigned.store(true, Ordering::Relaxed);
+    }
+
     fn wait_for_claim(&self) {
         let running = lock(&self.claim.running);
         let waited = self
@@ -116,7 +120,7 @@ impl ConsumerContext for Rebalancing {
 
     fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         if let Rebalance::Assign(_) = rebalance {
-            self.assigned.store(true, Ordering::Relaxed);
+            self.note_assigned();
         }
     }
 }

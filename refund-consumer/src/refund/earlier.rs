@@ -14,8 +14,8 @@ impl<G: RefundGateway> Cashier<G> {
         if attempt.id.number == 1 {
             return None;
         }
-        let still_open = |error| Some(self.finding(attempt.id, Verdict::StillOpen { error }));
-        let park = |reason| Some(self.finding(attempt.id, Verdict::Park { reason }));
+        let still_open = |error| Some(self.finding(attempt, Verdict::StillOpen { error }));
+        let park = |reason| Some(self.finding(attempt, Verdict::Park { reason }));
         let Ok(earlier) = self.read_earlier(attempt.id).await else {
             return still_open("database");
         };
@@ -42,6 +42,7 @@ impl<G: RefundGateway> Cashier<G> {
                         unsent: attempt.known.is_unsent().then_some(attempt.id.number),
                         verdict,
                         finder: self.owner,
+                        taken_until: attempt.taken_until,
                     });
                 }
                 Verdict::Declined { .. } => {}

@@ -59,6 +59,7 @@ fn finding(number: i32, verdict: Verdict) -> Finding {
         attempt: id(number),
         verdict,
         finder: ME,
+        taken_until: NOW + Duration::from_secs(30),
         unsent: None,
     }
 }
@@ -409,6 +410,7 @@ fn becoming_unknown_is_recorded_once() {
     );
     assert!(row.next_check_at >= NOW + BACKOFF.base);
     row.owner = Some(ME);
+    row.call_deadline = Some(unknown.taken_until);
     let again = standing.judge(&unknown, &mut order(), NOW, BACKOFF);
     assert_eq!((again.settled, again.change), (Settled::Postponed, None));
     assert_eq!(standing.attempts[0].checks, 2);
@@ -468,6 +470,26 @@ fn what_only_the_owner_may_say_is_ignored_from_others() {
         let judgement = standing.judge(&finding(1, verdict), &mut order(), NOW, BACKOFF);
         assert_eq!(judgement, only(Settled::NotOwner));
         assert_eq!(standing.attempts, [before]);
+    }
+}
+
+/// The attempt fell due during a long claim, and the same process took it over and has sent it.
+#[test]
+fn p5_a_former_taking_by_the_same_process_is_not_the_owner() {
+    let mut taken_again = row(1, S::Sent, Some(ME));
+    taken_again.call_deadline = Some(NOW + Duration::from_secs(60));
+    let not_sent = Verdict::NotSent {
+        error: "no_turn",
+        never_sent: true,
+    };
+    for verdict in [not_sent, Verdict::Unknown { error: "timeout" }, declined()] {
+        let mut standing = Standing {
+            status: PENDING,
+            attempts: vec![taken_again.clone()],
+        };
+        let judgement = standing.judge(&finding(1, verdict), &mut order(), NOW, BACKOFF);
+        assert_eq!(judgement, only(Settled::NotOwner));
+        assert_eq!(standing.attempts, [taken_again.clone()]);
     }
 }
 

@@ -163,7 +163,7 @@ pub async fn mark_sent(
         "/* mark_sent */ UPDATE JSON_TABLE(?, '$[*]' COLUMNS (return_id BIGINT PATH '$.return_id', \
          attempt INT PATH '$.attempt')) AS wanted \
          STRAIGHT_JOIN refunds AS f FORCE INDEX (PRIMARY) ON f.return_id = wanted.return_id AND f.attempt = wanted.attempt \
-         SET f.first_sent_at = COALESCE(f.first_sent_at, UTC_TIMESTAMP(6)), f.updated_at = UTC_TIMESTAMP(6), \
+         SET f.first_sent_at = COALESCE(f.first_sent_at, UTC_TIMESTAMP(6)), f.updated_at = UTC_TIMESTAMP(6), f.checks = 0, \
          f.state = 'sent' WHERE f.owner = UNHEX(?) AND f.state = 'claimed'",
     )
     .bind(ids_json(ids))
@@ -272,7 +272,7 @@ pub async fn take_over(
          attempt INT PATH '$.attempt', state VARCHAR(16) PATH '$.state', owner CHAR(32) PATH '$.owner', \
          next_check_at VARCHAR(26) PATH '$.next_check_at', with_key TINYINT PATH '$.with_key')) AS seen \
          STRAIGHT_JOIN refunds AS f FORCE INDEX (PRIMARY) ON f.return_id = seen.return_id AND f.attempt = seen.attempt \
-         SET f.first_sent_at = IF(?, COALESCE(f.first_sent_at, ?), f.first_sent_at), \
+         SET f.first_sent_at = IF(? AND f.state = 'claimed', COALESCE(f.first_sent_at, ?), f.first_sent_at), \
          f.sent_with_key = seen.with_key, f.call_deadline = ?, \
          f.next_check_at = ?, f.gateway = ?, f.updated_at = ?, f.owner = UNHEX(?) \
          WHERE f.owner <=> UNHEX(seen.owner) AND f.state = CONVERT(seen.state USING ascii) \
@@ -294,9 +294,9 @@ pub async fn take_over(
 
 /// What was sent without its key must not be sent again with it: the gateway would not know that it is a repeat.
 fn goes_with_key(due: &Due, by: &TakeOver<'_>) -> bool {
-    match due.first_sent_at {
-        Some(_) => due.sent_with_key,
-        None => by.native_idempotency,
+    match (due.state, due.first_sent_at) {
+        (AttemptState::Claimed, None) => by.native_idempotency,
+        _ => due.sent_with_key,
     }
 }
 
