@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::actor::Actor;
+use crate::bulk;
 use crate::hex;
 use crate::ids::{EventId, ReturnId};
 
@@ -77,29 +78,28 @@ pub fn timestamp_text(at: OffsetDateTime) -> String {
 
 /// Appends rows, which must be sorted by `(return_id, seq)`.
 pub(crate) async fn append(conn: &mut MySqlConnection, rows: &[AuditRow]) -> sqlx::Result<()> {
-    if rows.is_empty() {
-        return Ok(());
+    for slice in bulk::slices(rows) {
+        let mut insert = QueryBuilder::new(
+            "/* audit::append */ INSERT INTO return_events (return_id, seq, event_id, event_type, event_data, \
+             actor_type, actor_id, request_id, trace_id, created_at, prev_hash, hash) ",
+        );
+        insert.push_values(slice, |mut values, row| {
+            values
+                .push_bind(row.return_id)
+                .push_bind(row.seq)
+                .push_bind(row.event_id)
+                .push_bind(&row.event_type)
+                .push_bind(&row.event_data)
+                .push_bind(row.actor.kind.as_str())
+                .push_bind(&row.actor.id)
+                .push_bind(&row.request_id)
+                .push_bind(&row.trace_id)
+                .push_bind(row.created_at)
+                .push_bind(&row.prev_hash)
+                .push_bind(row.hash());
+        });
+        insert.build().execute(&mut *conn).await?;
     }
-    let mut insert = QueryBuilder::new(
-        "/* audit::append */ INSERT INTO return_events (return_id, seq, event_id, event_type, event_data, \
-         actor_type, actor_id, request_id, trace_id, created_at, prev_hash, hash) ",
-    );
-    insert.push_values(rows, |mut values, row| {
-        values
-            .push_bind(row.return_id)
-            .push_bind(row.seq)
-            .push_bind(row.event_id)
-            .push_bind(&row.event_type)
-            .push_bind(&row.event_data)
-            .push_bind(row.actor.kind.as_str())
-            .push_bind(&row.actor.id)
-            .push_bind(&row.request_id)
-            .push_bind(&row.trace_id)
-            .push_bind(row.created_at)
-            .push_bind(&row.prev_hash)
-            .push_bind(row.hash());
-    });
-    insert.build().execute(conn).await?;
     Ok(())
 }
 

@@ -23,6 +23,7 @@ pub mod transition;
 pub mod audit;
 pub mod outbox;
 
+mod bulk;
 pub mod db;
 pub mod hex;
 #[cfg(feature = "kafka")]

@@ -3,6 +3,7 @@
 use sqlx::{MySqlConnection, QueryBuilder};
 use time::OffsetDateTime;
 
+use crate::bulk;
 use crate::event::{NewReturnEvent, StatusEvent, TopicArgs};
 use crate::ids::{EventId, OrderId, ReturnId, Shard};
 use crate::status::Status;
@@ -49,34 +50,33 @@ pub(crate) async fn append(
     topics: &TopicArgs,
     rows: &[OutboxRow],
 ) -> sqlx::Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
     let mut by_shard: Vec<(Shard, &OutboxRow)> = rows
         .iter()
         .map(|row| (Shard::of(row.order_id), row))
         .collect();
     // Stable: the primary key is (shard, id) and ids are given in insertion order.
     by_shard.sort_by_key(|(shard, _)| *shard);
-    let mut insert = QueryBuilder::new(
-        "/* outbox::append */ INSERT INTO outbox (shard, event_id, aggregate_id, seq, event_type, topic, msg_key, \
-         payload, traceparent, tracestate, created_at) ",
-    );
-    insert.push_values(by_shard, |mut values, (shard, row)| {
-        let (topic, payload) = row.message(topics);
-        values
-            .push_bind(shard)
-            .push_bind(row.event_id)
-            .push_bind(row.return_id)
-            .push_bind(row.seq)
-            .push_bind(row.event_type)
-            .push_bind(topic)
-            .push_bind(row.order_id.to_string())
-            .push_bind(payload)
-            .push_bind(row.trace.traceparent())
-            .push_bind(row.trace.tracestate())
-            .push_bind(row.created_at);
-    });
-    insert.build().execute(conn).await?;
+    for slice in bulk::slices(&by_shard) {
+        let mut insert = QueryBuilder::new(
+            "/* outbox::append */ INSERT INTO outbox (shard, event_id, aggregate_id, seq, event_type, topic, msg_key, \
+             payload, traceparent, tracestate, created_at) ",
+        );
+        insert.push_values(slice, |mut values, (shard, row)| {
+            let (topic, payload) = row.message(topics);
+            values
+                .push_bind(shard)
+                .push_bind(row.event_id)
+                .push_bind(row.return_id)
+                .push_bind(row.seq)
+                .push_bind(row.event_type)
+                .push_bind(topic)
+                .push_bind(row.order_id.to_string())
+                .push_bind(payload)
+                .push_bind(row.trace.traceparent())
+                .push_bind(row.trace.tracestate())
+                .push_bind(row.created_at);
+        });
+        insert.build().execute(&mut *conn).await?;
+    }
     Ok(())
 }

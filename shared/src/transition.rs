@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sqlx::{MySqlConnection, Row};
+use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 use time::OffsetDateTime;
 
 use crate::actor::Actor;
@@ -110,18 +110,38 @@ pub struct Applied {
 /// # Errors
 /// A database error (lock wait, deadlock): roll back and run the whole transaction again.
 pub async fn lock(conn: &mut MySqlConnection, ids: &[ReturnId]) -> Result<Locked, TransitionError> {
+    lock_rows(conn, ids, "").await
+}
+
+/// As [`lock`], but waits for nobody: rows that another transaction holds are left out too.
+///
+/// # Errors
+/// As [`lock`].
+pub async fn lock_free(
+    conn: &mut MySqlConnection,
+    ids: &[ReturnId],
+) -> Result<Locked, TransitionError> {
+    lock_rows(conn, ids, " SKIP LOCKED").await
+}
+
+async fn lock_rows(
+    conn: &mut MySqlConnection,
+    ids: &[ReturnId],
+    held: &'static str,
+) -> Result<Locked, TransitionError> {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
     ids.dedup();
-    let rows = sqlx::query(
+    let sql = format!(
         "/* transition::lock */ SELECT r.id, r.order_id, r.customer_id, r.status, r.version, r.review_required, \
          r.refund_amount, r.currency, r.created_at \
          FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
-         STRAIGHT_JOIN returns AS r FORCE INDEX (PRIMARY) ON r.id = wanted.id FOR UPDATE OF r",
-    )
-    .bind(json!(ids).to_string())
-    .fetch_all(&mut *conn)
-    .await?;
+         STRAIGHT_JOIN returns AS r FORCE INDEX (PRIMARY) ON r.id = wanted.id FOR UPDATE OF r{held}"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(json!(ids).to_string())
+        .fetch_all(&mut *conn)
+        .await?;
     let mut locked: Vec<LockedReturn> = rows.iter().map(read_locked).collect::<Result<_, _>>()?;
     locked.sort_unstable_by_key(|row| row.id);
     let now = read_heads(conn, &mut locked).await?;

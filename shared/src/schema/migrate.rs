@@ -136,6 +136,10 @@ async fn locked(
     lock_wait: Duration,
 ) -> Result<MySqlConnection, SchemaError> {
     let mut conn = options.connect().await?;
+    // A table's change waits for every transaction that has touched it, and whatever comes later waits behind the change.
+    sqlx::query("/* schema::locked */ SET SESSION lock_wait_timeout = 10")
+        .execute(&mut conn)
+        .await?;
     let waited_secs = lock_wait.as_secs();
     let locked: Option<i64> = sqlx::query_scalar(
         "/* schema::locked */ SELECT GET_LOCK(CONCAT('returns.migrate.', LEFT(SHA2(DATABASE(), 256), 32)), ?)",
