@@ -6,7 +6,7 @@ use sqlx::mysql::MySqlPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::store::{self, Census};
+use crate::store::{self, Census, Standstill};
 
 const EVERY: Duration = Duration::from_secs(5);
 
@@ -26,11 +26,11 @@ pub async fn run(pool: MySqlPool, metrics: Metrics, stop: CancellationToken) {
             }
         }
         metrics.parked_attempts.set(census.parked);
-        for (status, age) in census.oldest {
+        for (kind, age) in Standstill::ALL.into_iter().zip(census.oldest) {
             let seconds = (age + known.elapsed()).as_secs_f64();
             metrics
                 .oldest_seconds
-                .with_label_values(&[status.as_str()])
+                .with_label_values(&[kind.code()])
                 .set(seconds);
         }
         if stop

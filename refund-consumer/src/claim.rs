@@ -1,7 +1,8 @@
 //! Messages in, attempts out: one transaction per group of returns.
 //!
 //! A committed claim is what makes an offset safe to store: from then on the rows of `refunds` drive everything. What
-//! names a return is safe without one too, because a scan finds the return; a bad record is not, until it is kept.
+//! names a return is safe without one too, because a scan finds the return (or a person, if it needs review); a bad
+//! record is not, until it is kept.
 //! Lock order: orders (shared), returns, then inserts. The body may run several times and has no other effects.
 
 mod group;
@@ -35,6 +36,14 @@ pub(crate) use plan::trace;
 /// Conflicts pass within milliseconds; an outage is asked about once a second.
 const RETRY_BASE: Duration = Duration::from_millis(5);
 const RETRY_CAP: Duration = Duration::from_secs(1);
+/// A group of ours holds its rows for up to about 0.2 s; who holds them longer is not waited for, because the next
+/// messages wait meanwhile.
+const HELD_PAUSES: [Duration; 4] = [
+    Duration::from_millis(25),
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+];
 
 /// Claims on behalf of this process.
 #[derive(Debug, Clone)]
@@ -56,90 +65,117 @@ pub struct Claimer {
 #[derive(Debug, Default)]
 struct Claimed {
     attempts: Vec<Attempt>,
+    /// The notices that were left out, because another transaction holds the return or its order.
+    held: Vec<usize>,
     /// What became of each record that names a return.
     results: Vec<&'static str>,
     dead: Vec<Reason>,
 }
 
 impl Claimer {
-    /// Claims the returns that these records name; what cannot be used becomes a dead letter. Once this returns,
-    /// the records' offsets may be stored. Not cancel-safe: run it in a task of its own.
+    /// Claims the returns that these records name; what cannot be used becomes a dead letter. Attempts are handed over
+    /// as they are committed. Once this returns, the records' offsets may be stored. Not cancel-safe: run it in a task
+    /// of its own.
     ///
     /// # Errors
     /// Only when stopping, or when not even dead letters can be written: do not store the offsets.
-    pub async fn claim_records(&self, records: &[Record]) -> Result<Vec<Attempt>, Error> {
-        self.claim_group(Group::of_records(records)).await
+    pub async fn claim_records(
+        &self,
+        records: &[Record],
+        hand_over: impl FnMut(Vec<Attempt>) + Send,
+    ) -> Result<(), Error> {
+        self.claim_group(Group::of_records(records), hand_over)
+            .await
     }
 
-    /// Claims returns that a scan found. Not cancel-safe: run it in a task of its own.
+    /// Claims returns that a scan found, and hands attempts over as they are committed. Not cancel-safe: run it in a
+    /// task of its own.
     ///
     /// # Errors
     /// Only when stopping.
-    pub async fn claim_found(&self, found: &[ReturnId]) -> Result<Vec<Attempt>, Error> {
-        self.claim_group(Group::of_found(found)).await
+    pub async fn claim_found(
+        &self,
+        found: &[ReturnId],
+        hand_over: impl FnMut(Vec<Attempt>) + Send,
+    ) -> Result<(), Error> {
+        self.claim_group(Group::of_found(found), hand_over).await
     }
 
-    /// All together; if that fails for good or somebody holds a row, one by one, so that one return does not hold up the
-    /// others.
-    async fn claim_group(&self, group: Group<'_>) -> Result<Vec<Attempt>, Error> {
-        let error = match self.until_done(&group).await {
-            Err(error) if !self.is_stopping(&error) => error,
-            done => return done,
+    /// What others hold is tried again a little later, and then left to the scan, so that it holds up nobody else.
+    async fn claim_group(
+        &self,
+        mut group: Group<'_>,
+        mut hand_over: impl FnMut(Vec<Attempt>) + Send,
+    ) -> Result<(), Error> {
+        let mut pauses = HELD_PAUSES.into_iter();
+        loop {
+            let held = self.claim_free(&group, &mut hand_over).await?;
+            group = group.only(&held);
+            if group.is_empty() {
+                return Ok(());
+            }
+            let Some(pause) = pauses.next() else { break };
+            self.stop
+                .run_until_cancelled(tokio::time::sleep(pause))
+                .await;
+        }
+        self.metrics
+            .messages
+            .with_label_values(&["left"])
+            .inc_by(group.records());
+        let (returns, first) = (group.notices.len(), group.notices.first());
+        let first = first.map(|notice| notice.return_id.0);
+        tracing::warn!(
+            returns,
+            first,
+            "somebody holds returns or their orders: left to the scan"
+        );
+        Ok(())
+    }
+
+    /// All that is free together; if that fails for good, one by one, so that one return does not hold up the others.
+    /// Answers which of the notices are held.
+    async fn claim_free(
+        &self,
+        group: &Group<'_>,
+        hand_over: &mut (impl FnMut(Vec<Attempt>) + Send),
+    ) -> Result<Vec<usize>, Error> {
+        let error = match self.until_done(group).await {
+            Ok(claimed) => {
+                hand_over(claimed.attempts);
+                return Ok(claimed.held);
+            }
+            Err(error) if self.is_stopping(&error) => return Err(error),
+            Err(error) => error,
         };
         tracing::warn!(cause = ?error, returns = group.notices.len(), "a group cannot be claimed together");
-        let mut attempts = self.write_letters(group.letters).await?;
-        for notice in group.notices {
-            attempts.extend(self.claim_alone(notice).await?);
+        self.write_letters(group.letters.clone()).await?;
+        let mut held = Vec::new();
+        for (at, notice) in group.notices.iter().enumerate() {
+            let claimed = self.claim_alone(notice).await?;
+            hand_over(claimed.attempts);
+            if !claimed.held.is_empty() {
+                held.push(at);
+            }
         }
-        Ok(attempts)
+        Ok(held)
     }
 
-    async fn claim_alone(&self, notice: Notice<'_>) -> Result<Vec<Attempt>, Error> {
-        let (return_id, letter) = (notice.return_id, notice.letter(Reason::ClaimFailed));
-        let group = Group::of_one(notice);
-        let error = match self.until_done(&group).await {
+    async fn claim_alone(&self, notice: &Notice<'_>) -> Result<Claimed, Error> {
+        let error = match self.until_done(&Group::of_one(notice.clone())).await {
             Err(error) if !self.is_stopping(&error) => error,
             done => return done,
         };
-        if error.is_lock_wait() {
-            // Only what names a return can be left to the scan; nobody else would find a bad record.
-            let letters = self.unmatched(&group).await?;
-            if !letters.is_empty() {
-                return self.write_letters(letters).await;
-            }
-            tracing::warn!(cause = ?error, return.id = %return_id, "somebody holds a return or its order: left to the scan");
-            self.metrics.messages.with_label_values(&["left"]).inc();
-            return Ok(Vec::new());
-        }
-        tracing::error!(cause = ?error, return.id = %return_id, "a return cannot be claimed");
+        tracing::error!(cause = ?error, return.id = %notice.return_id, "a return cannot be claimed");
         self.metrics
             .permanent_failures
             .with_label_values(&["claim"])
             .inc();
+        let letter = notice.letter(Reason::ClaimFailed);
         self.write_letters(letter.into_iter().collect()).await
     }
 
-    /// The records of a group that fit no return.
-    async fn unmatched<'a>(&self, group: &Group<'a>) -> Result<Vec<DeadLetter<'a>>, Error> {
-        let mut tries = 0;
-        loop {
-            let filings = async {
-                let mut conn = self.pool.acquire().await?;
-                store::read_filings(&mut conn, &group.returns()).await
-            };
-            match filings.await {
-                Ok(filings) => return Ok(group.match_filings(&filings).1),
-                Err(error) if error.is_transient() && !self.stop.is_cancelled() => {
-                    let pause = tokio::time::sleep(full_jitter(tries, RETRY_BASE, RETRY_CAP));
-                    self.stop.run_until_cancelled(pause).await;
-                    tries += 1;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn write_letters(&self, letters: Vec<DeadLetter<'_>>) -> Result<Vec<Attempt>, Error> {
+    async fn write_letters(&self, letters: Vec<DeadLetter<'_>>) -> Result<Claimed, Error> {
         self.until_done(&Group::of_letters(letters)).await
     }
 
@@ -148,15 +184,14 @@ impl Claimer {
         error.is_transient() && self.stop.is_cancelled()
     }
 
-    /// Runs the transaction until it commits, fails for good, waits in vain for a return that somebody holds, or the
-    /// process stops.
-    async fn until_done(&self, group: &Group<'_>) -> Result<Vec<Attempt>, Error> {
+    /// Runs the transaction until it commits, fails for good, or the process stops.
+    async fn until_done(&self, group: &Group<'_>) -> Result<Claimed, Error> {
         let mut tries = 0;
         loop {
             match self.claim_once(group).await {
-                Ok(claimed) => return Ok(self.count(claimed)),
-                Err(error) if error.is_lock_wait() && !group.notices.is_empty() => {
-                    return Err(error);
+                Ok(claimed) => {
+                    self.count(&claimed);
+                    return Ok(claimed);
                 }
                 Err(error) if error.is_transient() && !self.stop.is_cancelled() => {
                     self.metrics
@@ -207,8 +242,16 @@ impl Claimer {
 
         let order_ids = sorted(matched.iter().map(|one| one.filing.order_id));
         let orders = store::lock_orders(tx, &order_ids, OrderLock::Share).await?;
+        // Both exist (foreign keys), so what is not answered is held.
+        let (matched, order_held): (Vec<_>, Vec<_>) = matched
+            .into_iter()
+            .partition(|one| orders.contains_key(&one.filing.order_id));
         let return_ids = sorted(matched.iter().map(|one| one.filing.return_id));
-        let mut locked = transition::lock(tx, &return_ids).await?;
+        let mut locked = transition::lock_free(tx, &return_ids).await?;
+        let (matched, row_held): (Vec<_>, Vec<_>) = matched
+            .into_iter()
+            .partition(|one| locked.get(one.filing.return_id).is_some());
+        let held = order_held.iter().chain(&row_held);
         let mut events = sorted(
             matched
                 .iter()
@@ -234,6 +277,7 @@ impl Claimer {
         }
         transition::apply(tx, &mut locked, &self.topics, &plan.changes).await?;
         Ok(Claimed {
+            held: held.map(|one| one.notice).collect(),
             attempts: plan.attempts,
             results: plan.results,
             dead: letters.iter().map(|letter| letter.reason).collect(),
@@ -250,15 +294,17 @@ impl Claimer {
         }
     }
 
-    fn count(&self, claimed: Claimed) -> Vec<Attempt> {
+    fn count(&self, claimed: &Claimed) {
         let counted = claimed.results.len() + claimed.dead.len();
-        self.metrics
-            .claim_group
-            .observe(f64::from(u32::try_from(counted).unwrap_or(u32::MAX)));
-        for result in claimed.results {
+        if counted > 0 {
+            self.metrics
+                .claim_group
+                .observe(f64::from(u32::try_from(counted).unwrap_or(u32::MAX)));
+        }
+        for result in &claimed.results {
             self.metrics.messages.with_label_values(&[result]).inc();
         }
-        for reason in claimed.dead {
+        for reason in &claimed.dead {
             self.metrics
                 .messages
                 .with_label_values(&["dead_letter"])
@@ -268,6 +314,5 @@ impl Claimer {
                 .with_label_values(&[reason.code()])
                 .inc();
         }
-        claimed.attempts
     }
 }

@@ -74,8 +74,9 @@ pub struct IntakeArgs {
     #[arg(long, env = "CONSUMER_INSTANCE_ID", value_parser = parse_group)]
     pub consumer_instance_id: Option<String>,
 
-    /// Most messages claimed in one transaction. Too low costs throughput, too high holds row locks for longer.
-    #[arg(long, env = "CONSUMER_BATCH_MAX", default_value_t = 100, value_parser = value_parser!(u16).range(1..=200))]
+    /// Most messages claimed in one transaction. Too low costs throughput, too high holds row locks for longer: 250
+    /// take about 0.1 s on two cores. At most three quarters of `MAX_OPEN_ATTEMPTS`.
+    #[arg(long, env = "CONSUMER_BATCH_MAX", default_value_t = 250, value_parser = value_parser!(u16).range(1..=1000))]
     pub consumer_batch_max: u16,
 
     /// Days after which the inbox forgets an event. Must be longer than the topic keeps its records: a forgotten
@@ -171,8 +172,8 @@ pub struct HttpArgs {
     #[arg(long, env = "GATEWAY_RATE_PER_SEC")]
     pub gateway_rate_per_sec: Option<NonZeroU32>,
 
-    /// After so many calls in a row without an answer, calls wait while one at a time tries. Too low stops at a hiccup,
-    /// too high lets many calls end unknown.
+    /// After so many calls in a row without an answer, or with 401, 403 or 5xx, calls wait while one at a time tries. Too
+    /// low stops at a hiccup, too high lets many calls end unknown.
     #[arg(long, env = "GATEWAY_BREAKER_FAILURES", default_value_t = 20, value_parser = value_parser!(u32).range(1..=10_000))]
     pub gateway_breaker_failures: u32,
 

@@ -1,8 +1,9 @@
 //! The poll loop: takes messages, claims one group at a time, never waits for the gateway.
 //!
 //! An offset is stored only after the claim of its record was committed (or the return was left to the scan, because
-//! somebody holds its row), and groups follow one another, so what is stored is contiguous per partition. librdkafka commits stored offsets in the background and when partitions are
-//! given up. Nothing depends on offsets but speed: a group reset to the beginning pays nothing twice.
+//! somebody holds its row), and groups follow one another, so what is stored is contiguous per partition. librdkafka
+//! commits stored offsets in the background and when partitions are given up. Nothing depends on offsets but speed: a
+//! group reset to the beginning pays nothing twice.
 
 mod rebalance;
 
@@ -21,7 +22,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::Attempt;
 use crate::claim::Claimer;
 use crate::config::IntakeArgs;
 use crate::error::Error;
@@ -35,8 +35,10 @@ use rebalance::Rebalancing;
 const GROUP_BYTES: usize = 4 * 1024 * 1024;
 /// A claim that takes longer is waiting for the database: stop fetching, keep polling.
 const SLOW_CLAIM: Duration = Duration::from_secs(1);
-/// How often a paused intake looks for room.
-const PAUSED_TICK: Duration = Duration::from_millis(20);
+/// How often an intake without room looks for some.
+const ROOM_TICK: Duration = Duration::from_millis(5);
+/// Resuming a partition fetches its records anew, so room that comes back sooner is waited for.
+const LONG_WITHOUT_ROOM: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(1);
 
 /// See the module.
@@ -50,6 +52,8 @@ pub struct Intake<G> {
     /// Received, not yet claimed.
     waiting: Vec<Record>,
     claim: Option<Claim>,
+    /// For what waits.
+    no_room_since: Option<Instant>,
     paused: bool,
 }
 
@@ -71,13 +75,13 @@ impl Group {
 /// A claim in progress, in a task of its own.
 struct Claim {
     began: Instant,
-    task: JoinHandle<Result<Vec<Attempt>, Error>>,
+    task: JoinHandle<Result<(), Error>>,
 }
 
 /// What woke the loop.
 enum Event {
     Stop,
-    Claimed(Result<Vec<Attempt>, Error>),
+    Claimed(Result<(), Error>),
     Received(Result<Record, KafkaError>),
     /// A claim may start, and no further message is here to join it.
     NothingMore,
@@ -135,10 +139,11 @@ impl<G: RefundGateway> Intake<G> {
             group,
             metrics: claimer.metrics.clone(),
             claimer,
+            group_max: group_max.min(cashier.most_for_messages()),
             cashier,
-            group_max,
             waiting: Vec::with_capacity(group_max),
             claim: None,
+            no_room_since: None,
             paused: false,
         })
     }
@@ -150,10 +155,8 @@ impl<G: RefundGateway> Intake<G> {
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
         let ended = self.poll(&stop).await;
         if let Some(claim) = self.claim.take() {
-            // Its attempts go to the cashier all the same: stopping, it gives them back to the others.
-            if let Ok(Ok(attempts)) = claim.task.await {
-                self.cashier.take(attempts);
-            }
+            // Its attempts have gone to the cashier all the same: stopping, it gives them back to the others.
+            let _ = claim.task.await;
         }
         let consumer = self.consumer;
         // Leaving the group blocks, and dropping the client polls until it is done. On a thread of its own: the
@@ -178,7 +181,7 @@ impl<G: RefundGateway> Intake<G> {
             match event {
                 Event::Stop => return Ok(()),
                 Event::Claimed(claimed) => match claimed {
-                    Ok(attempts) => self.cashier.take(attempts),
+                    Ok(()) => {}
                     // Transient only when stopping; its offsets are not stored.
                     Err(error) if error.is_transient() => {}
                     Err(error) => return Err(error),
@@ -198,6 +201,11 @@ impl<G: RefundGateway> Intake<G> {
             if self.consumer.context().has_forgotten_brokers() {
                 self.join_anew()?;
             }
+            self.no_room_since = match self.no_room_since {
+                _ if self.has_room() => None,
+                Some(since) => Some(since),
+                None => Some(Instant::now()),
+            };
             self.pause_or_resume();
         }
     }
@@ -219,7 +227,11 @@ impl<G: RefundGateway> Intake<G> {
     async fn next_event(&mut self, stop: &CancellationToken) -> Event {
         let receives = self.paused || self.has_space();
         let may_claim = self.may_claim();
-        let tick = if self.paused { PAUSED_TICK } else { TICK };
+        let tick = if self.no_room_since.is_some() {
+            ROOM_TICK
+        } else {
+            TICK
+        };
         tokio::select! {
             biased;
             () = stop.cancelled() => Event::Stop,
@@ -234,7 +246,13 @@ impl<G: RefundGateway> Intake<G> {
     }
 
     fn may_claim(&self) -> bool {
-        self.claim.is_none() && !self.waiting.is_empty() && self.cashier.room_for_messages() > 0
+        self.claim.is_none() && !self.waiting.is_empty() && self.has_room()
+    }
+
+    /// For half a group, if more waits: claiming whatever fits would cut a backlog into many small groups.
+    fn has_room(&self) -> bool {
+        let wanted = self.waiting.len().min(self.group_max.div_ceil(2));
+        self.cashier.room_for_messages() >= wanted
     }
 
     fn has_space(&self) -> bool {
@@ -245,14 +263,19 @@ impl<G: RefundGateway> Intake<G> {
     /// Claims what has been received. Whatever arrives meanwhile forms the next group, so no message waits for company.
     fn start_claim(&mut self) {
         kill_point("consumer.after_poll");
-        let records = std::mem::replace(&mut self.waiting, Vec::with_capacity(self.group_max));
+        // What came first goes first, so each partition's offsets stay contiguous.
+        let room = self.cashier.room_for_messages();
+        let rest = self.waiting.split_off(self.waiting.len().min(room));
+        let records = std::mem::replace(&mut self.waiting, rest);
         let running = self.consumer.context().claim_starts();
         let (consumer, claimer) = (Arc::clone(&self.consumer), Arc::clone(&self.claimer));
+        let cashier = Arc::clone(&self.cashier);
         let task = tokio::spawn(async move {
-            let attempts = claimer.claim_records(&records).await?;
+            let hand_over = |attempts| cashier.take(attempts);
+            claimer.claim_records(&records, hand_over).await?;
             store_offsets(&consumer, &records);
             drop(running);
-            Ok(attempts)
+            Ok(())
         });
         self.claim = Some(Claim {
             began: Instant::now(),
@@ -267,7 +290,10 @@ impl<G: RefundGateway> Intake<G> {
             .claim
             .as_ref()
             .is_some_and(|claim| claim.began.elapsed() > SLOW_CLAIM);
-        let pause = self.cashier.room_for_messages() == 0 || slow;
+        let full = self
+            .no_room_since
+            .is_some_and(|since| since.elapsed() > LONG_WITHOUT_ROOM);
+        let pause = full || slow;
         let assigned = self.consumer.context().take_assigned();
         if pause == self.paused && !assigned {
             return;
@@ -305,7 +331,7 @@ async fn receive(consumer: &StreamConsumer<Rebalancing>) -> Result<Record, Kafka
 }
 
 /// Waits for the running claim; for ever if there is none. Cancel-safe: the claim runs in its own task.
-async fn finished(claim: &mut Option<Claim>) -> Result<Vec<Attempt>, Error> {
+async fn finished(claim: &mut Option<Claim>) -> Result<(), Error> {
     match claim {
         Some(claim) => (&mut claim.task)
             .await

@@ -56,14 +56,14 @@ impl Error {
         }
     }
 
-    /// Whether somebody held a row for longer than MySQL let us wait. A deadlock is not that: it passes.
-    pub fn is_lock_wait(&self) -> bool {
-        const LOCK_WAIT_TIMEOUT: u16 = 1205;
+    /// Whether somebody holds a row that we would not wait for.
+    pub fn is_held(&self) -> bool {
+        const NOWAIT: u16 = 3572;
         let number = |error: &sqlx::Error| {
             let cause = error.as_database_error()?;
             let cause = cause.try_downcast_ref::<MySqlDatabaseError>()?;
             Some(cause.number())
         };
-        matches!(self, Self::Database(error) if number(error) == Some(LOCK_WAIT_TIMEOUT))
+        matches!(self, Self::Database(error) if number(error) == Some(NOWAIT))
     }
 }

@@ -87,6 +87,11 @@ pub trait RefundGateway: Send + Sync + 'static {
         std::future::ready(())
     }
 
+    /// Whether a call would have to wait now, for longer than a rate limit makes it.
+    fn lets_nobody_in(&self) -> bool {
+        false
+    }
+
     /// Asks for a refund. Must not retry by itself.
     fn submit(
         &self,

@@ -7,7 +7,7 @@ use prometheus::{
 };
 
 use crate::dead_letter::Reason;
-use crate::verdict::Settled;
+use crate::verdict::{NotSettled, Settled};
 
 /// See each field's help text.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub struct Metrics {
 const SECONDS: [f64; 12] = [
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0,
 ];
-const SIZES: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 200.0];
+const SIZES: [f64; 8] = [1.0, 2.0, 5.0, 20.0, 50.0, 100.0, 200.0, 500.0];
 
 impl Metrics {
     /// Registers everything in a registry of its own.
@@ -64,7 +64,15 @@ impl Metrics {
                 "refund_consumer_messages_total",
                 "Records taken, by what became of them",
                 "result",
-                &[],
+                &[
+                    "claimed",
+                    "rejected",
+                    "awaits_review",
+                    "already_moved",
+                    "duplicate",
+                    "left",
+                    "dead_letter",
+                ],
             ),
             dead_letters: counters(
                 "refund_consumer_dead_letters_total",
@@ -88,7 +96,7 @@ impl Metrics {
             ),
             paused: gauge(
                 "refund_consumer_paused",
-                "1 while no messages are taken for lack of room",
+                "1 while no messages are taken: no room, or the gateway lets nobody in",
             ),
             gateway_calls: counters(
                 "refund_consumer_gateway_calls_total",
@@ -109,9 +117,13 @@ impl Metrics {
             ),
             settlements: counters(
                 "refund_consumer_settlements_total",
-                "Settled findings, by what they led to",
+                "Findings, by what they led to; `held` for each time that somebody held the rows",
                 "result",
-                &Settled::ALL.map(Settled::code),
+                &[
+                    Settled::ALL.map(Settled::code).as_slice(),
+                    NotSettled::ALL.map(NotSettled::code).as_slice(),
+                ]
+                .concat(),
             ),
             settle_group: histogram(
                 "refund_consumer_settle_group_size",
@@ -161,7 +173,7 @@ impl Metrics {
                 GaugeVec::new(
                     Opts::new(
                         "refund_consumer_oldest_return_seconds",
-                        "How long the return that has not moved for longest has stood in this status; grows while MySQL is away",
+                        "How long the return that has not moved for longest has stood in this status (in_review: initiated, for a person); grows while MySQL is away",
                     ),
                     &["status"],
                 ),

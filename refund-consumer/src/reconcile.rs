@@ -3,7 +3,7 @@
 //! Scans by index and hands what it finds to the same claim and the same cashier. Any number of consumers may run
 //! it: a claim decides on locked rows, and one conditional UPDATE decides who takes an attempt over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::gateway::RefundGateway;
 use crate::metrics::Metrics;
 use crate::refund::Cashier;
-use crate::store::{self, Due, Page, TakeOver, Waiting};
+use crate::store::{self, Due, DueKind, Page, TakeOver, Waiting};
 
 /// Rows per statement.
 const PAGE: u32 = 100;
@@ -72,11 +72,26 @@ impl<G: RefundGateway> Reconciler<G> {
     async fn pass(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         let now = Instant::now();
         self.sidelined.retain(|_, until| *until > now);
-        self.due(stop).await?;
-        self.waiting(Waiting::Approved, "approved", stop).await?;
+        // First what a customer may have been paid for, last what the provider takes its time for: neither a backlog nor
+        // thousands of pending refunds may starve the rest.
+        self.due(DueKind::Unclear, stop).await?;
+        self.due(DueKind::Claimed, stop).await?;
+        for reviewed in [false, true] {
+            self.waiting(Waiting::Approved { reviewed }, "approved", stop)
+                .await?;
+        }
         let grace_secs = self.initiated_grace_secs;
         self.waiting(Waiting::Initiated { grace_secs }, "initiated", stop)
-            .await
+            .await?;
+        self.due(DueKind::Pending, stop).await
+    }
+
+    /// New returns are a backlog, whoever names them.
+    fn room_for(&self, waiting: Waiting) -> usize {
+        match waiting {
+            Waiting::Initiated { .. } => self.cashier.room_for_messages(),
+            Waiting::Approved { .. } => self.cashier.room(),
+        }
     }
 
     /// Claims waiting returns, page by page, as long as there is room.
@@ -87,7 +102,7 @@ impl<G: RefundGateway> Reconciler<G> {
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         let mut after = Page::FIRST;
-        while self.cashier.room() > 0 && !stop.is_cancelled() {
+        while self.room_for(waiting) > 0 && !stop.is_cancelled() {
             let page = store::waiting_returns(&self.claimer.pool, waiting, after, PAGE).await?;
             let Some(last) = page.last() else {
                 return Ok(());
@@ -100,9 +115,13 @@ impl<G: RefundGateway> Reconciler<G> {
                 .filter(|id| !self.sidelined.contains_key(id))
                 .collect();
             self.count(kind, found.len());
-            let attempts = self.claimer.claim_found(&found).await?;
-            self.sideline(&found, &attempts);
-            self.cashier.take(attempts);
+            let (cashier, mut claimed) = (&self.cashier, HashSet::new());
+            let hand_over = |attempts: Vec<Attempt>| {
+                claimed.extend(attempts.iter().map(|attempt| attempt.id.return_id));
+                cashier.take(attempts);
+            };
+            self.claimer.claim_found(&found, hand_over).await?;
+            self.sideline(&found, &claimed);
             if !full {
                 return Ok(());
             }
@@ -111,27 +130,29 @@ impl<G: RefundGateway> Reconciler<G> {
     }
 
     /// What was found and gave no attempt was rejected, taken by another consumer, or cannot be claimed: no hurry.
-    fn sideline(&mut self, found: &[ReturnId], attempts: &[Attempt]) {
+    fn sideline(&mut self, found: &[ReturnId], claimed: &HashSet<ReturnId>) {
         let until = Instant::now() + SIDELINE;
-        let claimed = |id: &ReturnId| attempts.iter().any(|attempt| attempt.id.return_id == *id);
-        let unclaimed = found.iter().filter(|id| !claimed(id));
+        let unclaimed = found.iter().filter(|id| !claimed.contains(id));
         self.sidelined.extend(unclaimed.map(|id| (*id, until)));
     }
 
     /// Takes over attempts that are due, as long as there is room.
-    async fn due(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+    async fn due(&mut self, kind: DueKind, stop: &CancellationToken) -> Result<(), Error> {
         while !stop.is_cancelled() {
-            let room = u32::try_from(self.cashier.room())
-                .unwrap_or(u32::MAX)
-                .min(PAGE);
+            let room = self.cashier.room().min(PAGE as usize);
             if room == 0 {
                 return Ok(());
             }
             let began = Instant::now();
             let gateway = self.cashier.gateway.name();
-            let (now, mut due) = store::due_attempts(&self.claimer.pool, gateway, room).await?;
-            let full = due.len() == room as usize;
+            // Our own may be due too, as while somebody holds their rows: they must not hide the others.
+            let limit = room + self.cashier.open.count();
+            let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+            let (now, mut due) =
+                store::due_attempts(&self.claimer.pool, gateway, kind, limit).await?;
             due.retain(|due| !self.cashier.open.contains(due.id));
+            due.truncate(room);
+            let full = due.len() == room;
             let Some(now) = now.filter(|_| !due.is_empty()) else {
                 return Ok(());
             };

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::killpoint::kill_point;
+use shared::retry::full_jitter;
 use sqlx::mysql::MySqlPool;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
@@ -27,10 +28,16 @@ use crate::grouped::Grouped;
 use crate::metrics::Metrics;
 use crate::open::OpenAttempts;
 use crate::settle::Settlement;
-use crate::verdict::{Finding, Settled, Verdict};
+use crate::verdict::{Finding, NotSettled, Settled, Verdict};
 
 /// A gateway may need a moment until a refund can be found; this many look-ups, with back-off, allow for it.
 const LOOK_UPS_BEFORE_PARKING: i32 = 5;
+/// A group of ours holds its rows for up to about 0.2 s, a forgotten client for as long as it likes.
+const HELD_BASE: Duration = Duration::from_millis(20);
+const HELD_CAP: Duration = Duration::from_secs(5);
+const HELD_STOPPING: Duration = Duration::from_millis(100);
+/// After so many tries, some five seconds, the log says so.
+const HELD_FOR_LONG: u32 = 10;
 
 /// Carries attempts, many at a time.
 #[derive(Debug)]
@@ -44,7 +51,7 @@ pub struct Cashier<G> {
     pub call_deadline: Duration,
     /// Gateway calls at the same time.
     pub turns: Semaphore,
-    pub settler: Grouped<Settlement, Option<Settled>>,
+    pub settler: Grouped<Settlement, Result<Settled, NotSettled>>,
     /// Claimed to sent, for gateways without keys; answers whether the attempt was still ours.
     pub sent: Grouped<AttemptId, bool>,
     pub metrics: Metrics,
@@ -72,8 +79,17 @@ impl<G: RefundGateway> Cashier<G> {
     }
 
     /// The same for new messages: a backlog in Kafka must not starve approvals, retries and unclear attempts.
+    /// While the gateway lets no call in there is none: what is claimed then only waits, and is found again and again.
     pub fn room_for_messages(&self) -> usize {
-        self.room().saturating_sub(self.max_open / 4)
+        if self.gateway.lets_nobody_in() {
+            return 0;
+        }
+        self.most_for_messages().saturating_sub(self.open.count())
+    }
+
+    /// How many attempts may be open for messages to be taken.
+    pub fn most_for_messages(&self) -> usize {
+        self.max_open - self.max_open / 4
     }
 
     async fn carry(&self, attempt: Attempt) {
@@ -106,7 +122,14 @@ impl<G: RefundGateway> Cashier<G> {
         if attempt.known.is_unsent() {
             self.not_sent(attempt, ERROR)
         } else {
-            self.finding(attempt, Verdict::StillOpen { error: ERROR })
+            let looked_up = false;
+            self.finding(
+                attempt,
+                Verdict::StillOpen {
+                    error: ERROR,
+                    looked_up,
+                },
+            )
         }
     }
 
@@ -144,13 +167,44 @@ impl<G: RefundGateway> Cashier<G> {
             finding,
             trace: attempt.trace.clone(),
         };
-        let settled = self.settler.write(settlement).await.flatten();
+        let settled = self.written(settlement).await;
         kill_point("consumer.after_settle");
-        let result = settled.map_or("failed", Settled::code);
+        let result = settled.map_or_else(NotSettled::code, Settled::code);
         self.metrics.settlements.with_label_values(&[result]).inc();
-        if let Some(Settled::Parked | Settled::Disagreed | Settled::Stuck) = settled {
+        if let Ok(Settled::Parked | Settled::Disagreed | Settled::Stuck) = settled {
             tracing::error!(return.id = %attempt.id.return_id, attempt = attempt.id.number, result, "a person must look");
         }
+    }
+
+    /// What was learned is kept for as long as somebody holds the rows it belongs to: a provider without look-ups would
+    /// not tell it again. Only the drain deadline ends that. Where nothing was learned, there is nothing to keep.
+    async fn written(&self, settlement: Settlement) -> Result<Settled, NotSettled> {
+        let nothing_learned = matches!(settlement.finding.verdict, Verdict::StillOpen { .. });
+        let id = settlement.finding.attempt;
+        let mut tries = 0;
+        loop {
+            let settled = self.settler.write(settlement.clone()).await;
+            match settled.unwrap_or(Err(NotSettled::Failed)) {
+                Err(NotSettled::Held) if !nothing_learned => {}
+                done => return done,
+            }
+            let held = NotSettled::Held.code();
+            self.metrics.settlements.with_label_values(&[held]).inc();
+            if tries == HELD_FOR_LONG {
+                tracing::warn!(return.id = %id.return_id, attempt = id.number, "somebody holds a return or its order: the gateway's answer waits");
+            }
+            self.pause_held(tries).await;
+            tries += 1;
+        }
+    }
+
+    /// Later and later; while stopping often, because the drain deadline ends it.
+    async fn pause_held(&self, tries: u32) {
+        if self.stop.is_cancelled() {
+            return tokio::time::sleep(HELD_STOPPING).await;
+        }
+        let pause = tokio::time::sleep(full_jitter(tries, HELD_BASE, HELD_CAP));
+        self.stop.run_until_cancelled(pause).await;
     }
 
     async fn send(&self, attempt: &Attempt) -> Option<Finding> {
@@ -216,9 +270,10 @@ impl<G: RefundGateway> Cashier<G> {
             Known::MaybeSent { checks, .. } if checks >= LOOK_UPS_BEFORE_PARKING => Verdict::Park {
                 reason: "not_found",
             },
-            Known::MaybeSent { .. } | Known::Pending { .. } => {
-                Verdict::StillOpen { error: "not_found" }
-            }
+            Known::MaybeSent { .. } | Known::Pending { .. } => Verdict::StillOpen {
+                error: "not_found",
+                looked_up: true,
+            },
         };
         Some(self.finding(attempt, verdict))
     }
@@ -236,6 +291,7 @@ impl<G: RefundGateway> Cashier<G> {
             Ok(Some(answer)) => answer::found(answer, &attempt.amount, self.gateway.capabilities()),
             Ok(None) => Verdict::StillOpen {
                 error: "pending_not_found",
+                looked_up: true,
             },
             Err(failed) => answer::not_told(failed),
         };

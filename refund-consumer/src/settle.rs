@@ -25,13 +25,16 @@ use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::standing::{Backoff, Judgement, Standing};
 use crate::store::{self, OrderLock};
-use crate::verdict::{Finding, Settled};
+use crate::verdict::{Finding, NotSettled, Settled};
 
-/// Findings that wait are settled together, but a group holds its order locks for as long as it takes.
-pub const MAX_GROUP: usize = 100;
+/// Findings that wait are settled together, but a group holds its order locks for as long as it takes: about 0.2 s for
+/// this many on two cores.
+pub const MAX_GROUP: usize = 500;
 
 const RETRY_BASE: Duration = Duration::from_millis(5);
 const RETRY_CAP: Duration = Duration::from_secs(1);
+/// A take-over or a claimed → sent of ours holds attempts for milliseconds.
+const HELD_TRIES: u32 = 4;
 
 /// A finding, and where it belongs.
 #[derive(Debug, Clone)]
@@ -52,14 +55,14 @@ pub struct Settler {
 }
 
 impl Settler {
-    /// Settles a group; one result per settlement, in order, `None` for what could not be written: its row is due at
-    /// its deadline, and looked up. If the group fails for good, or somebody holds a row, it is settled one by one. Waits for the database for as
-    /// long as it is away.
-    pub async fn settle(&self, group: Vec<Settlement>) -> Vec<Option<Settled>> {
+    /// Settles a group; one result per settlement, in order. What others hold is left out of it. If the group fails for
+    /// good, or somebody holds an attempt's row alone, it is settled one by one. Waits for the database for as long as
+    /// it is away, and for no row.
+    pub async fn settle(&self, group: Vec<Settlement>) -> Vec<Result<Settled, NotSettled>> {
         let size = u32::try_from(group.len()).unwrap_or(u32::MAX);
         self.metrics.settle_group.observe(f64::from(size));
         let error = match self.until_done(&group).await {
-            Ok(settled) => return settled.into_iter().map(Some).collect(),
+            Ok(settled) => return settled,
             Err(error) => error,
         };
         tracing::warn!(cause = ?error, attempts = group.len(), "a group cannot be settled together");
@@ -70,14 +73,10 @@ impl Settler {
         results
     }
 
-    async fn settle_alone(&self, settlement: &Settlement) -> Option<Settled> {
+    async fn settle_alone(&self, settlement: &Settlement) -> Result<Settled, NotSettled> {
         match self.until_done(std::slice::from_ref(settlement)).await {
-            Ok(settled) => settled.first().copied(),
-            Err(error) if error.is_lock_wait() => {
-                let id = settlement.finding.attempt;
-                tracing::warn!(cause = ?error, return.id = %id.return_id, "somebody holds a return or its order");
-                None
-            }
+            Ok(settled) => settled.first().copied().unwrap_or(Err(NotSettled::Failed)),
+            Err(error) if error.is_held() => Err(NotSettled::Held),
             Err(error) => {
                 let id = settlement.finding.attempt;
                 tracing::error!(cause = ?error, return.id = %id.return_id, "an attempt cannot be settled");
@@ -85,18 +84,21 @@ impl Settler {
                     .permanent_failures
                     .with_label_values(&["settle"])
                     .inc();
-                None
+                Err(NotSettled::Failed)
             }
         }
     }
 
-    /// Until it commits, fails for good or waits in vain for a row that somebody holds. No stop signal ends it: what it writes is known to the gateway, and the
-    /// drain deadline gives up on the whole task.
-    async fn until_done(&self, group: &[Settlement]) -> Result<Vec<Settled>, Error> {
+    /// Until it commits, fails for good or meets an attempt that somebody holds. No stop signal ends it: what it writes
+    /// is known to the gateway, and the drain deadline gives up on the whole task.
+    async fn until_done(
+        &self,
+        group: &[Settlement],
+    ) -> Result<Vec<Result<Settled, NotSettled>>, Error> {
         let mut tries = 0;
         loop {
             match self.settle_once(group).await {
-                Err(error) if error.is_transient() && !error.is_lock_wait() => {
+                Err(error) if error.is_transient() && !(error.is_held() && tries >= HELD_TRIES) => {
                     self.metrics
                         .transient_failures
                         .with_label_values(&["settle"])
@@ -110,7 +112,10 @@ impl Settler {
         }
     }
 
-    async fn settle_once(&self, group: &[Settlement]) -> Result<Vec<Settled>, Error> {
+    async fn settle_once(
+        &self,
+        group: &[Settlement],
+    ) -> Result<Vec<Result<Settled, NotSettled>>, Error> {
         let mut tx = self.pool.begin().await?;
         match self.write(&mut tx, group).await {
             Ok(settled) => {
@@ -130,18 +135,22 @@ impl Settler {
         &self,
         tx: &mut MySqlConnection,
         group: &[Settlement],
-    ) -> Result<Vec<Settled>, Error> {
+    ) -> Result<Vec<Result<Settled, NotSettled>>, Error> {
         let order_ids = sorted(group.iter().map(|one| one.order_id));
         let orders = store::lock_orders(tx, &order_ids, OrderLock::Update).await?;
-        let return_ids = sorted(group.iter().map(|one| one.finding.attempt.return_id));
-        let mut locked = transition::lock(tx, &return_ids).await?;
+        let free = group
+            .iter()
+            .filter(|one| orders.contains_key(&one.order_id))
+            .map(|one| one.finding.attempt.return_id);
+        let mut locked = transition::lock_free(tx, &sorted(free)).await?;
+        let return_ids: Vec<ReturnId> = locked.rows().iter().map(|row| row.id).collect();
         let attempts = store::lock_attempts(tx, &return_ids).await?;
 
         let mut books = Books::open(&locked, attempts, orders);
         let settled = group
             .iter()
             .map(|one| books.enter(one, &locked, self.backoff))
-            .collect::<Result<Vec<Settled>, Error>>()?;
+            .collect();
 
         store::update_attempts(tx, &books.changed_attempts(), locked.now).await?;
         store::add_refunds(tx, &books.paid()).await?;
@@ -182,19 +191,20 @@ impl Books {
         }
     }
 
-    /// Judges one settlement on what those before it have left.
+    /// Judges one settlement on what those before it have left. An attempt has a return and an order (foreign keys), so
+    /// what is not here is held.
     fn enter(
         &mut self,
         one: &Settlement,
         locked: &Locked,
         backoff: Backoff,
-    ) -> Result<Settled, Error> {
+    ) -> Result<Settled, NotSettled> {
         let id = one.finding.attempt.return_id;
-        let missing = Error::Unreadable("refunds: an attempt without its return or order");
-        let (Some(row), Some(standing)) = (locked.get(id), self.standings.get_mut(&id)) else {
-            return Err(missing);
-        };
-        let order = self.orders.get_mut(&row.order_id).ok_or(missing)?;
+        let (row, standing) = locked
+            .get(id)
+            .zip(self.standings.get_mut(&id))
+            .ok_or(NotSettled::Held)?;
+        let order = self.orders.get_mut(&row.order_id).ok_or(NotSettled::Held)?;
         let Judgement { settled, change } =
             standing.judge(&one.finding, order, locked.now, backoff);
         if let Some((action, detail)) = change {

@@ -3,6 +3,8 @@
 //! A success counts whoever brings it; everything else counts only from the attempt's present owner, because a late
 //! owner's "declined" or "not sent" may be older than what the present owner has done since.
 
+mod paid;
+
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -41,6 +43,8 @@ const UNSENT: Backoff = Backoff {
     base: Duration::from_secs(1),
     cap: Duration::from_secs(60),
 };
+/// What does not count does not become rarer, so it waits from the beginning as after so many tries.
+const UNCOUNTED: i32 = 4;
 /// Rows that contradict each other are looked at by a person; until then they are not worth a look-up per minute.
 const STUCK_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -89,7 +93,9 @@ impl Standing {
             Verdict::NotSent { error, never_sent } => {
                 self.not_sent(at, error, *never_sent, now, backoff)
             }
-            Verdict::StillOpen { error } => self.postpone(at, error, now, backoff),
+            Verdict::StillOpen { error, looked_up } => {
+                self.postpone(at, error, *looked_up, now, backoff)
+            }
             Verdict::Park { reason } => self.park(at, reason),
         };
         if let Some((action, _)) = &judgement.change {
@@ -102,152 +108,6 @@ impl Standing {
             }
         }
         judgement
-    }
-
-    fn succeeded(
-        &mut self,
-        at: usize,
-        finding: &Finding,
-        gateway_ref: &str,
-        order: &mut OrderFacts,
-        now: OffsetDateTime,
-    ) -> Judgement {
-        let row = &mut self.attempts[at];
-        if row.state == AttemptState::Succeeded {
-            // Marked paid by people who had no reference: they may mean another payment.
-            let agrees = row.gateway_ref.as_deref() == Some(gateway_ref);
-            row.gateway_ref
-                .get_or_insert_with(|| gateway_ref.to_owned());
-            return self.compare(at, agrees, "succeeded");
-        }
-        match self.status {
-            Status::RefundPending | Status::RefundFailed => {}
-            Status::Refunded => {
-                // Paid twice, or marked paid by people who were right. A person must look either way.
-                self.attempts[at].close(AttemptState::Succeeded, Some(gateway_ref));
-                return self.disagreement(at, "succeeded");
-            }
-            Status::Initiated | Status::Approved | Status::Rejected | Status::Cancelled => {
-                return self.stuck(at, now);
-            }
-        }
-        if self.has_succeeded() {
-            return self.paid_twice(at, gateway_ref);
-        }
-        if !order.covers(&self.attempts[at].amount) {
-            return self.paid_too_much(at, gateway_ref);
-        }
-        if !self.void_unsent(at, finding) {
-            return self.two_payments_possible(at, gateway_ref);
-        }
-        let late = at + 1 < self.attempts.len() || self.status == Status::RefundFailed;
-        let row = &mut self.attempts[at];
-        row.close(AttemptState::Succeeded, Some(gateway_ref));
-        order.refunded_amount.amount += row.amount.amount;
-        let detail = detail(
-            row,
-            &[
-                ("gateway", json!(row.gateway)),
-                ("gateway_ref", json!(gateway_ref)),
-            ],
-        );
-        Judgement {
-            settled: Settled::Refunded,
-            change: Some((
-                if late {
-                    Action::LateSuccess
-                } else {
-                    Action::Confirm
-                },
-                detail,
-            )),
-        }
-    }
-
-    fn has_succeeded(&self) -> bool {
-        let succeeded = |row: &Recorded| row.state == AttemptState::Succeeded;
-        self.attempts.iter().any(succeeded)
-    }
-
-    /// Another attempt has paid too. One payment has to be taken back, which only people can do.
-    fn paid_twice(&mut self, at: usize, gateway_ref: &str) -> Judgement {
-        if !self.park_paid(at, gateway_ref, "paid_twice") {
-            return only(Settled::Agreed);
-        }
-        self.disagreement(at, "succeeded")
-    }
-
-    /// More than is left of the order. Nothing else may be sent until a person has looked.
-    fn paid_too_much(&mut self, at: usize, gateway_ref: &str) -> Judgement {
-        const REASON: &str = "paid_more_than_order_total";
-        if !self.park_paid(at, gateway_ref, REASON) {
-            return only(Settled::Agreed);
-        }
-        // A failed return cannot be parked, but what was paid must be on record.
-        if self.status == Status::RefundFailed {
-            return self.disagreement(at, "succeeded");
-        }
-        let detail = detail(&self.attempts[at], &[("reason", json!(REASON))]);
-        Judgement {
-            settled: Settled::Parked,
-            change: Some((Action::Park, detail)),
-        }
-    }
-
-    /// Parks what was paid, and every later attempt that is open; `false` if all that was so already.
-    fn park_paid(&mut self, at: usize, gateway_ref: &str, reason: &str) -> bool {
-        let before = self.attempts.clone();
-        let paid = &mut self.attempts[at];
-        paid.close(AttemptState::Parked, Some(gateway_ref));
-        paid.last_error = Some(reason.to_owned());
-        for later in &mut self.attempts[at + 1..] {
-            if later.state.is_open() {
-                later.close(AttemptState::Parked, None);
-                later.last_error = Some("earlier_attempt_succeeded".to_owned());
-            }
-        }
-        self.attempts != before
-    }
-
-    /// Closes a later attempt that cannot have been sent; `false` if one may have been.
-    fn void_unsent(&mut self, at: usize, finding: &Finding) -> bool {
-        let Some(latest) = self.attempts[at + 1..].last_mut() else {
-            return true;
-        };
-        let ours = finding.unsent == Some(latest.id.number) && latest.owner == Some(finding.finder);
-        // Without `first_sent_at` it was never sent, and its owner's claimed → sent will now fail.
-        let unsent =
-            latest.state == AttemptState::Claimed && (latest.first_sent_at.is_none() || ours);
-        match latest.state {
-            AttemptState::Declined | AttemptState::Void => true,
-            _ if unsent => {
-                latest.close(AttemptState::Void, None);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// An earlier attempt paid while a later one may have been sent: nobody may settle that but a person.
-    fn two_payments_possible(&mut self, at: usize, gateway_ref: &str) -> Judgement {
-        self.attempts[at].close(AttemptState::Succeeded, Some(gateway_ref));
-        let earlier = self.attempts[at].id.number;
-        let last = self.attempts.len() - 1;
-        let latest = &mut self.attempts[last];
-        if latest.state.is_open() {
-            latest.close(AttemptState::Parked, None);
-        }
-        let detail = detail(
-            latest,
-            &[
-                ("reason", json!("earlier_attempt_succeeded")),
-                ("succeeded_attempt", json!(earlier)),
-            ],
-        );
-        Judgement {
-            settled: Settled::Parked,
-            change: Some((Action::Park, detail)),
-        }
     }
 
     fn declined(&mut self, at: usize, owned: bool, gateway_ref: &str, code: &str) -> Judgement {
@@ -285,6 +145,7 @@ impl Standing {
         row.gateway_ref = Some(gateway_ref.to_owned());
         row.last_error = None;
         row.look_again(backoff.next(now, row.checks));
+        row.checks = row.checks.saturating_add(1);
         only(Settled::Postponed)
     }
 
@@ -307,12 +168,12 @@ impl Standing {
             | AttemptState::Void => false,
         };
         if !new {
-            return self.postpone(at, error, now, backoff);
+            return self.postpone(at, error, true, now, backoff);
         }
         let row = &mut self.attempts[at];
         // From here on they count look-ups; until now, calls that were not made.
         row.checks = 0;
-        self.postpone(at, error, now, backoff);
+        self.postpone(at, error, true, now, backoff);
         let row = &mut self.attempts[at];
         row.state = AttemptState::Unknown;
         row.first_sent_at = row.first_sent_at.or(Some(now));
@@ -340,19 +201,27 @@ impl Standing {
             row.state = AttemptState::Claimed;
             row.first_sent_at = None;
         }
-        self.postpone(at, error, now, backoff.at_most(UNSENT))
+        // Counted: what may have been sent before was looked up before it was to be sent again.
+        self.postpone(at, error, true, now, backoff.at_most(UNSENT))
     }
 
+    /// Only what is counted brings an attempt nearer to a person; what was not looked up is looked up soon.
     fn postpone(
         &mut self,
         at: usize,
         error: &str,
+        counts: bool,
         now: OffsetDateTime,
         backoff: Backoff,
     ) -> Judgement {
         let row = &mut self.attempts[at];
         row.last_error = Some(error.to_owned());
-        row.look_again(backoff.next(now, row.checks));
+        if counts {
+            row.look_again(backoff.next(now, row.checks));
+            row.checks = row.checks.saturating_add(1);
+        } else {
+            row.look_again(backoff.at_most(UNSENT).next(now, row.checks.max(UNCOUNTED)));
+        }
         only(Settled::Postponed)
     }
 
@@ -414,7 +283,6 @@ impl Recorded {
         self.owner = None;
         self.call_deadline = None;
         self.next_check_at = at;
-        self.checks = self.checks.saturating_add(1);
     }
 }
 

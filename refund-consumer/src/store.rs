@@ -22,7 +22,10 @@ pub use claims::{
     Filing, NewAttempts, OrderLock, insert_attempts, insert_dead_letter, insert_inbox, lock_orders,
     read_filings, read_inbox,
 };
-pub use scans::{Census, Page, Waiting, due_attempts, expire_inbox, take_census, waiting_returns};
+pub use scans::{
+    Census, DueKind, Page, Standstill, Waiting, due_attempts, expire_inbox, take_census,
+    waiting_returns,
+};
 
 use crate::error::Error;
 

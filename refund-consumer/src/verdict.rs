@@ -30,9 +30,10 @@ pub enum Verdict {
         /// Nor did any call before it.
         never_sent: bool,
     },
-    /// The look-up told nothing new.
+    /// The look-up told nothing new, or was not made.
     StillOpen {
         error: &'static str,
+        looked_up: bool,
     },
     /// Only a person can tell.
     Park {
@@ -68,6 +69,26 @@ pub enum Settled {
     NotOwner,
     /// The rows contradict each other, as after a restored backup. Needs a person.
     Stuck,
+}
+
+/// Why a finding was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotSettled {
+    /// Another transaction holds the return or its order: bring it again.
+    Held,
+    /// It cannot be written; its row is due at its deadline, and looked up.
+    Failed,
+}
+
+impl NotSettled {
+    pub const ALL: [Self; 2] = [Self::Held, Self::Failed];
+
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 impl Settled {

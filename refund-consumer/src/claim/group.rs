@@ -34,6 +34,8 @@ pub(super) struct Group<'a> {
 /// A notice beside what the database says about its return.
 #[derive(Debug, Clone)]
 pub(super) struct Matched {
+    /// Its place among the group's notices.
+    pub(super) notice: usize,
     pub(super) filing: Filing,
     /// By a record, so the inbox remembers it.
     pub(super) named: bool,
@@ -80,6 +82,24 @@ impl<'a> Group<'a> {
         }
     }
 
+    /// What is left to do when only these of its notices were left out.
+    pub(super) fn only(&self, left_out: &[usize]) -> Self {
+        let notices = left_out.iter().filter_map(|at| self.notices.get(*at));
+        Self {
+            notices: notices.cloned().collect(),
+            letters: Vec::new(),
+        }
+    }
+
+    /// How many of its notices came by a record.
+    pub(super) fn records(&self) -> u64 {
+        let named = self
+            .notices
+            .iter()
+            .filter(|notice| notice.named_by.is_some());
+        u64::try_from(named.count()).unwrap_or(u64::MAX)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.notices.is_empty() && self.letters.is_empty()
     }
@@ -96,10 +116,11 @@ impl<'a> Group<'a> {
     ) -> (Vec<Matched>, Vec<DeadLetter<'a>>) {
         let mut matched = Vec::with_capacity(self.notices.len());
         let mut letters = self.letters.clone();
-        for notice in &self.notices {
+        for (at, notice) in self.notices.iter().enumerate() {
             let new = notice.named_by.as_ref().map(|(_, new)| new);
             match fit(filings.get(&notice.return_id), new) {
                 Ok(filing) => matched.push(Matched {
+                    notice: at,
                     filing,
                     named: new.is_some(),
                     trace: new.and_then(|new| new.trace.clone()),
@@ -168,5 +189,25 @@ mod tests {
         }
         assert_eq!(fit(None, Some(&new(10, None))), Err(Reason::UnknownReturn));
         assert_eq!(fit(Some(&filing), None), Ok(filing));
+    }
+
+    /// The bad record about a held return is kept at once; only the good one is tried again.
+    #[test]
+    fn p10_what_is_left_out_are_notices_not_their_returns() {
+        let record = |order: i64| Record {
+            payload: Some(format!(r#"{{"return_id":1,"order_id":{order}}}"#).into_bytes()),
+            headers_readable: true,
+            ..Record::default()
+        };
+        let records = [record(11), record(10)];
+        let group = Group::of_records(&records);
+        let filings = HashMap::from([(ReturnId(1), filing())]);
+        let (matched, letters) = group.match_filings(&filings);
+        let left_out: Vec<usize> = matched.iter().map(|one| one.notice).collect();
+        let rest = group.only(&left_out);
+        assert_eq!((left_out, letters.len()), (vec![1], 1));
+        assert_eq!((rest.records(), rest.letters.len()), (1, 0));
+        let (matched, letters) = rest.match_filings(&filings);
+        assert_eq!((matched.len(), letters.len()), (1, 0));
     }
 }

@@ -90,7 +90,9 @@ impl Http {
             }
             body.extend_from_slice(&chunk);
         }
-        if !status.is_server_error() {
+        // Who is not let in need not come again at once, nor bring others.
+        let turned_away = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status);
+        if !status.is_server_error() && !turned_away {
             outcome.answered();
         }
         Ok((status, body))
@@ -111,6 +113,10 @@ impl RefundGateway for Http {
 
     async fn ready(&self) {
         self.brake.admit().await;
+    }
+
+    fn lets_nobody_in(&self) -> bool {
+        self.brake.closed_for().is_some()
     }
 
     async fn submit(&self, request: &RefundRequest) -> Result<Answer, CallFailed> {
@@ -170,9 +176,7 @@ fn failed(error: &reqwest::Error) -> CallFailed {
 /// What the contract says about a refund that was not accepted. A status that it does not name proves nothing.
 fn refused(status: StatusCode) -> CallFailed {
     match status {
-        StatusCode::TOO_MANY_REQUESTS => CallFailed::NotSent("rate_limited"),
         StatusCode::BAD_REQUEST => CallFailed::NotSent("bad_request"),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CallFailed::NotSent("not_authorized"),
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => CallFailed::NotSent("not_there"),
         StatusCode::CONFLICT => CallFailed::Unknown("in_progress"),
         StatusCode::UNPROCESSABLE_ENTITY => CallFailed::KeyReused,
@@ -180,14 +184,15 @@ fn refused(status: StatusCode) -> CallFailed {
     }
 }
 
+/// A look-up that was turned away was not made.
 fn not_told(status: StatusCode) -> CallFailed {
-    CallFailed::Unknown(match status {
-        status if status.is_server_error() => "server_error",
-        status if status.is_redirection() => "redirected",
-        StatusCode::TOO_MANY_REQUESTS => "rate_limited",
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "not_authorized",
-        _ => "unexpected_status",
-    })
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => CallFailed::NotSent("rate_limited"),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CallFailed::NotSent("not_authorized"),
+        status if status.is_server_error() => CallFailed::Unknown("server_error"),
+        status if status.is_redirection() => CallFailed::Unknown("redirected"),
+        _ => CallFailed::Unknown("unexpected_status"),
+    }
 }
 
 /// Seconds, or a date (RFC 9110, 10.2.3), which is held against the answer's own date and not against our clock.

@@ -18,40 +18,59 @@ use uuid::Uuid;
 
 use super::{Answer, CallFailed, Capabilities, Outcome, RefundGateway, RefundRequest};
 use crate::attempt::IdempotencyKey;
+use crate::grouped::{Grouped, grouped};
 
-/// See the module.
+/// Calls that wait are answered together, under one lock of the file and with one write.
+const MAX_GROUP: usize = 1_000;
+
+/// See the module. Ends its worker with its last clone.
 #[derive(Debug, Clone)]
 pub struct Simulated {
-    ledger: Arc<Mutex<Ledger>>,
+    ledger: Arc<Grouped<Call, Result<Option<Answer>, CallFailed>>>,
     delay: Duration,
 }
 
+#[derive(Debug)]
+enum Call {
+    Pay(RefundRequest),
+    Find(IdempotencyKey),
+}
+
 impl Simulated {
-    /// Opens or creates the ledger.
+    /// Opens or creates the ledger. Call it inside a runtime: the ledger has a worker.
     ///
     /// # Errors
     /// The file cannot be opened or read.
     pub fn open(path: &Path, delay: Duration, fsync: bool) -> io::Result<Self> {
         let ledger = Arc::new(Mutex::new(Ledger::open(path, fsync)?));
-        Ok(Self { ledger, delay })
+        let (calls, queue) = grouped(MAX_GROUP);
+        tokio::spawn(queue.serve(MAX_GROUP, move |calls| answer(Arc::clone(&ledger), calls)));
+        Ok(Self {
+            ledger: Arc::new(calls),
+            delay,
+        })
     }
 
-    /// Runs `work` on the ledger, under its lock, on a thread that may block.
-    async fn at_ledger<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&mut Ledger) -> Result<T, CallFailed> + Send + 'static,
-    ) -> Result<T, CallFailed> {
-        let ledger = Arc::clone(&self.ledger);
-        let run = move || {
-            // Poisoned means that another call panicked; what it left is what the file says.
-            let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            ledger.locked(work)
-        };
-        match tokio::task::spawn_blocking(run).await {
-            Ok(result) => result,
-            Err(_) => Err(CallFailed::Unknown("ledger_panicked")),
-        }
+    async fn call(&self, call: Call) -> Result<Option<Answer>, CallFailed> {
+        let answered = self.ledger.write(call).await;
+        answered.unwrap_or(Err(CallFailed::Unknown("ledger_gone")))
     }
+}
+
+/// Answers a group on a thread that may block.
+async fn answer(
+    ledger: Arc<Mutex<Ledger>>,
+    calls: Vec<Call>,
+) -> Vec<Result<Option<Answer>, CallFailed>> {
+    let asked = calls.len();
+    let run = move || {
+        // Poisoned means that another group panicked; what it left is what the file says.
+        let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.answer(&calls)
+    };
+    tokio::task::spawn_blocking(run)
+        .await
+        .unwrap_or_else(|_| vec![Err(CallFailed::Unknown("ledger_panicked")); asked])
 }
 
 impl RefundGateway for Simulated {
@@ -68,14 +87,12 @@ impl RefundGateway for Simulated {
 
     async fn submit(&self, request: &RefundRequest) -> Result<Answer, CallFailed> {
         tokio::time::sleep(self.delay).await;
-        let request = request.clone();
-        self.at_ledger(move |ledger| ledger.pay(&request)).await
+        let paid = self.call(Call::Pay(request.clone())).await?;
+        paid.ok_or(CallFailed::Unknown("ledger_write_failed"))
     }
 
     async fn find(&self, key: &IdempotencyKey) -> Result<Option<Answer>, CallFailed> {
-        let key = key.clone();
-        self.at_ledger(move |ledger| Ok(ledger.paid.get(&key.0).map(Entry::answer)))
-            .await
+        self.call(Call::Find(key.clone())).await
     }
 
     /// Nothing is ever pending here.
@@ -105,6 +122,18 @@ struct Entry {
 }
 
 impl Entry {
+    fn of(request: &RefundRequest) -> Self {
+        Self {
+            line: Line {
+                key: request.key.0.clone(),
+                amount: request.amount.decimal_text(),
+                currency: request.amount.currency.to_string(),
+                gateway_ref: format!("sim-{}", Uuid::now_v7().simple()),
+            },
+            amount: request.amount.clone(),
+        }
+    }
+
     fn answer(&self) -> Answer {
         Answer {
             outcome: Outcome::Succeeded,
@@ -143,19 +172,26 @@ impl Ledger {
         Ok(ledger)
     }
 
-    fn locked<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, CallFailed>,
-    ) -> Result<T, CallFailed> {
-        let unavailable = |_| CallFailed::NotSent("ledger_unavailable");
-        flock(&self.file, FlockOperation::LockExclusive).map_err(unavailable)?;
-        let result = match self.catch_up() {
-            Ok(()) => work(self),
-            Err(_) => Err(CallFailed::NotSent("ledger_unreadable")),
+    fn answer(&mut self, calls: &[Call]) -> Vec<Result<Option<Answer>, CallFailed>> {
+        let none = |error| vec![Err(CallFailed::NotSent(error)); calls.len()];
+        if flock(&self.file, FlockOperation::LockExclusive).is_err() {
+            return none("ledger_unavailable");
+        }
+        let answers = match self.catch_up() {
+            Ok(()) => {
+                self.pay(calls);
+                calls.iter().map(|call| Ok(self.known(call))).collect()
+            }
+            Err(_) => none("ledger_unreadable"),
         };
         // The lock also goes with the file; a failure to unlock must not hide what was done.
         let _ = flock(&self.file, FlockOperation::Unlock);
-        result
+        answers
+    }
+
+    fn known(&self, call: &Call) -> Option<Answer> {
+        let (Call::Pay(RefundRequest { key, .. }) | Call::Find(key)) = call;
+        self.paid.get(&key.0).map(Entry::answer)
     }
 
     /// Reads what others have appended. A line without its end was cut off by a crash and is taken away: it was
@@ -186,31 +222,33 @@ impl Ledger {
         Ok(())
     }
 
-    /// Pays once per key: a repeat gets the first answer, with the first amount.
-    fn pay(&mut self, request: &RefundRequest) -> Result<Answer, CallFailed> {
-        if let Some(entry) = self.paid.get(&request.key.0) {
-            return Ok(entry.answer());
+    /// Pays once per key: a repeat gets the first answer, with the first amount. If the write fails, none of this
+    /// group's new keys is known; what reached the file all the same is read at the next look.
+    fn pay(&mut self, calls: &[Call]) {
+        let (mut text, mut new) = (Vec::new(), Vec::new());
+        for call in calls {
+            let Call::Pay(request) = call else { continue };
+            if self.paid.contains_key(&request.key.0) {
+                continue;
+            }
+            let entry = Entry::of(request);
+            serde_json::to_writer(&mut text, &entry.line).expect("four strings always serialize");
+            text.push(b'\n');
+            new.push(entry.line.key.clone());
+            self.paid.insert(entry.line.key.clone(), entry);
         }
-        let entry = Entry {
-            line: Line {
-                key: request.key.0.clone(),
-                amount: request.amount.decimal_text(),
-                currency: request.amount.currency.to_string(),
-                gateway_ref: format!("sim-{}", Uuid::now_v7().simple()),
-            },
-            amount: request.amount.clone(),
-        };
-        self.append(&entry.line)
-            .map_err(|_| CallFailed::Unknown("ledger_write_failed"))?;
-        let answer = entry.answer();
-        self.paid.insert(entry.line.key.clone(), entry);
-        Ok(answer)
+        if self.append(&text).is_err() {
+            for key in new {
+                self.paid.remove(&key);
+            }
+        }
     }
 
-    fn append(&mut self, line: &Line) -> io::Result<()> {
-        let mut text = serde_json::to_vec(line)?;
-        text.push(b'\n');
-        self.file.write_all(&text)?;
+    fn append(&mut self, text: &[u8]) -> io::Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all(text)?;
         if self.fsync {
             self.file.sync_data()?;
         }
@@ -286,6 +324,37 @@ mod tests {
             answers.push(call.await.expect("no panic").expect("paid"));
         }
         assert!(answers.iter().all(|answer| *answer == answers[0]));
+        assert_eq!(effects(&path), 1);
+    }
+
+    #[test]
+    fn p5_one_key_twice_in_a_group_is_one_effect() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("ledger");
+        let mut ledger = Ledger::open(&path, false).expect("a ledger");
+        let find = |key: &str| Call::Find(IdempotencyKey(key.to_owned()));
+        let answers = ledger.answer(&[
+            Call::Pay(request("k", "5")),
+            Call::Pay(request("k", "6")),
+            find("k"),
+            find("other"),
+        ]);
+        assert!(matches!(answers[0], Ok(Some(_))));
+        assert!(answers[1] == answers[0] && answers[2] == answers[0]);
+        assert_eq!(answers[3], Ok(None));
+        assert_eq!(effects(&path), 1);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_not_paid() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("ledger");
+        let mut ledger = Ledger::open(&path, false).expect("a ledger");
+        let pay = [Call::Pay(request("k", "5"))];
+        let writable = std::mem::replace(&mut ledger.file, File::open(&path).expect("open"));
+        assert_eq!(ledger.answer(&pay), [Ok(None)]);
+        ledger.file = writable;
+        assert!(matches!(ledger.answer(&pay)[..], [Ok(Some(_))]));
         assert_eq!(effects(&path), 1);
     }
 

@@ -18,8 +18,13 @@ pub(super) fn found(answer: Answer, amount: &Money, can: Capabilities) -> Verdic
 pub(super) fn not_told(failed: CallFailed) -> Verdict {
     match failed {
         CallFailed::Unusable(reason) => Verdict::Park { reason },
-        failed => Verdict::StillOpen {
+        CallFailed::NotSent(error) => Verdict::StillOpen {
+            error,
+            looked_up: false,
+        },
+        failed @ (CallFailed::Unknown(_) | CallFailed::KeyReused) => Verdict::StillOpen {
             error: failed.code(),
+            looked_up: true,
         },
     }
 }

@@ -14,7 +14,8 @@ impl<G: RefundGateway> Cashier<G> {
         if attempt.id.number == 1 {
             return None;
         }
-        let still_open = |error| Some(self.finding(attempt, Verdict::StillOpen { error }));
+        // It is not sent now. Where it may have been sent before, it was looked up just now.
+        let still_open = |error| Some(self.not_sent(attempt, error));
         let park = |reason| Some(self.finding(attempt, Verdict::Park { reason }));
         let Ok(earlier) = self.read_earlier(attempt.id).await else {
             return still_open("database");

@@ -416,6 +416,39 @@ fn becoming_unknown_is_recorded_once() {
     assert_eq!(standing.attempts[0].checks, 2);
 }
 
+/// Five look-ups that tell nothing bring a person; five that were not made must not.
+#[test]
+fn p5_only_look_ups_that_were_made_are_counted() {
+    let slow = Backoff {
+        base: Duration::from_secs(600),
+        cap: Duration::from_secs(3600),
+    };
+    let still_open = |looked_up| Verdict::StillOpen {
+        error: "gateway_paused",
+        looked_up,
+    };
+    let not_sent = Verdict::NotSent {
+        error: "gateway_paused",
+        never_sent: false,
+    };
+    for (verdict, checks, soon) in [
+        (still_open(true), 4, false),
+        (still_open(false), 3, true),
+        (not_sent, 4, true),
+    ] {
+        let mut unknown = row(1, S::Unknown, Some(ME));
+        unknown.checks = 3;
+        let mut standing = Standing {
+            status: PENDING,
+            attempts: vec![unknown],
+        };
+        standing.judge(&finding(1, verdict.clone()), &mut order(), NOW, slow);
+        let row = &standing.attempts[0];
+        assert_eq!((row.state, row.checks), (S::Unknown, checks), "{verdict:?}");
+        assert_eq!(row.next_check_at <= NOW + UNSENT.cap, soon, "{verdict:?}");
+    }
+}
+
 #[test]
 fn a_call_that_was_not_made_leaves_the_attempt_unsent() {
     // The lifetime of a key begins with the first call that may have arrived.
@@ -457,7 +490,10 @@ fn what_only_the_owner_may_say_is_ignored_from_others() {
             error: "refused",
             never_sent: true,
         },
-        Verdict::StillOpen { error: "not_found" },
+        Verdict::StillOpen {
+            error: "not_found",
+            looked_up: true,
+        },
         Verdict::Park {
             reason: "not_found",
         },

@@ -34,7 +34,8 @@ fn ids_json(ids: &[AttemptId]) -> String {
     Value::from(ids).to_string()
 }
 
-/// Locks every attempt of these returns, which must be sorted, and answers them by return, ascending.
+/// Locks every attempt of these returns, which must be sorted and locked, and answers them by return, ascending. Waits
+/// for nobody: should another transaction hold one all the same, that is an error.
 pub async fn lock_attempts(
     conn: &mut Conn,
     returns: &[ReturnId],
@@ -44,7 +45,7 @@ pub async fn lock_attempts(
         "/* lock_attempts */ SELECT f.return_id, f.attempt, f.amount, f.currency, f.state, f.owner, f.call_deadline, \
          f.first_sent_at, f.next_check_at, f.checks, f.gateway, f.gateway_ref, f.last_error \
          FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
-         STRAIGHT_JOIN refunds AS f FORCE INDEX (PRIMARY) ON f.return_id = wanted.id FOR UPDATE OF f",
+         STRAIGHT_JOIN refunds AS f FORCE INDEX (PRIMARY) ON f.return_id = wanted.id FOR UPDATE OF f NOWAIT",
     )
     .bind(json!(returns).to_string())
     .fetch_all(conn)

@@ -54,7 +54,8 @@ pub enum OrderLock {
     Update,
 }
 
-/// Locks orders, which must be sorted; absent ones are left out.
+/// Locks orders, which must be sorted. Those that another transaction holds are left out, as are absent ones: nobody
+/// is waited for.
 pub async fn lock_orders(
     conn: &mut Conn,
     ids: &[OrderId],
@@ -65,12 +66,12 @@ pub async fn lock_orders(
         OrderLock::Share => sqlx::query(
             "/* lock_orders */ SELECT o.id, o.customer_id, o.total, o.currency, o.refunded_amount, o.status, \
              o.delivered_at FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
-             STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = wanted.id FOR SHARE OF o",
+             STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = wanted.id FOR SHARE OF o SKIP LOCKED",
         ),
         OrderLock::Update => sqlx::query(
             "/* lock_orders */ SELECT o.id, o.customer_id, o.total, o.currency, o.refunded_amount, o.status, \
              o.delivered_at FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
-             STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = wanted.id FOR UPDATE OF o",
+             STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = wanted.id FOR UPDATE OF o SKIP LOCKED",
         ),
     };
     let rows = query.bind(json!(ids).to_string()).fetch_all(conn).await?;

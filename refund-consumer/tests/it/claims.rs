@@ -122,7 +122,7 @@ async fn what_needs_review_waits_for_it_and_is_paid_once_approved() {
 }
 
 /// As the api does it for an admin.
-async fn approve(world: &World, id: shared::ids::ReturnId) {
+pub(crate) async fn approve(world: &World, id: shared::ids::ReturnId) {
     use shared::actor::{Actor, ActorType};
     use shared::transition::{self, Cause, Change};
     let mut tx = world.db.pool.begin().await.expect("begin");

@@ -1,9 +1,11 @@
 //! Somebody else holds rows for long, as a shop's batch job or a forgotten client does: only their returns wait.
 
-use shared::ids::OrderId;
+use refund_consumer::Drain;
+use shared::ids::{OrderId, ReturnId};
 use sqlx::{MySql, Transaction};
 
-use crate::harness::{World, until_true};
+use crate::harness::fake::{Fake, Step};
+use crate::harness::{World, until, until_true};
 
 const LOCK_FOR_UPDATE: &str = "SELECT id FROM orders WHERE id = ? FOR UPDATE";
 /// Lets a claim pass, which shares the order, and stops the settlement, which writes it.
@@ -25,6 +27,9 @@ async fn p6_an_order_that_somebody_holds_stops_no_other_claim() {
     for one in &filed {
         world.announce(one).await;
     }
+    // A bad record about the held one is kept, once.
+    let other_order = format!(r#"{{"return_id":{},"order_id":4}}"#, held.return_id);
+    world.send(None, Some(other_order.as_bytes()), &[]).await;
     let flags = ["--initiated-grace-secs=3600"];
     let one = world.start(world.simulated(), &flags).await;
     for other in others {
@@ -33,6 +38,14 @@ async fn p6_an_order_that_somebody_holds_stops_no_other_claim() {
     let left = || one.metrics.messages.with_label_values(&["left"]).get() == 1;
     until_true("the held one was left to the scan", left).await;
     assert_eq!(world.status(held.return_id).await.0, "initiated");
+    until_true("the bad record is kept", || {
+        one.messages("dead_letter") == 1
+    })
+    .await;
+    assert_eq!(world.count("SELECT COUNT(*) FROM dead_letters").await, 1);
+    // A wait would have ended after 5 s with error 1205.
+    let again = &one.metrics.transient_failures;
+    assert_eq!(again.with_label_values(&["claim"]).get(), 0);
     one.stop().await;
 
     holder.rollback().await.expect("rollback");
@@ -43,23 +56,141 @@ async fn p6_an_order_that_somebody_holds_stops_no_other_claim() {
     two.stop().await;
 }
 
+/// What the provider has answered is not forgotten meanwhile: this one would not tell it again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn p5_p6_an_order_that_somebody_holds_stops_no_other_settlement() {
     let world = World::new().await;
+    let gateway = Fake::without_keys(&[]);
+    gateway.find_is_blind();
     let filed = world.file_all(1..=5, false).await;
     let (held, others) = filed.split_last().expect("five");
     let holder = hold(&world, LOCK_FOR_SHARE, held.order_id).await;
     for one in &filed {
         world.announce(one).await;
     }
-    let flags = ["--call-deadline-ms=2000"];
-    let consumer = world.start(world.simulated(), &flags).await;
+    let flags = ["--call-deadline-ms=4000", "--initiated-grace-secs=3600"];
+    let consumer = world.start(gateway.clone(), &flags).await;
+    for other in others {
+        world.wait_for(other.return_id, "refunded").await;
+    }
+    until("the time to call has passed", || async {
+        let passed = world.count(
+            "SELECT COUNT(*) FROM refunds WHERE state = 'sent' AND call_deadline < UTC_TIMESTAMP(6)",
+        );
+        (passed.await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(world.status(held.return_id).await.0, "refund_pending");
+    holder.rollback().await.expect("rollback");
+    world.wait_for(held.return_id, "refunded").await;
+    assert_eq!(gateway.effects().len(), 5);
+    let key = format!("refund-{}-1", held.event_id);
+    assert!(!gateway.looked_up().contains(&key));
+    let settlements = &consumer.metrics.settlements;
+    assert!(settlements.with_label_values(&["held"]).get() > 1);
+    consumer.stop().await;
+}
+
+/// Ours lock an attempt without its return for milliseconds; somebody with a client of their own may do so for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p6_an_attempt_that_somebody_holds_stops_no_other_settlement() {
+    let world = World::new().await;
+    let gateway = Fake::with_keys(&[Step::Hold, Step::Hold, Step::Hold]);
+    let filed = world.file_all(1..=3, false).await;
+    for one in &filed {
+        world.announce(one).await;
+    }
+    let consumer = world.start(gateway.clone(), &[]).await;
+    until_true("all are at the gateway", || gateway.submitted().len() == 3).await;
+    let (held, others) = filed.split_last().expect("three");
+    let mut holder = world.db.pool.begin().await.expect("begin");
+    sqlx::query("SELECT state FROM refunds WHERE return_id = ? FOR UPDATE")
+        .bind(held.return_id)
+        .fetch_one(&mut *holder)
+        .await
+        .expect("an attempt");
+    gateway.let_go();
     for other in others {
         world.wait_for(other.return_id, "refunded").await;
     }
     assert_eq!(world.status(held.return_id).await.0, "refund_pending");
     holder.rollback().await.expect("rollback");
     world.wait_for(held.return_id, "refunded").await;
-    assert_eq!(world.effects(), 5);
+    assert_eq!(gateway.effects().len(), 3);
     consumer.stop().await;
+}
+
+/// More answers that wait than a scan's page holds: they are due by now, and must not hide what others have left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p6_answers_that_wait_do_not_hide_what_is_due() {
+    let world = World::new().await;
+    let filed = world.file_all(1..=120, false).await;
+    let orphan = world.file(121).await;
+    for one in &filed {
+        world.announce(one).await;
+    }
+    // Last, because the server ends a session that is silent for 30 s.
+    let mut holder = world.db.pool.begin().await.expect("begin");
+    sqlx::query("SELECT id FROM orders WHERE id <= 120 FOR SHARE")
+        .fetch_all(&mut *holder)
+        .await
+        .expect("orders");
+    let flags = ["--call-deadline-ms=4000", "--initiated-grace-secs=3600"];
+    let consumer = world.start(world.simulated(), &flags).await;
+    until("all answers wait, and are due", || async {
+        let due = world.count(
+            "SELECT COUNT(*) FROM refunds WHERE state = 'claimed' AND call_deadline < UTC_TIMESTAMP(6)",
+        );
+        (due.await == 120).then_some(())
+    })
+    .await;
+    assert_eq!(world.effects(), 120);
+    leave_behind(&world, orphan.return_id).await;
+    world.wait_for(orphan.return_id, "refunded").await;
+    holder.rollback().await.expect("rollback");
+    for one in &filed {
+        world.wait_for(one.return_id, "refunded").await;
+    }
+    assert_eq!(world.effects(), 121);
+    consumer.stop().await;
+}
+
+/// As a consumer does that is killed between claim and call.
+async fn leave_behind(world: &World, id: ReturnId) {
+    for set in [
+        "UPDATE returns SET status = 'refund_pending' WHERE id = ?",
+        "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, created_at, \
+         updated_at) SELECT id, 1, CONCAT('refund-', id), refund_amount, currency, 'claimed', UTC_TIMESTAMP(6), \
+         UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM returns WHERE id = ?",
+    ] {
+        world.execute(set, id.0).await;
+    }
+}
+
+/// Freed while the consumer drains: written. Never freed: left to a look-up, and the drain ends all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p11_an_answer_that_waits_for_held_rows_is_written_while_draining() {
+    for freed in [true, false] {
+        let world = World::new().await;
+        let filed = world.file(1).await;
+        let holder = hold(&world, LOCK_FOR_SHARE, filed.order_id).await;
+        world.announce(&filed).await;
+        let flags = ["--consumer-drain-secs=3"];
+        let consumer = world.start(world.simulated(), &flags).await;
+        let settlements = consumer.metrics.settlements.clone();
+        let held = || settlements.with_label_values(&["held"]).get();
+        until_true("the answer waits", || held() > 0).await;
+        consumer.ask_to_stop();
+        let before = held();
+        until_true("it is tried again while stopping", || held() > before + 1).await;
+        if freed {
+            holder.rollback().await.expect("rollback");
+            assert_eq!(consumer.stop().await, Drain::Complete);
+            assert_eq!(world.status(filed.return_id).await.0, "refunded");
+        } else {
+            assert_eq!(consumer.stop().await, Drain::LeftOpen(1));
+            assert_eq!(world.status(filed.return_id).await.0, "refund_pending");
+        }
+        assert_eq!(world.effects(), 1);
+    }
 }

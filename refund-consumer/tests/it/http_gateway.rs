@@ -422,3 +422,43 @@ async fn a_429_with_retry_after_stops_all_calls() {
     .await;
     running.stop().await;
 }
+
+/// Who is turned away at the door need not send a whole backlog there. A refused request is another matter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p12_a_provider_that_does_not_know_us_is_left_alone() {
+    for (status, closed) in [
+        (401, true),
+        (403, true),
+        (500, true),
+        (400, false),
+        (404, false),
+    ] {
+        let provider = Provider::start(move |_| {
+            Reply::Say(format!(
+                "HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            ))
+        })
+        .await;
+        let gateway = gateway(&provider.url, |args| args.gateway_breaker_failures = 2);
+        for calls in 1..=2 {
+            assert!(!gateway.lets_nobody_in(), "{status} {calls}");
+            gateway.submit(&request()).await.expect_err("refused");
+        }
+        assert_eq!(gateway.lets_nobody_in(), closed, "{status}");
+    }
+}
+
+/// The try that is due may go, and brings messages with it; an answer opens the door again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p12_a_try_that_is_due_lets_somebody_in() {
+    let provider = Provider::start(|_| Reply::Say(String::new())).await;
+    let gateway = gateway(&provider.url, |args| {
+        args.gateway_breaker_failures = 1;
+        args.gateway_breaker_pause_ms = 200;
+    });
+    gateway.submit(&request()).await.expect_err("no answer");
+    assert!(gateway.lets_nobody_in());
+    until_true("a try is due", || !gateway.lets_nobody_in()).await;
+    gateway.ready().await;
+    assert!(gateway.lets_nobody_in(), "one at a time");
+}

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use refund_consumer::store::{self, Page, Waiting};
+use refund_consumer::store::{self, DueKind, Page, Waiting};
 use shared::ids::CustomerId;
 use shared::test_support::TestDb;
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
@@ -84,9 +84,10 @@ async fn the_scans_read_what_they_find_and_nothing_else() {
     db.seed_orders(1, 5_000, CustomerId(7)).await;
     for sql in [
         "INSERT INTO returns (id, order_id, customer_id, reason, status, version, policy_version, refund_amount, \
-         currency, created_at, updated_at) SELECT id, id, 7, 'x', \
-         CASE id % 500 WHEN 0 THEN 'initiated' WHEN 1 THEN 'approved' WHEN 2 THEN 'refund_pending' ELSE 'refunded' END, \
-         1, 'x', 1, 'EUR', UTC_TIMESTAMP(6) - INTERVAL 1 DAY, UTC_TIMESTAMP(6) - INTERVAL 1 DAY FROM orders",
+         currency, review_required, created_at, updated_at) SELECT id, id, 7, 'x', \
+         CASE WHEN id % 500 = 0 OR id % 500 > 470 THEN 'initiated' WHEN id % 500 = 1 THEN 'approved' \
+         WHEN id % 500 = 2 THEN 'refund_pending' ELSE 'refunded' END, \
+         1, 'x', 1, 'EUR', id % 500 > 470, UTC_TIMESTAMP(6) - INTERVAL 1 DAY, UTC_TIMESTAMP(6) - INTERVAL 1 DAY FROM orders",
         "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, created_at, \
          updated_at) SELECT id, 1, id, 1, 'EUR', IF(status = 'refunded', 'succeeded', 'unknown'), \
          UTC_TIMESTAMP(6) - INTERVAL 1 DAY, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM returns \
@@ -112,18 +113,28 @@ async fn the_scans_read_what_they_find_and_nothing_else() {
 /// Each finds ten rows.
 async fn every_scan(pool: &MySqlPool) {
     const PAGE: u32 = 100;
-    for waiting in [Waiting::Initiated { grace_secs: 60 }, Waiting::Approved] {
+    for (waiting, finds) in [
+        (Waiting::Initiated { grace_secs: 60 }, 10),
+        (Waiting::Approved { reviewed: false }, 10),
+        (Waiting::Approved { reviewed: true }, 0),
+    ] {
         let before = reads(pool).await;
         let found = store::waiting_returns(pool, waiting, Page::FIRST, PAGE).await;
-        assert_eq!(found.expect("a page").len(), 10);
+        assert_eq!(found.expect("a page").len(), finds);
         few(&before, &reads(pool).await, &format!("{waiting:?}"));
     }
     let before = reads(pool).await;
-    let (_, due) = store::due_attempts(pool, "simulated", PAGE)
+    let (_, due) = store::due_attempts(pool, "simulated", DueKind::Unclear, PAGE)
         .await
         .expect("a page");
     assert_eq!(due.len(), 10);
     few(&before, &reads(pool).await, "due");
+    let before = reads(pool).await;
+    let (_, due) = store::due_attempts(pool, "simulated", DueKind::Claimed, PAGE)
+        .await
+        .expect("a page");
+    assert_eq!(due.len(), 0);
+    few(&before, &reads(pool).await, "claimed");
     let before = reads(pool).await;
     let forgotten = store::expire_inbox(pool, 14, PAGE).await;
     assert_eq!(forgotten.expect("a page"), 10);

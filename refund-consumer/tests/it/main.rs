@@ -2,7 +2,9 @@
 
 mod harness;
 
+mod census;
 mod claims;
+mod closed;
 #[cfg(feature = "failpoints")]
 mod crashes;
 mod dead_letters;

@@ -106,6 +106,42 @@ async fn p5_a_payment_that_cannot_be_found_is_repeated_under_its_key_with_one_ef
     running.stop().await;
 }
 
+/// What went out without a key must not go out again with one: the provider would not know that it is a repeat.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_what_was_sent_without_a_key_is_not_resent_once_keys_are_turned_on() {
+    let (world, gateway) = (World::new().await, Fake::without_keys(&[Step::PayUnheard]));
+    gateway.find_fails(true);
+    let before = start(&world, &gateway).await;
+    let filed = filed_and_announced(&world).await;
+    until("it is unknown", || async {
+        let state = attempt_state(&world, filed.return_id).await?;
+        (state == "unknown").then_some(())
+    })
+    .await;
+    before.stop().await;
+
+    gateway.turn_keys_on();
+    gateway.find_is_blind();
+    gateway.find_fails(false);
+    let after = start(&world, &gateway).await;
+    let later = world.file(2).await;
+    world.announce(&later).await;
+    world.wait_for(later.return_id, "refunded").await;
+    until("it is parked", || async {
+        parked(&world, filed.return_id).await
+    })
+    .await;
+    assert_eq!(gateway.submitted(), [key(&filed, 1), key(&later, 1)]);
+    let with_key =
+        "SELECT CAST(GROUP_CONCAT(sent_with_key ORDER BY return_id) AS CHAR) FROM refunds";
+    let with_key: String = sqlx::query_scalar(with_key)
+        .fetch_one(&world.db.pool)
+        .await
+        .expect("refunds");
+    assert_eq!(with_key, "0,1");
+    after.stop().await;
+}
+
 async fn parked(world: &World, id: ReturnId) -> Option<()> {
     let state: Option<String> = sqlx::query_scalar("SELECT state FROM refunds WHERE return_id = ?")
         .bind(id)

@@ -10,7 +10,7 @@ async fn p6_a_partition_that_comes_back_is_read() {
     let gateway = Fake::with_keys(&[const { Step::Hold }; 30]);
     let flags = ["--initiated-grace-secs=3600", "--max-open-attempts=40"];
     let stays = world.start(gateway.clone(), &flags).await;
-    for filed in world.file_all(1..=30, false).await {
+    for filed in world.file_all(1..=35, false).await {
         world.announce(&filed).await;
     }
     let is_paused = |paused: i64| stays.metrics.paused.get() == paused;
@@ -24,7 +24,7 @@ async fn p6_a_partition_that_comes_back_is_read() {
     leaves.stop().await;
 
     // So few that there is always room: a pause that is taken back would resume everything.
-    let later = world.file_all(31..=40, false).await;
+    let later = world.file_all(36..=45, false).await;
     for filed in &later {
         world.announce(filed).await;
     }

@@ -1,5 +1,5 @@
 //! When the provider may be called: a token bucket for its rate limit, pauses that it asks for, and a circuit breaker
-//! for when it does not answer. Calls wait here before anything about them is written down as sent.
+//! for when it does not answer or knows us no longer. Calls wait here before anything about them is written down as sent.
 
 use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -99,7 +99,7 @@ impl Brake {
     }
 
     /// How long until a call may be tried; `None` for now.
-    fn closed_for(&self) -> Option<Duration> {
+    pub(super) fn closed_for(&self) -> Option<Duration> {
         let (now, state) = (Instant::now(), self.state());
         let until = self.until(&state);
         (now < until).then(|| until - now)
@@ -143,7 +143,9 @@ impl Brake {
         }
         drop(state);
         match (was_open, is_open) {
-            (false, true) => tracing::error!("the gateway does not answer: calls wait"),
+            (false, true) => {
+                tracing::error!("the gateway does not answer, or lets nobody in: calls wait")
+            }
             (true, false) => tracing::info!("the gateway answers again"),
             _ => {}
         }

@@ -8,7 +8,7 @@ use refund_consumer::attempt::IdempotencyKey;
 use refund_consumer::gateway::{
     Answer, CallFailed, Capabilities, Outcome, RefundGateway, RefundRequest,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// What the next `submit` does; afterwards it pays.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub(crate) struct Fake(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    keys: bool,
+    keys: AtomicBool,
     script: Mutex<VecDeque<Step>>,
     known: Mutex<HashMap<String, Answer>>,
     submitted: Mutex<Vec<String>>,
@@ -41,6 +41,7 @@ struct Inner {
     looked_up: Mutex<Vec<String>>,
     find_fails: AtomicBool,
     find_is_blind: AtomicBool,
+    closed: watch::Sender<bool>,
     gate: Semaphore,
 }
 
@@ -55,7 +56,7 @@ impl Fake {
 
     fn new(keys: bool, script: &[Step]) -> Self {
         Self(Arc::new(Inner {
-            keys,
+            keys: AtomicBool::new(keys),
             script: Mutex::new(script.iter().cloned().collect()),
             known: Mutex::default(),
             submitted: Mutex::default(),
@@ -63,6 +64,7 @@ impl Fake {
             looked_up: Mutex::default(),
             find_fails: AtomicBool::new(false),
             find_is_blind: AtomicBool::new(false),
+            closed: watch::Sender::new(false),
             gate: Semaphore::new(0),
         }))
     }
@@ -90,6 +92,16 @@ impl Fake {
         self.0.find_is_blind.store(true, Ordering::SeqCst);
     }
 
+    /// The provider has honored no keys so far; from now on it does.
+    pub(crate) fn turn_keys_on(&self) {
+        self.0.keys.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets no call in, as an open circuit does, or lets them in again.
+    pub(crate) fn close(&self, closed: bool) {
+        self.0.closed.send_replace(closed);
+    }
+
     pub(crate) fn let_go(&self) {
         self.0.gate.add_permits(1000);
     }
@@ -104,7 +116,7 @@ impl Fake {
     }
 
     fn pay(&self, request: &RefundRequest) -> Answer {
-        if let Some(answer) = self.known(&request.key.0).filter(|_| self.0.keys) {
+        if let Some(answer) = self.known(&request.key.0).filter(|_| self.has_keys()) {
             return answer;
         }
         lock(&self.0.effects).push(request.key.0.clone());
@@ -121,6 +133,10 @@ impl Fake {
         answer
     }
 
+    fn has_keys(&self) -> bool {
+        self.0.keys.load(Ordering::SeqCst)
+    }
+
     fn known(&self, key: &str) -> Option<Answer> {
         lock(&self.0.known).get(key).cloned()
     }
@@ -133,9 +149,19 @@ impl RefundGateway for Fake {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            native_idempotency: self.0.keys,
+            native_idempotency: self.has_keys(),
             asynchronous: true,
         }
+    }
+
+    async fn ready(&self) {
+        let mut closed = self.0.closed.subscribe();
+        let open = closed.wait_for(|closed| !closed).await;
+        open.expect("the sender is ours");
+    }
+
+    fn lets_nobody_in(&self) -> bool {
+        *self.0.closed.borrow()
     }
 
     async fn submit(&self, request: &RefundRequest) -> Result<Answer, CallFailed> {

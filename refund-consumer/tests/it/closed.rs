@@ -1,0 +1,92 @@
+//! A provider that lets nobody in, and what is taken up first when it does again.
+
+use shared::transition::Filed;
+
+use crate::claims::approve;
+use crate::harness::fake::{Fake, Step};
+use crate::harness::{World, until, until_true};
+
+/// Claiming them would only move the backlog from Kafka, where it costs nothing, into rows that are found again and again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p12_no_message_is_taken_while_the_gateway_lets_nobody_in() {
+    let (world, gateway) = (World::new().await, Fake::with_keys(&[]));
+    gateway.close(true);
+    let filed = world.file_all(1..=20, false).await;
+    for one in &filed {
+        world.announce(one).await;
+    }
+    // No message brings this one, so that there is somebody to try.
+    let approved = world.file_with(21, true).await;
+    approve(&world, approved.return_id).await;
+    let flags = ["--initiated-grace-secs=0"];
+    let running = world.start(gateway.clone(), &flags).await;
+    let joined = || running.metrics.paused.get() == 1 && running.metrics.rebalances.get() > 0;
+    until_true("it has joined, and paused", joined).await;
+    world.wait_for(approved.return_id, "refund_pending").await;
+    let later = world.file_with(22, true).await;
+    approve(&world, later.return_id).await;
+    // The scans have been all around since.
+    world.wait_for(later.return_id, "refund_pending").await;
+    assert_eq!(running.messages("claimed"), 0);
+    for one in &filed {
+        assert_eq!(world.status(one.return_id).await.0, "initiated");
+    }
+    gateway.close(false);
+    for one in filed.iter().chain([&approved, &later]) {
+        world.wait_for(one.return_id, "refunded").await;
+    }
+    assert_eq!(gateway.effects().len(), 22);
+    running.stop().await;
+}
+
+/// Many that were never sent and one that may have paid: a customer knows of that one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_what_may_have_been_paid_is_looked_up_before_what_was_never_sent() {
+    let (world, gateway) = (World::new().await, Fake::with_keys(&[Step::PayUnheard]));
+    gateway.find_fails(true);
+    let first = world.start(gateway.clone(), &[]).await;
+    let unclear = world.file(1).await;
+    world.announce(&unclear).await;
+    until("it is unknown", || async {
+        let unknown = world.count("SELECT COUNT(*) FROM refunds WHERE state = 'unknown'");
+        (unknown.await == 1).then_some(())
+    })
+    .await;
+    first.stop().await;
+
+    let unsent = world.file_all(2..=31, true).await;
+    claim_for_nobody(&world, &unsent).await;
+    let looked_up = gateway.looked_up().len();
+    gateway.find_fails(false);
+    let flags = ["--gateway-parallel-calls=1", "--initiated-grace-secs=3600"];
+    let second = world.start(gateway.clone(), &flags).await;
+    for one in unsent.iter().chain([&unclear]) {
+        world.wait_for(one.return_id, "refunded").await;
+    }
+    let first_look = gateway.looked_up()[looked_up].clone();
+    assert_eq!(first_look, format!("refund-{}-1", unclear.event_id));
+    second.stop().await;
+}
+
+/// As a consumer leaves them that stops between claim and call; due before the unclear one.
+async fn claim_for_nobody(world: &World, filed: &[Filed]) {
+    let gateway = Fake::with_keys(&[]);
+    gateway.close(true);
+    for one in filed {
+        approve(world, one.return_id).await;
+    }
+    let consumer = world.start(gateway, &[]).await;
+    until("all are claimed", || async {
+        let claimed = world.count("SELECT COUNT(*) FROM refunds WHERE state = 'claimed'");
+        (claimed.await == 30).then_some(())
+    })
+    .await;
+    consumer.stop().await;
+    for set in [
+        "UPDATE refunds SET owner = NULL, call_deadline = NULL, first_sent_at = NULL, \
+         next_check_at = UTC_TIMESTAMP(6) - INTERVAL 1 HOUR WHERE return_id > ? AND state = 'claimed'",
+        "UPDATE refunds SET next_check_at = UTC_TIMESTAMP(6) WHERE return_id > ? AND state = 'unknown'",
+    ] {
+        world.execute(set, 0).await;
+    }
+}
