@@ -38,7 +38,7 @@ bench: ## load and report, on release builds
 	cargo build --release -p api -p relay -p refund-consumer -p ctl -p bench
 	$(STACK) run bench -- target/release/bench filing
 	MYSQL_BUFFER_POOL_MIB=3072 $(STACK) run bench -- target/release/bench relay
-	$(STACK) run bench -- target/release/bench refunds
+	MYSQL_BUFFER_POOL_MIB=3072 $(STACK) run bench -- target/release/bench refunds
 
 stack-up: ## start (or find) the development MySQL and Kafka; writes .stack/env
 	$(STACK) up

@@ -20,12 +20,16 @@ pub(crate) struct RefundArgs {
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Gateway::InProcess, Gateway::Http])]
     gateways: Vec<Gateway>,
 
+    /// Consumers that share the work.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 2], value_parser = clap::value_parser!(u8).range(1..=16))]
+    consumers: Vec<u8>,
+
     /// Runs of each kind, in turn; the median counts.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=99))]
     rounds: u8,
 
     /// Returns that wait.
-    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1_000..))]
+    #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(1_000..))]
     returns: u32,
 
     /// Calls at the same time through HTTP: 64 calls of 50 ms cannot be more than 1,280 a second.
@@ -53,8 +57,9 @@ impl Gateway {
 struct Paid {
     returns: f64,
     seconds: f64,
-    /// CPU seconds of consumer, mysqld and Kafka.
+    /// CPU seconds of the consumers, mysqld and Kafka.
     cpu: [f64; 3],
+    /// Of the consumer that needed most.
     peak_mib: u64,
     /// The most records at any sample that were in Kafka and not claimed.
     most_behind: u64,
@@ -82,37 +87,49 @@ const CLAIMED: &str = "refund_consumer_messages_total";
 
 /// Measures and prints the table.
 pub(crate) async fn run(args: &RefundArgs, servers: &Servers) -> anyhow::Result<bool> {
-    let mut lines = Vec::new();
-    let mut runs: Vec<Vec<Paid>> = args.gateways.iter().map(|_| Vec::new()).collect();
+    let mut kinds: Vec<(Gateway, u8)> = Vec::new();
+    for gateway in &args.gateways {
+        kinds.extend(
+            args.consumers
+                .iter()
+                .map(|consumers| (*gateway, *consumers)),
+        );
+    }
+    let mut runs: Vec<Vec<Paid>> = kinds.iter().map(|_| Vec::new()).collect();
     for _ in 0..args.rounds {
-        for (gateway, of_kind) in args.gateways.iter().zip(&mut runs) {
-            let paid = measure(args, *gateway, servers).await?;
-            let (rate, cells) = (paid.rate(), paid.cells());
-            report::progress(&format!("{}: {rate:.0}/s | {cells}", gateway.label()));
+        for ((gateway, consumers), of_kind) in kinds.iter().zip(&mut runs) {
+            let paid = measure(args, *gateway, *consumers, servers).await?;
+            let (label, rate, cells) = (gateway.label(), paid.rate(), paid.cells());
+            report::progress(&format!("{label}, {consumers}: {rate:.0}/s | {cells}"));
             of_kind.push(paid);
         }
     }
-    for (gateway, of_kind) in args.gateways.iter().zip(runs) {
+    let mut lines = Vec::new();
+    for ((gateway, consumers), of_kind) in kinds.iter().zip(runs) {
         let (median, low, high) = report::median(of_kind, Paid::rate);
-        let (rate, cells) = (median.rate(), median.cells());
-        let label = gateway.label();
+        let (label, rate, cells) = (gateway.label(), median.rate(), median.cells());
         lines.push(format!(
-            "| {label} | {rate:.0} ({low:.0} to {high:.0}) | {cells} |"
+            "| {label} | {consumers} | {rate:.0} ({low:.0} to {high:.0}) | {cells} |"
         ));
     }
     report::table(
         &format!(
-            "{} returns, from the first refund to the last",
+            "{} returns, from when every consumer was at work to the last refund",
             args.returns
         ),
-        "| gateway | returns/s: median (range) | CPU s per 10,000 returns: consumer / mysqld / Kafka | peak MiB | \
-         most records behind |",
+        "| gateway | consumers | returns/s: median (range) | CPU s per 10,000 returns: consumers / mysqld / Kafka | \
+         peak MiB of a consumer | most records behind |",
         &lines,
     );
     Ok(true)
 }
 
-async fn measure(args: &RefundArgs, gateway: Gateway, servers: &Servers) -> anyhow::Result<Paid> {
+async fn measure(
+    args: &RefundArgs,
+    gateway: Gateway,
+    consumers: u8,
+    servers: &Servers,
+) -> anyhow::Result<Paid> {
     let mut system = System::create().await?;
     // The whole-system tests shorten them; here the defaults are measured.
     for shortened in ["CALL_DEADLINE_MS", "GATEWAY_CALL_TIMEOUT_MS"] {
@@ -144,9 +161,14 @@ async fn measure(args: &RefundArgs, gateway: Gateway, servers: &Servers) -> anyh
     relay.stop(DEADLINE).await?;
     // Nothing is committed yet.
     let records = u64::try_from(checks::messages_behind(&system).await?)?;
-    let consumer = system.start("refund-consumer").await?;
-    let paid = watch(&consumer, u64::from(args.returns), records, servers).await?;
-    consumer.stop(DEADLINE).await?;
+    let mut running = Vec::new();
+    for _ in 0..consumers {
+        running.push(system.start("refund-consumer").await?);
+    }
+    let paid = watch(&running, u64::from(args.returns), records, servers).await?;
+    for consumer in running {
+        consumer.stop(DEADLINE).await?;
+    }
     let _relay = system.start("outbox-relay").await?;
     system.settled(DEADLINE).await?;
     checks::everything(&system).await?;
@@ -154,44 +176,58 @@ async fn measure(args: &RefundArgs, gateway: Gateway, servers: &Servers) -> anyh
     Ok(paid)
 }
 
-/// From the first refund to the last.
+/// From when each consumer has refunded something, to the last refund.
 async fn watch(
-    consumer: &Program,
+    consumers: &[Program],
     returns: u64,
     records: u64,
     servers: &Servers,
 ) -> anyhow::Result<Paid> {
-    let mut begun = Instant::now();
-    let mut first = 0;
-    while first == 0 {
-        begun = Instant::now();
-        tokio::time::sleep(SAMPLE / 10).await;
-        first = consumer.metric(REFUNDED).await?;
+    for consumer in consumers {
+        until("each has refunded", DEADLINE, async || {
+            Ok(consumer.metric_if_any(REFUNDED).await?.unwrap_or(0) > 0)
+        })
+        .await?;
     }
-    let before = cpu(consumer, servers)?;
+    let (begun, first) = (Instant::now(), sum(consumers, REFUNDED).await?);
+    ensure!(first < returns, "all were refunded before all were at work");
+    let before = cpu(consumers, servers)?;
     let mut most_behind = 0;
-    while consumer.metric(REFUNDED).await? < returns {
+    while sum(consumers, REFUNDED).await? < returns {
         ensure!(begun.elapsed() < DEADLINE, "not all were refunded");
-        let claimed = consumer.metric_if_any(CLAIMED).await?.unwrap_or(0);
+        let claimed = sum(consumers, CLAIMED).await?;
         most_behind = most_behind.max(records.saturating_sub(claimed));
         tokio::time::sleep(SAMPLE).await;
     }
-    let (seconds, after) = (begun.elapsed().as_secs_f64(), cpu(consumer, servers)?);
+    let (seconds, after) = (begun.elapsed().as_secs_f64(), cpu(consumers, servers)?);
+    let mut peak_kib = 0;
+    for consumer in consumers {
+        peak_kib = peak_kib.max(peak_resident_kib(consumer.pid())?);
+    }
     Ok(Paid {
         returns: f64::from(u32::try_from(returns - first)?),
         seconds,
         cpu: std::array::from_fn(|at| after[at] - before[at]),
-        peak_mib: peak_resident_kib(consumer.pid())? / 1024,
+        peak_mib: peak_kib / 1024,
         most_behind,
     })
 }
 
-/// CPU seconds of the consumer, and of the servers that the local stack started.
-fn cpu(consumer: &Program, servers: &Servers) -> anyhow::Result<[f64; 3]> {
+/// A counter, over all consumers.
+async fn sum(consumers: &[Program], name: &str) -> anyhow::Result<u64> {
+    let mut sum = 0;
+    for consumer in consumers {
+        sum += consumer.metric_if_any(name).await?.unwrap_or(0);
+    }
+    Ok(sum)
+}
+
+/// CPU seconds of the consumers, and of the servers that the local stack started.
+fn cpu(consumers: &[Program], servers: &Servers) -> anyhow::Result<[f64; 3]> {
     let of = |pid: Option<u32>| pid.map_or(Ok(0.0), cpu_seconds);
-    Ok([
-        cpu_seconds(consumer.pid())?,
-        of(servers.mysqld()?)?,
-        of(servers.kafka()?)?,
-    ])
+    let mut ours = 0.0;
+    for consumer in consumers {
+        ours += cpu_seconds(consumer.pid())?;
+    }
+    Ok([ours, of(servers.mysqld()?)?, of(servers.kafka()?)?])
 }
