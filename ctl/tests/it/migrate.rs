@@ -132,9 +132,9 @@ async fn a_run_that_was_cut_off_after_its_statement_is_recorded_as_done() {
 async fn a_run_that_was_cut_off_before_its_statement_is_repeated() {
     let db = TestDb::create().await;
     db.pool
-        .execute("ALTER TABLE refunds DROP COLUMN sent_with_key")
+        .execute("ALTER TABLE returns DROP KEY status_updated, ADD KEY status_updated (status, updated_at, id)")
         .await
-        .expect("drop");
+        .expect("as it was before");
     let ran = cut_off_in_the_last(&db).await;
     assert!(
         ran.stderr.contains(&format!("--had-no-effect {LAST}")),
@@ -143,10 +143,14 @@ async fn a_run_that_was_cut_off_before_its_statement_is_repeated() {
     );
     let report = migrate(&db, 0, &["--had-no-effect", LAST, "--json"]).json();
     assert_eq!(report["applied"], 1);
-    db.pool
-        .execute("SELECT sent_with_key FROM refunds")
-        .await
-        .expect("the column is back");
+    let by_review: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM information_schema.statistics WHERE table_schema = DATABASE() \
+         AND index_name = 'status_updated' AND column_name = 'review_required'",
+    )
+    .fetch_one(&db.pool)
+    .await
+    .expect("the index");
+    assert_eq!(by_review, 1, "the statement was run again");
 }
 
 #[tokio::test]

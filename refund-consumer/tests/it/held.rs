@@ -129,8 +129,12 @@ async fn p6_answers_that_wait_do_not_hide_what_is_due() {
     for one in &filed {
         world.announce(one).await;
     }
-    // Last, because the server ends a session that is silent for 30 s.
     let mut holder = world.db.pool.begin().await.expect("begin");
+    // A session of ours that is silent for 30 s is ended by the server, and its locks with it.
+    sqlx::query("SET SESSION wait_timeout = 600")
+        .execute(&mut *holder)
+        .await
+        .expect("patience");
     sqlx::query("SELECT id FROM orders WHERE id <= 120 FOR SHARE")
         .fetch_all(&mut *holder)
         .await
