@@ -1,7 +1,7 @@
 //! Somebody else holds rows for long, as a shop's batch job or a forgotten client does: only their returns wait.
 
 use refund_consumer::Drain;
-use shared::ids::OrderId;
+use shared::ids::{OrderId, ReturnId};
 use sqlx::{MySql, Transaction};
 
 use crate::harness::fake::{Fake, Step};
@@ -118,6 +118,58 @@ async fn p6_an_attempt_that_somebody_holds_stops_no_other_settlement() {
     world.wait_for(held.return_id, "refunded").await;
     assert_eq!(gateway.effects().len(), 3);
     consumer.stop().await;
+}
+
+/// More answers that wait than a scan's page holds: they are due by now, and must not hide what others have left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p6_answers_that_wait_do_not_hide_what_is_due() {
+    let world = World::new().await;
+    let filed = world.file_all(1..=120, false).await;
+    let orphan = world.file(121).await;
+    for one in &filed {
+        world.announce(one).await;
+    }
+    let mut holder = world.db.pool.begin().await.expect("begin");
+    // A session of ours that is silent for 30 s is ended by the server, and its locks with it.
+    sqlx::query("SET SESSION wait_timeout = 600")
+        .execute(&mut *holder)
+        .await
+        .expect("patience");
+    // A shared lock is set on the index that is read and on no other: a covering one would leave the rows free.
+    sqlx::query("SELECT id FROM orders FORCE INDEX (PRIMARY) WHERE id <= 120 FOR SHARE")
+        .fetch_all(&mut *holder)
+        .await
+        .expect("orders");
+    let flags = ["--call-deadline-ms=4000", "--initiated-grace-secs=3600"];
+    let consumer = world.start(world.simulated(), &flags).await;
+    until("all answers wait, and are due", || async {
+        let due = world.count(
+            "SELECT COUNT(*) FROM refunds WHERE state = 'claimed' AND call_deadline < UTC_TIMESTAMP(6)",
+        );
+        (due.await == 120).then_some(())
+    })
+    .await;
+    assert_eq!(world.effects(), 120);
+    leave_behind(&world, orphan.return_id).await;
+    world.wait_for(orphan.return_id, "refunded").await;
+    holder.rollback().await.expect("rollback");
+    for one in &filed {
+        world.wait_for(one.return_id, "refunded").await;
+    }
+    assert_eq!(world.effects(), 121);
+    consumer.stop().await;
+}
+
+/// As a consumer does that is killed between claim and call.
+async fn leave_behind(world: &World, id: ReturnId) {
+    for set in [
+        "UPDATE returns SET status = 'refund_pending' WHERE id = ?",
+        "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, created_at, \
+         updated_at) SELECT id, 1, CONCAT('refund-', id), refund_amount, currency, 'claimed', UTC_TIMESTAMP(6), \
+         UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM returns WHERE id = ?",
+    ] {
+        world.execute(set, id.0).await;
+    }
 }
 
 /// Freed while the consumer drains: written. Never freed: left to a look-up, and the drain ends all the same.
