@@ -35,7 +35,7 @@ async fn p3_an_acknowledgement_that_does_not_come_holds_back_no_other_record_of_
     let orders = orders_of(|shard| shard == Shard(3)).take(MAX_UNSETTLED * 3 / 2);
     let events: Vec<Event> = orders.map(|order| Event::new(order, order, 1)).collect();
     stage.insert_at_once(&events).await;
-    let cfg = stage.config(&["--lease-ms=10000", "--drain-secs=1"]);
+    let cfg = stage.config(&["--lease-ms=10000", "--drain-secs=5"]);
     let publisher = Faulty::losing_the_first_ack(Kafka::new(&cfg.kafka));
     let relay = stage.relay_with(cfg, publisher).await;
     until("one row is left", || async {
