@@ -1,9 +1,18 @@
-//! Who is asking: bearer tokens and what their bearers may be. Code behind it never sees a token.
+//! Who is asking, and what they may: bearer tokens of two formats, one policy. Code behind it never sees a token.
 //!
-//! Behind the feature `auth`, because it brings the signature check, which only the api and the operator's commands
-//! need.
+//! A token is read ([`Verifier`]), looked up among those taken back ([`RevokedTokens`]), and judged by the policy for
+//! each request anew ([`Policy`], `policy.datalog`). Behind the feature `auth`, because it brings the signature
+//! checks, which only the api and the operator's commands need.
 
+mod biscuit;
 mod jwt;
+mod key_ring;
+mod policy;
+mod revocation;
+#[cfg(test)]
+mod test_tokens;
+mod verifier;
+mod vet;
 
 use std::path::PathBuf;
 
@@ -12,29 +21,41 @@ use serde::{Deserialize, Serialize};
 use crate::actor::{Actor, ActorType};
 use crate::ids::CustomerId;
 
-pub use jwt::{KeyError, Refused, TOKEN_MAX, Verified, Verifier};
+pub use biscuit::decode as decode_biscuit;
+pub use key_ring::{KEY_FILE_MAX, KeyError, KeyProblem, KeyRing, KeyUse};
+pub use policy::{Access, Denied, Operation, Policy, Request};
+pub use revocation::{RevocationKind, RevokedTokens, is_token_id, jwt_revocation_id};
+pub use verifier::{Refused, TOKEN_MAX, TokenFormat, Verified, Verifier};
+pub use vet::{BISCUIT_MAX, Unvetted, vet};
 
 /// Whose tokens are honored.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AuthArgs {
-    /// PEM file with the Ed25519 public key that verifies tokens.
+    /// JWK set (RFC 7517) with the keys that verify tokens, read again when it changes. Keys of JWTs have `use` "sig" or
+    /// none, root keys of Biscuits have `use` "biscuit"; `returnsctl token keygen` writes both.
     #[arg(
         long,
-        env = "JWT_PUBLIC_KEY_FILE",
-        default_value = ".stack/keys/jwt.pub.pem"
+        env = "AUTH_KEYS_FILE",
+        default_value = ".stack/keys/keys.json",
+        value_name = "FILE"
     )]
-    pub jwt_public_key_file: PathBuf,
+    pub auth_keys_file: PathBuf,
 
-    /// The `iss` a token must carry.
-    #[arg(long, env = "JWT_ISSUER", default_value = "returns-dev")]
-    pub jwt_issuer: String,
+    /// Who issues the tokens: the `iss` of a JWT, and of a Biscuit that names one.
+    #[arg(long, env = "AUTH_ISSUER", default_value = "returns-dev", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub auth_issuer: String,
 
-    /// The `aud` a token must carry.
-    #[arg(long, env = "JWT_AUDIENCE", default_value = "returns-api")]
-    pub jwt_audience: String,
+    /// Whom the tokens are for: the `aud` of a JWT, the `audience` of a Biscuit.
+    #[arg(long, env = "AUTH_AUDIENCE", default_value = "returns-api", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub auth_audience: String,
+
+    /// Seconds by which the clocks of issuer and verifier may differ. A token lives longer by as much; too low refuses
+    /// what was just issued.
+    #[arg(long, env = "AUTH_LEEWAY_SECS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=300))]
+    pub auth_leeway_secs: u64,
 }
 
-/// Who is asking, once the token was verified.
+/// Who is asking. What they may is the policy's to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub user: i64,
@@ -50,50 +71,24 @@ pub enum Role {
     Auditor,
 }
 
-/// The caller's role does not allow this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the role does not allow this")]
-pub struct Forbidden;
+impl Role {
+    pub const ALL: [Self; 3] = [Self::Customer, Self::Admin, Self::Auditor];
+
+    /// As in tokens and in the policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Customer => "customer",
+            Self::Admin => "admin",
+            Self::Auditor => "auditor",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+}
 
 impl Caller {
-    /// The customer that this caller is.
-    ///
-    /// # Errors
-    /// [`Forbidden`] for every other role.
-    pub fn as_customer(&self) -> Result<CustomerId, Forbidden> {
-        match self.role {
-            Role::Customer => Ok(CustomerId(self.user)),
-            Role::Admin | Role::Auditor => Err(Forbidden),
-        }
-    }
-
-    /// # Errors
-    /// [`Forbidden`] unless the caller is an admin.
-    pub fn require_admin(&self) -> Result<(), Forbidden> {
-        match self.role {
-            Role::Admin => Ok(()),
-            Role::Customer | Role::Auditor => Err(Forbidden),
-        }
-    }
-
-    /// # Errors
-    /// [`Forbidden`] for a role that sees no returns at all.
-    pub fn require_reader(&self) -> Result<(), Forbidden> {
-        match self.role {
-            Role::Customer | Role::Admin => Ok(()),
-            Role::Auditor => Err(Forbidden),
-        }
-    }
-
-    /// Whether the caller may see what belongs to `owner`.
-    pub fn may_read(&self, owner: CustomerId) -> bool {
-        match self.role {
-            Role::Admin => true,
-            Role::Customer => owner == CustomerId(self.user),
-            Role::Auditor => false,
-        }
-    }
-
     /// Whether the caller is this customer, whatever the role: nobody acts as staff on what is their own.
     pub fn is(&self, customer: CustomerId) -> bool {
         customer == CustomerId(self.user)
@@ -117,21 +112,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_role_may_do_its_own() {
-        let caller = |role| Caller { user: 42, role };
-        let (own, other) = (CustomerId(42), CustomerId(43));
-        for (role, customer, admin, reader, reads_own, reads_other) in [
-            (Role::Customer, true, false, true, true, false),
-            (Role::Admin, false, true, true, true, true),
-            (Role::Auditor, false, false, false, false, false),
+    fn a_caller_is_one_person_and_acts_as_staff_or_as_a_customer() {
+        for (role, kind) in [
+            (Role::Customer, ActorType::Customer),
+            (Role::Admin, ActorType::Admin),
+            (Role::Auditor, ActorType::Admin),
         ] {
-            let caller = caller(role);
-            assert_eq!(caller.as_customer().is_ok(), customer, "{role:?}");
-            assert_eq!(caller.require_admin().is_ok(), admin, "{role:?}");
-            assert_eq!(caller.require_reader().is_ok(), reader, "{role:?}");
-            assert_eq!(caller.may_read(own), reads_own, "{role:?}");
-            assert_eq!(caller.may_read(other), reads_other, "{role:?}");
-            assert!(caller.is(own) && !caller.is(other), "{role:?}");
+            let caller = Caller { user: 42, role };
+            assert!(caller.is(CustomerId(42)) && !caller.is(CustomerId(43)));
+            let id = "42".to_owned();
+            assert_eq!(caller.actor(), Actor { kind, id });
+        }
+    }
+
+    #[test]
+    fn a_role_is_spelt_the_same_in_both_formats_and_in_one_way() {
+        for role in Role::ALL {
+            assert_eq!(Role::parse(role.as_str()), Some(role));
+            assert_eq!(serde_json::json!(role), role.as_str());
+        }
+        for other in ["", "Admin", "admin ", "root"] {
+            assert_eq!(Role::parse(other), None, "{other:?}");
         }
     }
 }

@@ -30,12 +30,15 @@ pub struct Refused {
 /// Every bad or missing value, one per line; or the text of `--help` and `--version`.
 pub fn parse<C: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<C, Refused> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let as_text = relaxed(C::command()).try_get_matches_from(&args);
-    let problems = match as_text {
-        Ok(matches) => command_problems(&C::command(), &matches),
+    let matches = match relaxed(C::command()).try_get_matches_from(&args) {
+        Ok(matches) => matches,
         // Help, or a flag that does not exist: values cannot be told from flags then.
-        Err(_) => Vec::new(),
+        Err(error) => {
+            let strict = C::try_parse_from(&args).err();
+            return Err(from_clap(strict.filter(repeats_no_value).unwrap_or(error)));
+        }
     };
+    let problems = command_problems(&C::command(), &matches);
     if problems.is_empty() {
         C::try_parse_from(&args).map_err(from_clap)
     } else {
@@ -77,6 +80,14 @@ fn from_clap(error: clap::Error) -> Refused {
         message: error.to_string().trim_end().to_owned(),
         exit: if wanted { 0 } else { BAD_USAGE },
     }
+}
+
+/// A value may be a secret, and clap does not ask which.
+fn repeats_no_value(error: &clap::Error) -> bool {
+    !matches!(
+        error.kind(),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue
+    )
 }
 
 /// The same command, with every value taken as it is and nothing required.
@@ -223,6 +234,11 @@ mod tests {
     fn p13_a_secret_is_judged_and_not_repeated() {
         let Refused { message, .. } = refused("program --port 1 --secret s3cret");
         assert_eq!(message, "error: SECRET must be good");
+        for more in ["--no-such-flag", "--help", "mint --no-such-flag"] {
+            let line = format!("program --port 1 --secret=s3cret {more}");
+            let Refused { message, .. } = refused(&line);
+            assert!(!message.contains("s3cret"), "{message}");
+        }
     }
 
     #[test]

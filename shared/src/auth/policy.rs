@@ -1,0 +1,285 @@
+//! Asks `policy.datalog` about one request of one caller.
+
+use std::time::{Duration, SystemTime};
+
+use biscuit_auth::AuthorizerBuilder;
+use biscuit_auth::builder::{Fact, Term, fact, string};
+use biscuit_auth::error::{FailedCheck, Logic, RunLimit, Token as BiscuitError};
+
+use super::biscuit::LIMITS;
+use super::verifier::Verified;
+use super::{AuthArgs, Caller};
+use crate::ids::{CustomerId, ReturnId};
+
+const POLICY: &str = include_str!("policy.datalog");
+
+/// What somebody wants to do; each endpoint and command names one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    ReturnsCreate,
+    ReturnsRead,
+    ReturnsList,
+    /// Of refunds that wait for a person.
+    RefundsDecide,
+}
+
+/// Whether it changes anything. Holders narrow a Biscuit to reading by this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    Write,
+}
+
+/// One request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    pub operation: Operation,
+    pub resource: Option<Resource>,
+}
+
+/// The return it is about, and whose it is; nobody's if there is no such return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resource {
+    id: ReturnId,
+    owner: Option<CustomerId>,
+}
+
+/// Why a request is not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// It is not in time, not for us, or its key may not vouch for the role.
+    #[error("the token is not honored: {0}")]
+    Token(String),
+    #[error("the role, or what the token was narrowed to, does not allow this")]
+    Forbidden,
+    /// Somebody else's, or nobody's: the two must not be told apart.
+    #[error("the resource is not the caller's")]
+    NotYours,
+    #[error("the decision could not be made in time")]
+    Undecided,
+}
+
+/// The policy, parsed once.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    prepared: AuthorizerBuilder,
+    audience: Term,
+    issuer: Term,
+    leeway: Duration,
+}
+
+impl Operation {
+    pub const ALL: [Self; 4] = [
+        Self::ReturnsCreate,
+        Self::ReturnsRead,
+        Self::ReturnsList,
+        Self::RefundsDecide,
+    ];
+
+    /// As in the policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReturnsCreate => "returns.create",
+            Self::ReturnsRead => "returns.read",
+            Self::ReturnsList => "returns.list",
+            Self::RefundsDecide => "refunds.decide",
+        }
+    }
+
+    pub fn access(self) -> Access {
+        match self {
+            Self::ReturnsRead | Self::ReturnsList => Access::Read,
+            Self::ReturnsCreate | Self::RefundsDecide => Access::Write,
+        }
+    }
+}
+
+impl Access {
+    /// As in the policy.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+}
+
+impl Denied {
+    /// A label for metrics.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Token(_) => "not_honored",
+            Self::Forbidden => "forbidden",
+            Self::NotYours => "not_yours",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
+impl Request {
+    /// About no return in particular.
+    pub fn of(operation: Operation) -> Self {
+        Self {
+            operation,
+            resource: None,
+        }
+    }
+
+    /// About this return, which belongs to `owner` or does not exist.
+    pub fn about(operation: Operation, id: ReturnId, owner: Option<CustomerId>) -> Self {
+        Self {
+            operation,
+            resource: Some(Resource { id, owner }),
+        }
+    }
+}
+
+impl Policy {
+    /// # Panics
+    /// Never: a test reads the policy.
+    pub fn new(args: &AuthArgs) -> Self {
+        let prepared = AuthorizerBuilder::new()
+            .code(POLICY)
+            .expect("the policy is good Datalog")
+            .set_limits(LIMITS);
+        Self {
+            prepared,
+            audience: string(&args.auth_audience),
+            issuer: string(&args.auth_issuer),
+            leeway: Duration::from_secs(args.auth_leeway_secs),
+        }
+    }
+
+    /// The caller, if the token is honored now and allows the request: 70 to 100 us (docs/BENCHMARKS.md).
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn decide<'v>(&self, token: &'v Verified, request: &Request) -> Result<&'v Caller, Denied> {
+        let now = clock();
+        let denied = match self.ask(token, request, now) {
+            Ok(()) => return Ok(token.caller()),
+            Err(denied) => denied,
+        };
+        // Would it be allowed, were it the caller's own? That is the policy's to say as well.
+        match (denied, request.resource) {
+            (Denied::Forbidden, Some(resource)) => {
+                let owner = Some(CustomerId(token.caller().user));
+                let own = Request {
+                    resource: Some(Resource { owner, ..resource }),
+                    ..*request
+                };
+                Err(match self.ask(token, &own, now) {
+                    Ok(()) => Denied::NotYours,
+                    Err(denied) => denied,
+                })
+            }
+            (denied, _) => Err(denied),
+        }
+    }
+
+    /// Whether the token is honored at all now, whatever it is shown for.
+    ///
+    /// # Errors
+    /// [`Denied::Token`] or [`Denied::Undecided`].
+    pub fn honors(&self, token: &Verified) -> Result<(), Denied> {
+        let any = Request::of(Operation::ReturnsRead);
+        match self.ask(token, &any, clock()) {
+            Ok(()) | Err(Denied::Forbidden | Denied::NotYours) => Ok(()),
+            Err(denied @ (Denied::Token(_) | Denied::Undecided)) => Err(denied),
+        }
+    }
+
+    fn ask(&self, token: &Verified, request: &Request, now: SystemTime) -> Result<(), Denied> {
+        let facts = self.ambient(token, request, now);
+        let said = match token.biscuit {
+            Some(_) => Vec::new(),
+            // The claims of a JWT stand where a Biscuit's first block would.
+            None => self.claims(token),
+        };
+        let outcome = facts
+            .into_iter()
+            .chain(said)
+            .try_fold(self.prepared.clone(), AuthorizerBuilder::fact)
+            .and_then(|builder| match &token.biscuit {
+                Some(biscuit) => builder.build(biscuit),
+                None => builder.build_unauthenticated(),
+            })
+            .and_then(|mut authorizer| authorizer.authorize());
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(error) => Err(denied(error)),
+        }
+    }
+
+    fn ambient(&self, token: &Verified, request: &Request, now: SystemTime) -> Vec<Fact> {
+        let operation = request.operation;
+        let mut facts = vec![
+            one("operation", string(operation.as_str())),
+            one("access", string(operation.access().as_str())),
+            one("time", now.into()),
+            one("earliest", (now - self.leeway).into()),
+            one("latest", (now + self.leeway).into()),
+            one("our_audience", self.audience.clone()),
+            one("our_issuer", self.issuer.clone()),
+            token.key_roles().clone(),
+        ];
+        if let Some(Resource { id, owner }) = request.resource {
+            facts.push(fact("resource", &[string("return"), Term::Integer(id.0)]));
+            // Never somebody else's: a holder's own check could ask about it, and learn that the return exists, and whose
+            // it is, from how it fails. Nobody's and a stranger's are the same to the policy.
+            let own = owner.filter(|owner| token.caller().is(*owner));
+            facts.extend(
+                own.map(|owner| fact("owner", &[Term::Integer(id.0), Term::Integer(owner.0)])),
+            );
+        }
+        facts
+    }
+
+    /// `aud` and `iss` were compared when the signature was checked.
+    fn claims(&self, token: &Verified) -> Vec<Fact> {
+        let claims = &token.claims;
+        vec![
+            one("user", Term::Integer(claims.caller.user)),
+            one("role", string(claims.caller.role.as_str())),
+            one("audience", self.audience.clone()),
+            one("issuer", self.issuer.clone()),
+            // Not by way of `SystemTime`, which panics at what no clock reaches.
+            one("issued_at", Term::Date(claims.issued_at)),
+            one("expires_at", Term::Date(claims.expires_at)),
+        ]
+    }
+}
+
+/// This machine's, as for all times that issuers set; the leeway is for what it differs.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a token's times are its issuer's, and not the database's"
+)]
+fn clock() -> SystemTime {
+    SystemTime::now()
+}
+
+fn one(name: &str, term: Term) -> Fact {
+    fact(name, &[term])
+}
+
+/// Checks of ours that fail make it no token; checks of a holder's, or no `allow if`, no permission.
+fn denied(error: BiscuitError) -> Denied {
+    match error {
+        BiscuitError::FailedLogic(
+            Logic::Unauthorized { checks, .. } | Logic::NoMatchingPolicy { checks },
+        ) => {
+            let ours = checks.into_iter().find_map(|check| match check {
+                FailedCheck::Authorizer(check) => Some(check.rule),
+                FailedCheck::Block(_) => None,
+            });
+            ours.map_or(Denied::Forbidden, Denied::Token)
+        }
+        BiscuitError::RunLimit(RunLimit::Timeout) => Denied::Undecided,
+        // An expression of a holder's that divides by zero, facts without end: no permission can come of it.
+        _ => Denied::Token("it cannot be evaluated".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

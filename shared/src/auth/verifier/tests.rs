@@ -1,0 +1,174 @@
+use serde_json::json;
+
+use super::super::Role;
+use super::super::test_tokens::{self, JwtIssuer, Root, append, said, text, verifier};
+use super::*;
+
+#[test]
+fn a_dot_tells_the_formats_apart() {
+    let (shop, root) = (JwtIssuer::eddsa("ed", 7), Root::new(1, 1));
+    let jwt = shop.token(&json!({}));
+    let biscuit = text(&root.biscuit(&said(&[])));
+    assert_eq!(TokenFormat::of(&jwt), TokenFormat::Jwt);
+    assert_eq!(TokenFormat::of(&biscuit), TokenFormat::Biscuit);
+    let verifier = verifier(&[shop.jwk(), root.jwk()]);
+    assert!(verifier.verify(&jwt).expect("good").biscuit.is_none());
+    assert!(verifier.verify(&biscuit).expect("good").biscuit.is_some());
+}
+
+#[test]
+fn what_is_neither_is_refused() {
+    let (shop, root) = (JwtIssuer::eddsa("ed", 7), Root::new(1, 1));
+    let verifier = verifier(&[shop.jwk(), root.jwk()]);
+    let jwt = shop.token(&json!({}));
+    let biscuit = text(&root.biscuit(&said(&[])));
+    let (signed, signature) = jwt.rsplit_once('.').expect("three parts");
+    for token in [
+        String::new(),
+        ".".to_owned(),
+        "..".to_owned(),
+        "a.b".to_owned(),
+        "a.b.c".to_owned(),
+        "a.b.c.d".to_owned(),
+        signed.to_owned(),
+        jwt.replace('.', ""),
+        format!("{jwt}.{signature}"),
+        format!("{jwt}."),
+        format!("{jwt}="),
+        format!(".{biscuit}"),
+        format!("{biscuit}."),
+        format!("{biscuit}.{jwt}"),
+        format!("{signed}.{biscuit}"),
+        format!("{biscuit}{biscuit}"),
+        "\u{e9}".repeat(20),
+        "\0".to_owned(),
+    ] {
+        let refused = verifier.verify(&token).expect_err("neither");
+        let code = refused.code();
+        let broken = ["malformed", "signature"].contains(&code);
+        assert!(broken, "{token:.40}: {code}");
+    }
+}
+
+/// Nobody can be made to read more than that.
+#[test]
+fn a_token_is_looked_at_up_to_its_longest_and_not_beyond() {
+    let shop = JwtIssuer::eddsa("ed", 7);
+    let verifier = verifier(&[shop.jwk()]);
+    for letter in ["A", "."] {
+        let at = |length| {
+            verifier
+                .verify(&letter.repeat(length))
+                .expect_err("no token")
+        };
+        assert!(!matches!(at(TOKEN_MAX), Refused::Length), "{letter}");
+        assert!(matches!(at(TOKEN_MAX + 1), Refused::Length), "{letter}");
+    }
+    let longest = (2_000..4_000)
+        .map(|padding| shop.token(&json!({"x": "x".repeat(padding)})))
+        .take_while(|token| token.len() <= TOKEN_MAX)
+        .last()
+        .expect("some");
+    assert!(longest.len() > TOKEN_MAX - 4);
+    assert!(verifier.verify(&longest).is_ok());
+}
+
+/// Old and new keys side by side, then the new one alone: nobody is locked out, and the old key ends.
+#[test]
+fn a_key_is_replaced_while_both_are_good() {
+    let (old, new) = (JwtIssuer::eddsa("2026", 1), JwtIssuer::es256("2027", 2));
+    let (old_root, new_root) = (Root::new(1, 3), Root::new(2, 4));
+    let tokens = [
+        old.token(&json!({})),
+        new.token(&json!({})),
+        text(&old_root.biscuit(&said(&[]))),
+        text(&new_root.biscuit(&said(&[]))),
+    ];
+    for (keys, expected) in [
+        (vec![old.jwk(), old_root.jwk()], [true, false, true, false]),
+        (
+            vec![old.jwk(), new.jwk(), old_root.jwk(), new_root.jwk()],
+            [true; 4],
+        ),
+        (vec![new.jwk(), new_root.jwk()], [false, true, false, true]),
+    ] {
+        let verifier = verifier(&keys);
+        let found = tokens.each_ref().map(|token| match verifier.verify(token) {
+            Ok(_) => true,
+            Err(refused) => {
+                assert_eq!(refused.code(), "unknown_key");
+                false
+            }
+        });
+        assert_eq!(found, expected);
+    }
+}
+
+/// Metrics count refusals by it.
+#[test]
+fn every_refusal_has_a_code() {
+    let (shop, root) = (JwtIssuer::eddsa("ed", 7), Root::new(1, 1));
+    let verifier = verifier(&[shop.jwk(), root.jwk()]);
+    let whole = root.biscuit(&said(&[]));
+    let jwt = |changed| shop.token(&changed);
+    let biscuit = |changed: (&str, &str)| text(&root.biscuit(&said(&[changed])));
+    let mut header = shop.header();
+    header.typ = Some("secevent+jwt".to_owned());
+    let mut critical = shop.header();
+    critical.crit = Some(vec!["b64".to_owned()]);
+    let mut confused = shop.header();
+    confused.alg = jsonwebtoken::Algorithm::HS256;
+    let secret = JwtIssuer::hs256("ed", 1);
+    for (code, token) in [
+        ("malformed", "x".repeat(TOKEN_MAX + 1)),
+        ("malformed", "a.b.c".to_owned()),
+        ("malformed", "x".to_owned()),
+        ("malformed", jwt(json!({"role": "root"}))),
+        ("signature", JwtIssuer::eddsa("ed", 8).token(&json!({}))),
+        ("signature", text(&Root::new(1, 9).biscuit(&said(&[])))),
+        ("algorithm", secret.sign(&confused, &json!({}))),
+        ("time", jwt(json!({"exp": 1_000}))),
+        ("time", jwt(json!({"nbf": 4_000_000_000_u64}))),
+        ("not_for_us", jwt(json!({"aud": "else"}))),
+        ("not_for_us", jwt(json!({"iss": "else"}))),
+        ("claims", jwt(json!({"aud": null}))),
+        ("claims", jwt(json!({"user_id": 0}))),
+        ("claims", biscuit(("user", "0"))),
+        ("claims", biscuit(("expires_at", ""))),
+        (
+            "claims",
+            text(&root.biscuit(&format!("{}user(8);", said(&[])))),
+        ),
+        ("header", shop.sign(&header, &json!({}))),
+        ("header", shop.sign(&critical, &json!({}))),
+        ("unknown_key", JwtIssuer::eddsa("no", 7).token(&json!({}))),
+        ("unknown_key", text(&Root::new(3, 1).biscuit(&said(&[])))),
+        ("unvetted", text(&append(&whole, r#"role("admin");"#))),
+    ] {
+        let refused = verifier.verify(&token).expect_err(code);
+        assert_eq!(refused.code(), code, "{refused}");
+    }
+    assert_eq!(Refused::Undecided.code(), "undecided");
+}
+
+#[test]
+fn what_is_verified_says_who_and_by_which_key_and_no_more() {
+    let secret = JwtIssuer::hs256("hs", b's');
+    let token = secret.token(&json!({"role": "admin", "jti": "canary"}));
+    let verified = verifier(&[secret.jwk()]).verify(&token).expect("good");
+    let caller = Caller {
+        user: 7,
+        role: Role::Admin,
+    };
+    let told = format!("{verified:?}");
+    assert_eq!(
+        told,
+        format!("Verified {{ caller: {caller:?}, kid: \"hs\", .. }}")
+    );
+}
+
+#[test]
+fn keys_that_cannot_be_read_are_told_with_their_path() {
+    let error = Verifier::load(&test_tokens::args("/no/such/keys".into())).expect_err("absent");
+    assert!(error.to_string().contains("/no/such/keys"), "{error}");
+}
