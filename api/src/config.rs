@@ -11,7 +11,7 @@ use shared::event::TopicArgs;
 use shared::ops::OpsArgs;
 use shared::telemetry::LogArgs;
 
-use crate::auth::Authenticator;
+use crate::auth;
 
 /// HTTP API for order returns, on a transactional outbox.
 #[derive(Debug, Clone, Parser)]
@@ -37,6 +37,8 @@ pub struct Config {
     #[command(flatten)]
     pub auth: AuthArgs,
     #[command(flatten)]
+    pub tokens: TokenArgs,
+    #[command(flatten)]
     pub filing: FilingArgs,
     #[command(flatten)]
     pub backlog: BacklogArgs,
@@ -50,6 +52,16 @@ pub struct Config {
     pub ops: OpsArgs,
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// How tokens that were taken back are kept out.
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    /// Seconds for which the list of revoked tokens may be relied on while MySQL does not tell it anew (it is read every
+    /// second). Afterwards callers get 503. Too low refuses everybody in a short outage, too high lets a revoked token
+    /// in for as long.
+    #[arg(long, env = "REVOCATIONS_MAX_AGE_SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=3600))]
+    pub revocations_max_age_secs: u64,
 }
 
 /// The public listener.
@@ -140,12 +152,10 @@ impl Config {
                 self.http.api_drain_secs, self.http.api_request_timeout_secs
             ));
         }
-        if let Err(problem) = Authenticator::load(&self.auth) {
+        if let Err(problem) = auth::check(&self.auth) {
             problems.push(problem.to_string());
         }
         for (name, value) in [
-            ("JWT_ISSUER", &self.auth.jwt_issuer),
-            ("JWT_AUDIENCE", &self.auth.jwt_audience),
             ("TOPIC_RETURNS", &self.topics.topic_returns),
             ("TOPIC_STATUS", &self.topics.topic_status),
         ] {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use shared::auth::{Forbidden, KeyError};
+use shared::auth::KeyError;
 use shared::db::DbFailure;
 use shared::eligibility::Violation;
 use shared::ids::ReturnId;
@@ -26,18 +26,20 @@ pub enum StartError {
     Settings(String),
     #[error("the database cannot be used")]
     Schema(#[from] SchemaError),
+    #[error("the list of revoked tokens cannot be read")]
+    Revocations(#[from] sqlx::Error),
     #[error("a background task ended early; the log says which")]
     TaskEnded,
 }
 
-/// Why the outbox was not measured. Nothing is to be done: it is measured again.
+/// Why something was not read from the database. Nothing is to be done: it is measured again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MeasureError {
     #[error("database")]
     Database(#[from] sqlx::Error),
     #[error("no answer from MySQL within {} s", .0.as_secs())]
     Silent(Duration),
-    #[error("the measurement panicked")]
+    #[error("the reading panicked")]
     Panicked,
 }
 
@@ -50,7 +52,10 @@ pub enum ApiError {
     UnknownOrder,
     #[error("a valid bearer token is required")]
     Unauthenticated,
-    #[error("your role does not allow this")]
+    /// There was one. Which check it failed is in the log, not in the answer.
+    #[error("a valid bearer token is required")]
+    InvalidToken,
+    #[error("your token does not allow this")]
     Forbidden,
     #[error("no such resource")]
     NotFound,
@@ -72,18 +77,16 @@ pub enum ApiError {
     Busy,
     #[error("too many events wait to be published, new returns are not taken")]
     BacklogFull(Excess),
+    #[error("whether you may do this could not be decided in time")]
+    Undecided,
+    #[error("it cannot be told now whether your token was revoked")]
+    RevocationsUnknown,
     #[error("the service cannot answer now")]
     Unavailable,
     #[error("it is not known whether the return was filed")]
     OutcomeUnknown,
     #[error("internal error")]
     Internal,
-}
-
-impl From<Forbidden> for ApiError {
-    fn from(Forbidden: Forbidden) -> Self {
-        Self::Forbidden
-    }
 }
 
 /// A fifth of the limit has to drain before filings are accepted again: 2 M rows by default, 28 to 60 s at 71,000 to
@@ -111,7 +114,7 @@ impl ApiError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::UnknownOrder => StatusCode::BAD_REQUEST,
-            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Unauthenticated | Self::InvalidToken => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -121,9 +124,12 @@ impl ApiError {
             Self::InvalidFields(_) | Self::NotEligible(_) | Self::KeyReused => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
-            Self::Busy | Self::BacklogFull(_) | Self::Unavailable | Self::OutcomeUnknown => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Busy
+            | Self::BacklogFull(_)
+            | Self::Undecided
+            | Self::RevocationsUnknown
+            | Self::Unavailable
+            | Self::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -133,7 +139,7 @@ impl ApiError {
         match self {
             Self::BadRequest(_) => "bad-request",
             Self::UnknownOrder => "unknown-order",
-            Self::Unauthenticated => "unauthenticated",
+            Self::Unauthenticated | Self::InvalidToken => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not-found",
             Self::MethodNotAllowed => "method-not-allowed",
@@ -145,6 +151,8 @@ impl ApiError {
             Self::KeyReused => "idempotency-key-reused",
             Self::Busy => "busy",
             Self::BacklogFull(_) => "backlog-full",
+            Self::Undecided => "undecided",
+            Self::RevocationsUnknown => "revocations-unknown",
             Self::Unavailable => "unavailable",
             Self::OutcomeUnknown => "outcome-unknown",
             Self::Internal => "internal",
@@ -156,6 +164,16 @@ impl ApiError {
         match self {
             Self::BacklogFull(_) => Some(BACKLOG_RETRY_SECS),
             _ => (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+        }
+    }
+
+    /// `WWW-Authenticate` (RFC 6750, 3): no code where no token was sent.
+    fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Self::Unauthenticated => Some(r#"Bearer realm="returns""#),
+            Self::InvalidToken => Some(r#"Bearer realm="returns", error="invalid_token""#),
+            Self::Forbidden => Some(r#"Bearer realm="returns", error="insufficient_scope""#),
+            _ => None,
         }
     }
 
@@ -201,8 +219,9 @@ impl ApiError {
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if *self == Self::Unauthenticated {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        if let Some(challenge) = self.challenge() {
+            let challenge = HeaderValue::from_static(challenge);
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }

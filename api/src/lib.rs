@@ -20,6 +20,7 @@ pub mod metrics;
 
 use std::sync::Arc;
 
+use shared::auth::Verifier;
 use shared::http_server::Drain;
 use shared::ops::Checks;
 use shared::{ops, schema};
@@ -28,7 +29,6 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::Authenticator;
 use crate::config::Config;
 use crate::error::StartError;
 use crate::filing::FilingDesk;
@@ -42,7 +42,8 @@ pub struct App {
     ops_listener: TcpListener,
     options: MySqlConnectOptions,
     pool: MySqlPool,
-    authenticator: Authenticator,
+    verifier: Verifier,
+    revoked: auth::Reading,
 }
 
 impl App {
@@ -55,17 +56,19 @@ impl App {
         listener: TcpListener,
         ops_listener: TcpListener,
     ) -> Result<Self, StartError> {
-        let authenticator = Authenticator::load(&cfg.auth)?;
+        let verifier = auth::check(&cfg.auth)?;
         let options = cfg.db.options().map_err(StartError::Settings)?;
         let pool = cfg.db.pool().map_err(StartError::Settings)?;
         schema::check(&pool).await?;
+        let revoked = auth::Reading::first(&pool).await?;
         Ok(Self {
             cfg,
             listener,
             ops_listener,
             options,
             pool,
-            authenticator,
+            verifier,
+            revoked,
         })
     }
 
@@ -82,11 +85,21 @@ impl App {
             self.options.clone(),
             Arc::clone(&metrics),
         );
-        let shown = gate.clone();
+        let (authenticator, keys, revocations) = auth::open(
+            self.verifier,
+            &self.cfg.auth,
+            &self.cfg.tokens,
+            self.revoked,
+            self.options.clone(),
+            &metrics,
+        );
+        let (shown, lets_in) = (gate.clone(), Arc::clone(&authenticator));
         let ops = tokio::spawn(ops::serve(
             self.ops_listener,
             metrics.registry().clone(),
-            Checks::with(self.pool.clone(), move || shown.checks()),
+            Checks::with(self.pool.clone(), move || {
+                [shown.checks(), lets_in.checks()].concat()
+            }),
             stop.clone(),
             quit.clone(),
         ));
@@ -98,10 +111,12 @@ impl App {
             closing.clone(),
         );
         tasks.spawn(meter.run(closing.clone()));
+        tasks.spawn(keys.run(closing.clone()));
+        tasks.spawn(revocations.run(closing.clone()));
         tasks.spawn(idempotency::expire(self.pool.clone(), closing.clone()));
         let state = routes::State {
             pool: self.pool.clone(),
-            authenticator: Arc::new(self.authenticator),
+            authenticator,
             desk,
         };
         let server = server::serve(self.listener, state, &self.cfg.http, metrics, stop.clone());

@@ -1,8 +1,8 @@
 //! Every metric of the api, with its unit. Ids are never labels.
 
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
 };
 
 /// Registered once per process.
@@ -22,6 +22,16 @@ pub struct Metrics {
     pub group_failures: IntCounter,
     /// `filing_lost_commits_total`: COMMITs whose answer was lost and that were looked up.
     pub lost_commits: IntCounter,
+    /// `auth_refusals_total{reason}`: callers that were not let in, or not allowed what they asked.
+    pub refused_tokens: IntCounterVec,
+    /// `auth_keys{use}`: keys that verify tokens, of JWTs (`sig`) and of Biscuits.
+    pub keys: IntGaugeVec,
+    /// `auth_key_reloads_total{result}`: `failed` leaves the keys of before in force.
+    pub key_reloads: IntCounterVec,
+    /// `auth_revoked_tokens`: on the list.
+    pub revoked_tokens: IntGauge,
+    /// `auth_revocations_read_timestamp_seconds`: when the list was read for the last time, Unix seconds.
+    pub revocations_read_at: Gauge,
     pub(crate) backlog: BacklogMetrics,
 }
 
@@ -67,6 +77,34 @@ impl Metrics {
                 "COMMITs whose answer was lost and that were looked up.",
             )
             .expect(VALID),
+            refused_tokens: IntCounterVec::new(
+                Opts::new(
+                    "auth_refusals_total",
+                    "Callers that were not let in, or not allowed what they asked, by why.",
+                ),
+                &["reason"],
+            )
+            .expect(VALID),
+            keys: IntGaugeVec::new(
+                Opts::new("auth_keys", "Keys that verify tokens, by use."),
+                &["use"],
+            )
+            .expect(VALID),
+            key_reloads: IntCounterVec::new(
+                Opts::new(
+                    "auth_key_reloads_total",
+                    "Readings of the key file after a change; failed leaves the keys of before in force.",
+                ),
+                &["result"],
+            )
+            .expect(VALID),
+            revoked_tokens: IntGauge::new("auth_revoked_tokens", "Tokens on the list of revoked ones.")
+                .expect(VALID),
+            revocations_read_at: Gauge::new(
+                "auth_revocations_read_timestamp_seconds",
+                "When the list of revoked tokens was read for the last time, Unix seconds.",
+            )
+            .expect(VALID),
             backlog: BacklogMetrics::new(&registry),
             registry,
         };
@@ -75,13 +113,18 @@ impl Metrics {
     }
 
     fn register(&self) {
-        let collectors: [Box<dyn prometheus::core::Collector>; 6] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 11] = [
             Box::new(self.request_duration.clone()),
             Box::new(self.filing_outcomes.clone()),
             Box::new(self.group_size.clone()),
             Box::new(self.queue_length.clone()),
             Box::new(self.group_failures.clone()),
             Box::new(self.lost_commits.clone()),
+            Box::new(self.refused_tokens.clone()),
+            Box::new(self.keys.clone()),
+            Box::new(self.key_reloads.clone()),
+            Box::new(self.revoked_tokens.clone()),
+            Box::new(self.revocations_read_at.clone()),
         ];
         for collector in collectors {
             self.registry.register(collector).expect(VALID);

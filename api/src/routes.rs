@@ -9,13 +9,12 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
-use shared::auth::Caller;
 use sqlx::mysql::MySqlPool;
 use warp::http::HeaderMap;
 use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Credential};
 use crate::error::ApiError;
 use crate::filing::FilingDesk;
 use crate::server::RequestContext;
@@ -67,13 +66,16 @@ pub fn routes(
         .unify()
 }
 
-/// The caller, or why there is none. A `Result`, not a rejection: rejections are retried on every `or` branch.
+/// Whoever was let in, or why not. A `Result`, not a rejection: rejections are retried on every `or` branch.
 fn authenticated(
     state: &State,
-) -> impl Filter<Extract = (Result<Caller, ApiError>,), Error = Infallible> + Clone + use<> {
+) -> impl Filter<Extract = (Result<Credential, ApiError>,), Error = Rejection> + Clone + use<> {
     let authenticator = Arc::clone(&state.authenticator);
-    warp::header::headers_cloned()
-        .map(move |headers: HeaderMap| authenticator.authenticate(&headers))
+    warp::header::headers_cloned().and(context()).map(
+        move |headers: HeaderMap, context: RequestContext| {
+            authenticator.authenticate(&headers, &context.request_id)
+        },
+    )
 }
 
 fn with<T: Clone + Send>(value: T) -> impl Filter<Extract = (T,), Error = Infallible> + Clone {

@@ -1,7 +1,7 @@
 //! `GET /returns`: keyset pages of all returns, newest first, for admins.
 
 use serde::{Deserialize, Serialize};
-use shared::auth::Caller;
+use shared::auth::{Operation, Request};
 use shared::ids::{CustomerId, OrderId, ReturnId};
 use shared::status::Status;
 use sqlx::mysql::MySqlPool;
@@ -11,6 +11,7 @@ use warp::Reply;
 use warp::reply::Response;
 
 use super::show_return::ReturnView;
+use crate::auth::Credential;
 use crate::error::{ApiError, FieldError};
 use crate::store::{self, ReturnFilter, ReturnRow};
 
@@ -38,11 +39,11 @@ struct Parameters {
 }
 
 pub(super) async fn handle(
-    caller: Result<Caller, ApiError>,
+    credential: Result<Credential, ApiError>,
     query: String,
     pool: MySqlPool,
 ) -> Result<Response, ApiError> {
-    caller?.require_admin()?;
+    credential?.caller_for(&Request::of(Operation::ReturnsList))?;
     let (filter, limit) = parse(&query)?;
     let mut rows = tokio::spawn(async move {
         // One more than asked for tells whether there is a next page.

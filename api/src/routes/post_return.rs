@@ -5,13 +5,14 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 use shared::actor::Actor;
-use shared::auth::Caller;
-use shared::ids::OrderId;
+use shared::auth::{Operation, Request};
+use shared::ids::{CustomerId, OrderId};
 use shared::transition::Cause;
 use warp::Reply;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
+use crate::auth::Credential;
 use crate::error::{ApiError, FieldError};
 use crate::filing::{FilingDesk, FilingRequest, Receipt};
 use crate::idempotency::IdempotencyKey;
@@ -31,19 +32,19 @@ const REASON_CODE_MAX: usize = 32;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 pub(super) async fn handle(
-    caller: Result<Caller, ApiError>,
+    credential: Result<Credential, ApiError>,
     headers: HeaderMap,
     context: RequestContext,
     body: Result<Bytes, ApiError>,
     desk: FilingDesk,
 ) -> Result<Response, ApiError> {
-    let caller = caller?;
-    let customer = caller.as_customer()?;
+    let credential = credential?;
+    let caller = credential.caller_for(&Request::of(Operation::ReturnsCreate))?;
     require_json(&headers)?;
     let body = parse(&body?)?;
     let actor = caller.actor();
     let request = FilingRequest {
-        customer,
+        customer: CustomerId(caller.user),
         order: OrderId(body.order_id),
         key: idempotency_key(&headers, &actor, &body)?,
         reason: body.reason,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use shared::audit::timestamp_text;
-use shared::auth::Caller;
+use shared::auth::{Operation, Request};
 use shared::ids::{OrderId, ReturnId};
 use shared::status::Status;
 use sqlx::mysql::MySqlPool;
@@ -10,6 +10,7 @@ use warp::Reply;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
+use crate::auth::Credential;
 use crate::error::ApiError;
 use crate::store::{self, ReturnRow};
 
@@ -59,24 +60,22 @@ impl From<ReturnRow> for ReturnView {
 
 pub(super) async fn handle(
     id: String,
-    caller: Result<Caller, ApiError>,
+    credential: Result<Credential, ApiError>,
     if_none_match: Option<String>,
     pool: MySqlPool,
 ) -> Result<Response, ApiError> {
-    let caller = caller?;
-    caller.require_reader()?;
-    // An id that is no number names nothing, as any other unknown id.
-    let id = id.parse().map(ReturnId).map_err(|_| ApiError::NotFound)?;
+    let credential = credential?;
+    // What is no number names nothing, as any other unknown id: ids begin at 1.
+    let id = ReturnId(id.parse().unwrap_or(0));
     // Spawned: a client that hangs up must not drop a query half way.
     let row = tokio::spawn(async move { store::get_return(&pool, id).await })
         .await
         .map_err(|_| ApiError::Internal)?
         .map_err(|error| ApiError::from_database(&error))?;
-    let row = match row {
-        Some(row) if caller.may_read(row.customer_id) => row,
-        // Someone else's return looks like none.
-        Some(_) | None => return Err(ApiError::NotFound),
-    };
+    // Asked for one that does not exist as well: someone else's must not be told from none.
+    let owner = row.as_ref().map(|row| row.customer_id);
+    credential.caller_for(&Request::about(Operation::ReturnsRead, id, owner))?;
+    let row = row.ok_or(ApiError::NotFound)?;
     let etag = format!("\"{}\"", row.version);
     let mut response = if if_none_match.is_some_and(|tags| matches(&tags, &etag)) {
         StatusCode::NOT_MODIFIED.into_response()

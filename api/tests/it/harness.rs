@@ -7,19 +7,16 @@ use api::App;
 use api::config::Cli;
 use api::error::StartError;
 use clap::Parser;
-use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{EncodePrivateKey, EncodePublicKey};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use shared::http_server::Drain;
 use shared::ids::CustomerId;
 use shared::test_support::TestDb;
-use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::tokens::{Format, Keys};
 
 pub(crate) const CUSTOMER: CustomerId = CustomerId(42);
 
@@ -50,7 +47,10 @@ impl Api {
 
     /// `url` is how the api reaches `db`: a proxy may stand between.
     pub(crate) async fn start_on(db: TestDb, url: &str, flags: &[&str]) -> Self {
-        let keys = Keys::generate();
+        Self::start_with_keys(db, url, flags, Keys::generate()).await
+    }
+
+    pub(crate) async fn start_with_keys(db: TestDb, url: &str, flags: &[&str], keys: Keys) -> Self {
         let running = spawn(url, &keys, flags).await;
         Self {
             db,
@@ -63,6 +63,15 @@ impl Api {
         }
     }
 
+    /// The value of a metric without labels.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let (_, metrics) = self.ops("/metrics").await;
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.expect("the metric").parse().expect("a number")
+    }
+
     /// A second api on the same database with the same keys.
     pub(crate) async fn start_another(&self) -> Process {
         spawn(self.db.url(), &self.keys, &[]).await
@@ -73,8 +82,12 @@ impl Api {
     }
 
     pub(crate) fn customer_token(&self) -> String {
+        self.token_of(Format::Jwt, CUSTOMER.0, "customer")
+    }
+
+    pub(crate) fn token_of(&self, format: Format, user: i64, role: &str) -> String {
         self.keys
-            .mint(json!({"user_id": CUSTOMER.0, "role": "customer"}))
+            .mint_as(format, json!({"user_id": user, "role": role}))
     }
 
     pub(crate) fn admin_token(&self) -> String {
@@ -156,12 +169,13 @@ async fn spawn(url: &str, keys: &Keys, flags: &[&str]) -> Process {
         listener.local_addr().expect("bound"),
         ops_listener.local_addr().expect("bound"),
     );
-    let key_file = keys.public.path().to_str().expect("a UTF-8 path");
+    let key_file = keys.path();
+    let key_file = key_file.to_str().expect("a UTF-8 path");
     let mut args = vec![
         "returns-api",
         "--database-url",
         url,
-        "--jwt-public-key-file",
+        "--auth-keys-file",
         key_file,
     ];
     args.extend(flags);
@@ -177,50 +191,6 @@ async fn spawn(url: &str, keys: &Keys, flags: &[&str]) -> Process {
         ops,
         stop,
         task,
-    }
-}
-
-/// A key pair and the tokens it signs.
-pub(crate) struct Keys {
-    private: EncodingKey,
-    public: NamedTempFile,
-}
-
-impl Keys {
-    pub(crate) fn generate() -> Self {
-        let key = SigningKey::from_bytes(&rand::random());
-        let private = key.to_pkcs8_pem(LineEnding::LF).expect("a key");
-        let public = NamedTempFile::new().expect("a file");
-        let pem = key
-            .verifying_key()
-            .to_public_key_pem(LineEnding::LF)
-            .expect("a key");
-        std::fs::write(public.path(), pem).expect("write");
-        Self {
-            private: EncodingKey::from_ed_pem(private.as_bytes()).expect("a key"),
-            public,
-        }
-    }
-
-    /// `claims` over good ones: `null` removes a claim.
-    pub(crate) fn mint(&self, claims: Value) -> String {
-        self.mint_with_header(&Header::new(Algorithm::EdDSA), claims)
-    }
-
-    pub(crate) fn mint_with_header(&self, header: &Header, claims: Value) -> String {
-        let mut all = json!({
-            "iss": "returns-dev",
-            "aud": "returns-api",
-            "exp": get_current_timestamp() + 600,
-        });
-        let target = all.as_object_mut().expect("an object");
-        for (name, value) in claims.as_object().expect("an object") {
-            match value {
-                Value::Null => target.remove(name),
-                value => target.insert(name.clone(), value.clone()),
-            };
-        }
-        encode(header, &all, &self.private).expect("sign")
     }
 }
 
@@ -301,6 +271,19 @@ pub(crate) async fn count(db: &TestDb, sql: &'static str) -> i64 {
         .expect(sql)
 }
 
+/// Takes back what this names, for ever.
+pub(crate) async fn revoke(db: &TestDb, kind: &str, token: &str) {
+    sqlx::query(
+        "INSERT INTO revoked_tokens (kind, token, revoked_at, expires_at, revoked_by, reason) \
+         VALUES (?, ?, UTC_TIMESTAMP(6), NULL, 'test', 'a test')",
+    )
+    .bind(kind)
+    .bind(token)
+    .execute(&db.pool)
+    .await
+    .expect("revoke");
+}
+
 /// Returns, events and outbox agree, and nothing is left open.
 pub(crate) async fn check_rows(db: &TestDb) {
     let orphans = count(
@@ -331,5 +314,17 @@ pub(crate) async fn nothing_open(db: &TestDb) {
     while count(db, open).await > 0 {
         assert!(Instant::now() < deadline, "a transaction is left open");
         tokio::task::yield_now().await;
+    }
+}
+
+/// How long, or how much, a long form of a test does: this variable, or what fits into every run of the suite.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the length of a test is no setting of a binary"
+)]
+pub(crate) fn long_form(variable: &str, usual: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().expect("a number"),
+        Err(_) => usual,
     }
 }

@@ -1,0 +1,294 @@
+//! Who may do what at every endpoint, in both formats: one table.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use shared::test_support::TestDb;
+use sqlx::AssertSqlSafe;
+
+use crate::harness::{Answer, Api, CUSTOMER, revoke};
+use crate::tokens::{Format, Issuer, Keys, READ_ONLY, attenuate};
+
+const LONG_AGO: u64 = 1_000_000_000;
+const FAR_AHEAD: u64 = 4_000_000_000;
+
+/// Who asks, with which token, and what `POST /returns`, `GET /returns/{id}` and `GET /returns` answer. The return is
+/// the customer's 42, and so are the orders.
+type Row = (&'static str, Option<String>, [u16; 3]);
+
+fn rows(keys: &Keys, format: Format, stranger: &Issuer, retired: &Issuer, id: i64) -> Vec<Row> {
+    let owner = json!({"user_id": CUSTOMER.0, "role": "customer"});
+    let of = |user: i64, role: &str| keys.mint_as(format, json!({"user_id": user, "role": role}));
+    let with = |claim: &str, value: Value| {
+        let mut claims = owner.clone();
+        claims[claim] = value;
+        Some(keys.mint_as(format, claims))
+    };
+    let (not_yet, malformed) = match format {
+        Format::Jwt => ("nbf", "a.b.c"),
+        Format::Biscuit => ("iat", "hello"),
+    };
+    let mut rows = vec![
+        ("no token", None, [401, 401, 401]),
+        ("malformed", Some(malformed.to_owned()), [401, 401, 401]),
+        ("expired", with("exp", json!(LONG_AGO)), [401, 401, 401]),
+        ("without end", with("exp", Value::Null), [401, 401, 401]),
+        (
+            "not yet valid",
+            with(not_yet, json!(FAR_AHEAD)),
+            [401, 401, 401],
+        ),
+        (
+            "issued in the future",
+            with("iat", json!(FAR_AHEAD)),
+            [401, 401, 401],
+        ),
+        (
+            "wrong audience",
+            with("aud", json!("else")),
+            [401, 401, 401],
+        ),
+        ("wrong issuer", with("iss", json!("else")), [401, 401, 401]),
+        ("revoked", with("jti", json!("revoked-1")), [401, 401, 401]),
+        (
+            "unknown key",
+            Some(stranger.mint_as(format, owner.clone())),
+            [401, 401, 401],
+        ),
+        (
+            "retired key",
+            Some(retired.mint_as(format, owner.clone())),
+            [401, 401, 401],
+        ),
+        (
+            "customer, owner",
+            Some(of(CUSTOMER.0, "customer")),
+            [201, 200, 403],
+        ),
+        ("customer, other", Some(of(43, "customer")), [400, 404, 403]),
+        ("admin", Some(of(7, "admin")), [403, 200, 200]),
+        ("auditor", Some(of(8, "auditor")), [403, 403, 403]),
+        (
+            "admin with the owner's number",
+            Some(of(CUSTOMER.0, "admin")),
+            [403, 200, 200],
+        ),
+        (
+            "auditor with the owner's number",
+            Some(of(CUSTOMER.0, "auditor")),
+            [403, 403, 403],
+        ),
+    ];
+    if format == Format::Biscuit {
+        let narrowed =
+            |user: i64, role: &str, datalog: &str| Some(attenuate(&of(user, role), datalog));
+        let only =
+            |id: i64| format!(r#"check if operation("returns.read"), resource("return", {id})"#);
+        rows.extend([
+            (
+                "read only, owner",
+                narrowed(CUSTOMER.0, "customer", READ_ONLY),
+                [403, 200, 403],
+            ),
+            (
+                "read only, other",
+                narrowed(43, "customer", READ_ONLY),
+                [403, 404, 403],
+            ),
+            (
+                "read only, admin",
+                narrowed(7, "admin", READ_ONLY),
+                [403, 200, 200],
+            ),
+            (
+                "this return, owner",
+                narrowed(CUSTOMER.0, "customer", &only(id)),
+                [403, 200, 403],
+            ),
+            (
+                "this return, other",
+                narrowed(43, "customer", &only(id)),
+                [403, 404, 403],
+            ),
+            (
+                "this return, admin",
+                narrowed(7, "admin", &only(id)),
+                [403, 200, 403],
+            ),
+            (
+                "another return, owner",
+                narrowed(CUSTOMER.0, "customer", &only(id + 1)),
+                [403, 403, 403],
+            ),
+            (
+                "another return, admin",
+                narrowed(7, "admin", &only(id + 1)),
+                [403, 403, 403],
+            ),
+            (
+                "its hour is over",
+                narrowed(
+                    CUSTOMER.0,
+                    "customer",
+                    "check if time($now), $now < 2020-01-01T00:00:00Z",
+                ),
+                [403, 403, 403],
+            ),
+        ]);
+    }
+    rows
+}
+
+#[tokio::test]
+async fn every_endpoint_answers_every_credential_as_the_table_says() {
+    let db = TestDb::create().await;
+    let url = db.url().to_owned();
+    let (stranger, retired) = (Issuer::new(9), Issuer::new(2));
+    let keys = Keys::generate();
+    keys.write(&[&retired]);
+    let api = Api::start_with_keys(db, &url, &[], keys).await;
+    api.db.seed_orders(1, 100, CUSTOMER).await;
+    let id = api.file(1).await.return_id();
+    retire(&api, &retired, id).await;
+    revoke(&api.db, "token_id", "revoked-1").await;
+    api.until_metric("auth_revoked_tokens 1").await;
+
+    let mut orders = 2..;
+    for format in Format::ALL {
+        for (who, token, expected) in rows(&api.keys, format, &stranger, &retired, id) {
+            let order = orders.next().expect("endless");
+            let answers = ask_everything(&api, token.as_deref(), order, id).await;
+            let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+            assert_eq!(statuses, expected, "{format:?}, {who}");
+            for answer in answers {
+                check_words(&answer, token.is_some());
+            }
+        }
+    }
+    api.stop().await;
+}
+
+/// It was good until the file no longer held its keys.
+async fn retire(api: &Api, retired: &Issuer, id: i64) {
+    let owner = json!({"user_id": CUSTOMER.0, "role": "customer"});
+    for format in Format::ALL {
+        let token = retired.mint_as(format, owner.clone());
+        let answer = api.get(&format!("/returns/{id}"), &token).await;
+        assert_eq!(answer.status, 200, "{format:?}");
+    }
+    api.keys.write(&[]);
+    api.until_metric(r#"auth_keys{use="sig"} 1"#).await;
+    api.until_metric(r#"auth_keys{use="biscuit"} 1"#).await;
+}
+
+async fn ask_everything(api: &Api, token: Option<&str>, order: i64, id: i64) -> [Answer; 3] {
+    let body = json!({"order_id": order, "reason": "does not fit"});
+    let requests = [
+        api.http.post(api.url("/returns")).json(&body),
+        api.http.get(api.url(&format!("/returns/{id}"))),
+        api.http.get(api.url("/returns")),
+    ];
+    let mut answers = Vec::new();
+    for request in requests {
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        answers.push(Answer::read(request.send().await.expect("an answer")).await);
+    }
+    answers.try_into().expect("three")
+}
+
+/// Each status has one type of problem and one challenge, whatever the reason: strangers learn nothing from them.
+fn check_words(answer: &Answer, with_token: bool) {
+    let (code, challenge) = match (answer.status, with_token) {
+        (401, false) => ("unauthenticated", Some(r#"Bearer realm="returns""#)),
+        (401, true) => (
+            "unauthenticated",
+            Some(r#"Bearer realm="returns", error="invalid_token""#),
+        ),
+        (403, _) => (
+            "forbidden",
+            Some(r#"Bearer realm="returns", error="insufficient_scope""#),
+        ),
+        (404, _) => ("not-found", None),
+        (400, _) => ("unknown-order", None),
+        _ => return,
+    };
+    answer.problem(answer.status, code);
+    assert_eq!(answer.header("www-authenticate"), challenge);
+}
+
+#[tokio::test]
+async fn p13_someone_elses_return_and_a_missing_one_look_alike_and_cost_the_same_statements() {
+    // One connection: what it runs is what the requests run.
+    let api = Api::start_with(&["--database-max-connections", "1"]).await;
+    api.db.seed_orders(1, 1, CUSTOMER).await;
+    let id = api.file(1).await.return_id();
+    for format in Format::ALL {
+        let token = api.token_of(format, 43, "customer");
+        let foreign = format!("/returns/{id}");
+        // So that the statement is prepared, and the token remembered.
+        api.get(&foreign, &token).await.problem(404, "not-found");
+        let one = observed(&api, &foreign, &token).await;
+        let none = observed(&api, "/returns/999999", &token).await;
+        assert_eq!(one, none, "{format:?}");
+    }
+    api.stop().await;
+}
+
+/// A problem and the headers.
+type Seen = (Value, Vec<String>);
+
+/// The answers but for their requests' names, and what the connection ran for three of them.
+async fn observed(api: &Api, path: &str, token: &str) -> (Vec<Seen>, Vec<String>) {
+    let before = last_event(api).await;
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        let answer = api.get(path, token).await;
+        let mut problem = answer.problem(404, "not-found");
+        problem["request_id"] = Value::Null;
+        let mut headers: Vec<String> = answer
+            .headers
+            .iter()
+            .filter(|(name, _)| !["x-request-id", "date"].contains(&name.as_str()))
+            .map(|(name, value)| format!("{name}: {value:?}"))
+            .collect();
+        headers.sort();
+        answers.push((problem, headers));
+    }
+    (answers, statements_after(api, before).await)
+}
+
+/// What the server remembers of the one connection that reads returns: its last ten statements, pings included.
+const HISTORY: &str = "FROM performance_schema.events_statements_history h WHERE h.thread_id = ( \
+       SELECT r.thread_id FROM performance_schema.events_statements_history r \
+       JOIN performance_schema.threads t ON t.thread_id = r.thread_id \
+       WHERE t.processlist_db = DATABASE() AND r.sql_text LIKE '/* get_return */%' LIMIT 1)";
+
+async fn last_event(api: &Api) -> i64 {
+    let sql = format!("SELECT CAST(MAX(h.event_id) AS SIGNED) {HISTORY}");
+    let id = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&api.db.pool);
+    id.await.expect("the connection is known")
+}
+
+/// Waits for the three reads: a statement's end is noted a moment after its answer was sent.
+async fn statements_after(api: &Api, event: i64) -> Vec<String> {
+    let sql = format!(
+        "SELECT CONCAT(h.event_name, ' ', COALESCE(h.sql_text, '')) {HISTORY} \
+         AND h.event_id > {event} AND h.end_event_id IS NOT NULL ORDER BY h.event_id"
+    );
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let query = sqlx::query_scalar(AssertSqlSafe(sql.clone()));
+        let statements: Vec<String> = query.fetch_all(&api.db.pool).await.expect("statements");
+        let reads = statements
+            .iter()
+            .filter(|text| text.contains("/* get_return */"));
+        if reads.count() == 3 {
+            return statements;
+        }
+        assert!(Instant::now() < deadline, "{statements:?}");
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,212 @@
+//! Tokens that are taken back: at most five seconds later they are refused, and when nobody can tell, so is everyone.
+
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE;
+use biscuit_auth::UnverifiedBiscuit;
+use serde_json::json;
+use shared::auth::jwt_revocation_id;
+use shared::hex;
+use shared::test_support::TestDb;
+use shared::test_support::mysql_proxy::MysqlProxy;
+
+use crate::harness::{Api, revoke};
+use crate::tokens::{Format, READ_ONLY, attenuate};
+
+/// What the operators are promised.
+const SEEN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Refused from at most five seconds after the insert on.
+async fn refused_in_time(api: &Api, what: &str, token: &str, inserted: Instant) {
+    loop {
+        // The one before may have been sent in time and answered late.
+        let sent = inserted.elapsed();
+        let status = status(api, token).await;
+        if status == 401 {
+            return;
+        }
+        assert_eq!(status, 404, "{what}");
+        assert!(sent < SEEN_WITHIN, "{what}: let in after {sent:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn status(api: &Api, token: &str) -> u16 {
+    api.get("/returns/1", token).await.status
+}
+
+fn block_ids(token: &str) -> Vec<String> {
+    let raw = BASE64_URL_SAFE.decode(token).expect("base64");
+    let ids = UnverifiedBiscuit::from(raw)
+        .expect("a Biscuit")
+        .revocation_identifiers();
+    ids.iter().map(|id| hex::encode(id)).collect()
+}
+
+#[tokio::test]
+async fn p13_a_revoked_token_is_refused_within_five_seconds_with_all_that_was_made_from_it() {
+    let api = Api::start().await;
+    let of = |format, jti: &str| {
+        api.keys.mint_as(
+            format,
+            json!({"user_id": 42, "role": "customer", "jti": jti}),
+        )
+    };
+    let child_of = |token: &str| attenuate(token, READ_ONLY);
+    let (jwt, parent) = (of(Format::Jwt, "shop-1"), of(Format::Biscuit, "shop-2"));
+    let (child, grandchild) = (child_of(&parent), child_of(&child_of(&parent)));
+    let unnamed = api.token_of(Format::Biscuit, 42, "customer");
+    let unnamed_jwt = api.token_of(Format::Jwt, 43, "customer");
+    let (left, right) = (child_of(&unnamed), child_of(&unnamed));
+    let below = child_of(&left);
+
+    // What is taken back, what dies with it, and what lives on.
+    let cases = [
+        (
+            "token_id",
+            "shop-1".to_owned(),
+            vec![&jwt],
+            vec![&parent, &unnamed, &unnamed_jwt],
+        ),
+        (
+            "token_id",
+            "shop-2".to_owned(),
+            vec![&parent, &child, &grandchild],
+            vec![&unnamed, &left],
+        ),
+        (
+            "revocation_id",
+            block_ids(&left)[1].clone(),
+            vec![&left, &below],
+            vec![&unnamed, &right],
+        ),
+        (
+            "revocation_id",
+            block_ids(&unnamed)[0].clone(),
+            vec![&unnamed, &right],
+            vec![&unnamed_jwt],
+        ),
+        (
+            "revocation_id",
+            jwt_revocation_id(&unnamed_jwt),
+            vec![&unnamed_jwt],
+            vec![],
+        ),
+    ];
+    let witness = of(Format::Biscuit, "shop-3");
+    for (kind, name, refused, let_in) in cases {
+        for token in refused.iter().chain(&let_in) {
+            assert_eq!(status(&api, token).await, 404, "before {kind} {name}");
+        }
+        revoke(&api.db, kind, &name).await;
+        let inserted = Instant::now();
+        for token in refused {
+            refused_in_time(&api, &name, token, inserted).await;
+        }
+        for token in let_in.into_iter().chain([&witness]) {
+            assert_eq!(status(&api, token).await, 404, "after {kind} {name}");
+        }
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn p13_the_first_request_after_a_start_knows_what_is_revoked() {
+    let db = TestDb::create().await;
+    let url = db.url().to_owned();
+    revoke(&db, "token_id", "shop-1").await;
+    let api = Api::start_on(db, &url, &[]).await;
+    let claims = |jti: &str| json!({"user_id": 42, "role": "customer", "jti": jti});
+    assert_eq!(status(&api, &api.keys.mint(claims("shop-1"))).await, 401);
+    assert_eq!(status(&api, &api.keys.mint(claims("shop-2"))).await, 404);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_revocation_counts_until_the_token_would_have_ended() {
+    let api = Api::start().await;
+    let token = api
+        .keys
+        .mint(json!({"user_id": 42, "role": "customer", "jti": "shop-1"}));
+    revoke(&api.db, "token_id", "shop-1").await;
+    refused_in_time(&api, "shop-1", &token, Instant::now()).await;
+    sqlx::query("UPDATE revoked_tokens SET expires_at = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
+        .execute(&api.db.pool)
+        .await
+        .expect("update");
+    api.until_metric("auth_revoked_tokens 0").await;
+    assert_eq!(status(&api, &token).await, 404);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn p13_nobody_is_let_in_while_it_cannot_be_told_what_is_revoked() {
+    let db = TestDb::create().await;
+    let (proxy, url) = MysqlProxy::before(db.url()).await;
+    let api = Api::start_on(db, &url, &["--revocations-max-age-secs", "5"]).await;
+    let tokens = Format::ALL.map(|format| api.token_of(format, 8, "auditor"));
+    // An auditor may do nothing here, so no answer needs MySQL: 403 means let in.
+    for token in &tokens {
+        assert_eq!(status_of_list(&api, token).await, 403);
+    }
+    proxy.go_away();
+    let gone = Instant::now();
+    for (number, token) in tokens.iter().enumerate() {
+        until(&api, token, 503, gone).await;
+        if number == 0 {
+            // Five seconds after it was asked for, which is up to two before it was read.
+            assert!(
+                secs_since_read(&api).await >= 3.0,
+                "a short outage must not matter"
+            );
+        }
+        api.get("/returns", token)
+            .await
+            .problem(503, "revocations-unknown");
+        // A bad token is a bad token all the same.
+        assert_eq!(status_of_list(&api, &format!("{token}x")).await, 401);
+    }
+    let (_, ready) = api.ops("/readyz?verbose").await;
+    assert!(ready.contains("revocations_age_seconds"), "{ready}");
+    proxy.come_back();
+    for token in &tokens {
+        until(&api, token, 403, Instant::now()).await;
+    }
+    api.stop().await;
+}
+
+async fn secs_since_read(api: &Api) -> f64 {
+    let read_at = api.metric("auth_revocations_read_timestamp_seconds").await;
+    let now = UNIX_EPOCH.elapsed().expect("after 1970");
+    now.as_secs_f64() - read_at
+}
+
+async fn status_of_list(api: &Api, token: &str) -> u16 {
+    api.get("/returns", token).await.status
+}
+
+async fn until(api: &Api, token: &str, expected: u16, since: Instant) {
+    loop {
+        let status = status_of_list(api, token).await;
+        if status == expected {
+            return;
+        }
+        assert!([403, 503].contains(&status), "{status}");
+        assert!(
+            since.elapsed() < Duration::from_secs(15),
+            "still {status}, not {expected}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_kind_of_revocation_from_a_later_version_lets_nobody_in() {
+    let api = Api::start_with(&["--revocations-max-age-secs", "5"]).await;
+    let token = api.token_of(Format::Biscuit, 8, "auditor");
+    until(&api, &token, 403, Instant::now()).await;
+    revoke(&api.db, "user_not_before", "42").await;
+    until(&api, &token, 503, Instant::now()).await;
+    api.stop().await;
+}
