@@ -69,7 +69,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, CtlError> {
         Command::Migrate(args) => migrate::run(&args).await,
         Command::Topics(args) => topics::run(&args).await,
         Command::Seed(args) => seed::run(&args).await,
-        Command::Token(args) => token::run(&args),
+        Command::Token(args) => token::run(&args).await,
         Command::Outbox(args) => outbox::run(&args).await,
         Command::Refunds(args) => refunds::run(&args).await,
         Command::DeadLetters(args) => dead_letters::run(&args).await,

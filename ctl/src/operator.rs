@@ -2,13 +2,17 @@
 //!
 //! Who moves money is not asked but proved, by a token; see [`OperatorToken`].
 
+use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
 
 use clap::builder::NonEmptyStringValueParser;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
-use shared::auth::{AuthArgs, Caller, Verifier};
+use shared::auth::{
+    AuthArgs, Caller, Denied, Operation, Policy, Request, RevokedTokens, Verified, Verifier,
+};
+use sqlx::mysql::MySqlConnection;
 
 use crate::error::CtlError;
 use crate::store::actions::Because;
@@ -52,18 +56,18 @@ pub(crate) struct OperatorToken {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
-    /// PEM file with the public key that verifies the token: the one that the api is run with. There is no default,
-    /// because it decides who may decide; the digest of the key is recorded beside each decision.
-    #[arg(long, env = "JWT_PUBLIC_KEY_FILE", value_name = "FILE")]
-    jwt_public_key_file: Option<PathBuf>,
+    /// JWK set with the keys that verify the token: the one that the api is run with. There is no default, because it
+    /// decides who may decide; the key is recorded beside each decision.
+    #[arg(long, env = "AUTH_KEYS_FILE", value_name = "FILE")]
+    auth_keys_file: Option<PathBuf>,
 
-    /// The `iss` the token must carry.
-    #[arg(long, env = "JWT_ISSUER", default_value = "returns-dev", value_parser = NonEmptyStringValueParser::new())]
-    jwt_issuer: String,
+    /// Who issues the tokens.
+    #[arg(long, env = "AUTH_ISSUER", default_value = "returns-dev", value_parser = NonEmptyStringValueParser::new())]
+    auth_issuer: String,
 
-    /// The `aud` the token must carry.
-    #[arg(long, env = "JWT_AUDIENCE", default_value = "returns-api", value_parser = NonEmptyStringValueParser::new())]
-    jwt_audience: String,
+    /// Whom the tokens are for.
+    #[arg(long, env = "AUTH_AUDIENCE", default_value = "returns-api", value_parser = NonEmptyStringValueParser::new())]
+    auth_audience: String,
 }
 
 /// Who acts, and by which token.
@@ -76,67 +80,92 @@ pub(crate) struct Operator {
 /// What proved it, as recorded: an auditor compares the key with the api's, and looks the token up at its issuer.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct TokenProof {
-    key_sha256: String,
+    kid: String,
+    /// RFC 7638, with SHA-256; none of a shared secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_thumbprint: Option<String>,
     iss: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    jti: Option<String>,
+    token_id: Option<String>,
+    revocation_id: String,
 }
 
-impl OperatorToken {
+/// A good token of an admin, which may have been revoked.
+#[derive(Debug)]
+pub(crate) struct AdminToken {
+    token: Verified,
+    operator: Operator,
+}
+
+impl AdminToken {
     /// Who acts, verified as the api verifies it.
     ///
     /// # Errors
-    /// There is no token, it is refused, or its bearer is no admin.
-    pub(crate) fn admin(&self) -> Result<Operator, CtlError> {
-        let token = self.read()?;
-        let verifier = self.verifier()?;
-        let verified = verifier
-            .verify(token.expose_secret())
-            .map_err(|refused| CtlError::Refused {
-                problem: "the token is refused; nothing was changed.\n\
-                          To do: get a new one for yourself, and see that JWT_PUBLIC_KEY_FILE, JWT_ISSUER and \
-                          JWT_AUDIENCE are those of the api"
+    /// It is revoked, or the list cannot be read.
+    pub(crate) async fn unless_revoked(
+        self,
+        conn: &mut MySqlConnection,
+    ) -> Result<Operator, CtlError> {
+        if RevokedTokens::read(conn).await?.contains(&self.token) {
+            return Err(CtlError::Problem(
+                "the token is revoked; nothing was changed.\nTo do: get a new one for yourself"
                     .to_owned(),
-                source: Box::new(refused),
-            })?;
-        let caller = verified.caller;
-        caller.require_admin().map_err(|_| {
-            CtlError::Problem(format!(
-                "the token of user {} does not have the role admin; nothing was changed.\n\
-                 To do: ask an admin",
-                caller.user
-            ))
-        })?;
-        Ok(Operator {
+            ));
+        }
+        Ok(self.operator)
+    }
+}
+
+impl OperatorToken {
+    /// The token of whoever decides.
+    ///
+    /// # Errors
+    /// There is none, it is refused, or its bearer may not decide.
+    pub(crate) fn admin(&self) -> Result<AdminToken, CtlError> {
+        let text = self.read()?;
+        let args = self.auth_args()?;
+        let token = verifier(&args)?.verify(text.expose_secret());
+        let token = token.map_err(|refused| not_honored(Box::new(refused)))?;
+        let request = Request::of(Operation::RefundsDecide);
+        let caller = match Policy::new(&args).decide(&token, &request) {
+            Ok(caller) => caller.clone(),
+            Err(denied @ (Denied::Token(_) | Denied::Undecided)) => {
+                return Err(not_honored(Box::new(denied)));
+            }
+            Err(Denied::Forbidden | Denied::NotYours) => {
+                return Err(CtlError::Problem(format!(
+                    "the token of user {} may not decide about refunds: it needs the role admin, unnarrowed; nothing was \
+                     changed.\nTo do: ask an admin",
+                    token.caller().user
+                )));
+            }
+        };
+        let proof = TokenProof {
+            kid: token.kid().to_owned(),
+            key_thumbprint: token.key_thumbprint().map(str::to_owned),
+            iss: self.auth_issuer.clone(),
+            token_id: token.token_id().map(str::to_owned),
+            revocation_id: token.revocation_id().to_owned(),
+        };
+        let operator = Operator {
             caller,
-            token: TokenProof {
-                key_sha256: verifier.key_sha256().to_owned(),
-                iss: self.jwt_issuer.clone(),
-                jti: verified.jti,
-            },
-        })
+            token: proof,
+        };
+        Ok(AdminToken { token, operator })
     }
 
-    fn verifier(&self) -> Result<Verifier, CtlError> {
-        let Some(path) = &self.jwt_public_key_file else {
+    fn auth_args(&self) -> Result<AuthArgs, CtlError> {
+        const LEEWAY_SECS: u64 = 30;
+        let Some(path) = &self.auth_keys_file else {
             return Err(CtlError::Usage(vec![
-                "--jwt-public-key-file (JWT_PUBLIC_KEY_FILE) is required: the public key that the api verifies tokens \
-                 with"
-                    .to_owned(),
+                "--auth-keys-file (AUTH_KEYS_FILE) is required: the key set that the api verifies tokens with".to_owned(),
             ]));
         };
-        let args = AuthArgs {
-            jwt_public_key_file: path.clone(),
-            jwt_issuer: self.jwt_issuer.clone(),
-            jwt_audience: self.jwt_audience.clone(),
-        };
-        Verifier::load(&args).map_err(|error| {
-            CtlError::Problem(format!(
-                "no token can be verified: JWT_PUBLIC_KEY_FILE {}: {}; nothing was changed.\n\
-                 To do: point it at the public key that the api verifies tokens with",
-                error.path.display(),
-                error.reason
-            ))
+        Ok(AuthArgs {
+            auth_keys_file: path.clone(),
+            auth_issuer: self.auth_issuer.clone(),
+            auth_audience: self.auth_audience.clone(),
+            auth_leeway_secs: LEEWAY_SECS,
         })
     }
 
@@ -154,6 +183,25 @@ impl OperatorToken {
                 "--token-file or --token (OPERATOR_TOKEN) is required".to_owned(),
             ])),
         }
+    }
+}
+
+fn verifier(args: &AuthArgs) -> Result<Verifier, CtlError> {
+    Verifier::load(args).map_err(|error| {
+        CtlError::Problem(format!(
+            "no token can be verified: {error}; nothing was changed.\n\
+             To do: point AUTH_KEYS_FILE at the key set that the api verifies tokens with"
+        ))
+    })
+}
+
+fn not_honored(source: Box<dyn Error + Send + Sync>) -> CtlError {
+    CtlError::Refused {
+        problem: "the token is refused; nothing was changed.\n\
+                  To do: get a new one for yourself, and see that AUTH_KEYS_FILE, AUTH_ISSUER and AUTH_AUDIENCE are \
+                  those of the api"
+            .to_owned(),
+        source,
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod outbox;
 pub(crate) mod redrive;
 pub(crate) mod refunds;
 pub(crate) mod settle;
+pub(crate) mod tokens;
 
 use shared::ids::OrderId;
 use sqlx::mysql::MySqlConnection;

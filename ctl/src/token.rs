@@ -1,21 +1,25 @@
-//! `returnsctl token`: bearer tokens for development and tests.
+//! `returnsctl token`: keys and bearer tokens, of both formats.
 
+mod attenuate;
+mod inspect;
+mod keygen;
+mod mint;
+mod retire;
+mod revoke;
+
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use clap::builder::NonEmptyStringValueParser;
-use ed25519_dalek::SigningKey;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use serde::Serialize;
-use shared::auth::Role;
-use time::{Duration, OffsetDateTime};
-use uuid::Uuid;
+use secrecy::SecretString;
+use shared::auth::{KeyUse, TOKEN_MAX};
+use time::Duration;
 
 use crate::error::CtlError;
-use crate::keys::{self, KeyArgs};
-use crate::output;
 
-/// Make bearer tokens for development.
+/// Make, read, narrow and take back bearer tokens, and make the keys that sign them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -24,97 +28,88 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
-    Mint(MintArgs),
+    Mint(mint::Args),
+    Inspect(inspect::Args),
+    Attenuate(attenuate::Args),
+    Revoke(revoke::Args),
+    Keygen(keygen::Args),
+    Retire(retire::Args),
 }
 
-const EXAMPLE: &str = "\
-Example:
-  curl -H \"Authorization: Bearer $(returnsctl token mint --user 42 --role customer)\" http://127.0.0.1:8080/returns/1";
+/// How a token is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// JSON Web Token, EdDSA.
+    Jwt,
+    /// Biscuit, whose holder can narrow it.
+    Biscuit,
+}
 
-/// Print a signed token, and nothing else, on standard output.
-///
-/// The token is a JWT signed with Ed25519 (EdDSA). The key pair is made on first use.
+impl Format {
+    fn key_use(self) -> KeyUse {
+        match self {
+            Self::Jwt => KeyUse::Jwt,
+            Self::Biscuit => KeyUse::Biscuit,
+        }
+    }
+}
+
+pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
+    match &args.command {
+        TokenCommand::Mint(args) => mint::run(args),
+        TokenCommand::Inspect(args) => inspect::run(args),
+        TokenCommand::Attenuate(args) => attenuate::run(args),
+        TokenCommand::Revoke(args) => revoke::run(args).await,
+        TokenCommand::Keygen(args) => keygen::run(args),
+        TokenCommand::Retire(args) => retire::run(args),
+    }
+}
+
+// No doc comment: see `session::SessionArgs`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
-struct MintArgs {
-    /// Whom the token speaks for: a customer's or a member of staff's number.
-    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
-    user: i64,
-
-    /// What the bearer may do.
-    #[arg(long, value_enum)]
-    role: Role,
-
-    /// How long the token lives: 30s, 15m, 1h or 7d; at most 30d, because a token cannot be taken back by waiting.
-    #[arg(long, default_value = "1h", value_parser = parse_ttl)]
-    ttl: Duration,
-
-    /// The `iss` claim. Must be the api's.
-    #[arg(long, env = "JWT_ISSUER", default_value = "returns-dev", value_parser = NonEmptyStringValueParser::new())]
-    jwt_issuer: String,
-
-    /// The `aud` claim. Must be the api's.
-    #[arg(long, env = "JWT_AUDIENCE", default_value = "returns-api", value_parser = NonEmptyStringValueParser::new())]
-    jwt_audience: String,
-
-    #[command(flatten)]
-    keys: KeyArgs,
+struct TokenFileArgs {
+    /// File that holds the token; `-`, the default, is standard input. Never an argument: what stands on a command line
+    /// is seen by every user of the machine (ps) and is kept in the shell's history.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    token_file: PathBuf,
 }
 
-#[derive(Debug, Serialize)]
-struct Claims<'a> {
-    user_id: i64,
-    sub: String,
-    role: Role,
-    iss: &'a str,
-    aud: &'a str,
-    iat: i64,
-    nbf: i64,
-    exp: i64,
-    jti: Uuid,
+impl TokenFileArgs {
+    /// # Errors
+    /// It cannot be read, or is no token by its length.
+    fn read(&self) -> Result<SecretString, CtlError> {
+        let from = if self.token_file.as_os_str() == "-" {
+            "standard input".to_owned()
+        } else {
+            self.token_file.display().to_string()
+        };
+        let cannot = |source| CtlError::Io {
+            what: format!("cannot read the token from {from}"),
+            source,
+        };
+        let mut text = String::new();
+        let limit = u64::try_from(TOKEN_MAX).unwrap_or(u64::MAX) + 64;
+        if self.token_file.as_os_str() == "-" {
+            std::io::stdin()
+                .lock()
+                .take(limit)
+                .read_to_string(&mut text)
+        } else {
+            fs::File::open(&self.token_file)
+                .and_then(|file| file.take(limit).read_to_string(&mut text))
+        }
+        .map_err(cannot)?;
+        match text.trim() {
+            "" => Err(CtlError::Problem(format!("{from} holds no token"))),
+            token if token.len() > TOKEN_MAX => Err(CtlError::Problem(format!(
+                "{from} holds more than {TOKEN_MAX} characters: no token is that long"
+            ))),
+            token => Ok(SecretString::from(token)),
+        }
+    }
 }
 
 const LONGEST: Duration = Duration::days(30);
-
-pub(crate) fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    match &args.command {
-        TokenCommand::Mint(args) => mint(args),
-    }
-}
-
-fn mint(args: &MintArgs) -> Result<ExitCode, CtlError> {
-    let key = args.keys.ensure()?;
-    let token = args.sign(&key, OffsetDateTime::now_utc())?;
-    output::print(&token)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-impl MintArgs {
-    fn sign(&self, key: &SigningKey, now: OffsetDateTime) -> Result<String, CtlError> {
-        let claims = Claims {
-            user_id: self.user,
-            sub: self.user.to_string(),
-            role: self.role,
-            iss: &self.jwt_issuer,
-            aud: &self.jwt_audience,
-            iat: now.unix_timestamp(),
-            nbf: now.unix_timestamp(),
-            exp: (now + self.ttl).unix_timestamp(),
-            jti: Uuid::now_v7(),
-        };
-        let header = Header {
-            kid: Some(keys::key_id(&key.verifying_key())),
-            ..Header::new(Algorithm::EdDSA)
-        };
-        let refused = |source: jsonwebtoken::errors::Error| CtlError::Refused {
-            problem: "the token could not be signed".to_owned(),
-            source: Box::new(source),
-        };
-        let pem = keys::private_pem(key);
-        let signer = EncodingKey::from_ed_pem(pem.as_ref().as_bytes()).map_err(refused)?;
-        encode(&header, &claims, &signer).map_err(refused)
-    }
-}
 
 /// Reads `30s`, `15m`, `1h`, `7d`.
 fn parse_ttl(text: &str) -> Result<Duration, String> {

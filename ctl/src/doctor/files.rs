@@ -1,26 +1,55 @@
-//! The key pair of `token mint`.
+//! The keys of tokens.
+
+use shared::auth::KeyUse;
 
 use super::{Check, Report};
-use crate::keys::{KeyArgs, KeyState, key_id};
+use crate::keys::{KeyArgs, read_private};
 
 pub(super) fn examine(args: &KeyArgs, report: &mut Report) {
-    report.add(judge(args));
+    report.add(key_set(args));
+    for key_use in [KeyUse::Jwt, KeyUse::Biscuit] {
+        report.add(private_key(args, key_use));
+    }
 }
 
-fn judge(args: &KeyArgs) -> Check {
-    let name = "token keys";
-    match args.state() {
-        KeyState::Ready(key) => Check::ok(name, format!("kid {}", key_id(&key.verifying_key()))),
-        KeyState::Absent => Check::warn(
+/// What the api verifies tokens with.
+fn key_set(args: &KeyArgs) -> Check {
+    let (name, path) = ("token keys", args.auth_keys_file.display());
+    if !args.auth_keys_file.exists() {
+        return Check::warn(
             name,
-            format!("no {}", args.jwt_private_key_file.display()),
-            "the first `returnsctl token mint` makes the pair; the api needs the public half to start",
-        ),
-        KeyState::PublicMissing(_) => Check::warn(
-            name,
-            format!("no {}", args.jwt_public_key_file.display()),
-            "the next `returnsctl token mint` writes it; the api needs it to start",
-        ),
-        KeyState::Unusable(error) => Check::of_error(name, &error),
+            format!("no {path}"),
+            "the first `returnsctl token mint` makes it, with a key in it; the api needs it to start",
+        );
     }
+    match args.ring() {
+        Ok(ring) => Check::ok(
+            name,
+            format!(
+                "{path}: {} for JWTs, {} for Biscuits",
+                ring.count(KeyUse::Jwt),
+                ring.count(KeyUse::Biscuit)
+            ),
+        ),
+        Err(error) => Check::of_error(name, &error),
+    }
+}
+
+/// What this machine signs tokens with: only where tokens are minted.
+fn private_key(args: &KeyArgs, key_use: KeyUse) -> Check {
+    let name = match key_use {
+        KeyUse::Jwt => "jwt key",
+        KeyUse::Biscuit => "biscuit key",
+    };
+    let path = args.private_key_file(key_use);
+    let checked = read_private(path, key_use).and_then(|signer| match signer {
+        None => Ok(Check::ok(name, format!("no {}: tokens come from elsewhere", path.display()))),
+        Some(signer) if args.holds(&signer)? => Ok(Check::ok(name, format!("kid {}", signer.kid()))),
+        Some(signer) => Ok(Check::warn(
+            name,
+            format!("kid {} is not in {}", signer.kid(), args.auth_keys_file.display()),
+            "what it signs is refused; make a new key with `returnsctl token keygen`, or name the api's key set",
+        )),
+    });
+    checked.unwrap_or_else(|error| Check::of_error(name, &error))
 }

@@ -44,8 +44,10 @@ impl ActArgs {
         if !problems.is_empty() {
             return Err(CtlError::Usage(problems));
         }
-        let operator = self.operator.admin()?;
-        Ok((operator, self.session.connect().await?))
+        let admin = self.operator.admin()?;
+        let mut conn = self.session.connect().await?;
+        let operator = admin.unless_revoked(&mut conn).await?;
+        Ok((operator, conn))
     }
 }
 

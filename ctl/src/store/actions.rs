@@ -28,6 +28,7 @@ pub(crate) enum Verb {
     MarkNotPaid,
     RedriveLetter,
     DiscardLetter,
+    RevokeToken,
 }
 
 impl Verb {
@@ -43,6 +44,7 @@ impl Verb {
             Self::MarkNotPaid => "refund.mark_not_paid",
             Self::RedriveLetter => "dead_letter.redrive",
             Self::DiscardLetter => "dead_letter.discard",
+            Self::RevokeToken => "token.revoke",
         }
     }
 }
@@ -89,6 +91,26 @@ pub(crate) async fn record_shard(
     .bind(because.reason)
     .bind(shard)
     .bind(json!({ "owner": owner }).to_string())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Records what was done to a token, which is named by its ids alone.
+pub(crate) async fn record_token(
+    conn: &mut MySqlConnection,
+    verb: Verb,
+    because: Because<'_>,
+    details: &Value,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "/* record_token */ INSERT INTO operator_actions (actor_type, actor_id, verb, reason, created_at, db_account, \
+         details) VALUES ('operator', ?, ?, ?, UTC_TIMESTAMP(6), USER(), ?)",
+    )
+    .bind(because.by)
+    .bind(verb.as_str())
+    .bind(because.reason)
+    .bind(details.to_string())
     .execute(conn)
     .await?;
     Ok(())

@@ -9,11 +9,12 @@ mod mark_not_paid;
 mod mark_paid;
 mod retry;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use shared::hex;
-
+use shared::ids::ReturnId;
 use sqlx::{AssertSqlSafe, Executor};
 
 use self::counter::{ADA, BOB, Counter, ended};
@@ -44,10 +45,11 @@ async fn only_a_good_token_of_an_admin_decides() {
         (
             1,
             counter.signed(&json!({"user_id": 7, "exp": now - 31})),
-            "ExpiredSignature",
+            "exp is past",
         ),
         (1, "a.b.c".to_owned(), "the token is refused"),
         (1, "x".repeat(5_000), "longer than"),
+        (1, counter.narrowed(ADA), "unnarrowed"),
     ];
     for args in decisions(&name) {
         for (code, token, told) in &refused {
@@ -82,7 +84,7 @@ async fn the_key_that_decides_who_decides_is_told_and_recorded() {
         "{}",
         none.stderr
     );
-    variables.push(("JWT_PUBLIC_KEY_FILE", "/no/such/key"));
+    variables.push(("AUTH_KEYS_FILE", "/no/such/key"));
     let away = expect_code(1, &args, &variables);
     assert!(away.stderr.contains("/no/such/key"), "{}", away.stderr);
     for ran in [none, away] {
@@ -90,11 +92,20 @@ async fn the_key_that_decides_who_decides_is_told_and_recorded() {
     }
 
     counter.act_with(0, &token, &args[1..]);
-    let public = counter.public_key();
+    let jwk = counter.jwk();
+    // RFC 7638: the required members in this order, and nothing else.
+    let hashed = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":{}}}"#, jwk["x"]);
+    let thumbprint = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(hashed));
     let claims = jsonwebtoken::dangerous::insecure_decode::<serde_json::Value>(&token);
     let jti = claims.expect("our own token").claims["jti"].clone();
     assert!(jti.is_string(), "{jti}");
-    let proof = json!({"key_sha256": hex::encode(&Sha256::digest(public)), "iss": "returns-dev", "jti": jti});
+    let proof = json!({
+        "kid": jwk["kid"],
+        "key_thumbprint": thumbprint,
+        "iss": "returns-dev",
+        "token_id": jti,
+        "revocation_id": shared::auth::jwt_revocation_id(&token),
+    });
     let record = &counter.records().await[0];
     assert_eq!(record.details()["token"], proof);
     let account: String = sqlx::query_scalar("SELECT USER()")
@@ -117,9 +128,40 @@ async fn the_key_that_decides_who_decides_is_told_and_recorded() {
     counter.act_with(0, &bare, &args);
     let token = &counter.records().await[1].details()["token"];
     assert_eq!(
-        (token.get("jti"), &token["iss"]),
+        (token.get("token_id"), &token["iss"]),
         (None, &json!("returns-dev"))
     );
+}
+
+/// The same person in either format, and in none once the token is taken back.
+#[tokio::test]
+async fn a_biscuit_of_an_admin_decides_until_it_is_revoked() {
+    let counter = Counter::open().await;
+    let (first, second) = (counter.failed(1).await, counter.failed(2).await);
+    let token = counter.token_of("biscuit", ADA, "admin");
+    let retry = |code, id: ReturnId| {
+        let id = id.to_string();
+        let args = ["retry", &id, "--attempt", "1", "--reason", "x"];
+        counter.act_with(code, &token, &args)
+    };
+    retry(0, first);
+    let proof = &counter.records().await[0].details()["token"];
+    let id = proof["token_id"].as_str().expect("an id").to_owned();
+    let revoke = [
+        "token",
+        "revoke",
+        "--token-id",
+        &id,
+        "--by",
+        "j.doe",
+        "--reason",
+        "lost",
+    ];
+    expect_code(0, &revoke, &[("DATABASE_URL", counter.db.url())]);
+    let before = counter.everything(second).await;
+    let ran = retry(1, second);
+    assert!(ran.stderr.contains("is revoked"), "{}", ran.stderr);
+    assert_eq!(counter.everything(second).await, before);
 }
 
 /// All or nothing: the last statement of the transaction fails, after the row of operator_actions was inserted.

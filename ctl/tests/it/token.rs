@@ -1,12 +1,18 @@
-//! `token mint`: tokens that the public half verifies, and a key pair that never falls apart.
+//! `token`: what the api honors, narrows and refuses, and keys that never fall apart.
+
+mod biscuits;
+mod keygen;
+mod revoke;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, decode_header};
 use serde::Deserialize;
+use serde_json::Value;
+use shared::auth::{AuthArgs, Refused, Verified, Verifier};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
@@ -58,16 +64,56 @@ impl Place {
     }
 
     /// As the api checks it.
-    fn verify(&self, token: &str) -> jsonwebtoken::errors::Result<Claims> {
-        let pem = fs::read(self.path("jwt.pub.pem")).expect("the public half");
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_audience(&["returns-api"]);
-        validation.set_issuer(&["returns-dev"]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        validation.validate_nbf = true;
-        let key = DecodingKey::from_ed_pem(&pem).expect("a public key");
-        decode(token, &key, &validation).map(|data| data.claims)
+    fn verify(&self, token: &str) -> Result<Verified, Refused> {
+        let verifier = Verifier::load(&AuthArgs {
+            auth_keys_file: self.path("keys.json"),
+            auth_issuer: "returns-dev".to_owned(),
+            auth_audience: "returns-api".to_owned(),
+            auth_leeway_secs: 0,
+        });
+        verifier.expect("a key set").verify(token)
     }
+
+    /// The kids of the set.
+    fn keys(&self) -> Vec<String> {
+        let kid = |key: &Value| key["kid"].as_str().expect("a kid").to_owned();
+        let set = self.set();
+        set["keys"]
+            .as_array()
+            .expect("keys")
+            .iter()
+            .map(kid)
+            .collect()
+    }
+
+    fn set(&self) -> Value {
+        let text = fs::read(self.path("keys.json")).expect("the set");
+        serde_json::from_slice(&text).expect("JSON")
+    }
+
+    /// Runs a command on this folder; the token, if there is one, comes in a file.
+    #[track_caller]
+    fn token(&self, code: i32, args: &[&str], token: Option<&str>) -> Ran {
+        let mut args = [&["token"], args].concat();
+        let file = self.folder.path().join("token");
+        if let Some(token) = token {
+            fs::write(&file, token).expect("write");
+            args.extend(["--token-file", file.to_str().expect("UTF-8")]);
+        }
+        let ran: Ran = returnsctl(&args, &[])
+            .current_dir(self.folder.path())
+            .output()
+            .expect("the built program runs")
+            .into();
+        assert_eq!(ran.code, code, "{ran:?}");
+        ran
+    }
+}
+
+/// What it says, without looking at its signature.
+fn claims(token: &str) -> Claims {
+    let data = jsonwebtoken::dangerous::insecure_decode(token);
+    data.expect("claims").claims
 }
 
 fn mode(path: &Path) -> u32 {
@@ -80,7 +126,8 @@ fn the_token_stands_alone_on_stdout_and_verifies() {
     let ran = place.mint(0, &["--ttl", "15m"]);
     assert_eq!(ran.stderr, "");
     let token = ran.stdout.strip_suffix('\n').expect("one line");
-    let claims = place.verify(token).expect("verifies");
+    place.verify(token).expect("verifies");
+    let claims = claims(token);
     assert_eq!((claims.user_id, claims.sub.as_str()), (42, "42"));
     assert_eq!(claims.role, "customer");
     assert_eq!((claims.nbf, claims.exp - claims.iat), (claims.iat, 900));
@@ -91,44 +138,48 @@ fn the_token_stands_alone_on_stdout_and_verifies() {
 
 #[test]
 fn the_key_id_is_stable_and_the_token_id_is_not() {
-    let place = Place::new();
-    let tokens: Vec<String> = (0..2)
-        .map(|_| place.mint(0, &[]).stdout.trim().to_owned())
-        .collect();
-    let headers: Vec<_> = tokens
-        .iter()
-        .map(|token| decode_header(token).expect("a header"))
-        .collect();
-    assert_eq!(headers[0].typ.as_deref(), Some("JWT"));
-    assert_eq!(headers[0].alg, Algorithm::EdDSA);
-    assert_eq!(headers[0].kid.as_deref().map(str::len), Some(16));
-    assert_eq!(headers[0].kid, headers[1].kid);
-    let ids: Vec<_> = tokens
-        .iter()
-        .map(|token| place.verify(token).expect("verifies").jti)
-        .collect();
-    assert_ne!(ids[0], ids[1]);
+    for format in ["jwt", "biscuit"] {
+        let place = Place::new();
+        let [one, other] = [(); 2].map(|()| {
+            let token = place.mint(0, &["--format", format]).stdout;
+            place.verify(token.trim()).expect("verifies")
+        });
+        assert_eq!(one.kid(), other.kid(), "{format}");
+        assert!(one.token_id().is_some(), "{format}");
+        assert_ne!(one.token_id(), other.token_id(), "{format}");
+        assert_ne!(one.revocation_id(), other.revocation_id(), "{format}");
+    }
+    let token = Place::new().mint(0, &[]).stdout;
+    let header = decode_header(token.trim()).expect("a header");
+    assert_eq!(header.typ.as_deref(), Some("JWT"));
+    assert_eq!(header.alg, Algorithm::EdDSA);
 }
 
 #[test]
 fn the_private_key_is_its_owners_alone() {
     let place = Place::new();
-    place.mint(0, &[]);
-    assert_eq!(mode(&place.path("jwt.pem")), 0o600);
-    assert_eq!(mode(&place.path("jwt.pub.pem")), 0o644);
-    for open in [0o640, 0o604] {
-        fs::set_permissions(place.path("jwt.pem"), Permissions::from_mode(open)).expect("chmod");
-        let ran = place.mint(1, &[]);
-        assert!(ran.stderr.contains("chmod 600"), "{}", ran.stderr);
-        assert_eq!(ran.stdout, "");
+    for (format, file) in [("jwt", "jwt.pem"), ("biscuit", "biscuit.pem")] {
+        place.mint(0, &["--format", format]);
+        assert_eq!(mode(&place.path(file)), 0o600);
+        for open in [0o640, 0o604] {
+            fs::set_permissions(place.path(file), Permissions::from_mode(open)).expect("chmod");
+            let ran = place.mint(1, &["--format", format]);
+            assert!(ran.stderr.contains("chmod 600"), "{}", ran.stderr);
+            assert_eq!(ran.stdout, "");
+        }
+        fs::set_permissions(place.path(file), Permissions::from_mode(0o600)).expect("chmod");
     }
+    assert_eq!(mode(&place.path("keys.json")), 0o644);
 }
 
 #[test]
 fn mints_at_once_make_one_pair() {
     for _ in 0..5 {
         let place = Place::new();
-        let children: Vec<Child> = (0..8).map(|_| place.spawn(&[])).collect();
+        let formats = ["jwt", "biscuit"].into_iter().cycle().take(8);
+        let children: Vec<Child> = formats
+            .map(|format| place.spawn(&["--format", format]))
+            .collect();
         let mut tokens = Vec::new();
         for child in children {
             let ran: Ran = child.wait_with_output().expect("it ends").into();
@@ -136,42 +187,62 @@ fn mints_at_once_make_one_pair() {
             tokens.push(ran.stdout.trim().to_owned());
         }
         for token in tokens {
-            place.verify(&token).expect("one pair verifies them all");
+            place.verify(&token).expect("one set verifies them all");
         }
+        assert_eq!(place.keys().len(), 2, "one of each format");
         let mut files: Vec<_> = fs::read_dir(place.path(""))
             .expect("the folder")
             .map(|entry| entry.expect("an entry").file_name())
             .collect();
         files.sort();
-        assert_eq!(files, ["jwt.pem", "jwt.pub.pem"]);
+        assert_eq!(files, ["biscuit.pem", "jwt.pem", "keys.json"]);
     }
 }
 
+/// A set that others keep is their trust: a key that may vouch for admins does not slip into it.
 #[test]
-fn a_lost_public_half_is_written_again() {
+fn no_key_is_made_unasked_for_a_set_of_others() {
     let place = Place::new();
-    let token = place.mint(0, &[]).stdout;
-    fs::remove_file(place.path("jwt.pub.pem")).expect("remove");
     place.mint(0, &[]);
-    place.verify(token.trim()).expect("the same pair");
+    fs::remove_file(place.path("jwt.pem")).expect("remove");
+    let before = place.set();
+    for format in ["jwt", "biscuit"] {
+        let ran = place.mint(1, &["--format", format]);
+        assert!(ran.stderr.contains("token keygen"), "{}", ran.stderr);
+    }
+    assert_eq!(place.set(), before);
 }
 
+/// The api must be able to read it afterwards, where it looks for it.
 #[test]
-fn halves_that_do_not_match_are_refused() {
-    let (place, other) = (Place::new(), Place::new());
+fn a_set_keeps_its_mode_and_stays_where_its_link_leads() {
+    let place = Place::new();
     place.mint(0, &[]);
-    other.mint(0, &[]);
-    fs::copy(other.path("jwt.pub.pem"), place.path("jwt.pub.pem")).expect("copy");
+    let (link, file) = (place.path("keys.json"), place.path("elsewhere.json"));
+    fs::rename(&link, &file).expect("rename");
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("chmod");
+    std::os::unix::fs::symlink("elsewhere.json", &link).expect("link");
+    place.mint(0, &["--format", "biscuit"]);
+    assert_eq!((place.keys().len(), mode(&file)), (2, 0o600));
+    assert!(fs::symlink_metadata(&link).expect("a link").is_symlink());
+}
+
+/// Or whoever still has the private half would bring it back.
+#[test]
+fn a_retired_key_is_not_added_again() {
+    let place = Place::new();
+    let token = place.mint(0, &[]).stdout;
+    place.mint(0, &["--format", "biscuit"]);
+    place.token(0, &["retire", "--kid", &place.keys()[0]], None);
     let ran = place.mint(1, &[]);
-    assert!(ran.stderr.contains("not the public half"), "{}", ran.stderr);
-    fs::remove_file(place.path("jwt.pem")).expect("remove");
+    assert!(ran.stderr.contains("it was retired"), "{}", ran.stderr);
+    assert_eq!(place.keys().len(), 1);
+    let refused = place.verify(token.trim()).expect_err("retired");
+    assert_eq!(refused.code(), "unknown_key");
+    place.mint(0, &["--format", "biscuit"]);
+    fs::remove_file(place.path("keys.json")).expect("remove");
     let ran = place.mint(1, &[]);
-    assert!(
-        ran.stderr.contains("without its private half"),
-        "{}",
-        ran.stderr
-    );
-    assert!(!place.path("jwt.pem").exists());
+    assert!(ran.stderr.contains("keygen"), "{}", ran.stderr);
 }
 
 #[test]
@@ -186,15 +257,20 @@ fn a_file_that_is_no_key_is_refused_without_quoting_it() {
         ran.stderr
     );
     assert!(!ran.stderr.contains("s3cret"), "{}", ran.stderr);
+    fs::write(place.path("keys.json"), "{s3cret").expect("write");
+    let ran = place.mint(1, &["--format", "biscuit"]);
+    assert!(ran.stderr.contains("no JWK set"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("s3cret"), "{}", ran.stderr);
+    assert!(!place.path("biscuit.pem").exists());
 }
 
 #[test]
 fn nonsense_is_refused_all_at_once() {
     let args = [
-        "token", "mint", "--user", "0", "--role", "boss", "--ttl", "31d",
+        "token", "mint", "--user", "0", "--role", "boss", "--ttl", "31d", "--format", "paseto",
     ];
-    let ran = expect_code(64, &args, &[("JWT_ISSUER", "")]);
-    for part in ["--user", "--role", "--ttl", "JWT_ISSUER"] {
+    let ran = expect_code(64, &args, &[("AUTH_ISSUER", "")]);
+    for part in ["--user", "--role", "--ttl", "--format", "AUTH_ISSUER"] {
         assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
     }
     assert_eq!(ran.stdout, "");

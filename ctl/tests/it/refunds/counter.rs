@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
-use ed25519_dalek::VerifyingKey;
-use ed25519_dalek::pkcs8::DecodePublicKey;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Map, Value, json};
 use shared::actor::{Actor, ActorType};
@@ -25,6 +23,8 @@ use crate::harness::{Ran, expect_code, returnsctl, run};
 pub(super) const CUSTOMER: CustomerId = CustomerId(42);
 pub(super) const ADA: &str = "7";
 pub(super) const BOB: &str = "8";
+/// The key set, in the counter's folder.
+const KEYS: &str = "keys.json";
 
 /// A database with returns to decide about, and the keys of whoever decides.
 pub(super) struct Counter {
@@ -81,13 +81,31 @@ impl Counter {
     }
 
     pub(super) fn token(&self, user: &str, role: &str) -> String {
-        let (private, public) = (self.key("jwt.pem"), self.key("jwt.pub.pem"));
+        self.token_of("jwt", user, role)
+    }
+
+    /// In this format.
+    pub(super) fn token_of(&self, format: &str, user: &str, role: &str) -> String {
+        let paths = ["jwt.pem", "biscuit.pem", KEYS].map(|name| self.key(name));
+        let [jwt, biscuit, keys] = paths.each_ref().map(|path| path.to_str().expect("UTF-8"));
         let files = [
-            ("JWT_PRIVATE_KEY_FILE", private.to_str().expect("UTF-8")),
-            ("JWT_PUBLIC_KEY_FILE", public.to_str().expect("UTF-8")),
+            ("JWT_PRIVATE_KEY_FILE", jwt),
+            ("BISCUIT_PRIVATE_KEY_FILE", biscuit),
+            ("AUTH_KEYS_FILE", keys),
         ];
-        let args = ["token", "mint", "--user", user, "--role", role];
+        let args = [
+            "token", "mint", "--format", format, "--user", user, "--role", role,
+        ];
         expect_code(0, &args, &files).stdout.trim().to_owned()
+    }
+
+    /// An admin's Biscuit that only reads.
+    pub(super) fn narrowed(&self, user: &str) -> String {
+        let file = self.key("token");
+        std::fs::write(&file, self.token_of("biscuit", user, "admin")).expect("write");
+        let file = file.to_str().expect("UTF-8");
+        let args = ["token", "attenuate", "--read-only", "--token-file", file];
+        expect_code(0, &args, &[]).stdout.trim().to_owned()
     }
 
     /// A token of an admin with these claims too.
@@ -101,11 +119,12 @@ impl Counter {
         encode(&Header::new(Algorithm::EdDSA), &claims, &key).expect("signs")
     }
 
-    /// The 32 bytes of the public key.
-    pub(super) fn public_key(&self) -> [u8; 32] {
-        let pem = std::fs::read_to_string(self.key("jwt.pub.pem")).expect("the public half");
-        let key = VerifyingKey::from_public_key_pem(&pem).expect("a public key");
-        key.to_bytes()
+    /// The only key of the set.
+    pub(super) fn jwk(&self) -> Value {
+        let set = std::fs::read(self.key(KEYS)).expect("the key set");
+        let set: Value = serde_json::from_slice(&set).expect("JSON");
+        assert_eq!(set["keys"].as_array().map(Vec::len), Some(1), "{set}");
+        set["keys"][0].clone()
     }
 
     /// Requests that attempt 1 be marked as paid.
@@ -152,7 +171,7 @@ impl Counter {
     pub(super) fn act_with(&self, code: i32, token: &str, args: &[&str]) -> Ran {
         let ran = run(
             &[&["refunds"], args, &["--json"]].concat(),
-            &self.variables(token, &self.key("jwt.pub.pem").display().to_string()),
+            &self.variables(token, &self.key(KEYS).display().to_string()),
         );
         assert_eq!(ran.code, code, "{ran:?}");
         assert!(!format!("{ran:?}").contains(token), "P13: {ran:?}");
@@ -160,7 +179,7 @@ impl Counter {
     }
 
     pub(super) fn spawn(&self, user: &str, args: &[&str]) -> Child {
-        let (token, key) = (self.token(user, "admin"), self.key("jwt.pub.pem"));
+        let (token, key) = (self.token(user, "admin"), self.key(KEYS));
         returnsctl(
             &[&["refunds"], args, &["--json"]].concat(),
             &self.variables(&token, &key.display().to_string()),
@@ -174,7 +193,7 @@ impl Counter {
     fn variables<'a>(&'a self, token: &'a str, key: &'a str) -> [(&'a str, &'a str); 3] {
         [
             ("DATABASE_URL", &self.url),
-            ("JWT_PUBLIC_KEY_FILE", key),
+            ("AUTH_KEYS_FILE", key),
             ("OPERATOR_TOKEN", token),
         ]
     }
