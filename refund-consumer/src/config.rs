@@ -145,7 +145,7 @@ pub struct GatewayArgs {
 #[derive(Debug, Clone, Args)]
 pub struct HttpArgs {
     /// Where the provider's API begins: https, or http to this machine.
-    #[arg(long, env = "GATEWAY_URL", value_parser = parse_gateway_url)]
+    #[arg(long, env = "GATEWAY_URL", hide_env_values = true, value_parser = parse_gateway_url)]
     pub gateway_url: Option<Url>,
 
     /// Sent as bearer token with every call.
@@ -282,18 +282,20 @@ impl PayArgs {
     }
 }
 
-/// Money and the token go this way: in the clear only to ourselves.
+/// Money and the token go this way: in the clear only to ourselves. Never repeats the URL: it may hold a login.
 fn parse_gateway_url(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("{error}"))?;
+    let url: Url = text
+        .parse()
+        .map_err(|error| format!("GATEWAY_URL is no URL: {error}"))?;
     let is_here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     if url.scheme() != "https" && !(url.scheme() == "http" && is_here) {
-        return Err("expected https://…, or http:// to this machine".to_owned());
+        return Err("GATEWAY_URL must be https://…, or http:// to this machine".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("the login belongs into GATEWAY_TOKEN".to_owned());
+        return Err("GATEWAY_URL holds a login, which belongs into GATEWAY_TOKEN".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("expected no query and no fragment".to_owned());
+        return Err("GATEWAY_URL has a query or a fragment".to_owned());
     }
     Ok(url)
 }
