@@ -45,7 +45,8 @@ write_env() {
 DATABASE_URL=${url:-$(mysql_url)}
 KAFKA_BROKERS=${brokers:-$(kafka_brokers)}
 JWT_PRIVATE_KEY_FILE=$STACK_DIR/keys/jwt.pem
-JWT_PUBLIC_KEY_FILE=$STACK_DIR/keys/jwt.pub.pem
+BISCUIT_PRIVATE_KEY_FILE=$STACK_DIR/keys/biscuit.pem
+AUTH_KEYS_FILE=$STACK_DIR/keys/keys.json
 STACK_INSTANCE=$instance
 STACK_DIR=$STACK_DIR
 ENV

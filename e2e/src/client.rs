@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use serde_json::{Value, json};
 
+use crate::secrets::{self, Reader, Secrets};
+
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -19,7 +21,9 @@ pub struct Answer {
 }
 
 impl Client {
+    /// No program may say its token from now on.
     pub fn new(token: &str) -> Self {
+        secrets::know(Secrets::one("a client's token", token));
         Self {
             http: reqwest::Client::new(),
             token: token.to_owned(),
@@ -80,8 +84,11 @@ impl Answer {
 
 async fn read(request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
     let response = request.send().await?;
+    let status = response.status().as_u16();
+    let text = response.text().await?;
+    secrets::assert_none_in("an answer of the api", &text, Reader::Owner);
     Ok(Answer {
-        status: response.status().as_u16(),
-        body: response.json().await?,
+        status,
+        body: serde_json::from_str(&text)?,
     })
 }

@@ -1,4 +1,4 @@
-//! One of our programs as a process: started, watched, killed.
+//! One of our programs as a process: started, watched, killed. All that it says is searched for secrets (P13).
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -6,32 +6,30 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{ChildStderr, Command};
+use tokio::process::Command;
+
+use crate::output::Output;
+use crate::secrets::{self, Reader, Secrets};
 
 /// Variables of a process.
 pub type Env = HashMap<String, String>;
 
-/// A running program. Dropping it kills it.
+/// A running program. Dropping it kills it, and panics if it has written a secret.
 #[derive(Debug)]
 pub struct Program {
     name: &'static str,
     child: tokio::process::Child,
     pid: Pid,
     start_line: Value,
-    log: Log,
+    output: Output,
     /// Made once: setting TLS up takes longer than what is measured between two questions.
     client: reqwest::Client,
 }
-
-/// The last lines that a program wrote.
-type Log = Arc<Mutex<Vec<String>>>;
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -67,32 +65,35 @@ impl Program {
         env: &Env,
     ) -> anyhow::Result<Self> {
         let path = bin_dir()?.join(name);
-        let mut child = Command::new(&path)
+        secrets::know(Secrets::of(env));
+        let (reader, writer) = std::io::pipe()?;
+        let child = Command::new(&path)
             .args(args)
             .env_clear()
             .envs(env)
             .env("LOG_FORMAT", "json")
             .stdin(Stdio::null())
-            .stderr(Stdio::piped())
+            .stdout(writer.try_clone()?)
+            .stderr(writer)
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("{} is not built: use `make`", path.display()))?;
         let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let stderr = child.stderr.take().context("stderr is piped")?;
-        let log = Log::default();
+        let (output, start_line) = Output::read(reader);
         let mut program = Self {
             name,
             child,
             pid: pid.context("it ended at once")?,
             start_line: Value::Null,
-            log: Arc::clone(&log),
+            output,
             client: reqwest::Client::new(),
         };
-        let listening = wait_for_start(stderr, log);
-        program.start_line = tokio::time::timeout(START_DEADLINE, listening)
-            .await
-            .unwrap_or_else(|_| bail!("no line \"listening\" in time"))
-            .with_context(|| format!("{name} did not start: {}", program.last_lines()))?;
+        let said = match tokio::time::timeout(START_DEADLINE, start_line).await {
+            Ok(said) => said.context("it ended"),
+            Err(_) => Err(anyhow!("no line \"listening\" in time")),
+        };
+        program.start_line =
+            said.with_context(|| format!("{name} did not start: {}", program.last_lines()))?;
         Ok(program)
     }
 
@@ -131,8 +132,7 @@ impl Program {
     /// # Errors
     /// It does not answer, or the number is not whole.
     pub async fn metric_if_any(&self, name: &str) -> anyhow::Result<Option<u64>> {
-        let url = format!("http://{}/metrics", self.ops_address()?);
-        let metrics = self.client.get(url).send().await?.text().await?;
+        let metrics = self.ops_page("/metrics").await?;
         let values = metrics
             .lines()
             .filter_map(|line| line.strip_prefix(name))
@@ -143,6 +143,17 @@ impl Program {
             sum = Some(sum.unwrap_or(0) + value.parse::<u64>()?);
         }
         Ok(sum)
+    }
+
+    /// An operator's page: `/metrics`, `/readyz?verbose`.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn ops_page(&self, path: &str) -> anyhow::Result<String> {
+        let url = format!("http://{}{path}", self.ops_address()?);
+        let page = self.client.get(url).send().await?.text().await?;
+        secrets::assert_none_in(&format!("{path} of {}", self.name), &page, Reader::Anyone);
+        Ok(page)
     }
 
     /// Where the provider's API is.
@@ -160,11 +171,14 @@ impl Program {
         Ok(text.parse()?)
     }
 
-    /// The last lines of its log.
+    /// The last lines that it wrote.
     pub fn last_lines(&self) -> String {
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = log.len().saturating_sub(20);
-        log[from..].join("\n")
+        self.output.last_lines()
+    }
+
+    /// How many lines it has written and were searched.
+    pub fn lines_written(&self) -> usize {
+        self.output.count()
     }
 
     /// Whether it has ended by itself.
@@ -244,31 +258,65 @@ impl Program {
     }
 }
 
-/// Reads the log up to the start line; the rest is kept by a task, or the program would block on a full pipe.
-async fn wait_for_start(stderr: ChildStderr, log: Log) -> anyhow::Result<Value> {
-    let mut lines = BufReader::new(stderr).lines();
-    while let Some(line) = lines.next_line().await? {
-        let record: Value = serde_json::from_str(&line).unwrap_or_default();
-        keep(&log, line);
-        if record["message"] == "listening" {
-            tokio::spawn(async move {
-                while let Ok(Some(line)) = lines.next_line().await {
-                    keep(&log, line);
-                }
-            });
-            return Ok(record);
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.start_kill();
+        if let Some(secret) = self.output.finish() {
+            let leak = format!("P13: {} has written {secret}", self.name);
+            if std::thread::panicking() {
+                // A second panic would end the process before anything is told.
+                eprintln!("{leak}");
+            } else {
+                panic!("{leak}");
+            }
         }
     }
-    bail!("it ended")
 }
 
-fn keep(log: &Log, line: String) {
-    const KEPT: usize = 2_000;
-    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-    if log.len() == KEPT {
-        log.drain(..KEPT / 2);
+/// What a command left behind.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a program to its end, however that is.
+///
+/// # Errors
+/// It cannot be started.
+pub async fn run_to_end(name: &str, args: &[&str], env: &Env) -> anyhow::Result<Ended> {
+    let output = Command::new(bin_dir()?.join(name))
+        .args(args)
+        .env_clear()
+        .envs(env)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let ended = Ended {
+        status: output.status,
+        stdout: text(&output.stdout),
+        stderr: text(&output.stderr),
+    };
+    // Afterwards: it may have made its keys.
+    secrets::know(Secrets::of(env));
+    // Without its arguments: a secret may be among them.
+    let what = format!("what {name} has printed");
+    secrets::assert_none_in(&what, &ended.stderr, Reader::Anyone);
+    if prints_a_token(args) && ended.status.success() {
+        secrets::know(Secrets::one("a token", ended.stdout.trim()));
+    } else {
+        secrets::assert_none_in(&what, &ended.stdout, Reader::Owner);
     }
-    log.push(line);
+    Ok(ended)
+}
+
+/// The only commands whose output is a secret.
+fn prints_a_token(args: &[&str]) -> bool {
+    matches!(args, ["token", "mint" | "attenuate", ..])
 }
 
 /// Runs a program to its end; answers what it printed.
@@ -276,17 +324,12 @@ fn keep(log: &Log, line: String) {
 /// # Errors
 /// It failed; with what it wrote to stderr.
 pub async fn run(name: &str, args: &[&str], env: &Env) -> anyhow::Result<String> {
-    let output = Command::new(bin_dir()?.join(name))
-        .args(args)
-        .env_clear()
-        .envs(env)
-        .output()
-        .await?;
+    let ended = run_to_end(name, args, env).await?;
     ensure!(
-        output.status.success(),
+        ended.status.success(),
         "{name} {args:?} ended with {}: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
+        ended.status,
+        ended.stderr
     );
-    Ok(String::from_utf8(output.stdout)?)
+    Ok(ended.stdout)
 }

@@ -73,7 +73,8 @@ impl Stage {
             "DATABASE_URL",
             "KAFKA_BROKERS",
             "JWT_PRIVATE_KEY_FILE",
-            "JWT_PUBLIC_KEY_FILE",
+            "BISCUIT_PRIVATE_KEY_FILE",
+            "AUTH_KEYS_FILE",
         ]
         .map(|name| (name.to_owned(), env(name)))
         .into();

@@ -1,0 +1,96 @@
+//! What a program writes, to both of its outputs: read by a thread to its very end, and searched line by line for
+//! secrets (P13).
+
+use std::io::{BufRead, BufReader, PipeReader};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::secrets;
+
+/// Lines that are kept.
+const KEPT: usize = 2_000;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Output {
+    read: Arc<Mutex<Read>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Read {
+    /// The last ones.
+    lines: Vec<String>,
+    count: usize,
+    /// The name of a secret that was in a line.
+    leaked: Option<Arc<str>>,
+}
+
+impl Output {
+    /// Reads until every holder of the pipe's other end is gone, or the program would block on a full pipe. The
+    /// record "listening" is handed out once it comes; nothing, if the program ends before.
+    pub(crate) fn read(pipe: PipeReader) -> (Self, oneshot::Receiver<Value>) {
+        let (listening, start_line) = oneshot::channel();
+        let read = Arc::<Mutex<Read>>::default();
+        let kept = Arc::clone(&read);
+        let thread = std::thread::spawn(move || {
+            let mut listening = Some(listening);
+            // By bytes: a program that writes no UTF-8 is searched as well.
+            for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                let record = listening.as_ref().and_then(|_| start_record(&line));
+                lock(&kept).take(line);
+                if let Some(record) = record
+                    && let Some(listening) = listening.take()
+                {
+                    // Whoever started it may have given up.
+                    let _ = listening.send(record);
+                }
+            }
+        });
+        let thread = Some(thread);
+        (Self { read, thread }, start_line)
+    }
+
+    pub(crate) fn last_lines(&self) -> String {
+        let read = lock(&self.read);
+        let from = read.lines.len().saturating_sub(20);
+        read.lines[from..].join("\n")
+    }
+
+    /// How many lines there were until now.
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.read).count
+    }
+
+    /// Waits for the end, which must be near; then names the secret that leaked, if one did.
+    pub(crate) fn finish(&mut self) -> Option<Arc<str>> {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        lock(&self.read).leaked.clone()
+    }
+}
+
+impl Read {
+    fn take(&mut self, line: String) {
+        self.count += 1;
+        self.leaked = self.leaked.take().or_else(|| secrets::found_in(&line));
+        if self.lines.len() == KEPT {
+            self.lines.drain(..KEPT / 2);
+        }
+        self.lines.push(line);
+    }
+}
+
+fn start_record(line: &str) -> Option<Value> {
+    let record: Value = serde_json::from_str(line).ok()?;
+    (record["message"] == "listening").then_some(record)
+}
+
+fn lock(read: &Mutex<Read>) -> MutexGuard<'_, Read> {
+    read.lock().unwrap_or_else(PoisonError::into_inner)
+}
