@@ -37,6 +37,7 @@ chaos-refunds: ## consumers killed while they pay, at random, at each step and a
 bench: ## load and report, on release builds
 	cargo build --release -p api -p relay -p refund-consumer -p ctl -p bench
 	$(STACK) run bench -- target/release/bench filing
+	$(STACK) run bench -- target/release/bench auth
 	MYSQL_BUFFER_POOL_MIB=3072 $(STACK) run bench -- target/release/bench relay
 	MYSQL_BUFFER_POOL_MIB=3072 $(STACK) run bench -- target/release/bench refunds
 

@@ -4,7 +4,6 @@
 
 mod load;
 mod report;
-mod tokens;
 
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use shared::test_support::TestDb;
 use self::load::{Load, Orders};
 use self::report::Row;
 use crate::process::{self, Servers};
+use crate::tokens::Keys;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct FilingArgs {
@@ -82,7 +82,7 @@ async fn measure(
 ) -> anyhow::Result<Row> {
     let db = TestDb::create().await;
     let orders = Orders::seed(&db, connections, args.seconds + WARM_UP.as_secs()).await;
-    let keys = tokens::Keys::generate()?;
+    let keys = Keys::generate()?;
     let api = start_api(&db, &keys, grouping).await?;
     let load = Load::connect(api.api_address()?, &keys, orders).await?;
     let mysqld = servers.mysqld()?;
@@ -109,16 +109,12 @@ async fn measure(
     })
 }
 
-async fn start_api(
-    db: &TestDb,
-    keys: &tokens::Keys,
-    grouping: Grouping,
-) -> anyhow::Result<Program> {
-    let key_file = keys.public_key_file().to_string_lossy().into_owned();
+async fn start_api(db: &TestDb, keys: &Keys, grouping: Grouping) -> anyhow::Result<Program> {
+    let key_file = keys.file().to_string_lossy().into_owned();
     let mut env = Env::from(
         [
             ("DATABASE_URL", db.url().to_owned()),
-            ("JWT_PUBLIC_KEY_FILE", key_file),
+            ("AUTH_KEYS_FILE", key_file),
             ("API_LISTEN", "127.0.0.1:0".to_owned()),
             ("OPS_LISTEN", "127.0.0.1:0".to_owned()),
         ]

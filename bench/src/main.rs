@@ -1,11 +1,13 @@
 //! Measures the system on this machine: release builds as processes of their own, real MySQL, real Kafka, every
 //! answer and every record checked. `make bench` starts the servers and calls this; docs/BENCHMARKS.md holds runs.
 
+mod auth;
 mod filing;
 mod process;
 mod refunds;
 mod relay;
 mod report;
+mod tokens;
 
 use std::process::ExitCode;
 
@@ -27,6 +29,8 @@ struct Args {
 enum What {
     /// Filing throughput and latency, with group commit and with batches of one.
     Filing(filing::FilingArgs),
+    /// Tokens: the cost of one, and 64 callers with good ones.
+    Auth(auth::AuthArguments),
     /// The relay: draining a backlog, latency from commit to a reader, cost of doing nothing.
     Relay(relay::RelayArgs),
     /// The refund consumer: paying what waits in Kafka.
@@ -38,6 +42,7 @@ async fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match &args.what {
         What::Filing(filing) => filing::run(filing, &args.servers).await,
+        What::Auth(auth) => auth::run(auth).await,
         What::Relay(relay) => relay::run(relay, &args.servers).await,
         What::Refunds(refunds) => refunds::run(refunds, &args.servers).await,
     };

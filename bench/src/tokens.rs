@@ -1,54 +1,140 @@
-//! A key pair for one run and a token per customer.
+//! Keys for one run, and customers' tokens of each kind.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use biscuit_auth::builder::{Algorithm as RootAlgorithm, BlockBuilder, Term, fact, string};
+use biscuit_auth::macros::check;
+use biscuit_auth::{Biscuit, KeyPair, PrivateKey};
 use ed25519_dalek::SigningKey;
+use ed25519_dalek::pkcs8::EncodePrivateKey;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{EncodePrivateKey, EncodePublicKey};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
-pub(crate) struct Keys {
-    private: EncodingKey,
-    public: NamedTempFile,
+/// How a token is written and signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    JwtEdDsa,
+    JwtHs256,
+    Biscuit,
+    /// To one return, reading, one hour: two blocks, sealed.
+    NarrowedBiscuit,
 }
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [
+        Self::JwtEdDsa,
+        Self::JwtHs256,
+        Self::Biscuit,
+        Self::NarrowedBiscuit,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::JwtEdDsa => "JWT EdDSA",
+            Self::JwtHs256 => "JWT HS256",
+            Self::Biscuit => "Biscuit, 1 block",
+            Self::NarrowedBiscuit => "Biscuit, narrowed and sealed",
+        }
+    }
+}
+
+pub(crate) struct Keys {
+    eddsa: EncodingKey,
+    hs256: EncodingKey,
+    root: KeyPair,
+    set: NamedTempFile,
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 impl Keys {
     pub(crate) fn generate() -> anyhow::Result<Self> {
-        let key = SigningKey::from_bytes(&rand::random());
-        let private = key.to_pkcs8_pem(LineEnding::LF).context("encode key")?;
-        let public = NamedTempFile::new()?;
-        std::fs::write(
-            public.path(),
-            key.verifying_key()
-                .to_public_key_pem(LineEnding::LF)
-                .context("encode key")?,
-        )?;
+        let jwt = SigningKey::from_bytes(&rand::random());
+        let root = SigningKey::from_bytes(&rand::random());
+        let secret: [u8; 32] = rand::random();
+        let okp = |key: &SigningKey, kid, key_use| {
+            json!({"kty": "OKP", "crv": "Ed25519", "kid": kid, "use": key_use,
+                   "x": BASE64_URL_SAFE_NO_PAD.encode(key.verifying_key().as_bytes())})
+        };
+        let keys = json!({"keys": [
+            okp(&jwt, "eddsa", "sig"),
+            {"kty": "oct", "kid": "hs256", "k": BASE64_URL_SAFE_NO_PAD.encode(secret)},
+            okp(&root, "1", "biscuit"),
+        ]});
+        // Readable by its owner alone, as the api wants it of a secret.
+        let set = NamedTempFile::new()?;
+        std::fs::write(set.path(), keys.to_string())?;
+        let pem = jwt.to_pkcs8_pem(LineEnding::LF)?;
+        let private = PrivateKey::from_bytes(&root.to_bytes(), RootAlgorithm::Ed25519)?;
         Ok(Self {
-            private: EncodingKey::from_ed_pem(private.as_bytes())?,
-            public,
+            eddsa: EncodingKey::from_ed_pem(pem.as_bytes())?,
+            hs256: EncodingKey::from_secret(&secret),
+            root: KeyPair::from(&private),
+            set,
         })
     }
 
-    pub(crate) fn public_key_file(&self) -> &Path {
-        self.public.path()
+    /// The JWK set that verifies them.
+    pub(crate) fn file(&self) -> &Path {
+        self.set.path()
     }
 
-    /// A customer's token, valid for an hour.
-    pub(crate) fn mint(&self, user: i64) -> anyhow::Result<String> {
-        let claims = json!({
-            "user_id": user,
-            "role": "customer",
-            "iss": "returns-dev",
-            "aud": "returns-api",
-            "exp": get_current_timestamp() + 3600,
-        });
-        Ok(encode(
-            &Header::new(Algorithm::EdDSA),
-            &claims,
-            &self.private,
-        )?)
+    /// A customer's token, valid for an hour; a narrowed one is about return `id`.
+    pub(crate) fn mint(&self, kind: Kind, user: i64, id: i64) -> anyhow::Result<String> {
+        match kind {
+            Kind::JwtEdDsa => jwt(Algorithm::EdDSA, "eddsa", &self.eddsa, user),
+            Kind::JwtHs256 => jwt(Algorithm::HS256, "hs256", &self.hs256, user),
+            Kind::Biscuit => Ok(self.biscuit(user)?.to_base64()?),
+            Kind::NarrowedBiscuit => {
+                let end = now() + HOUR;
+                let narrow = BlockBuilder::new()
+                    .check(check!(r#"check if resource("return", {id})"#))?
+                    .check(check!(r#"check if access("read")"#))?
+                    .check(check!("check if time($now), $now < {end}"))?;
+                Ok(self.biscuit(user)?.append(narrow)?.seal()?.to_base64()?)
+            }
+        }
     }
+
+    fn biscuit(&self, user: i64) -> anyhow::Result<Biscuit> {
+        let now = now();
+        let facts = [
+            ("user", Term::Integer(user)),
+            ("role", string("customer")),
+            ("audience", string("returns-api")),
+            ("issued_at", now.into()),
+            ("expires_at", (now + HOUR).into()),
+        ];
+        let builder = facts
+            .into_iter()
+            .try_fold(Biscuit::builder(), |builder, (name, term)| {
+                builder.fact(fact(name, &[term]))
+            })?;
+        Ok(builder.root_key_id(1).build(&self.root)?)
+    }
+}
+
+/// In whole seconds, as all times of tokens.
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(get_current_timestamp())
+}
+
+fn jwt(algorithm: Algorithm, kid: &str, key: &EncodingKey, user: i64) -> anyhow::Result<String> {
+    let claims = json!({
+        "user_id": user,
+        "role": "customer",
+        "iss": "returns-dev",
+        "aud": "returns-api",
+        "exp": get_current_timestamp() + HOUR.as_secs(),
+    });
+    let header = Header {
+        kid: Some(kid.to_owned()),
+        ..Header::new(algorithm)
+    };
+    Ok(encode(&header, &claims, key)?)
 }

@@ -16,8 +16,8 @@ use shared::ids::CustomerId;
 use shared::test_support::TestDb;
 use tokio::net::TcpStream;
 
-use super::tokens::Keys;
 use crate::process::{CpuSeconds, Pids};
+use crate::tokens::{Keys, Kind};
 
 /// Orders that belong to one connection's customer.
 pub(crate) struct Orders {
@@ -83,7 +83,7 @@ impl Load {
             let first = 1 + at * orders.per_connection;
             connections.push(Connection {
                 sender,
-                token: format!("Bearer {}", keys.mint(1 + at)?),
+                token: format!("Bearer {}", keys.mint(Kind::JwtEdDsa, 1 + at, 0)?),
                 next_order: first,
                 last_order: first + orders.per_connection,
             });
