@@ -227,6 +227,18 @@ fn what_is_no_biscuit_is_refused() {
     assert_eq!(nothing, Err(Unvetted::Malformed));
 }
 
+/// No text says this; the engine would print a line for each match.
+#[test]
+fn a_querys_head_says_nothing() {
+    let headed = edited(|block| {
+        let query = &mut block.checks[0].queries[0];
+        query.head.terms.push(schema::Term {
+            content: Some(schema::term::Content::Variable(1)),
+        });
+    });
+    assert_eq!(headed, Err(Unvetted::TooLarge));
+}
+
 /// Reading what is nested deep takes stack; the decoder stops before it is used up.
 #[test]
 fn what_is_nested_too_deep_is_refused() {
