@@ -4,9 +4,9 @@
 //! not at all. So two processes that make a key at once end with one, and a private file whose key is not in the set
 //! was retired: it is never added again in silence.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -252,9 +252,7 @@ impl KeyArgs {
 
     /// Replaces the set by one with its keys changed, at once; answers whether they were.
     fn change(&self, change: impl FnOnce(&mut Vec<Value>) -> bool) -> Result<bool, CtlError> {
-        // Where a link leads: it stays one.
-        let named = &self.auth_keys_file;
-        let path = fs::canonicalize(named).unwrap_or_else(|_| named.clone());
+        let path = self.place();
         let (mut set, of) = match fs::read(&path) {
             Ok(text) => {
                 // As strictly as the api: what it would refuse is not made longer.
@@ -278,18 +276,29 @@ impl KeyArgs {
         let mode = of.as_ref().map_or(0o644, |of| of.mode() & 0o777);
         let temporary = write_temporary(&path, text.as_bytes(), mode)?;
         // It stays its owner's, also where root runs this: the api must be able to read it.
-        of.map_or(Ok(()), |of| {
+        let owned = of.map_or(Ok(()), |of| {
             chown(&temporary, Some(of.uid()), Some(of.gid()))
-        })
-        .and_then(|()| fs::rename(&temporary, &path))
-        .map_err(|error| io_error("write", &path, error))?;
+        });
+        let replaced = owned.and_then(|()| fs::rename(&temporary, &path));
+        if replaced.is_err() {
+            // It may hold secrets. What failed first is told.
+            let _ = fs::remove_file(&temporary);
+        }
+        replaced.map_err(|error| io_error("write", &path, error))?;
         Ok(true)
+    }
+
+    /// Where the set lies, if it is a link: one file has one lock.
+    fn place(&self) -> PathBuf {
+        let named = &self.auth_keys_file;
+        fs::canonicalize(named).unwrap_or_else(|_| named.clone())
     }
 
     /// Held until it is dropped.
     fn lock(&self) -> Result<File, CtlError> {
         make_folder(&self.auth_keys_file)?;
-        let folder = match self.auth_keys_file.parent() {
+        let place = self.place();
+        let folder = match place.parent() {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
@@ -347,11 +356,19 @@ fn write_temporary(path: &Path, content: &[u8], mode: u32) -> Result<PathBuf, Ct
             .create_new(true)
             .mode(mode)
             .open(&temporary)?;
+        // Whatever the umask takes away: the api may be another user, who must go on reading the set.
+        file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(content)?;
         file.sync_all()
     };
-    write().map_err(|error| io_error("write", &temporary, error))?;
-    Ok(temporary)
+    match write() {
+        Ok(()) => Ok(temporary),
+        Err(error) => {
+            // Half a file is of no use to anybody. What failed first is told.
+            let _ = fs::remove_file(&temporary);
+            Err(io_error("write", &temporary, error))
+        }
+    }
 }
 
 fn io_error(verb: &str, path: &Path, source: io::Error) -> CtlError {

@@ -227,6 +227,29 @@ fn a_set_keeps_its_mode_and_stays_where_its_link_leads() {
     assert!(fs::symlink_metadata(&link).expect("a link").is_symlink());
 }
 
+/// Else an operator's umask would lock the api out, and the keys of before would stay in force there.
+#[test]
+fn a_set_stays_readable_whatever_the_umask() {
+    let place = Place::new();
+    place.mint(0, &[]);
+    assert_eq!(mode(&place.path("keys.json")), 0o644);
+    let program = env!("CARGO_BIN_EXE_returnsctl");
+    let retire = format!(
+        "umask 077; exec '{program}' token retire --kid {}",
+        place.keys()[0]
+    );
+    let ended = std::process::Command::new("sh")
+        .args(["-c", &retire])
+        .current_dir(place.folder.path())
+        .output();
+    let ran: Ran = ended.expect("sh runs").into();
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(
+        (mode(&place.path("keys.json")), place.keys().len()),
+        (0o644, 0)
+    );
+}
+
 /// Or whoever still has the private half would bring it back.
 #[test]
 fn a_retired_key_is_not_added_again() {
