@@ -238,8 +238,9 @@ fn a_set_stays_readable_whatever_the_umask() {
         "umask 077; exec '{program}' token retire --kid {}",
         place.keys()[0]
     );
-    let ended = std::process::Command::new("sh")
+    let ended = std::process::Command::new("/bin/sh")
         .args(["-c", &retire])
+        .env_clear()
         .current_dir(place.folder.path())
         .output();
     let ran: Ran = ended.expect("sh runs").into();
