@@ -37,13 +37,13 @@ async fn p2_p3_p12_kafka_away_for_thirty_seconds_stops_nothing_and_loses_nothing
     let filers = Filers::start(&client, api.api_address()?);
     // For a backlog, and then for single events: the relay has a producer for each, and both must have sent before, for
     // a broker that has just started gives out no producer ids for up to a second.
-    more_returns(&system, BACKLOG).await?;
+    more_returns(&system, &api, BACKLOG).await?;
     let relay = system.start("outbox-relay").await?;
     until("the backlog is out", PATIENCE, async || {
         Ok(relay.metric(PUBLISHED).await? > u64::from(BACKLOG))
     })
     .await?;
-    more_returns(&system, 200).await?;
+    more_returns(&system, &api, 200).await?;
     let memory_before = resident_mib(&relay)?;
     control(Server::Kafka, "stop").await?;
     let stopped = Instant::now();

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use e2e::client::Client;
+use e2e::program::Program;
 use e2e::stack::{Server, control};
 use e2e::system::{CUSTOMER, System};
 use e2e::{checks, until};
@@ -100,17 +102,21 @@ async fn file_until(
     filed
 }
 
+/// A server that was killed recovers first, and a busy disk makes that long.
+const PATIENCE: Duration = Duration::from_secs(180);
+
 /// Waits for `more` further returns, so that each kill meets load.
-async fn more_returns(system: &System, more: u32) -> anyhow::Result<()> {
+async fn more_returns(system: &System, api: &Program, more: u32) -> anyhow::Result<()> {
     let rows = "SELECT COUNT(*) FROM returns";
     let before = system.count(rows).await?;
-    until("more returns", Duration::from_secs(60), async || {
+    until("more returns", PATIENCE, async || {
         Ok(system
             .count(rows)
             .await
             .is_ok_and(|now| now >= before + i64::from(more)))
     })
     .await
+    .with_context(|| api.last_lines())
 }
 
 /// P1: every 201 has its row and first event.
@@ -139,18 +145,18 @@ async fn p1_every_201_survives_kill_9_of_api_and_mysqld() -> anyhow::Result<()> 
     let client = system.customer.clone();
     let filers = Filers::start(&client, api.api_address()?);
     for round in 1..=20 {
-        more_returns(&system, 200).await?;
+        more_returns(&system, &api, 200).await?;
         if round % 4 == 0 {
             // Under the load of a living api, whose connections break in mid-word.
             control(Server::Mysql, "kill").await?;
             control(Server::Mysql, "start").await?;
-            more_returns(&system, 200).await?;
+            more_returns(&system, &api, 200).await?;
         }
         api.kill().await?;
         api = system.start("returns-api").await?;
         filers.now_at(api.api_address()?);
     }
-    more_returns(&system, 200).await?;
+    more_returns(&system, &api, 200).await?;
     let filed = filers.finish().await;
     acknowledged_are_there(&system, &filed).await?;
     let twice = "SELECT COUNT(*) - COUNT(DISTINCT order_id) FROM returns";
