@@ -3,8 +3,6 @@
 //! Bodies are RFC 9457 `application/problem+json` with a stable `type`. They never carry SQL, Debug text or other
 //! people's ids; causes go to the log.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use shared::auth::KeyError;
 use shared::db::DbFailure;
@@ -30,17 +28,6 @@ pub enum StartError {
     Revocations(#[from] sqlx::Error),
     #[error("a background task ended early; the log says which")]
     TaskEnded,
-}
-
-/// Why something was not read from the database. Nothing is to be done: it is measured again.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum MeasureError {
-    #[error("database")]
-    Database(#[from] sqlx::Error),
-    #[error("no answer from MySQL within {} s", .0.as_secs())]
-    Silent(Duration),
-    #[error("the reading panicked")]
-    Panicked,
 }
 
 /// What went wrong, by what the client can do about it.

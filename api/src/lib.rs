@@ -14,6 +14,7 @@ pub mod server;
 pub mod backlog;
 pub mod filing;
 pub mod idempotency;
+mod reading;
 mod store;
 
 pub mod metrics;

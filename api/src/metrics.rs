@@ -22,16 +22,7 @@ pub struct Metrics {
     pub group_failures: IntCounter,
     /// `filing_lost_commits_total`: COMMITs whose answer was lost and that were looked up.
     pub lost_commits: IntCounter,
-    /// `auth_refusals_total{reason}`: callers that were not let in, or not allowed what they asked.
-    pub refused_tokens: IntCounterVec,
-    /// `auth_keys{use}`: keys that verify tokens, of JWTs (`sig`) and of Biscuits.
-    pub keys: IntGaugeVec,
-    /// `auth_key_reloads_total{result}`: `failed` leaves the keys of before in force.
-    pub key_reloads: IntCounterVec,
-    /// `auth_revoked_tokens`: on the list.
-    pub revoked_tokens: IntGauge,
-    /// `auth_revocations_read_timestamp_seconds`: when the list was read for the last time, Unix seconds.
-    pub revocations_read_at: Gauge,
+    pub(crate) auth: AuthMetrics,
     pub(crate) backlog: BacklogMetrics,
 }
 
@@ -77,7 +68,58 @@ impl Metrics {
                 "COMMITs whose answer was lost and that were looked up.",
             )
             .expect(VALID),
-            refused_tokens: IntCounterVec::new(
+            auth: AuthMetrics::new(&registry),
+            backlog: BacklogMetrics::new(&registry),
+            registry,
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&self) {
+        let collectors: [Box<dyn prometheus::core::Collector>; 6] = [
+            Box::new(self.request_duration.clone()),
+            Box::new(self.filing_outcomes.clone()),
+            Box::new(self.group_size.clone()),
+            Box::new(self.queue_length.clone()),
+            Box::new(self.group_failures.clone()),
+            Box::new(self.lost_commits.clone()),
+        ];
+        for collector in collectors {
+            self.registry.register(collector).expect(VALID);
+        }
+    }
+
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Who is let in, by which keys, and who no more.
+#[derive(Debug)]
+pub(crate) struct AuthMetrics {
+    /// `auth_refusals_total{reason}`: callers that were not let in, or not allowed what they asked.
+    pub(crate) refusals: IntCounterVec,
+    /// `auth_keys{use}`: keys that verify tokens, of JWTs (`sig`) and of Biscuits.
+    pub(crate) keys: IntGaugeVec,
+    /// `auth_key_reloads_total{result}`: `failed` leaves the keys of before in force.
+    pub(crate) key_reloads: IntCounterVec,
+    /// `auth_revoked_tokens`: on the list.
+    pub(crate) revoked_tokens: IntGauge,
+    /// `auth_revocations_read_timestamp_seconds`: when the list was read for the last time, Unix seconds.
+    pub(crate) revocations_read_at: Gauge,
+}
+
+impl AuthMetrics {
+    fn new(registry: &Registry) -> Self {
+        let metrics = Self {
+            refusals: IntCounterVec::new(
                 Opts::new(
                     "auth_refusals_total",
                     "Callers that were not let in, or not allowed what they asked, by why.",
@@ -105,40 +147,18 @@ impl Metrics {
                 "When the list of revoked tokens was read for the last time, Unix seconds.",
             )
             .expect(VALID),
-            backlog: BacklogMetrics::new(&registry),
-            registry,
         };
-        metrics.register();
-        metrics
-    }
-
-    fn register(&self) {
-        let collectors: [Box<dyn prometheus::core::Collector>; 11] = [
-            Box::new(self.request_duration.clone()),
-            Box::new(self.filing_outcomes.clone()),
-            Box::new(self.group_size.clone()),
-            Box::new(self.queue_length.clone()),
-            Box::new(self.group_failures.clone()),
-            Box::new(self.lost_commits.clone()),
-            Box::new(self.refused_tokens.clone()),
-            Box::new(self.keys.clone()),
-            Box::new(self.key_reloads.clone()),
-            Box::new(self.revoked_tokens.clone()),
-            Box::new(self.revocations_read_at.clone()),
+        let collectors: [Box<dyn prometheus::core::Collector>; 5] = [
+            Box::new(metrics.refusals.clone()),
+            Box::new(metrics.keys.clone()),
+            Box::new(metrics.key_reloads.clone()),
+            Box::new(metrics.revoked_tokens.clone()),
+            Box::new(metrics.revocations_read_at.clone()),
         ];
         for collector in collectors {
-            self.registry.register(collector).expect(VALID);
+            registry.register(collector).expect(VALID);
         }
-    }
-
-    pub fn registry(&self) -> &Registry {
-        &self.registry
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
+        metrics
     }
 }
 

@@ -10,14 +10,13 @@ use bytes::Bytes;
 use e2e::program::{Env, Program};
 use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Empty};
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
 use shared::auth::{AuthArgs, Operation, Policy, Request as Asked, Verifier};
 use shared::ids::{CustomerId, ReturnId};
 use shared::test_support::TestDb;
-use tokio::net::TcpStream;
 
+use crate::connection;
 use crate::report;
 use crate::tokens::{Keys, Kind};
 
@@ -199,13 +198,9 @@ impl Caller {
         id: i64,
         token: &str,
     ) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let (sender, driver) = handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(driver);
         Ok(Self {
             kind,
-            sender,
+            sender: connection::open(address).await?,
             path: format!("/returns/{id}"),
             authorization: format!("Bearer {token}"),
         })

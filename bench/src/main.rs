@@ -2,6 +2,7 @@
 //! answer and every record checked. `make bench` starts the servers and calls this; docs/BENCHMARKS.md holds runs.
 
 mod auth;
+mod connection;
 mod filing;
 mod process;
 mod refunds;

@@ -4,9 +4,11 @@
 //! not at all. So two processes that make a key at once end with one, and a private file whose key is not in the set
 //! was retired: it is never added again in silence.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+mod files;
+
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
@@ -21,8 +23,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shared::auth::{KeyRing, KeyUse, Role};
 use shared::hex;
-use uuid::Uuid;
 
+use self::files::{io_error, make_folder, write_temporary};
 use crate::error::CtlError;
 
 /// Where the keys lie.
@@ -67,16 +69,19 @@ impl Signer {
     /// Made from the key itself, so that it needs no file of its own: for JWTs the first 16 hex digits of SHA-256 over
     /// the 32 bytes of the public key, for Biscuits, whose ids are numbers of 32 bits, its first four bytes.
     pub(crate) fn kid(&self) -> String {
-        let digest = Sha256::digest(self.key.verifying_key().as_bytes());
         match self.key_use {
-            KeyUse::Jwt => hex::encode(&digest[..8]),
+            KeyUse::Jwt => hex::encode(&self.digest()[..8]),
             KeyUse::Biscuit => self.root_key_id().to_string(),
         }
     }
 
     pub(crate) fn root_key_id(&self) -> u32 {
-        let digest = Sha256::digest(self.key.verifying_key().as_bytes());
-        u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+        let [a, b, c, d, ..] = self.digest();
+        u32::from_be_bytes([a, b, c, d])
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        Sha256::digest(self.key.verifying_key().as_bytes()).into()
     }
 
     /// As jsonwebtoken and OpenSSL 1.1.1 read it: PKCS #8 version 1, without the public half.
@@ -333,48 +338,6 @@ pub(crate) fn read_private(path: &Path, key_use: KeyUse) -> Result<Option<Signer
             "{} holds no Ed25519 private key in PKCS #8 PEM",
             path.display()
         ))),
-    }
-}
-
-fn make_folder(path: &Path) -> Result<(), CtlError> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => {
-            fs::create_dir_all(folder).map_err(|error| io_error("create", folder, error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A finished file beside `path`, to be linked or renamed to it.
-fn write_temporary(path: &Path, content: &[u8], mode: u32) -> Result<PathBuf, CtlError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", Uuid::now_v7().simple()));
-    let temporary = path.with_file_name(name);
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&temporary)?;
-        // Whatever the umask takes away: the api may be another user, who must go on reading the set.
-        file.set_permissions(Permissions::from_mode(mode))?;
-        file.write_all(content)?;
-        file.sync_all()
-    };
-    match write() {
-        Ok(()) => Ok(temporary),
-        Err(error) => {
-            // Half a file is of no use to anybody. What failed first is told.
-            let _ = fs::remove_file(&temporary);
-            Err(io_error("write", &temporary, error))
-        }
-    }
-}
-
-fn io_error(verb: &str, path: &Path, source: io::Error) -> CtlError {
-    CtlError::Io {
-        what: format!("cannot {verb} {}", path.display()),
-        source,
     }
 }
 

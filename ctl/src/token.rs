@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use secrecy::SecretString;
-use shared::auth::{KeyUse, TOKEN_MAX};
+use shared::auth::{KeyUse, TOKEN_MAX, decode_biscuit};
 use time::Duration;
 
 use crate::error::CtlError;
@@ -107,6 +107,14 @@ impl TokenFileArgs {
             token => Ok(SecretString::from(token)),
         }
     }
+}
+
+/// The bytes of a Biscuit that the api would look at; nobody has checked its signatures.
+fn biscuit_bytes(token: &str) -> Result<Vec<u8>, CtlError> {
+    decode_biscuit(token).map_err(|source| CtlError::Refused {
+        problem: "this is no Biscuit that the api would look at".to_owned(),
+        source: Box::new(source),
+    })
 }
 
 const LONGEST: Duration = Duration::days(30);

@@ -22,8 +22,8 @@ use crate::actor::{Actor, ActorType};
 use crate::ids::CustomerId;
 
 pub use biscuit::decode as decode_biscuit;
-pub use key_ring::{KEY_FILE_MAX, KeyError, KeyProblem, KeyRing, KeyUse};
-pub use policy::{Access, Denied, Operation, Policy, Request};
+pub use key_ring::{KeyError, KeyProblem, KeyRing, KeyUse};
+pub use policy::{Denied, Operation, Policy, Request};
 pub use revocation::{RevocationKind, RevokedTokens, is_token_id, jwt_revocation_id};
 pub use verifier::{Refused, TOKEN_MAX, TokenFormat, Verified, Verifier};
 pub use vet::{BISCUIT_MAX, Unvetted, vet};

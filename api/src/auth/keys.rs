@@ -98,7 +98,11 @@ impl KeyWatch {
                 "failed"
             }
         };
-        self.metrics.key_reloads.with_label_values(&[result]).inc();
+        self.metrics
+            .auth
+            .key_reloads
+            .with_label_values(&[result])
+            .inc();
     }
 }
 
@@ -129,6 +133,7 @@ fn show(metrics: &Metrics, verifier: &Verifier) {
     for key_use in [KeyUse::Jwt, KeyUse::Biscuit] {
         let count = i64::try_from(verifier.keys().count(key_use)).unwrap_or(i64::MAX);
         metrics
+            .auth
             .keys
             .with_label_values(&[key_use.as_str()])
             .set(count);

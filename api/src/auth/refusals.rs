@@ -27,7 +27,7 @@ impl Refusals {
 
     /// `code` is one of few; `reason` never repeats the token.
     pub(super) fn tell(&self, request_id: &str, code: &str, reason: &dyn Display) {
-        self.metrics.refused_tokens.with_label_values(&[code]).inc();
+        self.metrics.auth.refusals.with_label_values(&[code]).inc();
         if self.lines.check().is_ok() {
             tracing::info!(code, %reason, request.id = request_id, "a caller was refused");
         }

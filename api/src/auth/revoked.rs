@@ -9,12 +9,11 @@ use shared::ops::Check;
 use sqlx::MySqlConnection;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
-use crate::error::MeasureError;
 use crate::metrics::Metrics;
+use crate::reading::{ReadError, in_time};
 
 /// Twice this and twice [`DEADLINE`] (a connection that fell silent, then a new one) are below five seconds.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -86,7 +85,7 @@ impl RevocationWatch {
         let mut conn = None;
         loop {
             let asked_at = Instant::now();
-            let reading = read(self.options.clone(), conn.take());
+            let reading = in_time(DEADLINE, read(self.options.clone(), conn.take()));
             match closing.run_until_cancelled(reading).await {
                 None => return,
                 Some(Ok((kept, list))) => {
@@ -114,7 +113,7 @@ impl RevocationWatch {
     }
 
     /// The list of before stays in force until it is too old.
-    fn tell(&mut self, error: &MeasureError) {
+    fn tell(&mut self, error: &ReadError) {
         if !std::mem::replace(&mut self.failing, true) {
             let cause = std::error::Error::source(error).map(ToString::to_string);
             tracing::warn!(%error, cause, "the list of revoked tokens cannot be read; when it is too old, callers get 503");
@@ -124,27 +123,20 @@ impl RevocationWatch {
 
 fn show(metrics: &Metrics, reading: &Reading) {
     let count = i64::try_from(reading.list.count()).unwrap_or(i64::MAX);
-    metrics.revoked_tokens.set(count);
+    metrics.auth.revoked_tokens.set(count);
     let now = UNIX_EPOCH.elapsed().unwrap_or_default();
-    metrics.revocations_read_at.set(now.as_secs_f64());
+    metrics.auth.revocations_read_at.set(now.as_secs_f64());
 }
 
-/// Cancel-safe: what runs is aborted with its connection, which nobody else uses.
+/// Over this connection, or a new one.
 async fn read(
     options: MySqlConnectOptions,
     conn: Option<MySqlConnection>,
-) -> Result<(MySqlConnection, RevokedTokens), MeasureError> {
-    let task = AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut conn = match conn {
-            Some(conn) => conn,
-            None => connect(&options).await?,
-        };
-        let list = RevokedTokens::read(&mut conn).await?;
-        Ok::<_, sqlx::Error>((conn, list))
-    }));
-    match timeout(DEADLINE, task).await {
-        Ok(Ok(done)) => Ok(done?),
-        Ok(Err(_)) => Err(MeasureError::Panicked),
-        Err(_) => Err(MeasureError::Silent(DEADLINE)),
-    }
+) -> sqlx::Result<(MySqlConnection, RevokedTokens)> {
+    let mut conn = match conn {
+        Some(conn) => conn,
+        None => connect(&options).await?,
+    };
+    let list = RevokedTokens::read(&mut conn).await?;
+    Ok((conn, list))
 }

@@ -11,13 +11,12 @@ use shared::ids::Shard;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{Connection, MySqlConnection};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{Backlog, Excess, Limits, State};
-use crate::error::MeasureError;
 use crate::metrics::Metrics;
+use crate::reading::{ReadError, in_time};
 use crate::store;
 
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -100,7 +99,7 @@ impl Meter {
     }
 
     /// Nothing was learned: nothing is decided. Only the age goes on, unknown is not good.
-    fn keep(&mut self, error: &MeasureError) {
+    fn keep(&mut self, error: &ReadError) {
         self.metrics.backlog.measure_failures.inc();
         if !std::mem::replace(&mut self.failing, true) {
             let cause = std::error::Error::source(error).map(ToString::to_string);
@@ -164,13 +163,13 @@ fn gauge(value: u64) -> i64 {
 }
 
 /// Cancel-safe: what runs is aborted with its connection, which nobody else uses.
-async fn measure(options: &MySqlConnectOptions) -> Result<Backlog, MeasureError> {
+async fn measure(options: &MySqlConnectOptions) -> Result<Backlog, ReadError> {
     let connecting = options.clone();
-    let mut conn = in_time(async move { connect(&connecting).await }).await?;
+    let mut conn = in_time(DEADLINE, async move { connect(&connecting).await }).await?;
     let mut sum = Backlog::default();
     for shard in Shard::all() {
         let part;
-        (conn, part) = in_time(measured_shard(conn, shard)).await?;
+        (conn, part) = in_time(DEADLINE, measured_shard(conn, shard)).await?;
         sum = Backlog {
             rows: sum.rows + part.rows,
             bytes: sum.bytes + part.bytes,
@@ -178,7 +177,7 @@ async fn measure(options: &MySqlConnectOptions) -> Result<Backlog, MeasureError>
         };
     }
     // The server ends the session by itself if this fails.
-    let _ = in_time(conn.close()).await;
+    let _ = in_time(DEADLINE, conn.close()).await;
     Ok(sum)
 }
 
@@ -188,19 +187,6 @@ async fn measured_shard(
 ) -> sqlx::Result<(MySqlConnection, Backlog)> {
     let part = store::measure_shard(&mut conn, shard).await?;
     Ok((conn, part))
-}
-
-/// Runs `work` in a task of its own, because a sqlx future must not be dropped half way, and waits for it until the
-/// deadline.
-async fn in_time<T: Send + 'static>(
-    work: impl Future<Output = sqlx::Result<T>> + Send + 'static,
-) -> Result<T, MeasureError> {
-    let task = AbortOnDropHandle::new(tokio::spawn(work));
-    match timeout(DEADLINE, task).await {
-        Ok(Ok(done)) => Ok(done?),
-        Ok(Err(_)) => Err(MeasureError::Panicked),
-        Err(_) => Err(MeasureError::Silent(DEADLINE)),
-    }
 }
 
 #[cfg(test)]

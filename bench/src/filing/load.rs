@@ -10,12 +10,11 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http1::SendRequest;
 use shared::ids::CustomerId;
 use shared::test_support::TestDb;
-use tokio::net::TcpStream;
 
+use crate::connection;
 use crate::process::{CpuSeconds, Pids};
 use crate::tokens::{Keys, Kind};
 
@@ -76,13 +75,9 @@ impl Load {
     ) -> anyhow::Result<Self> {
         let mut connections = Vec::new();
         for at in 0..orders.connections {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let (sender, driver) = handshake(TokioIo::new(stream)).await?;
-            tokio::spawn(driver);
             let first = 1 + at * orders.per_connection;
             connections.push(Connection {
-                sender,
+                sender: connection::open(address).await?,
                 token: format!("Bearer {}", keys.mint(Kind::JwtEdDsa, 1 + at, 0)?),
                 next_order: first,
                 last_order: first + orders.per_connection,

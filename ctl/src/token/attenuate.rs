@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use shared::auth::{TokenFormat, decode_biscuit};
 use time::{Duration, OffsetDateTime};
 
-use super::{TokenFileArgs, parse_ttl};
+use super::{TokenFileArgs, biscuit_bytes, parse_ttl};
 use crate::error::CtlError;
 use crate::output;
 
@@ -53,10 +53,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, CtlError> {
                 .to_owned(),
         ));
     }
-    let raw = decode_biscuit(token).map_err(|source| CtlError::Refused {
-        problem: "this is no Biscuit that the api would look at".to_owned(),
-        source: Box::new(source),
-    })?;
+    let raw = biscuit_bytes(token)?;
     let narrowed = UnverifiedBiscuit::from(&raw)
         .and_then(|token| token.append(args.block(OffsetDateTime::now_utc())?))
         .and_then(|token| token.seal())

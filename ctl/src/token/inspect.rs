@@ -7,12 +7,10 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use biscuit_auth::UnverifiedBiscuit;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
-use shared::auth::{
-    AuthArgs, Policy, TokenFormat, Verifier, decode_biscuit, is_token_id, jwt_revocation_id,
-};
+use shared::auth::{AuthArgs, Policy, TokenFormat, Verifier, is_token_id, jwt_revocation_id};
 use shared::hex;
 
-use super::TokenFileArgs;
+use super::{TokenFileArgs, biscuit_bytes};
 use crate::error::CtlError;
 use crate::output;
 
@@ -81,10 +79,7 @@ fn jwt(token: &str) -> Result<Value, CtlError> {
 
 /// Its blocks as Datalog, the issuer's first.
 fn biscuit(token: &str) -> Result<Value, CtlError> {
-    let raw = decode_biscuit(token).map_err(|source| CtlError::Refused {
-        problem: "this is no Biscuit that the api would look at".to_owned(),
-        source: Box::new(source),
-    })?;
+    let raw = biscuit_bytes(token)?;
     let token = UnverifiedBiscuit::from(&raw).map_err(|_| no_token())?;
     let blocks: Result<Vec<String>, _> = (0..token.block_count())
         .map(|block| token.print_block_source(block))

@@ -78,20 +78,20 @@ async fn sleeps_with_an_answer(script: &[&str], ends: &str) -> anyhow::Result<()
 /// Waits until it has settled so many late findings, and all of them came to this.
 async fn says(sleeper: &Program, result: &str, count: u64) -> anyhow::Result<()> {
     let named = |result| format!(r#"{SETTLEMENTS}{{result="{result}"}}"#);
-    until("it has said what it knows", PATIENCE, async || {
+    let findings = async || -> anyhow::Result<u64> {
         let tries = sleeper.metric(SETTLEMENTS).await?;
         // Its own intake may be looking at the same returns: then it says so again.
         let held = sleeper.metric(&named("held")).await?;
-        Ok(tries.saturating_sub(held) >= count)
+        Ok(tries.saturating_sub(held))
+    };
+    until("it has said what it knows", PATIENCE, async || {
+        Ok(findings().await? >= count)
     })
     .await?;
-    let tries = sleeper.metric(SETTLEMENTS).await?;
-    let held = sleeper.metric(&named("held")).await?;
-    let these = sleeper.metric(&named(result)).await?;
+    let (all, these) = (findings().await?, sleeper.metric(&named(result)).await?);
     ensure!(
-        (these, tries - held) == (count, count),
-        "{these} of {} were {result}",
-        tries - held
+        (these, all) == (count, count),
+        "{these} of {all} were {result}"
     );
     Ok(())
 }

@@ -12,7 +12,7 @@ use biscuit_auth::error::Token as BiscuitError;
 use biscuit_auth::{Authorizer, AuthorizerBuilder, Biscuit, UnverifiedBiscuit};
 
 use super::jwt::is_token_id;
-use super::key_ring::KeyRing;
+use super::key_ring::{KeyRing, RootKey};
 use super::verifier::{Claims, Refused};
 use super::{BISCUIT_MAX, Caller, Role, Unvetted, vet};
 use crate::hex;
@@ -46,8 +46,11 @@ pub fn decode(token: &str) -> Result<Vec<u8>, Unvetted> {
     Ok(raw)
 }
 
-/// A Biscuit whose signatures are good, what its issuer says, and the key that says so.
-pub(super) fn verify(token: &str, ring: &KeyRing) -> Result<(Biscuit, Claims), Refused> {
+/// A Biscuit whose signatures are good, the key that says so, and what its issuer says.
+pub(super) fn verify<'r>(
+    token: &str,
+    ring: &'r KeyRing,
+) -> Result<(Biscuit, &'r RootKey, Claims), Refused> {
     let raw = decode(token)?;
     let unverified = UnverifiedBiscuit::from(&raw).map_err(biscuit_error)?;
     let key = ring.biscuit(unverified.root_key_id())?;
@@ -67,7 +70,7 @@ pub(super) fn verify(token: &str, ring: &KeyRing) -> Result<(Biscuit, Claims), R
         token_id: said.text("token_id").filter(|id| is_token_id(id)),
         revocation_ids: revocation_ids.iter().map(|id| hex::encode(id)).collect(),
     };
-    Ok((token, claims))
+    Ok((token, key, claims))
 }
 
 /// All that an issuer may say. What else the policy knows, the server says: an issuer that could state `key_roles` would

@@ -19,7 +19,7 @@ use super::Role;
 use super::verifier::Refused;
 
 /// The longest key file that is read, in bytes.
-pub const KEY_FILE_MAX: u64 = 64 * 1024;
+const KEY_FILE_MAX: u64 = 64 * 1024;
 /// RFC 7518, 3.2: as long as the hash.
 const SECRET_MIN: usize = 32;
 /// At least as RFC 7518, 3.3; with more than this, jsonwebtoken's RSA verifies nothing.

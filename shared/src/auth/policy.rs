@@ -23,23 +23,16 @@ pub enum Operation {
     RefundsDecide,
 }
 
-/// Whether it changes anything. Holders narrow a Biscuit to reading by this.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    Read,
-    Write,
-}
-
 /// One request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request {
-    pub operation: Operation,
-    pub resource: Option<Resource>,
+    operation: Operation,
+    resource: Option<Resource>,
 }
 
 /// The return it is about, and whose it is; nobody's if there is no such return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resource {
+struct Resource {
     id: ReturnId,
     owner: Option<CustomerId>,
 }
@@ -86,20 +79,11 @@ impl Operation {
         }
     }
 
-    pub fn access(self) -> Access {
+    /// Whether it changes anything, as in the policy. Holders narrow a Biscuit to reading by this.
+    fn access(self) -> &'static str {
         match self {
-            Self::ReturnsRead | Self::ReturnsList => Access::Read,
-            Self::ReturnsCreate | Self::RefundsDecide => Access::Write,
-        }
-    }
-}
-
-impl Access {
-    /// As in the policy.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
+            Self::ReturnsRead | Self::ReturnsList => "read",
+            Self::ReturnsCreate | Self::RefundsDecide => "write",
         }
     }
 }
@@ -215,7 +199,7 @@ impl Policy {
         let operation = request.operation;
         let mut facts = vec![
             one("operation", string(operation.as_str())),
-            one("access", string(operation.access().as_str())),
+            one("access", string(operation.access())),
             one("time", now.into()),
             one("earliest", (now - self.leeway).into()),
             one("latest", (now + self.leeway).into()),

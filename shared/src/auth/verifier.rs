@@ -166,26 +166,22 @@ impl Verifier {
         if token.len() > TOKEN_MAX {
             return Err(Refused::Length);
         }
-        match TokenFormat::of(token) {
+        let (biscuit, signer, claims) = match TokenFormat::of(token) {
             TokenFormat::Jwt => {
                 let now = jsonwebtoken::get_current_timestamp();
                 let (key, claims) = jwt::verify(token, &self.ring, &self.args, now)?;
-                Ok(Verified {
-                    claims,
-                    signer: key.signer.clone(),
-                    biscuit: None,
-                })
+                (None, &key.signer, claims)
             }
             TokenFormat::Biscuit => {
-                let (biscuit, claims) = biscuit::verify(token, &self.ring)?;
-                let key = self.ring.biscuit(biscuit.root_key_id())?;
-                Ok(Verified {
-                    claims,
-                    signer: key.signer.clone(),
-                    biscuit: Some(biscuit),
-                })
+                let (biscuit, key, claims) = biscuit::verify(token, &self.ring)?;
+                (Some(biscuit), &key.signer, claims)
             }
-        }
+        };
+        Ok(Verified {
+            claims,
+            signer: signer.clone(),
+            biscuit,
+        })
     }
 }
 
