@@ -259,7 +259,8 @@ async fn broken_keys(
     for (times, text) in (1..).zip([
         secret("no-json"),
         json!({ "keys": [{ "kty": "oct", "kid": secret("kid"), "k": k }] }).to_string(),
-        json!({ "keys": [{ "kty": secret("kty"), "kid": "a", "k": k }] }).to_string(),
+        json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": secret("kid"), "x": k }] })
+            .to_string(),
     ]) {
         fs::rename(stage.file("keys", &text)?, path)?;
         until("the broken file was read", PATIENCE, async || {
