@@ -184,6 +184,7 @@ impl From<TransitionError> for CtlError {
         match error {
             TransitionError::Database(cause) => cause.into(),
             TransitionError::NotAllowed(_)
+            | TransitionError::NoAttempt(_)
             | TransitionError::NotLocked(_)
             | TransitionError::RowCount { .. }
             | TransitionError::Unreadable(_) => Self::Refused {

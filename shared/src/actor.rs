@@ -7,6 +7,7 @@ use crate::ids::CustomerId;
 
 /// The kind of actor, as stored in `return_events.actor_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ActorType {
     Customer,

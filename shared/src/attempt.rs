@@ -6,6 +6,35 @@ use serde::Serialize;
 
 use crate::ids::{EventId, ReturnId};
 
+/// Why no further attempt may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoFurther {
+    #[error("it has no attempt")]
+    NoneYet,
+    #[error("attempt {number} is {}, so another one could pay twice", .state.as_str())]
+    Unsettled { number: i32, state: AttemptState },
+    #[error("there are no more numbers for attempts")]
+    NoNumber,
+}
+
+/// The number of the attempt that may follow these: all of a return's, ascending.
+///
+/// # Errors
+/// There is none yet, or one of them may still pay or has paid.
+pub fn following(
+    attempts: impl IntoIterator<Item = (i32, AttemptState)>,
+) -> Result<i32, NoFurther> {
+    let mut last = None;
+    for (number, state) in attempts {
+        if !matches!(state, AttemptState::Declined | AttemptState::Void) {
+            return Err(NoFurther::Unsettled { number, state });
+        }
+        last = Some(number);
+    }
+    let last: i32 = last.ok_or(NoFurther::NoneYet)?;
+    last.checked_add(1).ok_or(NoFurther::NoNumber)
+}
+
 /// A row of `refunds`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttemptId {
@@ -103,6 +132,21 @@ mod tests {
             assert_eq!(AttemptState::parse(state.as_str()), Some(state));
         }
         assert_eq!(AttemptState::parse("paid"), None);
+    }
+
+    #[test]
+    fn an_attempt_follows_only_those_that_paid_nothing() {
+        use AttemptState::{Declined, Void};
+        assert_eq!(following([(1, Declined)]), Ok(2));
+        assert_eq!(following([(1, Declined), (2, Void), (3, Declined)]), Ok(4));
+        assert_eq!(following([]), Err(NoFurther::NoneYet));
+        assert_eq!(following([(i32::MAX, Declined)]), Err(NoFurther::NoNumber));
+        for state in AttemptState::ALL {
+            if !matches!(state, Declined | Void) {
+                let unsettled = Err(NoFurther::Unsettled { number: 1, state });
+                assert_eq!(following([(1, state), (2, Declined)]), unsettled);
+            }
+        }
     }
 
     #[test]

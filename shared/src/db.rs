@@ -161,7 +161,7 @@ pub enum DbFailure {
     LockConflict,
     /// The outcome of what was in flight is unknown.
     ConnectionLost,
-    /// No connection was to be had in time, or the server refuses writes: try later.
+    /// No connection or no answer was to be had in time, or the server refuses writes: try later.
     Unavailable,
     /// A bug or a broken schema: do not retry.
     Other,
@@ -192,8 +192,8 @@ impl DbFailure {
             1205 | 1213 | 3572 => Self::LockConflict,
             // Killed query or connection, shutdown in progress, server gone, idle session cut.
             1053 | 1317 | 1927 | 2006 | 2013 | 3169 | 4031 => Self::ConnectionLost,
-            // Too many connections, read-only server.
-            1040 | 1203 | 1290 | 1792 | 1836 => Self::Unavailable,
+            // Too many connections, read-only server, a statement's own time limit.
+            1040 | 1203 | 1290 | 1792 | 1836 | 3024 => Self::Unavailable,
             _ => Self::Other,
         }
     }

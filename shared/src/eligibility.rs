@@ -46,6 +46,7 @@ pub const POLICY_VERSION: &str = "2026-11";
 
 /// One reason why an order may not be returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Violation {
     OrderNotDelivered,

@@ -36,6 +36,7 @@ const PING_DEADLINE: Duration = Duration::from_secs(1);
 const LIMITS: Limits = Limits {
     max_connections: 64,
     header_timeout: Duration::from_secs(5),
+    write_timeout: Duration::from_secs(5),
     drain: Duration::from_secs(1),
 };
 

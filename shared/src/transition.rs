@@ -4,6 +4,7 @@
 //! `outbox` row with that seq and the same event id; the outbox is written last, under the return's row lock, so
 //! outbox ids of one return follow its seq. The caller opens and commits, and locks orders before returns.
 
+mod attempt;
 mod open;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 use time::OffsetDateTime;
 
 use crate::actor::Actor;
+use crate::attempt::NoFurther;
 use crate::audit::{self, AuditRow};
 use crate::event::TopicArgs;
 use crate::ids::{CustomerId, EventId, OrderId, ReturnId};
@@ -23,6 +25,7 @@ use crate::outbox::{self, OutboxRow};
 use crate::status::{Action, NotAllowed, Status};
 use crate::trace_context::TraceContext;
 
+pub use attempt::{NewAttempt, add_attempt};
 pub use open::{Filed, NewReturn, Opened, open};
 
 /// Why a change was not written. The transaction must be rolled back.
@@ -30,6 +33,8 @@ pub use open::{Filed, NewReturn, Opened, open};
 pub enum TransitionError {
     #[error("the return does not allow this")]
     NotAllowed(#[from] NotAllowed),
+    #[error("no further attempt may be made: {0}")]
+    NoAttempt(#[from] NoFurther),
     #[error("return {0} is not among the locked rows")]
     NotLocked(ReturnId),
     #[error("wrote {wrote} rows of {expected}: a row changed under its lock")]

@@ -26,6 +26,7 @@ use super::ledger::{Accepted, Asked, Entry, Ledger, Status};
 const LIMITS: Limits = Limits {
     max_connections: 2_048,
     header_timeout: Duration::from_secs(60),
+    write_timeout: Duration::from_secs(60),
     drain: Duration::from_secs(1),
 };
 const BODY_BYTES: usize = 64 * 1024;

@@ -1,7 +1,7 @@
 //! What a person may decide about a return: the pure half, asked by `show` of rows as read and by the commands of rows
 //! as locked.
 
-use shared::attempt::AttemptState;
+use shared::attempt::{AttemptState, following};
 use shared::eligibility::{OrderFacts, refundable};
 use shared::ids::{CustomerId, ReturnId};
 use shared::money::Money;
@@ -43,21 +43,12 @@ impl Case {
             Action::Retry,
             "only a return that is refund_failed is retried",
         )?;
-        let last = self.last_is(number)?;
-        let unsettled = self
-            .attempts
-            .iter()
-            .find(|attempt| !matches!(attempt.state, AttemptState::Declined | AttemptState::Void));
-        if let Some(attempt) = unsettled {
-            return Err(format!(
-                "attempt {} is {}, so another one could pay twice",
-                attempt.id.number,
-                attempt.state.as_str()
-            ));
-        }
+        self.last_is(number)?;
+        let attempts = self.attempts.iter();
+        let next = following(attempts.map(|attempt| (attempt.id.number, attempt.state)));
+        let next = next.map_err(|why| why.to_string())?;
         self.affords(&self.refund_amount)?;
-        let next = last.id.number.checked_add(1);
-        next.ok_or_else(|| "there are no more numbers for attempts".to_owned())
+        Ok(next)
     }
 
     /// What marking as paid by attempt `number` would do, or why it may not be done.

@@ -5,18 +5,19 @@ use std::process::ExitCode;
 use clap::value_parser;
 use serde::Serialize;
 use serde_json::{Map, json};
-use shared::attempt::{AttemptId, IdempotencyKey};
+use shared::attempt::IdempotencyKey;
 use shared::status::Action;
+use shared::transition;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 
 use super::act::{ActArgs, Decision, OrderLock, commit, hold, not_now, record, refuse_own, write};
+use super::no_such_return;
 use crate::error::CtlError;
 use crate::operator::{Operator, parse_reason};
 use crate::output;
 use crate::session::retried;
 use crate::store::actions::Verb;
-use crate::store::settle;
 
 const EXAMPLE: &str = "\
 WHAT THIS MEANS: the refund consumer will try to pay again, under a new idempotency key. It looks every earlier attempt
@@ -72,13 +73,11 @@ async fn retry(
     refuse_own(&held.case, operator)?;
     let next = held.case.retry(args.attempt);
     let number = next.map_err(|why| not_now(id, &why))?;
-    let attempt = AttemptId {
-        return_id: id,
-        number,
-    };
-    let key = IdempotencyKey::of(settle::first_event(&mut tx, id).await?, number);
-    let amount = held.case.refund_amount.clone();
-    settle::insert_attempt(&mut tx, attempt, &key, &amount, held.locked.now).await?;
+    let row = held.locked.get(id).ok_or_else(|| no_such_return(id))?;
+    let key = transition::add_attempt(&mut tx, row, held.locked.now)
+        .await?
+        .key;
+    let amount = &held.case.refund_amount;
     let details = json!({
         "attempt": number,
         "idempotency_key": key,

@@ -2,9 +2,9 @@
 //! consumer's: the order (where money is counted), the return, its attempts, then inserts; the caller opens and commits
 //! the transaction.
 
-use shared::attempt::{AttemptId, AttemptState, IdempotencyKey};
+use shared::attempt::AttemptState;
 use shared::eligibility::OrderFacts;
-use shared::ids::{EventId, OrderId, ReturnId};
+use shared::ids::{OrderId, ReturnId};
 use shared::money::Money;
 use sqlx::AssertSqlSafe;
 use sqlx::mysql::MySqlConnection;
@@ -51,41 +51,6 @@ pub(crate) async fn lock_attempts(
         .fetch_all(conn)
         .await?;
     rows.iter().map(read_attempt).collect()
-}
-
-/// The event that opened the return's history: part of every attempt's key.
-pub(crate) async fn first_event(conn: &mut MySqlConnection, id: ReturnId) -> sqlx::Result<EventId> {
-    sqlx::query_scalar(
-        "/* first_event */ SELECT event_id FROM return_events WHERE return_id = ? AND seq = 1",
-    )
-    .bind(id)
-    .fetch_one(conn)
-    .await
-}
-
-/// Records an attempt that nobody owns and that is due at once: whichever consumer scans first takes it.
-pub(crate) async fn insert_attempt(
-    conn: &mut MySqlConnection,
-    id: AttemptId,
-    key: &IdempotencyKey,
-    amount: &Money,
-    now: OffsetDateTime,
-) -> sqlx::Result<()> {
-    sqlx::query(
-        "/* insert_attempt */ INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, \
-         next_check_at, checks, created_at, updated_at) VALUES (?, ?, ?, ?, ?, 'claimed', ?, 0, ?, ?)",
-    )
-    .bind(id.return_id)
-    .bind(id.number)
-    .bind(key)
-    .bind(amount.amount)
-    .bind(amount.currency.as_str())
-    .bind(now)
-    .bind(now)
-    .bind(now)
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
 /// How an attempt ends by a person's word.

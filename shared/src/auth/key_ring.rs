@@ -66,7 +66,7 @@ pub(super) struct RootKey {
 }
 
 /// Who has signed, as far as the key tells.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Signer {
     pub(super) kid: String,
     /// RFC 7638, with SHA-256; none of a secret.
@@ -262,6 +262,20 @@ impl KeyRing {
         root_key_id
             .and_then(|id| self.biscuit.get(&id))
             .ok_or(Refused::UnknownKey)
+    }
+
+    /// Whether this very key is here, for the same roles. Not known of a secret, which has no thumbprint.
+    pub(super) fn holds(&self, key_use: KeyUse, signer: &Signer) -> bool {
+        let held = match key_use {
+            KeyUse::Jwt => self.jwt.get(&signer.kid).map(|key| &key.signer),
+            KeyUse::Biscuit => signer
+                .kid
+                .parse()
+                .ok()
+                .and_then(|id| self.biscuit.get(&id))
+                .map(|key| &key.signer),
+        };
+        signer.thumbprint.is_some() && held == Some(signer)
     }
 
     /// How many keys verify tokens of this format.

@@ -19,8 +19,16 @@ pub enum Operation {
     ReturnsCreate,
     ReturnsRead,
     ReturnsList,
+    ReturnsCancel,
+    /// Approve or reject.
+    ReturnsDecide,
     /// Of refunds that wait for a person.
     RefundsDecide,
+    OrdersList,
+    /// The audit trail of one return.
+    EventsRead,
+    /// The audit trail of all.
+    EventsList,
 }
 
 /// One request.
@@ -62,11 +70,16 @@ pub struct Policy {
 }
 
 impl Operation {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 9] = [
         Self::ReturnsCreate,
         Self::ReturnsRead,
         Self::ReturnsList,
+        Self::ReturnsCancel,
+        Self::ReturnsDecide,
         Self::RefundsDecide,
+        Self::OrdersList,
+        Self::EventsRead,
+        Self::EventsList,
     ];
 
     /// As in the policy.
@@ -75,15 +88,27 @@ impl Operation {
             Self::ReturnsCreate => "returns.create",
             Self::ReturnsRead => "returns.read",
             Self::ReturnsList => "returns.list",
+            Self::ReturnsCancel => "returns.cancel",
+            Self::ReturnsDecide => "returns.decide",
             Self::RefundsDecide => "refunds.decide",
+            Self::OrdersList => "orders.list",
+            Self::EventsRead => "events.read",
+            Self::EventsList => "events.list",
         }
     }
 
     /// Whether it changes anything, as in the policy. Holders narrow a Biscuit to reading by this.
     fn access(self) -> &'static str {
         match self {
-            Self::ReturnsRead | Self::ReturnsList => "read",
-            Self::ReturnsCreate | Self::RefundsDecide => "write",
+            Self::ReturnsRead
+            | Self::ReturnsList
+            | Self::OrdersList
+            | Self::EventsRead
+            | Self::EventsList => "read",
+            Self::ReturnsCreate
+            | Self::ReturnsCancel
+            | Self::ReturnsDecide
+            | Self::RefundsDecide => "write",
         }
     }
 }

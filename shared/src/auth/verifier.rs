@@ -5,7 +5,7 @@ use std::fmt;
 use biscuit_auth::Biscuit;
 use biscuit_auth::builder::Fact;
 
-use super::key_ring::{KeyError, KeyRing, Signer};
+use super::key_ring::{KeyError, KeyRing, KeyUse, Signer};
 use super::revocation::RevocationKind;
 use super::{AuthArgs, Caller, Unvetted, biscuit, jwt};
 
@@ -182,6 +182,16 @@ impl Verifier {
             signer: signer.clone(),
             biscuit,
         })
+    }
+
+    /// Whether the key that has verified it, maybe in an earlier reading of the file, verifies it still. `false` also if
+    /// that is not known: then it has to be verified anew.
+    pub fn still_vouches_for(&self, token: &Verified) -> bool {
+        let key_use = match token.biscuit {
+            None => KeyUse::Jwt,
+            Some(_) => KeyUse::Biscuit,
+        };
+        self.ring.holds(key_use, &token.signer)
     }
 }
 

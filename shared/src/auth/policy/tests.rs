@@ -85,22 +85,40 @@ const NOT_YOURS: &str = "not_yours";
 const NOT_HONORED: &str = "not_honored";
 
 /// Columns as in [`requests`].
-const MATRIX: [(Role, Operation, [&str; 4]); 12] = {
-    use Operation::{RefundsDecide, ReturnsCreate, ReturnsList, ReturnsRead};
+const MATRIX: [(Role, Operation, [&str; 4]); 27] = {
+    use Operation::{
+        EventsList, EventsRead, OrdersList, RefundsDecide, ReturnsCancel, ReturnsCreate,
+        ReturnsDecide, ReturnsList, ReturnsRead,
+    };
     use Role::{Admin, Auditor, Customer};
     [
         (Customer, ReturnsCreate, [YES, YES, YES, YES]),
         (Customer, ReturnsRead, [NO, YES, NOT_YOURS, NOT_YOURS]),
         (Customer, ReturnsList, [NO, NO, NO, NO]),
+        (Customer, ReturnsCancel, [NO, YES, NOT_YOURS, NOT_YOURS]),
+        (Customer, ReturnsDecide, [NO, NO, NO, NO]),
         (Customer, RefundsDecide, [NO, NO, NO, NO]),
+        (Customer, OrdersList, [YES, YES, YES, YES]),
+        (Customer, EventsRead, [NO, NO, NO, NO]),
+        (Customer, EventsList, [NO, NO, NO, NO]),
         (Admin, ReturnsCreate, [NO, NO, NO, NO]),
         (Admin, ReturnsRead, [NO, YES, YES, YES]),
         (Admin, ReturnsList, [YES, YES, YES, YES]),
-        (Admin, RefundsDecide, [YES, YES, YES, YES]),
+        (Admin, ReturnsCancel, [NO, YES, YES, YES]),
+        (Admin, ReturnsDecide, [NO, NO, YES, YES]),
+        (Admin, RefundsDecide, [YES, NO, YES, YES]),
+        (Admin, OrdersList, [NO, NO, NO, NO]),
+        (Admin, EventsRead, [NO, YES, YES, YES]),
+        (Admin, EventsList, [YES, YES, YES, YES]),
         (Auditor, ReturnsCreate, [NO, NO, NO, NO]),
         (Auditor, ReturnsRead, [NO, NO, NO, NO]),
         (Auditor, ReturnsList, [NO, NO, NO, NO]),
+        (Auditor, ReturnsCancel, [NO, NO, NO, NO]),
+        (Auditor, ReturnsDecide, [NO, NO, NO, NO]),
         (Auditor, RefundsDecide, [NO, NO, NO, NO]),
+        (Auditor, OrdersList, [NO, NO, NO, NO]),
+        (Auditor, EventsRead, [NO, YES, YES, YES]),
+        (Auditor, EventsList, [YES, YES, YES, YES]),
     ]
 };
 
