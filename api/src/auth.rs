@@ -41,6 +41,7 @@ pub struct Authenticator {
 #[derive(Debug, Clone)]
 pub struct Credential {
     token: Arc<Verified>,
+    verified_by: Arc<Verifier>,
     request_id: String,
     authenticator: Arc<Authenticator>,
 }
@@ -103,25 +104,31 @@ impl Authenticator {
                 });
             }
         };
-        let token = self
+        let (token, verified_by) = self
             .verify(token)
             .map_err(|refused| self.refuse(request_id, refused))?;
         Ok(Credential {
             token,
+            verified_by,
             request_id: request_id.to_owned(),
             authenticator: Arc::clone(self),
         })
     }
 
-    fn verify(&self, token: &str) -> Result<Arc<Verified>, Refusal> {
+    fn verify(&self, token: &str) -> Result<(Arc<Verified>, Arc<Verifier>), Refusal> {
         // Not held across the check: the lock belongs to whoever brings new keys.
         let verifier = Arc::clone(&self.keys.borrow());
-        self.verified.of(token, &verifier, |token| {
+        let verified = self.verified.of(token, &verifier, |token| {
             let verified = verifier.verify(token).map_err(Refusal::Token)?;
             // Also judged for each request. Here it keeps what is not for us from memory and database.
             self.policy.honors(&verified).map_err(Refusal::Denied)?;
             Ok(verified)
-        })
+        })?;
+        // Also judged for each request. Here it keeps whoever stole a token from using up its owner's rate.
+        if self.is_revoked(&verified)? {
+            return Err(Refusal::Revoked);
+        }
+        Ok((verified, verifier))
     }
 
     /// Whether the list knows it, as it is now.
@@ -157,6 +164,11 @@ impl Authenticator {
 }
 
 impl Credential {
+    /// Who its issuer says its bearer is.
+    pub(crate) fn user(&self) -> i64 {
+        self.token.caller().user
+    }
+
     /// The caller, if the token is not revoked and the policy allows this to it.
     ///
     /// # Errors
@@ -166,6 +178,22 @@ impl Credential {
     pub fn caller_for(&self, request: &Request) -> Result<&Caller, ApiError> {
         self.decide(request)
             .map_err(|refusal| self.authenticator.refuse(&self.request_id, refusal))
+    }
+
+    /// Whether it has to be let in anew: the key that verified it is gone, or the keys were read anew and it is not known.
+    pub(crate) fn is_outdated(&self) -> bool {
+        let keys = self.authenticator.keys.borrow();
+        !Arc::ptr_eq(&self.verified_by, &keys) && !keys.still_vouches_for(&self.token)
+    }
+
+    /// As [`Credential::caller_for`], of one that was let in and has only grown older: that it ends one day is no refusal
+    /// to be told of. `None` while nobody can tell.
+    pub(crate) fn still_allows(&self, request: &Request) -> Option<bool> {
+        match self.decide(request) {
+            Ok(_) => Some(true),
+            Err(Refusal::RevocationsUnknown | Refusal::Denied(Denied::Undecided)) => None,
+            Err(_) => Some(false),
+        }
     }
 
     fn decide(&self, request: &Request) -> Result<&Caller, Refusal> {

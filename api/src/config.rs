@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 use shared::auth::AuthArgs;
 use shared::db::DbArgs;
 use shared::eligibility::PolicyArgs;
@@ -11,7 +12,7 @@ use shared::event::TopicArgs;
 use shared::ops::OpsArgs;
 use shared::telemetry::LogArgs;
 
-use crate::auth;
+use crate::{auth, cors};
 
 /// HTTP API for order returns, on a transactional outbox.
 #[derive(Debug, Clone, Parser)]
@@ -43,6 +44,8 @@ pub struct Config {
     #[command(flatten)]
     pub backlog: BacklogArgs,
     #[command(flatten)]
+    pub streams: StreamArgs,
+    #[command(flatten)]
     pub policy: PolicyArgs,
     #[command(flatten)]
     pub topics: TopicArgs,
@@ -71,9 +74,10 @@ pub struct HttpArgs {
     #[arg(long, env = "API_LISTEN", default_value = "127.0.0.1:8080")]
     pub api_listen: SocketAddr,
 
-    /// Connections open at once; further ones wait in the listen queue. Too low stalls clients, too high costs
-    /// memory under attack (about 20 KiB each).
-    #[arg(long, env = "API_MAX_CONNECTIONS", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// Connections open at once. For a further one, the connection is closed that has waited longest for a request;
+    /// while each has a request under way, it waits. Too low closes connections that clients would have used again, too
+    /// high costs memory under attack (about 20 KiB each, 60 KiB with half a head) and file descriptors.
+    #[arg(long, env = "API_MAX_CONNECTIONS", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub api_max_connections: u32,
 
     /// Seconds a client has to send a request's headers; also how long an idle connection is kept. Behind a proxy
@@ -81,13 +85,47 @@ pub struct HttpArgs {
     #[arg(long, env = "API_HEADER_TIMEOUT_SECS", default_value_t = 75, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub api_header_timeout_secs: u64,
 
-    /// Seconds until an unanswered request gets 503. Must leave room for a lock wait of 5 s.
+    /// Seconds a client may take no byte of an answer before its connection is closed. Too low drops clients on bad
+    /// networks, too high lets those that do not read hold memory for as long.
+    #[arg(long, env = "API_WRITE_TIMEOUT_SECS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub api_write_timeout_secs: u64,
+
+    /// Seconds a client has to send a body, from when it is asked for; then it gets 408. Comes before
+    /// API_REQUEST_TIMEOUT_SECS. Too low refuses clients on slow networks (bodies have at most 16 KiB), too high lets
+    /// slow ones hold a connection that is not taken from them.
+    #[arg(long, env = "API_BODY_TIMEOUT_SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub api_body_timeout_secs: u64,
+
+    /// Seconds for which a filing may wait for its transaction before it gets 503; any other request gets it after this and
+    /// API_BODY_TIMEOUT_SECS and one more. Must leave room for a lock wait of 5 s.
     #[arg(long, env = "API_REQUEST_TIMEOUT_SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub api_request_timeout_secs: u64,
 
     /// Seconds after SIGTERM in which accepted requests are answered. Must be below the platform's kill delay.
-    #[arg(long, env = "API_DRAIN_SECS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
+    #[arg(long, env = "API_DRAIN_SECS", default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub api_drain_secs: u64,
+
+    /// Requests a second of one client address (of IPv6: one /64) before 429; twice as many may come at once. 0: no
+    /// limit. Counted before anything else is done, so it also bounds guesses of tokens. Too low refuses people who share
+    /// an address; behind a proxy that is not in TRUSTED_PROXIES everybody does.
+    #[arg(long, env = "RATE_PER_ADDRESS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub rate_per_address: u32,
+
+    /// Requests a second of one user, whatever the token and the address, before 429; twice as many may come at once. 0:
+    /// no limit. Too low refuses programs that work through a list, too high lets one of them slow down everybody.
+    #[arg(long, env = "RATE_PER_CALLER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub rate_per_caller: u32,
+
+    /// Networks of proxies whose X-Forwarded-For is believed, such as `10.0.0.0/8,fd00::/8`. Unset: nobody's, the peer is
+    /// the client. A network too many lets its members choose the address they are counted by; one too few makes all
+    /// clients behind that proxy one.
+    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// Origins whose pages may use the API in browsers, such as `https://shop.example`, separated by commas. Unset: none.
+    /// One too many lets its pages read what a token shows them; it never lends them a token.
+    #[arg(long, env = "CORS_ALLOWED_ORIGINS", value_delimiter = ',')]
+    pub cors_allowed_origins: Vec<String>,
 }
 
 /// Group commit.
@@ -132,9 +170,33 @@ pub struct BacklogArgs {
     pub backlog_alarm_age_secs: u64,
 }
 
+/// Streams of events (`GET /returns/{id}/stream`).
+#[derive(Debug, Clone, Args)]
+pub struct StreamArgs {
+    /// Streams open at once, of all callers; a further one gets 429, and 0 refuses them all. Unset: half of
+    /// API_MAX_CONNECTIONS. Each holds a connection, so it must be below that, or streams keep out everybody else. Too low
+    /// sends clients back to polling, too high costs memory and makes looking for changes slow.
+    #[arg(long, env = "STREAMS_MAX", value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub streams_max: Option<u32>,
+
+    /// Streams that one caller may have open. Too low refuses somebody with many tabs, too high lets one caller use
+    /// up STREAMS_MAX.
+    #[arg(long, env = "STREAMS_PER_CALLER", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub streams_per_caller: u16,
+}
+
 impl HttpArgs {
     pub fn request_timeout(&self) -> Duration {
         Duration::from_secs(self.api_request_timeout_secs)
+    }
+
+    pub fn body_timeout(&self) -> Duration {
+        Duration::from_secs(self.api_body_timeout_secs)
+    }
+
+    /// A handler answers by its own deadlines and knows what to say; this one is for what hangs.
+    pub fn longest_request(&self) -> Duration {
+        self.body_timeout() + self.request_timeout() + Duration::from_secs(1)
     }
 
     pub fn drain(&self) -> Duration {
@@ -143,13 +205,34 @@ impl HttpArgs {
 }
 
 impl Config {
+    pub(crate) fn streams_max(&self) -> u32 {
+        let half = self.http.api_max_connections / 2;
+        self.streams.streams_max.unwrap_or(half)
+    }
+
     /// Everything that is wrong with these settings taken together; empty when they are good.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.http.api_drain_secs < self.http.api_request_timeout_secs {
+        let longest = self.http.longest_request();
+        if self.http.drain() < longest {
             problems.push(format!(
-                "API_DRAIN_SECS ({}) must be at least API_REQUEST_TIMEOUT_SECS ({}): accepted requests are answered",
-                self.http.api_drain_secs, self.http.api_request_timeout_secs
+                "API_DRAIN_SECS ({}) must be at least {}, API_BODY_TIMEOUT_SECS and API_REQUEST_TIMEOUT_SECS and one more: \
+                 accepted requests are answered",
+                self.http.api_drain_secs,
+                longest.as_secs()
+            ));
+        }
+        problems.extend(
+            self.http
+                .cors_allowed_origins
+                .iter()
+                .filter_map(|origin| cors::problem(origin)),
+        );
+        if self.streams_max() >= self.http.api_max_connections {
+            problems.push(format!(
+                "STREAMS_MAX ({}) must be below API_MAX_CONNECTIONS ({}): each stream holds a connection",
+                self.streams_max(),
+                self.http.api_max_connections
             ));
         }
         if let Err(problem) = auth::check(&self.auth) {
@@ -164,5 +247,58 @@ impl Config {
             }
         }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(flag: &str, value: &str) -> Result<Config, clap::Error> {
+        let flags = ["returns-api", "--database-url", "mysql://x/y", flag, value];
+        Cli::try_parse_from(flags).map(|cli| cli.config)
+    }
+
+    #[test]
+    fn limits_of_clients_have_bounds() {
+        for (flag, good, bad) in [
+            ("--api-max-connections", ["1", "100000"], ["0", "100001"]),
+            ("--api-write-timeout-secs", ["1", "3600"], ["0", "3601"]),
+            ("--api-body-timeout-secs", ["1", "300"], ["0", "301"]),
+            ("--rate-per-address", ["0", "1000000"], ["-1", "1000001"]),
+            ("--rate-per-caller", ["0", "1000000"], ["-1", "1000001"]),
+            (
+                "--trusted-proxies",
+                ["10.0.0.0/8", "10.0.0.1/32,fd00::/8"],
+                ["10.0.0.0/33", "proxy"],
+            ),
+        ] {
+            for value in good {
+                assert!(parse(flag, value).is_ok(), "{flag} {value}");
+            }
+            for value in bad {
+                assert!(parse(flag, value).is_err(), "{flag} {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_wrong_origin_is_named() {
+        let cfg = parse(
+            "--cors-allowed-origins",
+            "https://a.example,*,https://b.example/",
+        );
+        let problems = cfg.expect("read").problems().join("\n");
+        for (origin, wrong) in [
+            ("https://a.example", false),
+            ("*", true),
+            ("https://b.example/", true),
+        ] {
+            assert_eq!(
+                problems.contains(&format!("{origin} is no origin")),
+                wrong,
+                "{problems}"
+            );
+        }
     }
 }

@@ -1,7 +1,9 @@
-//! Every error a client can see, and the only table from error to HTTP.
+//! Every error a client can see; `catalogue` is the only table from error to HTTP.
 //!
 //! Bodies are RFC 9457 `application/problem+json` with a stable `type`. They never carry SQL, Debug text or other
 //! people's ids; causes go to the log.
+
+mod catalogue;
 
 use serde::Serialize;
 use shared::auth::KeyError;
@@ -9,10 +11,13 @@ use shared::db::DbFailure;
 use shared::eligibility::Violation;
 use shared::ids::ReturnId;
 use shared::schema::SchemaError;
+use shared::status::Status;
+use utoipa::ToSchema;
 use warp::Reply;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
+pub use self::catalogue::Entry;
 use crate::backlog::Excess;
 
 /// Why the api did not start, or ended by itself.
@@ -30,8 +35,10 @@ pub enum StartError {
     TaskEnded,
 }
 
-/// What went wrong, by what the client can do about it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// What went wrong, by what the client can do about it; [`ProblemType`] is the same without the particulars.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, strum::EnumDiscriminants)]
+#[strum_discriminants(name(ProblemType), derive(strum::EnumIter))]
+#[strum_discriminants(doc = "A kind of [`ApiError`].")]
 pub enum ApiError {
     #[error("{0}")]
     BadRequest(String),
@@ -50,27 +57,50 @@ pub enum ApiError {
     MethodNotAllowed,
     #[error("the order already has an open return")]
     AlreadyOpen { return_id: ReturnId },
+    #[error("{detail}")]
+    InvalidTransition { status: Status, detail: String },
+    #[error("the return has changed")]
+    PreconditionFailed,
     #[error("the body is larger than {limit} bytes")]
     BodyTooLarge { limit: usize },
+    /// Nothing that `Accept` names can be given.
+    #[error("none of the accepted media types is offered here")]
+    NotAcceptable,
     #[error("the content type must be application/json")]
     UnsupportedMediaType,
+    #[error("the body must not be compressed")]
+    UnsupportedContentEncoding,
+    #[error("the body did not arrive in time")]
+    RequestTimeout,
+    #[error("the request target is too long")]
+    UriTooLong,
+    #[error("this server speaks HTTP/1.1")]
+    HttpVersionNotSupported,
+    #[error("too many requests")]
+    RateLimited { retry_after: u32 },
+    #[error("too many exports are under way")]
+    TooManyExports,
     #[error("the request has invalid fields")]
     InvalidFields(Vec<FieldError>),
     #[error("the order cannot be returned")]
     NotEligible(Vec<Violation>),
     #[error("this Idempotency-Key was used with another body")]
     KeyReused,
+    #[error("If-Match is required")]
+    PreconditionRequired,
     #[error("too many filings are waiting")]
     Busy,
     #[error("too many events wait to be published, new returns are not taken")]
     BacklogFull(Excess),
+    #[error("too many streams are open")]
+    TooManyStreams,
     #[error("whether you may do this could not be decided in time")]
     Undecided,
     #[error("it cannot be told now whether your token was revoked")]
     RevocationsUnknown,
     #[error("the service cannot answer now")]
     Unavailable,
-    #[error("it is not known whether the return was filed")]
+    #[error("it is not known whether it was done")]
     OutcomeUnknown,
     #[error("internal error")]
     Internal,
@@ -79,10 +109,13 @@ pub enum ApiError {
 /// A fifth of the limit has to drain before filings are accepted again: 2 M rows by default, 28 to 60 s at 71,000 to
 /// 33,000 rows/s. Asking much earlier brings the same refusal, much later lets customers wait for nothing.
 const BACKLOG_RETRY_SECS: u32 = 30;
+/// A stream is closed, and an export ends, for all sorts of reasons, none of them soon.
+const STREAMS_RETRY_SECS: u32 = 10;
 
 /// One field of the request and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
+    /// As a path into the body, or the name of the parameter; empty for the whole body.
     pub field: String,
     pub message: String,
 }
@@ -97,52 +130,27 @@ impl FieldError {
 }
 
 impl ApiError {
+    fn entry(&self) -> Entry {
+        ProblemType::from(self).entry()
+    }
+
     /// The status code.
     pub fn status(&self) -> StatusCode {
-        match self {
-            Self::BadRequest(_) | Self::UnknownOrder => StatusCode::BAD_REQUEST,
-            Self::Unauthenticated | Self::InvalidToken => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::AlreadyOpen { .. } => StatusCode::CONFLICT,
-            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::InvalidFields(_) | Self::NotEligible(_) | Self::KeyReused => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
-            Self::Busy
-            | Self::BacklogFull(_)
-            | Self::Undecided
-            | Self::RevocationsUnknown
-            | Self::Unavailable
-            | Self::OutcomeUnknown => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        }
+        self.entry().status
     }
 
     /// The stable name: the last part of the problem's `type`, and a metric label.
     pub fn code(&self) -> &'static str {
+        self.entry().slug
+    }
+
+    /// What is particular about this one; safe to show.
+    fn detail(&self) -> Option<String> {
         match self {
-            Self::BadRequest(_) => "bad-request",
-            Self::UnknownOrder => "unknown-order",
-            Self::Unauthenticated | Self::InvalidToken => "unauthenticated",
-            Self::Forbidden => "forbidden",
-            Self::NotFound => "not-found",
-            Self::MethodNotAllowed => "method-not-allowed",
-            Self::AlreadyOpen { .. } => "already-open",
-            Self::BodyTooLarge { .. } => "body-too-large",
-            Self::UnsupportedMediaType => "unsupported-media-type",
-            Self::InvalidFields(_) => "invalid-fields",
-            Self::NotEligible(_) => "not-eligible",
-            Self::KeyReused => "idempotency-key-reused",
-            Self::Busy => "busy",
-            Self::BacklogFull(_) => "backlog-full",
-            Self::Undecided => "undecided",
-            Self::RevocationsUnknown => "revocations-unknown",
-            Self::Unavailable => "unavailable",
-            Self::OutcomeUnknown => "outcome-unknown",
-            Self::Internal => "internal",
+            Self::BadRequest(detail) | Self::InvalidTransition { detail, .. } => {
+                Some(detail.clone())
+            }
+            _ => None,
         }
     }
 
@@ -150,7 +158,9 @@ impl ApiError {
     fn retry_after(&self) -> Option<u32> {
         match self {
             Self::BacklogFull(_) => Some(BACKLOG_RETRY_SECS),
-            _ => (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+            Self::TooManyStreams | Self::TooManyExports => Some(STREAMS_RETRY_SECS),
+            Self::RateLimited { retry_after } => Some(*retry_after),
+            _ => self.entry().has_retry_after().then_some(1),
         }
     }
 
@@ -178,31 +188,11 @@ impl ApiError {
 
     /// The problem document.
     pub fn render(&self, request_id: &str) -> Response {
-        let problem = Problem {
-            kind: format!("/problems/{}", self.code()),
-            title: self.to_string(),
-            status: self.status().as_u16(),
-            request_id,
-            return_id: match self {
-                Self::AlreadyOpen { return_id } => Some(*return_id),
-                _ => None,
-            },
-            errors: match self {
-                Self::InvalidFields(fields) => Some(fields),
-                _ => None,
-            },
-            violations: match self {
-                Self::NotEligible(violations) => Some(violations),
-                _ => None,
-            },
-        };
         let mut response =
-            warp::reply::with_status(warp::reply::json(&problem), self.status()).into_response();
+            warp::reply::with_status(warp::reply::json(&self.problem(request_id)), self.status())
+                .into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -212,21 +202,71 @@ impl ApiError {
         }
         response
     }
+
+    fn problem(&self, request_id: &str) -> Problem {
+        let mut problem = Problem::new(self.entry(), request_id);
+        problem.detail = self.detail();
+        match self {
+            Self::AlreadyOpen { return_id } => problem.return_id = Some(*return_id),
+            Self::InvalidTransition { status, .. } => problem.current_status = Some(*status),
+            Self::InvalidFields(errors) => problem.errors = Some(errors.clone()),
+            Self::NotEligible(violations) => problem.violations = Some(violations.clone()),
+            _ => {}
+        }
+        problem
+    }
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
+/// The media type of every error.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// A problem document (RFC 9457). `type` is a reference to a page of this server that explains it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
     #[serde(rename = "type")]
+    #[schema(format = "uri-reference", example = "/problems/not-eligible")]
     kind: String,
-    title: String,
+    title: &'static str,
+    #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    request_id: &'a str,
+    /// What is particular about this case.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    detail: Option<String>,
+    /// As in `X-Request-Id`: what the operators find it by.
+    request_id: String,
+    /// The open return (`already-open`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Option<i64>)]
     return_id: Option<ReturnId>,
+    /// Where the return stands (`invalid-transition`).
     #[serde(skip_serializing_if = "Option::is_none")]
-    errors: Option<&'a Vec<FieldError>>,
+    #[schema(nullable = false)]
+    current_status: Option<Status>,
+    /// Each invalid field (`invalid-fields`).
     #[serde(skip_serializing_if = "Option::is_none")]
-    violations: Option<&'a Vec<Violation>>,
+    #[schema(nullable = false)]
+    errors: Option<Vec<FieldError>>,
+    /// Each rule that the order breaks (`not-eligible`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    violations: Option<Vec<Violation>>,
+}
+
+impl Problem {
+    pub(crate) fn new(entry: Entry, request_id: &str) -> Self {
+        Self {
+            kind: format!("/problems/{}", entry.slug),
+            title: entry.title,
+            status: entry.status.as_u16(),
+            detail: None,
+            request_id: request_id.to_owned(),
+            return_id: None,
+            current_status: None,
+            errors: None,
+            violations: None,
+        }
+    }
 }
 
 /// An error leaves a handler as an empty response that carries it; the server renders it once it knows the request

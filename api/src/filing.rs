@@ -24,6 +24,7 @@ use sqlx::mysql::MySqlConnectOptions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use crate::backlog::Gate;
 use crate::config::Config;
@@ -51,9 +52,13 @@ pub struct Receipt {
     pub replayed: bool,
 }
 
-#[derive(Serialize, Deserialize)]
-struct ReceiptBody {
+/// The answer to a filing.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = Filed)]
+pub(crate) struct ReceiptBody {
+    #[schema(value_type = i64, minimum = 1, example = 456)]
     return_id: ReturnId,
+    /// `initiated`: what becomes of it, `GET /returns/{id}` tells.
     status: Status,
 }
 

@@ -7,19 +7,35 @@
 pub mod config;
 pub mod error;
 
+#[cfg(test)]
+mod docs_copy;
+
 pub mod auth;
+pub mod openapi;
 pub mod routes;
 pub mod server;
 
+mod answer_headers;
+mod body;
+mod client;
+mod cors;
+mod rate;
+mod target;
+
 pub mod backlog;
+pub mod decision;
 pub mod filing;
 pub mod idempotency;
 mod reading;
 mod store;
+pub mod trail;
+pub mod watching;
 
 pub mod metrics;
+pub mod open_files;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::auth::Verifier;
 use shared::http_server::Drain;
@@ -34,6 +50,8 @@ use crate::config::Config;
 use crate::error::StartError;
 use crate::filing::FilingDesk;
 use crate::metrics::Metrics;
+use crate::rate::RateLimit;
+use crate::trail::Trail;
 
 /// A started api: its listeners are bound and the schema is checked.
 #[derive(Debug)]
@@ -79,38 +97,35 @@ impl App {
     /// # Errors
     /// A background task ended early; what was accepted is still answered.
     pub async fn run(self, stop: CancellationToken) -> Result<Drain, StartError> {
+        let (cfg, options) = (self.cfg, self.options);
         let metrics = Arc::new(Metrics::new());
         let (closing, quit) = (CancellationToken::new(), CancellationToken::new());
-        let (gate, meter) = backlog::open(
-            &self.cfg.backlog,
-            self.options.clone(),
-            Arc::clone(&metrics),
-        );
+        let (gate, meter) = backlog::open(&cfg.backlog, options.clone(), Arc::clone(&metrics));
         let (authenticator, keys, revocations) = auth::open(
             self.verifier,
-            &self.cfg.auth,
-            &self.cfg.tokens,
+            &cfg.auth,
+            &cfg.tokens,
             self.revoked,
-            self.options.clone(),
+            options.clone(),
             &metrics,
         );
-        let (shown, lets_in) = (gate.clone(), Arc::clone(&authenticator));
         let ops = tokio::spawn(ops::serve(
             self.ops_listener,
             metrics.registry().clone(),
-            Checks::with(self.pool.clone(), move || {
-                [shown.checks(), lets_in.checks()].concat()
-            }),
+            checks(self.pool.clone(), gate.clone(), Arc::clone(&authenticator)),
             stop.clone(),
             quit.clone(),
         ));
-        let (desk, mut tasks) = FilingDesk::open(
-            &self.cfg,
-            self.options,
+        let (watching, lookout) = watching::open(
+            &cfg,
+            options.clone(),
+            self.pool.clone(),
             Arc::clone(&metrics),
-            gate,
-            closing.clone(),
+            stop.clone(),
         );
+        let (desk, mut tasks) =
+            FilingDesk::open(&cfg, options, Arc::clone(&metrics), gate, closing.clone());
+        tasks.spawn(lookout.run(closing.clone()));
         tasks.spawn(meter.run(closing.clone()));
         tasks.spawn(keys.run(closing.clone()));
         tasks.spawn(revocations.run(closing.clone()));
@@ -119,24 +134,45 @@ impl App {
             pool: self.pool.clone(),
             authenticator,
             desk,
+            topics: cfg.topics.clone(),
+            policy: cfg.policy.clone(),
+            trail: Trail::new(self.pool.clone()),
+            callers: RateLimit::per_second(cfg.http.rate_per_caller).map(Arc::new),
+            body_timeout: cfg.http.body_timeout(),
+            watching,
         };
-        let server = server::serve(self.listener, state, &self.cfg.http, metrics, stop.clone());
+        let server = server::serve(self.listener, state, &cfg.http, metrics, stop.clone());
         let (drain, early) = tokio::join!(server, watch(&mut tasks, &stop));
         closing.cancel();
-        let finish = async {
-            while tasks.join_next().await.is_some() {}
-            self.pool.close().await;
-        };
-        let finished = tokio::time::timeout(self.cfg.http.drain(), finish).await;
+        let finished = finish(tasks, self.pool, cfg.http.drain()).await;
         quit.cancel();
         if let Err(error) = ops.await {
             tracing::error!(%error, "the operator endpoints panicked");
         }
         match (early, finished) {
             (true, _) => Err(StartError::TaskEnded),
-            (false, Ok(())) => Ok(drain),
-            (false, Err(_)) => Ok(Drain::DeadlineMissed),
+            (false, Drain::Complete) => Ok(drain),
+            (false, Drain::DeadlineMissed) => Ok(finished),
         }
+    }
+}
+
+/// For `/readyz?verbose`.
+fn checks(pool: MySqlPool, gate: backlog::Gate, authenticator: Arc<auth::Authenticator>) -> Checks {
+    Checks::with(pool, move || {
+        [gate.checks(), authenticator.checks()].concat()
+    })
+}
+
+/// Waits for the tasks, and closes the pool.
+async fn finish(mut tasks: JoinSet<()>, pool: MySqlPool, deadline: Duration) -> Drain {
+    let finish = async {
+        while tasks.join_next().await.is_some() {}
+        pool.close().await;
+    };
+    match tokio::time::timeout(deadline, finish).await {
+        Ok(()) => Drain::Complete,
+        Err(_) => Drain::DeadlineMissed,
     }
 }
 

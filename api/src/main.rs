@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use api::App;
 use api::config::{Cli, Command, Config};
+use api::open_files;
 use shared::http_server::Drain;
 use shared::settings::{self, Refused};
 use shared::{killpoint, ops, shutdown, telemetry};
@@ -37,6 +38,7 @@ async fn main() -> ExitCode {
 
 async fn serve(cfg: Config) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
+    open_files::allow(cfg.http.api_max_connections);
     let listener = TcpListener::bind(cfg.http.api_listen)
         .await
         .with_context(|| format!("cannot listen on API_LISTEN {}", cfg.http.api_listen))?;

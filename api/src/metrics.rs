@@ -1,9 +1,13 @@
 //! Every metric of the api, with its unit. Ids are never labels.
 
+mod streams;
+
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
 };
+
+pub(crate) use self::streams::StreamMetrics;
 
 /// Registered once per process.
 #[derive(Debug)]
@@ -24,6 +28,7 @@ pub struct Metrics {
     pub lost_commits: IntCounter,
     pub(crate) auth: AuthMetrics,
     pub(crate) backlog: BacklogMetrics,
+    pub(crate) streams: StreamMetrics,
 }
 
 impl Metrics {
@@ -70,6 +75,7 @@ impl Metrics {
             .expect(VALID),
             auth: AuthMetrics::new(&registry),
             backlog: BacklogMetrics::new(&registry),
+            streams: StreamMetrics::new(&registry),
             registry,
         };
         metrics.register();

@@ -1,23 +1,43 @@
 //! Every method and path on one screen; the filters they share below.
 
-mod list_returns;
-mod post_return;
-mod show_return;
+pub(crate) mod decide_return;
+pub(crate) mod list_events;
+pub(crate) mod list_orders;
+pub(crate) mod list_returns;
+mod pages;
+pub(crate) mod post_return;
+pub(crate) mod return_events;
+pub(crate) mod show_return;
+mod stream_return;
+
+mod accept;
+mod export;
+mod json;
+mod one_return;
+pub(crate) mod paths;
+pub(crate) mod query;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use futures_util::{Stream, StreamExt};
+use shared::eligibility::PolicyArgs;
+use shared::event::TopicArgs;
 use sqlx::mysql::MySqlPool;
+use warp::filters::BoxedFilter;
 use warp::http::HeaderMap;
 use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
 use crate::auth::{Authenticator, Credential};
+use crate::body::body;
+use crate::decision::Verb;
 use crate::error::ApiError;
 use crate::filing::FilingDesk;
+use crate::rate::RateLimit;
 use crate::server::RequestContext;
+use crate::trail::Trail;
+use crate::watching::Watching;
 
 /// What handlers work with.
 #[derive(Debug, Clone)]
@@ -25,55 +45,155 @@ pub struct State {
     pub pool: MySqlPool,
     pub authenticator: Arc<Authenticator>,
     pub desk: FilingDesk,
+    pub topics: TopicArgs,
+    pub policy: PolicyArgs,
+    pub trail: Trail,
+    /// By user: whoever holds several tokens is one caller. `None`: no limit.
+    pub callers: Option<Arc<RateLimit<i64>>>,
+    /// How long a client may take to send a body that is asked for.
+    pub body_timeout: Duration,
+    pub watching: Watching,
 }
 
-/// All routes. Errors leave as responses that carry an [`ApiError`]; nothing is rejected to the outside.
+/// All routes, the busiest first. Errors leave as responses that carry an [`ApiError`]; nothing is rejected to the outside.
 pub fn routes(
-    state: State,
-) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static {
-    let post_return = warp::path!("returns")
-        .and(warp::post())
-        .and(authenticated(&state))
-        .and(warp::header::headers_cloned())
-        .and(context())
-        .and(limited_body())
-        .and(with(state.desk.clone()))
-        .then(post_return::handle)
-        .map(Reply::into_response)
-        .boxed();
-    let show_return = warp::path!("returns" / String)
-        .and(warp::get())
-        .and(authenticated(&state))
-        .and(warp::header::optional("if-none-match"))
-        .and(with(state.pool.clone()))
-        .then(show_return::handle)
-        .map(Reply::into_response)
-        .boxed();
-    let list_returns = warp::path!("returns")
-        .and(warp::get())
-        .and(authenticated(&state))
-        .and(raw_query())
-        .and(with(state.pool))
-        .then(list_returns::handle)
-        .map(Reply::into_response)
-        .boxed();
-    post_return
-        .or(show_return)
+    state: &State,
+) -> impl Filter<Extract = (Response,), Error = Infallible> + Clone + Send + Sync + 'static + use<>
+{
+    post_return(state)
+        .or(show_return(state))
         .unify()
-        .or(list_returns)
+        .or(list_returns(state))
+        .unify()
+        .or(list_orders(state))
+        .unify()
+        .or(decide_return(state))
+        .unify()
+        .or(stream_return(state))
+        .unify()
+        .or(return_events(state))
+        .unify()
+        .or(list_events(state))
+        .unify()
+        .or(pages::routes())
         .unify()
         .recover(no_route)
         .unify()
 }
 
-/// Whoever was let in, or why not. A `Result`, not a rejection: rejections are retried on every `or` branch.
+fn post_return(state: &State) -> BoxedFilter<(Response,)> {
+    warp::path!("returns")
+        .and(warp::post())
+        .and(authenticated(state))
+        .and(warp::header::headers_cloned())
+        .and(context())
+        .and(body(state.body_timeout))
+        .and(with(state.desk.clone()))
+        .then(post_return::handle)
+        .map(Reply::into_response)
+        .boxed()
+}
+
+fn show_return(state: &State) -> BoxedFilter<(Response,)> {
+    warp::path!("returns" / String)
+        .and(warp::get())
+        .and(authenticated(state))
+        .and(warp::header::optional("if-none-match"))
+        .and(with(state.pool.clone()))
+        .then(show_return::handle)
+        .map(Reply::into_response)
+        .boxed()
+}
+
+fn list_returns(state: &State) -> BoxedFilter<(Response,)> {
+    warp::path!("returns")
+        .and(warp::get())
+        .and(authenticated(state))
+        .and(raw_query())
+        .and(with(state.pool.clone()))
+        .then(list_returns::handle)
+        .map(Reply::into_response)
+        .boxed()
+}
+
+fn list_orders(state: &State) -> BoxedFilter<(Response,)> {
+    warp::path!("orders")
+        .and(warp::get())
+        .and(authenticated(state))
+        .and(raw_query())
+        .and(with(state.policy.clone()))
+        .and(with(state.pool.clone()))
+        .then(list_orders::handle)
+        .map(Reply::into_response)
+        .boxed()
+}
+
+fn decide_return(state: &State) -> BoxedFilter<(Response,)> {
+    warp::path!("returns" / String / Verb)
+        .and(warp::post())
+        .and(authenticated(state))
+        .and(warp::header::headers_cloned())
+        .and(context())
+        .and(body(state.body_timeout))
+        .and(with(state.topics.clone()))
+        .and(with(state.pool.clone()))
+        .then(decide_return::handle)
+        .map(Reply::into_response)
+        .boxed()
+}
+
+fn stream_return(state: &State) -> BoxedFilter<(Response,)> {
+    warp::path!("returns" / String / "stream")
+        .and(warp::get())
+        .and(authenticated(state))
+        .and(warp::header::headers_cloned())
+        .and(raw_query())
+        .and(with(state.pool.clone()))
+        .and(with(state.watching.clone()))
+        .then(stream_return::handle)
+        .map(Reply::into_response)
+        .boxed()
+}
+
+fn return_events(state: &State) -> BoxedFilter<(Response,)> {
+    warp::path!("returns" / String / "events")
+        .and(warp::get())
+        .and(authenticated(state))
+        .and(warp::header::headers_cloned())
+        .and(raw_query())
+        .and(with(state.trail.clone()))
+        .then(return_events::handle)
+        .map(Reply::into_response)
+        .boxed()
+}
+
+fn list_events(state: &State) -> BoxedFilter<(Response,)> {
+    warp::path!("events")
+        .and(warp::get())
+        .and(authenticated(state))
+        .and(warp::header::headers_cloned())
+        .and(raw_query())
+        .and(with(state.trail.clone()))
+        .then(list_events::handle)
+        .map(Reply::into_response)
+        .boxed()
+}
+
+/// Whoever was let in and has not asked too often, or why not. A `Result`, not a rejection: rejections are retried on every
+/// `or` branch.
 fn authenticated(
     state: &State,
 ) -> impl Filter<Extract = (Result<Credential, ApiError>,), Error = Rejection> + Clone + use<> {
-    let authenticator = Arc::clone(&state.authenticator);
+    let (authenticator, callers) = (Arc::clone(&state.authenticator), state.callers.clone());
     warp::header::headers_cloned().and(context()).map(
         move |headers: HeaderMap, context: RequestContext| {
-            authenticator.authenticate(&headers, &context.request_id)
+            let credential = authenticator.authenticate(&headers, &context.request_id)?;
+            if let Some(callers) = &callers {
+                let standing = callers.take(&credential.user());
+                context.progress.known_caller(standing);
+                standing.admit()?;
+            }
+            Ok(credential)
         },
     )
 }
@@ -89,29 +209,6 @@ fn context() -> impl Filter<Extract = (RequestContext,), Error = Rejection> + Co
 /// The query string as sent; empty if there is none.
 fn raw_query() -> impl Filter<Extract = (String,), Error = Infallible> + Clone {
     warp::query::raw().or(warp::any().map(String::new)).unify()
-}
-
-/// The largest body that any endpoint takes: a reason of 1000 characters, each escaped as JSON, fits.
-const BODY_MAX: usize = 16 * 1024;
-
-/// The body, read to its end but never past [`BODY_MAX`], whether or not its length was announced.
-fn limited_body() -> impl Filter<Extract = (Result<Bytes, ApiError>,), Error = Rejection> + Copy {
-    warp::body::stream().then(collect)
-}
-
-async fn collect<B: Buf>(
-    stream: impl Stream<Item = Result<B, warp::Error>>,
-) -> Result<Bytes, ApiError> {
-    let mut stream = std::pin::pin!(stream);
-    let mut body = BytesMut::new();
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| ApiError::BadRequest("the body broke off".to_owned()))?;
-        if body.len() + chunk.remaining() > BODY_MAX {
-            return Err(ApiError::BodyTooLarge { limit: BODY_MAX });
-        }
-        body.extend_from_slice(&Bytes::copy_from_slice(chunk.chunk()));
-    }
-    Ok(body.freeze())
 }
 
 /// What no route took: routing is the only thing that warp rejects here.

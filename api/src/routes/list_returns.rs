@@ -1,40 +1,43 @@
 //! `GET /returns`: keyset pages of all returns, newest first, for admins.
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use shared::auth::{Operation, Request};
 use shared::ids::{CustomerId, OrderId, ReturnId};
 use shared::status::Status;
 use sqlx::mysql::MySqlPool;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
-use warp::Reply;
+use utoipa::IntoParams;
 use warp::reply::Response;
 
+use super::query::{self, Page, Reader};
 use super::show_return::ReturnView;
 use crate::auth::Credential;
-use crate::error::{ApiError, FieldError};
+use crate::error::ApiError;
 use crate::store::{self, ReturnFilter, ReturnRow};
 
-const LIMIT_DEFAULT: u32 = 50;
-const LIMIT_MAX: u32 = 200;
-
-#[derive(Debug, Serialize)]
-struct Page {
-    items: Vec<ReturnView>,
-    /// Pass as `cursor` for the next page; null at the end.
-    next_cursor: Option<String>,
-}
-
 /// The parameters as text; each is read on its own, so that the answer names every wrong one.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-struct Parameters {
+pub(crate) struct Parameters {
+    /// Only returns in this state.
+    #[param(value_type = Option<Status>, nullable = false, inline)]
     status: Option<String>,
+    /// Only returns of this order.
+    #[param(value_type = Option<i64>, nullable = false)]
     order_id: Option<String>,
+    /// Only returns of this customer.
+    #[param(value_type = Option<i64>, nullable = false)]
     customer_id: Option<String>,
+    /// Filed at this time or later.
+    #[param(nullable = false, format = "date-time")]
     created_from: Option<String>,
+    /// Filed before this time.
+    #[param(nullable = false, format = "date-time")]
     created_before: Option<String>,
+    /// Returns on a page.
+    #[param(value_type = Option<u32>, nullable = false, minimum = 1, maximum = 200, default = 50)]
     limit: Option<String>,
+    /// `next_cursor` of the page before.
+    #[param(nullable = false, pattern = "^[0-9]{1,17}-[0-9]{1,18}$")]
     cursor: Option<String>,
 }
 
@@ -45,95 +48,33 @@ pub(super) async fn handle(
 ) -> Result<Response, ApiError> {
     credential?.caller_for(&Request::of(Operation::ReturnsList))?;
     let (filter, limit) = parse(&query)?;
-    let mut rows = tokio::spawn(async move {
+    let rows = tokio::spawn(async move {
         // One more than asked for tells whether there is a next page.
         store::list_returns(&pool, &filter, limit + 1).await
     })
     .await
     .map_err(|_| ApiError::Internal)?
     .map_err(|error| ApiError::from_database(&error))?;
-    let size = usize::try_from(limit).expect("at most 200");
-    let more = rows.len() > size;
-    rows.truncate(size);
-    let page = Page {
-        next_cursor: rows.last().filter(|_| more).map(cursor),
-        items: rows.into_iter().map(ReturnView::from).collect(),
-    };
-    Ok(warp::reply::json(&page).into_response())
+    let position = |row: &ReturnRow| query::cursor(row.created_at, row.id.0);
+    Ok(Page::<ReturnView>::of(rows, limit, position).answer(&query))
 }
 
 fn parse(query: &str) -> Result<(ReturnFilter, u32), ApiError> {
-    let parameters: Parameters = serde_urlencoded::from_str(query)
-        .map_err(|error| ApiError::BadRequest(format!("query: {error}")))?;
+    let parameters: Parameters = query::parameters(query)?;
     let mut read = Reader::default();
     let filter = ReturnFilter {
         status: read.field("status", parameters.status, "a status", Status::parse),
-        order_id: read.field("order_id", parameters.order_id, "a number", |text| {
-            text.parse().ok().map(OrderId)
-        }),
-        customer_id: read.field("customer_id", parameters.customer_id, "a number", |text| {
-            text.parse().ok().map(CustomerId)
-        }),
-        created_from: read.field("created_from", parameters.created_from, TIME, parse_time),
-        created_before: read.field(
-            "created_before",
-            parameters.created_before,
-            TIME,
-            parse_time,
-        ),
-        after: read.field("cursor", parameters.cursor, "a next_cursor", parse_cursor),
+        order_id: read.number("order_id", parameters.order_id, OrderId),
+        customer_id: read.number("customer_id", parameters.customer_id, CustomerId),
+        created_from: read.time("created_from", parameters.created_from),
+        created_before: read.time("created_before", parameters.created_before),
+        after: read
+            .cursor(parameters.cursor, query::parse_cursor)
+            .map(|(created_at, id)| (created_at, ReturnId(id))),
     };
-    let limit = read.field("limit", parameters.limit, "1 to 200", |text| {
-        text.parse().ok().filter(|n| (1..=LIMIT_MAX).contains(n))
-    });
-    if read.errors.is_empty() {
-        Ok((filter, limit.unwrap_or(LIMIT_DEFAULT)))
-    } else {
-        Err(ApiError::InvalidFields(read.errors))
-    }
-}
-
-const TIME: &str = "an RFC 3339 time";
-
-/// Reads parameters and keeps what is wrong with them.
-#[derive(Default)]
-struct Reader {
-    errors: Vec<FieldError>,
-}
-
-impl Reader {
-    fn field<T>(
-        &mut self,
-        name: &str,
-        text: Option<String>,
-        expected: &str,
-        read: impl FnOnce(&str) -> Option<T>,
-    ) -> Option<T> {
-        let text = text?;
-        let value = read(&text);
-        if value.is_none() {
-            self.errors
-                .push(FieldError::new(name, format!("must be {expected}")));
-        }
-        value
-    }
-}
-
-/// A cursor is the position of a page's last row: microseconds since 1970 and the id.
-fn cursor(row: &ReturnRow) -> String {
-    let micros = row.created_at.unix_timestamp_nanos() / 1_000;
-    format!("{micros}-{}", row.id)
-}
-
-fn parse_cursor(text: &str) -> Option<(OffsetDateTime, ReturnId)> {
-    let (micros, id) = text.split_once('-')?;
-    let nanos = micros.parse::<i128>().ok()?.checked_mul(1_000)?;
-    let created_at = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?;
-    Some((created_at, ReturnId(id.parse().ok()?)))
-}
-
-fn parse_time(text: &str) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text, &Rfc3339).ok()
+    let limit = read.limit(parameters.limit);
+    read.finish()?;
+    Ok((filter, limit))
 }
 
 #[cfg(test)]
@@ -162,13 +103,5 @@ mod tests {
                 "{query}"
             );
         }
-    }
-
-    #[test]
-    fn a_cursor_is_read_back() {
-        let (filter, limit) = parse("cursor=1763862900123456-7&limit=200").expect("good");
-        let (created_at, id) = filter.after.expect("a cursor");
-        assert_eq!(created_at.unix_timestamp_nanos(), 1_763_862_900_123_456_000);
-        assert_eq!((id, limit), (ReturnId(7), 200));
     }
 }

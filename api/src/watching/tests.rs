@@ -1,0 +1,53 @@
+use time::OffsetDateTime;
+
+use super::*;
+
+const ID: ReturnId = ReturnId(7);
+
+fn event(seq: i32) -> StatusEvent {
+    StatusEvent::new(seq, "refund_pending", OffsetDateTime::UNIX_EPOCH)
+}
+
+fn seqs(subscription: &Subscription, above: i32) -> Option<Vec<i32>> {
+    let known = subscription.known.borrow();
+    let events = known.above(above)?;
+    Some(events.iter().map(|event| event.seq).collect())
+}
+
+#[test]
+fn a_few_events_are_held_and_a_gap_is_told() {
+    let hub = Arc::new(Hub::default());
+    let subscription = hub.subscribe(ID, 3);
+    assert_eq!(seqs(&subscription, 3), Some(vec![]));
+    assert_eq!(seqs(&subscription, 2), None, "the third was never held");
+    hub.publish((4..=13).map(|seq| (ID, event(seq))).collect());
+    assert_eq!(seqs(&subscription, 13), Some(vec![]));
+    assert_eq!(seqs(&subscription, 11), Some(vec![12, 13]));
+    assert_eq!(seqs(&subscription, 5), Some((6..=13).collect()));
+    assert_eq!(seqs(&subscription, 4), None, "the fifth is held no more");
+}
+
+#[test]
+fn what_is_known_is_no_news() {
+    let hub = Arc::new(Hub::default());
+    let mut subscription = hub.subscribe(ID, 3);
+    hub.publish(vec![(ID, event(2)), (ID, event(3))]);
+    assert!(!subscription.known.has_changed().expect("open"));
+    hub.publish(vec![(ID, event(4)), (ID, event(4))]);
+    assert!(subscription.known.has_changed().expect("open"));
+    subscription.known.mark_unchanged();
+    assert_eq!(seqs(&subscription, 3), Some(vec![4]));
+}
+
+#[test]
+fn a_return_is_watched_until_its_last_stream_ends() {
+    let hub = Arc::new(Hub::default());
+    let first = hub.subscribe(ID, 3);
+    hub.publish(vec![(ID, event(4))]);
+    let second = hub.subscribe(ID, 9);
+    assert_eq!(hub.watched(), [(ID, 4)], "the first one's knowledge stands");
+    drop(first);
+    assert_eq!(hub.watched(), [(ID, 4)]);
+    drop(second);
+    assert_eq!(hub.watched(), []);
+}

@@ -1,0 +1,110 @@
+//! What describes the api, served to anyone: the document, the page, and what each error means.
+
+use std::collections::BTreeSet;
+
+use crate::harness::{Answer, Api};
+
+async fn open(api: &Api, path: &str) -> Answer {
+    let request = api.http.get(api.url(path));
+    Answer::read(request.send().await.expect("an answer")).await
+}
+
+#[tokio::test]
+async fn the_document_is_served_and_every_error_in_it_has_a_page() {
+    let api = Api::start().await;
+    let answer = open(&api, "/openapi.json").await;
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (200, Some("application/json"))
+    );
+    let document = answer.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let examples = document["components"]["examples"]
+        .as_object()
+        .expect("examples");
+    assert!(examples.len() > 20, "{}", examples.len());
+    for (slug, example) in examples {
+        let kind = example["value"]["type"].as_str().expect("a type");
+        assert_eq!(kind, format!("/problems/{slug}"));
+        let page = open(&api, kind).await;
+        let text = String::from_utf8(page.body).expect("UTF-8");
+        assert_eq!(page.status, 200, "{kind}");
+        assert!(
+            text.contains(example["value"]["title"].as_str().expect("a title")),
+            "{text}"
+        );
+    }
+    open(&api, "/problems/none").await.problem(404, "not-found");
+    api.stop().await;
+}
+
+/// The document and the routes name the same paths and methods.
+#[tokio::test]
+async fn every_operation_of_the_document_exists_and_other_methods_do_not() {
+    let api = Api::start().await;
+    let document = open(&api, "/openapi.json").await.json();
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        let operations = operations.as_object().expect("operations");
+        let methods: BTreeSet<String> = operations.keys().map(|name| name.to_uppercase()).collect();
+        let url = api.url(&path.replace("{id}", "1"));
+        for method in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
+            let name = method.parse().expect("a method");
+            let answer = Answer::read(
+                api.http
+                    .request(name, &url)
+                    .send()
+                    .await
+                    .expect("an answer"),
+            )
+            .await;
+            if methods.contains(method) {
+                // Nobody is let in without a token, so it exists.
+                answer.problem(401, "unauthenticated");
+            } else {
+                answer.problem(405, "method-not-allowed");
+                let allowed: BTreeSet<String> = answer
+                    .header("allow")
+                    .expect("Allow")
+                    .split(", ")
+                    .map(str::to_owned)
+                    .collect();
+                assert_eq!(allowed, methods, "{method} {path}");
+            }
+        }
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn the_page_loads_nothing_from_elsewhere() {
+    let api = Api::start().await;
+    let page = open(&api, "/docs").await;
+    let text = String::from_utf8(page.body.clone()).expect("UTF-8");
+    assert_eq!(page.status, 200, "{text}");
+    let policy = page.header("content-security-policy").expect("a policy");
+    assert!(
+        policy.starts_with("default-src 'none'") && !policy.contains("http"),
+        "{policy}"
+    );
+    let mut loaded = 0;
+    for attribute in ["src=\"", "href=\""] {
+        for part in text.split(attribute).skip(1) {
+            let file = part.split('"').next().expect("a file");
+            assert!(!file.contains("://") && !file.starts_with("//"), "{file}");
+            let path = format!("/docs/{}", file.trim_start_matches("./"));
+            assert_eq!(open(&api, &path).await.status, 200, "{path}");
+            loaded += 1;
+        }
+    }
+    assert!(loaded > 3, "{text}");
+    let initializer = open(&api, "/docs/swagger-initializer.js").await;
+    let script = String::from_utf8(initializer.body).expect("UTF-8");
+    assert!(
+        script.contains("/openapi.json") && !script.contains("petstore"),
+        "{script}"
+    );
+    for missing in ["/docs/none.js", "/docs/..%2fCargo.toml"] {
+        open(&api, missing).await.problem(404, "not-found");
+    }
+    api.stop().await;
+}

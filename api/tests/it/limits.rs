@@ -1,0 +1,286 @@
+//! Rates, whose they are, what browsers are told, and that nobody's body is read who may not send it.
+
+use reqwest::header::HeaderMap;
+
+use crate::harness::{Answer, Api, CUSTOMER};
+use crate::tokens::Format;
+use crate::wire::{Wire, statuses};
+
+async fn ask(api: &Api, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let method = method.parse().expect("a method");
+    let mut request = api.http.request(method, api.url(path));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    Answer::read(request.send().await.expect("an answer")).await
+}
+
+/// Statuses of five requests that come at once, as these headers have it.
+async fn five(api: &Api, headers: &str) -> Vec<u16> {
+    let one = format!("GET /returns/1 HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+    let last = one.replace("Host: x", "Host: x\r\nConnection: close");
+    let mut wire = Wire::connect(api.address).await;
+    wire.send((one.repeat(4) + &last).as_bytes()).await;
+    statuses(&wire.until_closed().await)
+}
+
+const BURST_OF_TWO: [u16; 5] = [401, 401, 429, 429, 429];
+
+#[tokio::test]
+async fn p12_an_address_has_a_rate_before_anything_else() {
+    let api = Api::start_with(&["--rate-per-address", "1"]).await;
+    assert_eq!(five(&api, "").await, BURST_OF_TWO);
+    // Also what is no good request, and whatever it says of itself.
+    let forged = [("x-forwarded-for", "192.0.2.1")];
+    let mut refused = ask(&api, "GET", "/no/such/path", &forged).await;
+    // On a machine that took a second to come here: it was the one of that second.
+    if refused.status == 404 {
+        refused = ask(&api, "GET", "/no/such/path", &forged).await;
+    }
+    refused.problem(429, "rate-limited");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(refused.header("ratelimit"), None);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn p12_a_trusted_proxy_tells_whose_rate_it_is() {
+    let api = Api::start_with(&[
+        "--rate-per-address",
+        "1",
+        "--trusted-proxies",
+        "127.0.0.0/8,10.0.0.0/8",
+    ])
+    .await;
+    for (client, same) in [
+        ("192.0.2.1", "192.0.2.1"),
+        ("192.0.2.2", "8.8.4.4, 192.0.2.2"),
+        ("8.8.8.8, 192.0.2.3, 10.0.0.1", "192.0.2.3"),
+    ] {
+        let headers = |named: &str| format!("X-Forwarded-For: {named}\r\n");
+        assert_eq!(five(&api, &headers(client)).await, BURST_OF_TWO, "{client}");
+        // A second later there would be one more for the same client, and two for another.
+        let again = five(&api, &headers(same)).await;
+        let admitted = again.iter().filter(|status| **status == 401).count();
+        assert!(admitted < 2, "{same}: {again:?}");
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn p12_a_caller_has_a_rate_and_is_told_it() {
+    let api = Api::start_with(&["--rate-per-caller", "1"]).await;
+    let authorization = |token: String| format!("Authorization: Bearer {token}\r\n");
+    let jwt = authorization(api.customer_token());
+    // Refused for the role, so that nothing waits for the database and the burst is over within its second.
+    let list = |headers: &str| format!("GET /returns HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+    let biscuit = authorization(api.token_of(Format::Biscuit, CUSTOMER.0, "customer"));
+    let other = authorization(api.token_of(Format::Jwt, 43, "customer"));
+    // Another token of the same user is the same caller, another user is not; who is nobody is told nothing.
+    let requests = [&jwt, &biscuit, &jwt, &other, ""].map(list).concat();
+    let file = format!(
+        "POST /returns HTTP/1.1\r\nHost: x\r\n{jwt}Content-Type: application/json\r\nContent-Length: 100\r\n\
+         Expect: 100-continue\r\n\r\n"
+    );
+    let mut wire = Wire::connect(api.address).await;
+    wire.send((requests + &file).as_bytes()).await;
+    let answers = wire.until_closed().await;
+    // The last is not asked for its body.
+    assert_eq!(
+        statuses(&answers),
+        [403, 403, 429, 403, 401, 429],
+        "{answers}"
+    );
+    let told: Vec<&str> = answers
+        .lines()
+        .filter(|line| line.starts_with("ratelimit"))
+        .collect();
+    let policy = r#"ratelimit-policy: "caller";q=2;w=2"#;
+    let left = |left, reset| format!("ratelimit: \"caller\";r={left};t={reset}");
+    let (one, none) = (left(1, 1), left(0, 2));
+    assert_eq!(
+        told,
+        [
+            policy, &one, policy, &none, policy, &none, policy, &one, policy, &none
+        ]
+    );
+    assert_eq!(answers.matches("retry-after: 1\r\n").count(), 2);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_is_read_only_of_who_may_send_it() {
+    let api = Api::start().await;
+    api.db.seed_orders(1, 1, CUSTOMER).await;
+    let body = r#"{"order_id":1,"reason":"x"}"#;
+    let admin = format!("Authorization: Bearer {}\r\n", api.admin_token());
+    let customer = format!("Authorization: Bearer {}\r\n", api.customer_token());
+    let (small, large) = (
+        format!("Content-Length: {}\r\n", body.len()),
+        "Content-Length: 16385\r\n",
+    );
+    for (name, headers, answers) in [
+        ("nobody", small.clone(), &[401][..]),
+        (
+            "a role that does not file",
+            format!("{admin}{small}"),
+            &[403],
+        ),
+        (
+            "too long by its own word",
+            format!("{customer}{large}"),
+            &[413],
+        ),
+        ("who may", format!("{customer}{small}"), &[100, 201]),
+    ] {
+        let mut wire = Wire::connect(api.address).await;
+        let head = format!(
+            "POST /returns HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Type: application/json\r\n{headers}\r\n"
+        );
+        wire.send(head.as_bytes()).await;
+        let mut answer = wire.until("HTTP/1.1 ").await;
+        if answers.contains(&100) {
+            // Only now is it sent.
+            wire.send(body.as_bytes()).await;
+            answer += &wire.until("return_id").await;
+        } else {
+            answer += &wire.until_closed().await;
+        }
+        assert_eq!(statuses(&answer), answers, "{name}: {answer}");
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_refused() {
+    let api = Api::start().await;
+    let token = format!("Bearer {}", api.customer_token());
+    for (encoding, status, code) in [
+        ("gzip", 415, "unsupported-content-encoding"),
+        ("identity, gzip", 415, "unsupported-content-encoding"),
+        ("Identity", 400, "bad-request"),
+    ] {
+        let headers = [
+            ("authorization", token.as_str()),
+            ("content-type", "application/json"),
+            ("content-encoding", encoding),
+        ];
+        let answer = ask(&api, "POST", "/returns", &headers).await;
+        answer.problem(status, code);
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn every_answer_has_the_security_headers() {
+    let api = Api::start().await;
+    let token = api.admin_token();
+    let page = api.get("/returns", &token).await;
+    assert_eq!(page.status, 200);
+    for answer in [
+        page,
+        api.get("/no/such/path", &token).await,
+        ask(&api, "GET", "/returns/1", &[]).await,
+        ask(&api, "TRACE", "/returns", &[]).await,
+    ] {
+        for (name, value) in [
+            ("x-content-type-options", Some("nosniff")),
+            ("cache-control", Some("no-store")),
+            ("referrer-policy", Some("no-referrer")),
+            (
+                "content-security-policy",
+                Some("default-src 'none'; frame-ancestors 'none'"),
+            ),
+            ("server", None),
+            ("strict-transport-security", None),
+            ("access-control-allow-origin", None),
+            ("vary", None),
+        ] {
+            assert_eq!(answer.header(name), value, "{name} of a {}", answer.status);
+        }
+        assert!(answer.header("date").is_some());
+    }
+    api.stop().await;
+}
+
+fn cors(headers: &HeaderMap) -> Vec<&str> {
+    let mut names: Vec<&str> = headers
+        .keys()
+        .map(reqwest::header::HeaderName::as_str)
+        .collect();
+    names.retain(|name| name.starts_with("access-control-"));
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn only_pages_of_listed_origins_may_use_the_api() {
+    let origins = "https://shop.example,http://localhost:3000";
+    let api = Api::start_with(&["--cors-allowed-origins", origins]).await;
+    let preflight = |origin: &'static str| {
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", "POST"),
+            (
+                "access-control-request-headers",
+                "authorization, idempotency-key",
+            ),
+        ];
+        let api = &api;
+        async move { ask(api, "OPTIONS", "/returns", &headers).await }
+    };
+    let allowed = preflight("https://shop.example").await;
+    assert_eq!((allowed.status, allowed.body.len()), (204, 0));
+    assert_eq!(
+        allowed.header("access-control-allow-methods"),
+        Some("GET, POST")
+    );
+    let names = allowed
+        .header("access-control-allow-headers")
+        .expect("names");
+    for name in [
+        "authorization",
+        "content-type",
+        "idempotency-key",
+        "if-match",
+        "last-event-id",
+        "traceparent",
+    ] {
+        assert!(names.split(", ").any(|listed| listed == name), "{name}");
+    }
+    for origin in ["https://shop.example", "http://localhost:3000"] {
+        // Whatever the answer is: here an error.
+        let answer = ask(&api, "GET", "/returns/1", &[("origin", origin)]).await;
+        answer.problem(401, "unauthenticated");
+        assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
+        assert_eq!(answer.header("access-control-allow-credentials"), None);
+        assert_eq!(answer.header("vary"), Some("origin"));
+        let exposed = answer
+            .header("access-control-expose-headers")
+            .expect("names");
+        assert!(exposed.contains("retry-after") && exposed.contains("etag"));
+    }
+    for origin in [
+        "null",
+        "https://evil.example",
+        "https://shop.example.evil",
+        "http://shop.example",
+    ] {
+        let refused = preflight(origin).await;
+        refused.problem(405, "method-not-allowed");
+        let answer = ask(&api, "GET", "/returns/1", &[("origin", origin)]).await;
+        for answer in [refused, answer] {
+            assert_eq!(cors(&answer.headers), [""; 0], "{origin}");
+            assert_eq!(answer.header("vary"), Some("origin"));
+        }
+    }
+    let asked = ask(
+        &api,
+        "OPTIONS",
+        "/returns",
+        &[("origin", "https://shop.example")],
+    )
+    .await;
+    asked.problem(405, "method-not-allowed");
+    api.stop().await;
+}

@@ -1,0 +1,49 @@
+//! What a page costs the server: rows read and sorted, by its own counters. EXPLAIN would only tell what is planned.
+
+use std::collections::HashMap;
+
+use sqlx::AssertSqlSafe;
+
+use crate::harness::Api;
+
+/// Counters of one statement, by name.
+pub(crate) type Reads = HashMap<String, u64>;
+
+/// Rows and index entries that were looked at.
+pub(crate) fn rows_read(reads: &Reads) -> u64 {
+    let reads = reads
+        .iter()
+        .filter(|(name, _)| name.starts_with("Handler_read"));
+    reads.map(|(_, count)| count).sum()
+}
+
+/// What the api's one connection read and sorted for a page. `statement` is the label of the page's SQL.
+pub(crate) async fn reads_of_page(api: &Api, statement: &str, path: &str, token: &str) -> Reads {
+    // So that the statement is prepared, and the connection known.
+    assert_eq!(api.get(path, token).await.status, 200, "{path}");
+    let before = counters(api, statement).await;
+    assert_eq!(api.get(path, token).await.status, 200, "{path}");
+    let after = counters(api, statement).await;
+    let spent = |(name, count): (String, u64)| {
+        let spent = count - before[&name];
+        (name, spent)
+    };
+    after.into_iter().map(spent).collect()
+}
+
+async fn counters(api: &Api, statement: &str) -> Reads {
+    let sql = format!(
+        "SELECT s.variable_name, s.variable_value FROM performance_schema.status_by_thread s \
+         WHERE (s.variable_name LIKE 'Handler\\_read%' OR s.variable_name = 'Sort_rows') AND s.thread_id = ( \
+         SELECT h.thread_id FROM performance_schema.events_statements_history h \
+         JOIN performance_schema.threads t ON t.thread_id = h.thread_id \
+         WHERE t.processlist_db = DATABASE() AND h.sql_text LIKE '/* {statement} */%' LIMIT 1)"
+    );
+    let rows: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(sql))
+        .fetch_all(&api.db.pool)
+        .await
+        .expect("counters");
+    assert!(!rows.is_empty(), "the connection is known");
+    let number = |(name, count): (String, String)| (name, count.parse().expect("a number"));
+    rows.into_iter().map(number).collect()
+}

@@ -1,0 +1,119 @@
+//! Clients that send slowly, read slowly, or only hold connections.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
+use tokio::time::{Instant, timeout};
+
+use crate::harness::{Api, long_form};
+use crate::wire::{PATIENCE, Wire, statuses};
+
+const HALF: &[u8] = b"GET /returns/1 HTTP/1.1\r\nHost: x\r\n";
+
+#[tokio::test]
+async fn half_a_head_is_waited_for_only_so_long() {
+    let api = Api::start_with(&["--api-header-timeout-secs", "1"]).await;
+    for half in [&b""[..], HALF, b"\r\n\r\n"] {
+        let mut wire = Wire::connect(api.address).await;
+        wire.send(half).await;
+        assert_eq!(wire.until_closed().await, "");
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_trickling_head_gets_no_more_time() {
+    let api = Api::start_with(&["--api-header-timeout-secs", "1"]).await;
+    let mut wire = Wire::connect(api.address).await;
+    let begun = Instant::now();
+    wire.send(HALF).await;
+    while wire.send(b"A: b\r\n").await {
+        assert!(begun.elapsed() < PATIENCE, "still open");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_slow_body_gets_408() {
+    let api = Api::start_with(&["--api-body-timeout-secs", "1"]).await;
+    let mut wire = Wire::connect(api.address).await;
+    let head = format!(
+        "POST /returns HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: 100\r\n\r\n{{",
+        api.customer_token()
+    );
+    wire.send(head.as_bytes()).await;
+    let answer = wire.until_closed().await;
+    assert_eq!(statuses(&answer), [408], "{answer}");
+    assert!(answer.contains("/problems/request-timeout"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_dropped() {
+    let api = Api::start_with(&["--api-write-timeout-secs", "1"]).await;
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut stream = socket.connect(api.address).await.expect("connect");
+    let many = [HALF, b"\r\n"].concat().repeat(1_000);
+    // Answers fill the buffers between the two, then the server's write waits and no request is read any more.
+    let dropped = async { while stream.write_all(&many).await.is_ok() {} };
+    timeout(PATIENCE, dropped).await.expect("dropped");
+    assert_eq!(
+        api.get("/returns/1", &api.customer_token()).await.status,
+        404
+    );
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn a_crowd_of_idle_connections_keeps_nobody_out() {
+    let api = Api::start_with(&["--api-max-connections", "50", "--streams-max", "10"]).await;
+    let token = api.customer_token();
+    let mut crowd = Vec::new();
+    for n in 0..long_form("CROWD", 200) {
+        let mut wire = Wire::connect(api.address).await;
+        if n % 2 == 0 {
+            wire.send(HALF).await;
+        }
+        crowd.push(wire);
+        // Some of them on the connection of the one before, some on a new one.
+        if n % 20 == 0 {
+            let answer = timeout(Duration::from_secs(5), api.get("/returns/1", &token)).await;
+            assert_eq!(answer.expect("served promptly").status, 404);
+        }
+    }
+    // The oldest were closed for it, the youngest are there and are answered when they ask.
+    assert_eq!(crowd.remove(0).until_closed().await, "");
+    let mut youngest = crowd.pop().expect("many of them");
+    youngest.send(HALF).await;
+    youngest.send(b"Connection: close\r\n\r\n").await;
+    assert_eq!(statuses(&youngest.until_closed().await), [401]);
+    drop(crowd);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn no_request_under_way_is_given_up_for_a_newcomer() {
+    let api = Api::start_with(&["--api-max-connections", "1", "--streams-max", "0"]).await;
+    let mut first = Wire::connect(api.address).await;
+    let head = format!(
+        "POST /returns HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Content-Length: 2\r\nExpect: 100-continue\r\n\r\n",
+        api.customer_token()
+    );
+    first.send(head.as_bytes()).await;
+    first.until("100 Continue").await;
+    let mut second = Wire::connect(api.address).await;
+    second.send(HALF).await;
+    second.send(b"Connection: close\r\n\r\n").await;
+    first.send(b"[]").await;
+    // Closed behind its answer, for the second.
+    let answer = first.until_closed().await;
+    assert_eq!(statuses(&answer), [422], "{answer}");
+    assert_eq!(statuses(&second.until_closed().await), [401]);
+    api.stop().await;
+}

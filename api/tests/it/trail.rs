@@ -1,0 +1,83 @@
+//! Events as the one writer chains them, in numbers and with contents that filing alone would not bring.
+
+use shared::actor::{Actor, ActorType};
+use shared::audit::AuditRow;
+use shared::ids::{EventId, ReturnId};
+use shared::test_support::TestDb;
+use sqlx::{MySqlConnection, QueryBuilder};
+use time::OffsetDateTime;
+use time::macros::datetime;
+
+pub(crate) const LONG_AGO: OffsetDateTime = datetime!(2026-01-02 03:04:05.678901 UTC);
+
+/// An event after those that the return has, dated long ago, by its return's claimer.
+fn usual(id: ReturnId, seq: i32, prev_hash: String) -> AuditRow {
+    let event_id = EventId::generate();
+    AuditRow {
+        return_id: id,
+        seq,
+        event_id,
+        event_type: "refund.claimed".to_owned(),
+        event_data: format!(r#"{{"event_id":"{event_id}","order_id":"1"}}"#),
+        actor: Actor {
+            kind: ActorType::System,
+            id: "refund-consumer".to_owned(),
+        },
+        request_id: None,
+        trace_id: None,
+        created_at: LONG_AGO,
+        prev_hash,
+    }
+}
+
+/// Appends `count` events to a return; `change` makes each its own, given its number from 0.
+pub(crate) async fn append(
+    db: &TestDb,
+    id: i64,
+    count: i32,
+    change: impl Fn(i32, AuditRow) -> AuditRow,
+) {
+    let (seq, hash): (i32, String) = sqlx::query_as(
+        "SELECT seq, hash FROM return_events WHERE return_id = ? ORDER BY seq DESC LIMIT 1",
+    )
+    .bind(id)
+    .fetch_one(&db.pool)
+    .await
+    .expect("a filed return");
+    let mut head = hash;
+    let rows: Vec<AuditRow> = (0..count)
+        .map(|n| {
+            let row = change(n, usual(ReturnId(id), seq + 1 + n, head.clone()));
+            head = row.hash();
+            row
+        })
+        .collect();
+    let mut tx = db.pool.begin().await.expect("begin");
+    for slice in rows.chunks(1_000) {
+        insert(&mut tx, slice).await;
+    }
+    tx.commit().await.expect("commit");
+}
+
+pub(crate) async fn insert(conn: &mut MySqlConnection, rows: &[AuditRow]) {
+    let mut insert = QueryBuilder::new(
+        "INSERT INTO return_events (return_id, seq, event_id, event_type, event_data, actor_type, actor_id, \
+         request_id, trace_id, created_at, prev_hash, hash) ",
+    );
+    insert.push_values(rows, |mut values, row| {
+        values
+            .push_bind(row.return_id)
+            .push_bind(row.seq)
+            .push_bind(row.event_id)
+            .push_bind(&row.event_type)
+            .push_bind(&row.event_data)
+            .push_bind(row.actor.kind.as_str())
+            .push_bind(&row.actor.id)
+            .push_bind(&row.request_id)
+            .push_bind(&row.trace_id)
+            .push_bind(row.created_at)
+            .push_bind(&row.prev_hash)
+            .push_bind(row.hash());
+    });
+    insert.build().execute(conn).await.expect("events");
+}
