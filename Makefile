@@ -1,6 +1,6 @@
 # The few commands people type. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos chaos-refunds bench stack-up stack-down
+.PHONY: help demo test test-contract test-client check chaos chaos-refunds bench stack-up stack-down
 
 STACK := deploy/local/stack
 
@@ -18,6 +18,15 @@ demo: ## start everything and show a return going through; ONCE=1 ends after one
 test: ## all tests, on a real MySQL and a real Kafka of their own
 	cargo build $(BUILD) --bins
 	$(STACK) run test -- cargo test $(BUILD) --no-fail-fast
+	$(STACK) run test -- target/debug/contract --short
+
+test-contract: ## 20,000 requests made from openapi.json, valid and invalid, every answer checked; about ten minutes
+	cargo build $(BUILD) --bins
+	$(STACK) run contract -- target/debug/contract
+
+test-client: ## a client generated from openapi.json files and reads a return
+	cargo build $(BUILD) --bins
+	$(STACK) run contract -- target/debug/contract --client
 
 check: ## format, lints, documentation, structure; no servers needed
 	cargo fmt --all --check
@@ -34,10 +43,13 @@ chaos-refunds: ## consumers killed while they pay, at random, at each step and a
 	cargo build $(BUILD) --bins
 	$(STACK) run chaos -- target/debug/chaos-refunds
 
-bench: ## load and report, on release builds
+bench: ## load and report, on release builds; wants slowhttptest (Debian) for a part
 	cargo build --release -p api -p relay -p refund-consumer -p ctl -p bench
 	$(STACK) run bench -- target/release/bench filing
 	$(STACK) run bench -- target/release/bench auth
+	$(STACK) run bench -- target/release/bench streams
+	$(STACK) run bench -- target/release/bench hostile
+	MYSQL_BUFFER_POOL_MIB=3072 $(STACK) run bench -- target/release/bench reads
 	MYSQL_BUFFER_POOL_MIB=3072 $(STACK) run bench -- target/release/bench relay
 	MYSQL_BUFFER_POOL_MIB=3072 $(STACK) run bench -- target/release/bench refunds
 

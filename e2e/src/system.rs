@@ -54,6 +54,9 @@ impl System {
                 ("BISCUIT_PRIVATE_KEY_FILE", file("biscuit.pem")),
                 ("AUTH_KEYS_FILE", file("keys.json")),
                 ("API_LISTEN", "127.0.0.1:0".to_owned()),
+                // One address and few callers, as fast as they can.
+                ("RATE_PER_ADDRESS", "0".to_owned()),
+                ("RATE_PER_CALLER", "0".to_owned()),
                 ("OPS_LISTEN", "127.0.0.1:0".to_owned()),
                 ("REFUND_GATEWAY", "simulated".to_owned()),
                 ("SIMULATED_LEDGER", ledger.to_string_lossy().into_owned()),
