@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
-use e2e::program::{Env, Program};
 use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::SendRequest;
@@ -16,9 +15,9 @@ use shared::auth::{AuthArgs, Operation, Policy, Request as Asked, Verifier};
 use shared::ids::{CustomerId, ReturnId};
 use shared::test_support::TestDb;
 
-use crate::connection;
 use crate::report;
 use crate::tokens::{Keys, Kind};
+use crate::{api, connection};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AuthArguments {
@@ -141,16 +140,7 @@ impl Calls {
 
 async fn crowd(args: &AuthArguments, keys: Keys) -> anyhow::Result<Vec<Calls>> {
     let db = TestDb::create().await;
-    let env = Env::from(
-        [
-            ("DATABASE_URL", db.url().to_owned()),
-            ("AUTH_KEYS_FILE", keys.file().to_string_lossy().into_owned()),
-            ("API_LISTEN", "127.0.0.1:0".to_owned()),
-            ("OPS_LISTEN", "127.0.0.1:0".to_owned()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value)),
-    );
-    let api = Program::start("returns-api", &env).await?;
+    let api = api::start(&db, &keys, &[]).await?;
     let address = api.api_address()?;
     let stop = Arc::new(AtomicBool::new(false));
     let mut callers = Vec::new();

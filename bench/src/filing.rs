@@ -7,11 +7,12 @@ mod report;
 
 use std::time::Duration;
 
-use e2e::program::{Env, Program};
+use e2e::program::Program;
 use shared::test_support::TestDb;
 
 use self::load::{Load, Orders};
 use self::report::Row;
+use crate::api;
 use crate::process::{self, Servers};
 use crate::tokens::Keys;
 
@@ -110,21 +111,15 @@ async fn measure(
 }
 
 async fn start_api(db: &TestDb, keys: &Keys, grouping: Grouping) -> anyhow::Result<Program> {
-    let key_file = keys.file().to_string_lossy().into_owned();
-    let mut env = Env::from(
-        [
-            ("DATABASE_URL", db.url().to_owned()),
-            ("AUTH_KEYS_FILE", key_file),
-            ("API_LISTEN", "127.0.0.1:0".to_owned()),
-            ("OPS_LISTEN", "127.0.0.1:0".to_owned()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value)),
-    );
-    if let Grouping::BatchesOfOne(writers) = grouping {
-        let connections = (writers + 8).to_string();
-        env.insert("FILING_BATCH_MAX".to_owned(), "1".to_owned());
-        env.insert("FILING_WRITERS".to_owned(), writers.to_string());
-        env.insert("DATABASE_MAX_CONNECTIONS".to_owned(), connections);
+    match grouping {
+        Grouping::GroupCommit => api::start(db, keys, &[]).await,
+        Grouping::BatchesOfOne(writers) => {
+            let more = [
+                ("FILING_BATCH_MAX", "1".to_owned()),
+                ("FILING_WRITERS", writers.to_string()),
+                ("DATABASE_MAX_CONNECTIONS", (writers + 8).to_string()),
+            ];
+            api::start(db, keys, &more).await
+        }
     }
-    Program::start("returns-api", &env).await
 }

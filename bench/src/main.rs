@@ -1,13 +1,18 @@
 //! Measures the system on this machine: release builds as processes of their own, real MySQL, real Kafka, every
 //! answer and every record checked. `make bench` starts the servers and calls this; docs/BENCHMARKS.md holds runs.
 
+mod api;
 mod auth;
 mod connection;
 mod filing;
+mod hostile;
+mod open_files;
 mod process;
+mod reads;
 mod refunds;
 mod relay;
 mod report;
+mod streams;
 mod tokens;
 
 use std::process::ExitCode;
@@ -36,6 +41,12 @@ enum What {
     Relay(relay::RelayArgs),
     /// The refund consumer: paying what waits in Kafka.
     Refunds(refunds::RefundArgs),
+    /// A good client beside slow and idle ones.
+    Hostile(hostile::HostileArgs),
+    /// Reading single returns and pages of a million.
+    Reads(reads::ReadArgs),
+    /// Streams of events: memory of one, and from COMMIT to the last client.
+    Streams(streams::StreamArguments),
 }
 
 #[tokio::main]
@@ -46,6 +57,9 @@ async fn main() -> ExitCode {
         What::Auth(auth) => auth::run(auth).await,
         What::Relay(relay) => relay::run(relay, &args.servers).await,
         What::Refunds(refunds) => refunds::run(refunds, &args.servers).await,
+        What::Hostile(hostile) => hostile::run(hostile).await,
+        What::Reads(reads) => reads::run(reads, &args.servers).await,
+        What::Streams(streams) => streams::run(streams, &args.servers).await,
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

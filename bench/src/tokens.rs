@@ -87,8 +87,8 @@ impl Keys {
     /// A customer's token, valid for an hour; a narrowed one is about return `id`.
     pub(crate) fn mint(&self, kind: Kind, user: i64, id: i64) -> anyhow::Result<String> {
         match kind {
-            Kind::JwtEdDsa => jwt(Algorithm::EdDSA, "eddsa", &self.eddsa, user),
-            Kind::JwtHs256 => jwt(Algorithm::HS256, "hs256", &self.hs256, user),
+            Kind::JwtEdDsa => jwt(Algorithm::EdDSA, "eddsa", &self.eddsa, user, "customer"),
+            Kind::JwtHs256 => jwt(Algorithm::HS256, "hs256", &self.hs256, user, "customer"),
             Kind::Biscuit => Ok(self.biscuit(user)?.to_base64()?),
             Kind::NarrowedBiscuit => {
                 let end = now() + HOUR;
@@ -99,6 +99,11 @@ impl Keys {
                 Ok(self.biscuit(user)?.append(narrow)?.seal()?.to_base64()?)
             }
         }
+    }
+
+    /// An admin's, valid for an hour.
+    pub(crate) fn admin(&self) -> anyhow::Result<String> {
+        jwt(Algorithm::EdDSA, "eddsa", &self.eddsa, 7, "admin")
     }
 
     fn biscuit(&self, user: i64) -> anyhow::Result<Biscuit> {
@@ -124,10 +129,16 @@ fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(get_current_timestamp())
 }
 
-fn jwt(algorithm: Algorithm, kid: &str, key: &EncodingKey, user: i64) -> anyhow::Result<String> {
+fn jwt(
+    algorithm: Algorithm,
+    kid: &str,
+    key: &EncodingKey,
+    user: i64,
+    role: &str,
+) -> anyhow::Result<String> {
     let claims = json!({
         "user_id": user,
-        "role": "customer",
+        "role": role,
         "iss": "returns-dev",
         "aud": "returns-api",
         "exp": get_current_timestamp() + HOUR.as_secs(),

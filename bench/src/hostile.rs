@@ -1,0 +1,293 @@
+//! A good client beside hostile ones: slow headers, slow bodies, slow readers (slowhttptest), and a crowd that says nothing.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use bytes::Bytes;
+use e2e::program::Program;
+use hdrhistogram::Histogram;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http1::SendRequest;
+use hyper::{Request, StatusCode};
+use shared::ids::CustomerId;
+use shared::test_support::TestDb;
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use crate::open_files;
+use crate::process;
+use crate::report;
+use crate::tokens::{Keys, Kind};
+use crate::{api, connection};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct HostileArgs {
+    /// Connections of each attack by slowhttptest.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    attackers: u16,
+
+    /// Seconds that each attack lasts, and that the good client is measured without one.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(5..=600))]
+    seconds: u16,
+
+    /// Connections that are opened and left alone.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(1..=25_000))]
+    idle: u16,
+
+    /// API_MAX_CONNECTIONS while they are.
+    #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u16).range(100..=20_000))]
+    cap: u16,
+}
+
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+/// Between two requests of the good client.
+const PACE: Duration = Duration::from_millis(5);
+const CUSTOMER: i64 = 42;
+
+/// Measures all and prints a table; `false` when the good client was refused, or waited three times as long as usual.
+pub(crate) async fn run(args: &HostileArgs) -> anyhow::Result<bool> {
+    let db = TestDb::create().await;
+    db.seed_orders(1, 1, CustomerId(CUSTOMER)).await;
+    let keys = Keys::generate()?;
+    let cap = args.cap.to_string();
+    // All come from one address: what is measured is the defence beside the rates.
+    let more = [
+        ("API_MAX_CONNECTIONS", cap.clone()),
+        ("STREAMS_MAX", "50".to_owned()),
+    ];
+    let api = api::start(&db, &keys, &more).await?;
+    let client = e2e::client::Client::new(&keys.mint(Kind::JwtEdDsa, CUSTOMER, 0)?);
+    let filed = client.file(api.api_address()?, 1, None).await?;
+    let stage = Stage {
+        path: format!("/returns/{}", filed.return_id().context("a return")?),
+        authorization: format!("Bearer {}", keys.mint(Kind::JwtEdDsa, CUSTOMER, 0)?),
+        seconds: Duration::from_secs(args.seconds.into()),
+        api: &api,
+    };
+    let mut rows = vec![stage.beside("nobody", None).await?];
+    for attack in Attack::ALL {
+        let tool = attack.start(&stage, args).await?;
+        rows.push(stage.beside(attack.name(), Some(tool)).await?);
+    }
+    let crowd = Crowd::gather(stage.api.api_address()?, args.idle).await?;
+    rows.push(stage.beside("an idle crowd", None).await?);
+    drop(crowd);
+    let sound = rows.iter().all(|row| row.sound(&rows[0]));
+    report::table(
+        &format!(
+            "A good client (`GET /returns/{{id}}` every {} ms, each tenth on a new connection) beside {} connections of \
+             slowhttptest, and beside {} idle ones; {} s each, API_MAX_CONNECTIONS {cap}, rates off.",
+            PACE.as_millis(),
+            args.attackers,
+            args.idle,
+            args.seconds
+        ),
+        "| beside | requests | refused | p50 ms | p99 ms | longest ms | api's connections at most | api's memory before, at most, MiB |",
+        &rows.iter().map(Row::line).collect::<Vec<_>>(),
+    );
+    api.stop(STOP_DEADLINE).await?;
+    Ok(sound)
+}
+
+/// What slowhttptest is told to do.
+#[derive(Debug, Clone, Copy)]
+enum Attack {
+    Headers,
+    Body,
+    Read,
+}
+
+impl Attack {
+    const ALL: [Self; 3] = [Self::Headers, Self::Body, Self::Read];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Headers => "slow headers",
+            Self::Body => "slow bodies",
+            Self::Read => "slow readers",
+        }
+    }
+
+    async fn start(
+        self,
+        stage: &Stage<'_>,
+        args: &HostileArgs,
+    ) -> anyhow::Result<tokio::process::Child> {
+        let address = stage.api.api_address()?;
+        let (mode, path): (&[&str], &str) = match self {
+            Self::Headers => (&["-H", "-i", "5", "-x", "24"], "/returns"),
+            Self::Body => (
+                &["-B", "-i", "5", "-s", "8192", "-f", "application/json"],
+                "/returns",
+            ),
+            // The largest answer that anybody gets.
+            Self::Read => (
+                &["-X", "-w", "512", "-y", "1024", "-n", "5", "-z", "32"],
+                "/docs/swagger-ui-bundle.js",
+            ),
+        };
+        Command::new("slowhttptest")
+            .args(mode)
+            .args(["-c", &args.attackers.to_string(), "-r", "200", "-p", "3"])
+            .args(["-l", &args.seconds.to_string()])
+            .args(["-u", &format!("http://{address}{path}")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("slowhttptest is needed (Debian: apt-get install slowhttptest)")
+    }
+}
+
+/// Connections that say nothing.
+struct Crowd {
+    _connections: Vec<TcpStream>,
+}
+
+impl Crowd {
+    async fn gather(address: SocketAddr, count: u16) -> anyhow::Result<Self> {
+        open_files::allow(u64::from(count) + 1000)?;
+        let mut connections = Vec::new();
+        for _ in 0..count {
+            connections.push(TcpStream::connect(address).await?);
+        }
+        Ok(Self {
+            _connections: connections,
+        })
+    }
+}
+
+/// The good client, and what it asks.
+struct Stage<'a> {
+    path: String,
+    authorization: String,
+    seconds: Duration,
+    api: &'a Program,
+}
+
+/// How the good client fared.
+struct Row {
+    beside: &'static str,
+    /// Microseconds.
+    latency: Histogram<u64>,
+    refused: u64,
+    connections: usize,
+    before_kib: u64,
+    most_kib: u64,
+}
+
+impl Stage<'_> {
+    async fn beside(
+        &self,
+        beside: &'static str,
+        attack: Option<tokio::process::Child>,
+    ) -> anyhow::Result<Row> {
+        report::progress(&format!("beside {beside}"));
+        let done = Arc::new(AtomicBool::new(false));
+        let watch = tokio::spawn(watch(self.api.pid(), Arc::clone(&done)));
+        let mut row = Row {
+            beside,
+            latency: Histogram::new(3)?,
+            refused: 0,
+            connections: 0,
+            before_kib: process::resident_kib(self.api.pid())?,
+            most_kib: 0,
+        };
+        let mut kept = self.connect().await?;
+        let end = Instant::now() + self.seconds;
+        for number in 0_u64.. {
+            if Instant::now() >= end {
+                break;
+            }
+            self.ask(&mut kept, number % 10 == 9, &mut row).await?;
+            tokio::time::sleep(PACE).await;
+        }
+        done.store(true, Ordering::Relaxed);
+        (row.connections, row.most_kib) = watch.await??;
+        if let Some(mut attack) = attack {
+            ensure!(
+                attack.try_wait()?.is_none_or(|status| status.success()),
+                "slowhttptest failed"
+            );
+            attack.kill().await?;
+        }
+        Ok(row)
+    }
+
+    async fn connect(&self) -> anyhow::Result<SendRequest<Empty<Bytes>>> {
+        connection::open(self.api.api_address()?).await
+    }
+
+    async fn ask(
+        &self,
+        kept: &mut SendRequest<Empty<Bytes>>,
+        anew: bool,
+        row: &mut Row,
+    ) -> anyhow::Result<()> {
+        let began = Instant::now();
+        if anew || kept.ready().await.is_err() {
+            *kept = self.connect().await?;
+        }
+        let request = Request::get(&self.path)
+            .header("host", "localhost")
+            .header("authorization", &self.authorization)
+            .body(Empty::new())?;
+        match kept.send_request(request).await {
+            Ok(response) => {
+                let good = response.status() == StatusCode::OK;
+                response.into_body().collect().await?;
+                row.refused += u64::from(!good);
+            }
+            // Closed to make room at the moment it was used: a client connects again, which counts as waiting.
+            Err(_) => {
+                *kept = self.connect().await?;
+                row.refused += 1;
+            }
+        }
+        row.latency
+            .record(u64::try_from(began.elapsed().as_micros()).context("hours")?)?;
+        Ok(())
+    }
+}
+
+/// Open files and resident memory of a process at most, looked at ten times a second.
+async fn watch(pid: u32, done: Arc<AtomicBool>) -> anyhow::Result<(usize, u64)> {
+    let (mut files, mut kib) = (0, 0);
+    while !done.load(Ordering::Relaxed) {
+        files = files.max(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count());
+        kib = kib.max(process::resident_kib(pid)?);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok((files, kib))
+}
+
+impl Row {
+    /// Never refused, and p99 below three times the quiet one.
+    fn sound(&self, quiet: &Self) -> bool {
+        self.refused == 0
+            && self.latency.value_at_quantile(0.99) < 3 * quiet.latency.value_at_quantile(0.99)
+    }
+
+    fn line(&self) -> String {
+        let millis = |quantile| {
+            let micros = self.latency.value_at_quantile(quantile);
+            f64::from(u32::try_from(micros).unwrap_or(u32::MAX)) / 1000.0
+        };
+        format!(
+            "| {} | {} | {} | {:.2} | {:.2} | {:.1} | {} | {}, {} |",
+            self.beside,
+            self.latency.len(),
+            self.refused,
+            millis(0.5),
+            millis(0.99),
+            millis(1.0),
+            self.connections,
+            self.before_kib / 1024,
+            self.most_kib / 1024
+        )
+    }
+}
