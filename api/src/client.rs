@@ -4,6 +4,7 @@
 //! of it only what such proxies have written: they append, so it is read from the right, up to the first stranger.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use warp::http::HeaderMap;
@@ -11,14 +12,34 @@ use warp::http::HeaderMap;
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The networks of the proxies in front of this api.
-#[derive(Debug)]
-pub(crate) struct Proxies(Vec<IpNet>);
+#[derive(Debug, Clone, Default)]
+pub struct Proxies(Vec<IpNet>);
+
+/// Networks or single addresses, separated by commas; nothing at all is none.
+impl FromStr for Proxies {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let entries = text.split(',').map(str::trim);
+        let networks = entries.filter(|entry| !entry.is_empty()).map(network);
+        networks.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+fn network(entry: &str) -> Result<IpNet, String> {
+    let address = |_| entry.parse::<IpAddr>().map(IpNet::from);
+    let network = entry.parse::<IpNet>().or_else(address);
+    let network = network.map_err(|_| format!("{entry:?} is no network and no address"))?;
+    // Peers are looked at as what they are: a network of IPv4 written as IPv6 would hold none of them.
+    match network.addr().to_canonical() {
+        IpAddr::V4(_) if network.max_prefix_len() == 128 => {
+            Err(format!("{entry}: write an IPv4 network as such"))
+        }
+        _ => Ok(network),
+    }
+}
 
 impl Proxies {
-    pub(crate) fn new(networks: &[IpNet]) -> Self {
-        Self(networks.to_vec())
-    }
-
     /// The client behind `peer`. An entry that is no address ends the search: then it is `peer`, who let it pass.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
@@ -69,13 +90,34 @@ mod tests {
     use super::*;
 
     fn client(peer: &str, lines: &[&str]) -> String {
-        let networks = ["10.0.0.0/8", "fd00::/8"].map(|text| text.parse().expect("a network"));
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append(FORWARDED_FOR, HeaderValue::from_str(line).expect("visible"));
         }
         let peer = peer.parse().expect("an address");
-        Proxies::new(&networks).client(peer, &headers).to_string()
+        let proxies: Proxies = "10.0.0.0/8,fd00::/8".parse().expect("networks");
+        proxies.client(peer, &headers).to_string()
+    }
+
+    #[test]
+    fn networks_and_addresses_are_read() {
+        let read = |text: &str| text.parse::<Proxies>().map(|proxies| proxies.0.len());
+        for (text, count) in [
+            ("", 0),
+            (" , ", 0),
+            ("10.0.0.5", 1),
+            ("10.0.0.0/8, fd00::/8,", 2),
+        ] {
+            assert_eq!(read(text), Ok(count), "{text}");
+        }
+        for bad in [
+            "proxy.example",
+            "10.0.0.0/33",
+            "::ffff:10.0.0.0/104",
+            "10.0.0.0/8;fd00::/8",
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

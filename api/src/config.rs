@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use ipnet::IpNet;
 use shared::auth::AuthArgs;
 use shared::db::DbArgs;
 use shared::eligibility::PolicyArgs;
@@ -12,6 +11,7 @@ use shared::event::TopicArgs;
 use shared::ops::OpsArgs;
 use shared::telemetry::LogArgs;
 
+use crate::client::Proxies;
 use crate::{auth, cors};
 
 /// HTTP API for order returns, on a transactional outbox.
@@ -116,13 +116,19 @@ pub struct HttpArgs {
     #[arg(long, env = "RATE_PER_CALLER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub rate_per_caller: u32,
 
-    /// Networks of proxies whose X-Forwarded-For is believed, such as `10.0.0.0/8,fd00::/8`. Unset: nobody's, the peer is
-    /// the client. A network too many lets its members choose the address they are counted by; one too few makes all
+    /// Networks or addresses of proxies whose X-Forwarded-For is believed, such as `10.0.0.0/8,fd00::1`. Unset or empty:
+    /// nobody's, the peer is the client. A network too many lets its members choose the address they are counted by; one too few makes all
     /// clients behind that proxy one.
-    #[arg(long, env = "TRUSTED_PROXIES", value_delimiter = ',')]
-    pub trusted_proxies: Vec<IpNet>,
+    #[arg(
+        long,
+        env = "TRUSTED_PROXIES",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub trusted_proxies: Proxies,
 
-    /// Origins whose pages may use the API in browsers, such as `https://shop.example`, separated by commas. Unset: none.
+    /// Origins whose pages may use the API in browsers, such as `https://shop.example`, separated by commas. Unset or
+    /// empty: none.
     /// One too many lets its pages read what a token shows them; it never lends them a token.
     #[arg(long, env = "CORS_ALLOWED_ORIGINS", value_delimiter = ',')]
     pub cors_allowed_origins: Vec<String>,
@@ -222,12 +228,7 @@ impl Config {
                 longest.as_secs()
             ));
         }
-        problems.extend(
-            self.http
-                .cors_allowed_origins
-                .iter()
-                .filter_map(|origin| cors::problem(origin)),
-        );
+        problems.extend(cors::given(&self.http.cors_allowed_origins).filter_map(cors::problem));
         if self.streams_max() >= self.http.api_max_connections {
             problems.push(format!(
                 "STREAMS_MAX ({}) must be below API_MAX_CONNECTIONS ({}): each stream holds a connection",

@@ -22,12 +22,18 @@ const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
 /// Two hours, the most that Chromium keeps.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
+/// An empty setting is as good as none.
+pub(crate) fn given(origins: &[String]) -> impl Iterator<Item = &str> {
+    let origins = origins.iter().map(String::as_str);
+    origins.filter(|origin| !origin.is_empty())
+}
+
 impl Cors {
     /// `origins` are valid ([`problem`] says so).
     pub(crate) fn new(origins: &[String]) -> Self {
-        let value = |origin: &String| HeaderValue::from_str(origin).expect("checked at start");
+        let value = |origin: &str| HeaderValue::from_str(origin).expect("checked at start");
         Self {
-            origins: origins.iter().map(value).collect(),
+            origins: given(origins).map(value).collect(),
         }
     }
 

@@ -73,7 +73,7 @@ pub(crate) async fn serve(
         drain: cfg.drain(),
     };
     let front = Arc::new(Front {
-        proxies: Proxies::new(&cfg.trusted_proxies),
+        proxies: cfg.trusted_proxies.clone(),
         sites: RateLimit::per_second(cfg.rate_per_address),
         cors: Cors::new(&cfg.cors_allowed_origins),
         deadline: cfg.longest_request(),

@@ -86,7 +86,7 @@ pub(crate) async fn run(args: &HostileArgs) -> anyhow::Result<bool> {
             args.idle,
             args.seconds
         ),
-        "| beside | requests | refused | p50 ms | p99 ms | longest ms | api's connections at most | api's memory before, at most, MiB |",
+        "| beside | requests | refused | p50 ms | p99 ms | longest ms | api: files at most | memory before, at most, MiB | cores |",
         &rows.iter().map(Row::line).collect::<Vec<_>>(),
     );
     api.stop(STOP_DEADLINE).await?;
@@ -178,6 +178,8 @@ struct Row {
     connections: usize,
     before_kib: u64,
     most_kib: u64,
+    /// Of the api, on average.
+    cores: f64,
 }
 
 impl Stage<'_> {
@@ -196,7 +198,9 @@ impl Stage<'_> {
             connections: 0,
             before_kib: process::resident_kib(self.api.pid())?,
             most_kib: 0,
+            cores: 0.0,
         };
+        let (used, began) = (process::cpu_seconds(self.api.pid())?, Instant::now());
         let mut kept = self.connect().await?;
         let end = Instant::now() + self.seconds;
         for number in 0_u64.. {
@@ -206,6 +210,7 @@ impl Stage<'_> {
             self.ask(&mut kept, number % 10 == 9, &mut row).await?;
             tokio::time::sleep(PACE).await;
         }
+        row.cores = (process::cpu_seconds(self.api.pid())? - used) / began.elapsed().as_secs_f64();
         done.store(true, Ordering::Relaxed);
         (row.connections, row.most_kib) = watch.await??;
         if let Some(mut attack) = attack {
@@ -278,7 +283,7 @@ impl Row {
             f64::from(u32::try_from(micros).unwrap_or(u32::MAX)) / 1000.0
         };
         format!(
-            "| {} | {} | {} | {:.2} | {:.2} | {:.1} | {} | {}, {} |",
+            "| {} | {} | {} | {:.2} | {:.2} | {:.1} | {} | {}, {} | {:.2} |",
             self.beside,
             self.latency.len(),
             self.refused,
@@ -287,7 +292,8 @@ impl Row {
             millis(1.0),
             self.connections,
             self.before_kib / 1024,
-            self.most_kib / 1024
+            self.most_kib / 1024,
+            self.cores
         )
     }
 }

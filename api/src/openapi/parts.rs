@@ -69,7 +69,9 @@ pub(super) fn with_errors(
     for (status, entries) in by_status {
         operation = operation.response(status.to_string(), problem(&entries));
     }
-    operation
+    // Of hyper's own making, before there is anything that could write a problem.
+    let too_large = "More than 64 headers, or more than 32 KiB of them. Without a body; the connection is closed.";
+    operation.response("431", ResponseBuilder::new().description(too_large))
 }
 
 fn problem(entries: &[Entry]) -> Response {
@@ -89,6 +91,10 @@ fn problem(entries: &[Entry]) -> Response {
         .description(lines.join("\n\n"))
         .content(PROBLEM_JSON, content)
         .header("X-Request-Id", request_id());
+    let statuses: Vec<u16> = entries.iter().map(|entry| entry.status.as_u16()).collect();
+    if let Some((name, description)) = also_sent(&statuses) {
+        response = response.header(name, header(string().build(), description));
+    }
     if entries.iter().any(Entry::has_retry_after) {
         let seconds = integer().minimum(Some(1)).build();
         response = response.header(
@@ -97,6 +103,18 @@ fn problem(entries: &[Entry]) -> Response {
         );
     }
     response.build()
+}
+
+/// The header that an error of this status has beside those of all.
+fn also_sent(statuses: &[u16]) -> Option<(&'static str, &'static str)> {
+    match statuses {
+        [401, ..] | [403, ..] => Some((
+            "WWW-Authenticate",
+            "What kind of token is wanted (RFC 6750).",
+        )),
+        [405, ..] => Some(("Allow", "The methods that the path has.")),
+        _ => None,
+    }
 }
 
 /// One of each kind of error.

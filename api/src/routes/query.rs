@@ -107,7 +107,7 @@ impl Reader {
         text: Option<String>,
         id: fn(i64) -> T,
     ) -> Option<T> {
-        self.field(name, text, "a number", |text| text.parse().ok().map(id))
+        self.field(name, text, "a number", |text| number(text).map(id))
     }
 
     pub(super) fn time(&mut self, name: &str, text: Option<String>) -> Option<OffsetDateTime> {
@@ -124,7 +124,8 @@ impl Reader {
 
     pub(super) fn limit(&mut self, text: Option<String>) -> u32 {
         self.field("limit", text, "1 to 200", |text| {
-            text.parse().ok().filter(|n| (1..=LIMIT_MAX).contains(n))
+            let limit = number(text).and_then(|n| u32::try_from(n).ok());
+            limit.filter(|n| (1..=LIMIT_MAX).contains(n))
         })
         .unwrap_or(LIMIT_DEFAULT)
     }
@@ -164,6 +165,11 @@ pub(super) fn parse_cursor(text: &str) -> Option<(OffsetDateTime, i64)> {
     let micros = digits(micros, 17)?;
     let created_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).ok()?;
     Some((created_at, digits(id, 18)?))
+}
+
+/// As JSON writes it: no `+`.
+fn number(text: &str) -> Option<i64> {
+    text.parse().ok().filter(|_| !text.starts_with('+'))
 }
 
 /// A number without a sign, as the contract has it. 17 digits of microseconds end in the year 5138, 18 fit an id.

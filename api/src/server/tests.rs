@@ -28,7 +28,7 @@ impl Service<Request<String>> for Panics {
 #[tokio::test]
 async fn a_panic_is_one_500() {
     let front = Front {
-        proxies: Proxies::new(&[]),
+        proxies: Proxies::default(),
         sites: None,
         cors: Cors::new(&[]),
         deadline: Duration::from_secs(60),
