@@ -117,6 +117,9 @@ async fn show_record(stage: &Stage, event: Uuid, clock: &Clock) -> anyhow::Resul
     Ok(())
 }
 
+/// Between two looks at a return: well below the 50 requests a second that a caller may make.
+const PACE: Duration = Duration::from_millis(25);
+
 async fn wait_refunded(
     stage: &Stage,
     api: SocketAddr,
@@ -130,6 +133,8 @@ async fn wait_refunded(
             clock.step(&format!("The customer sees: {status}"));
             last = status;
         }
+        // A customer has a rate (RATE_PER_CALLER), and nothing here turns it off.
+        tokio::time::sleep(PACE).await;
         Ok(last == "refunded")
     })
     .await
