@@ -21,6 +21,7 @@ use sqlx::mysql::MySqlPool;
 use sqlx::{Connection, MySqlConnection};
 
 use crate::error::ApiError;
+use crate::etag::Tags;
 use crate::store::{self, ReturnRow};
 
 /// What is decided.
@@ -37,18 +38,11 @@ pub enum Verb {
 pub struct Decision {
     pub return_id: ReturnId,
     pub verb: Verb,
-    pub if_match: IfMatch,
+    /// Which versions of it the decision is about.
+    pub if_match: Tags,
     /// A code of the shop's that explains it; kept in the event.
     pub reason_code: Option<String>,
     pub cause: Cause,
-}
-
-/// Which versions of a return the decision is about (RFC 9110, 13.1.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IfMatch {
-    Any,
-    /// Opaque tags, with their quotes.
-    Tags(Vec<String>),
 }
 
 /// The last part of the path. What is no verb is no path.
@@ -92,20 +86,6 @@ impl Verb {
             Self::RetryRefund => "refunded once more",
         }
     }
-}
-
-impl IfMatch {
-    fn allows(&self, row: &LockedReturn) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Tags(tags) => tags.contains(&etag(row.version)),
-        }
-    }
-}
-
-/// The `ETag` of a return: its version, which every change raises.
-pub fn etag(version: i32) -> String {
-    format!("\"{version}\"")
 }
 
 /// A transaction that meets a deadlock or a lock wait runs again this often; each wait is up to 5 s.
@@ -217,7 +197,7 @@ async fn write(
 }
 
 fn judge(row: &LockedReturn, decision: &Decision) -> Result<(), ApiError> {
-    if !decision.if_match.allows(row) {
+    if !decision.if_match.match_strongly(row.version) {
         return Err(ApiError::PreconditionFailed);
     }
     match row.status.after(decision.verb.action()) {

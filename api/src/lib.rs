@@ -24,6 +24,7 @@ mod target;
 
 pub mod backlog;
 pub mod decision;
+mod etag;
 pub mod filing;
 pub mod idempotency;
 mod reading;

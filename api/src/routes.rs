@@ -98,7 +98,7 @@ fn show_return(state: &State) -> BoxedFilter<(Response,)> {
     warp::path!("returns" / String)
         .and(warp::get())
         .and(authenticated(state))
-        .and(warp::header::optional("if-none-match"))
+        .and(warp::header::headers_cloned())
         .and(with(state.pool.clone()))
         .then(show_return::handle)
         .map(Reply::into_response)
@@ -218,8 +218,9 @@ async fn no_route(rejection: Rejection) -> Result<Response, Infallible> {
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
         ApiError::MethodNotAllowed
     } else {
-        // An unreadable header of ours, such as If-None-Match.
-        ApiError::BadRequest("a header cannot be read".to_owned())
+        // Nothing else is left to a rejection.
+        tracing::error!(?rejection, "a request was rejected for no known reason");
+        ApiError::Internal
     };
     Ok(error.into_response())
 }

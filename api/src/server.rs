@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use hyper::Request;
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
-use shared::http_server::{self, Drain, Limits, Peer};
+use shared::http_server::{self, Connections, Drain, Limits, Peer};
 use shared::trace_context::TraceContext;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +72,7 @@ pub(crate) async fn serve(
         write_timeout: Duration::from_secs(cfg.api_write_timeout_secs),
         drain: cfg.drain(),
     };
+    let connections = Connections::shown_in(metrics.registry());
     let front = Arc::new(Front {
         proxies: cfg.trusted_proxies.clone(),
         sites: RateLimit::per_second(cfg.rate_per_address),
@@ -84,7 +85,7 @@ pub(crate) async fn serve(
         let (routes, front) = (routes.clone(), Arc::clone(&front));
         async move { Ok::<_, Infallible>(front.answer(routes, request).await) }
     });
-    http_server::serve(listener, service, limits, stop).await
+    http_server::serve(listener, service, limits, connections, stop).await
 }
 
 impl Front {

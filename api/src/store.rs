@@ -11,10 +11,7 @@ pub(crate) mod status_events;
 
 use std::time::Duration;
 
-use rust_decimal::Decimal;
 use shared::ids::Shard;
-use shared::money::{Currency, Money};
-use sqlx::mysql::MySqlRow;
 use sqlx::{MySqlConnection, Row};
 
 pub(crate) use self::answers::{delete_expired_keys, insert_answers, read_answers};
@@ -55,10 +52,4 @@ pub(crate) async fn measure_shard(
         // A row that committed after the statement began may be dated later than it.
         oldest_age: Duration::from_micros(age_us.unwrap_or(0).try_into().unwrap_or(0)),
     })
-}
-
-fn money(row: &MySqlRow, column: &str, currency: &str) -> sqlx::Result<Money> {
-    let amount: Decimal = row.try_get(column)?;
-    let currency = Currency::parse(currency).map_err(|error| sqlx::Error::Decode(error.into()))?;
-    Ok(Money::new(amount, currency))
 }

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::error::ApiError;
+use crate::reading;
 
 /// Exports under way at once. Each holds a connection of its client, and a chunk of some 400 KB while that does not read.
 const EXPORTS: usize = 16;
@@ -51,7 +52,7 @@ impl Trail {
         permit.map_err(|_| ApiError::TooManyExports)
     }
 
-    /// Runs `work` in a task of its own: a client that hangs up must not drop a query half way. Errors are logged here.
+    /// Runs `work` once it is its turn, to its end. Errors are logged here.
     pub(crate) fn read<T, F>(
         &self,
         work: F,
@@ -61,20 +62,15 @@ impl Trail {
         F: Future<Output = sqlx::Result<T>> + Send + 'static,
     {
         let reads = Arc::clone(&self.reads);
-        // Outside the future that is waited for: warp wants that one Sync, which a query is not.
-        let task = tokio::spawn(async move {
+        let read = reading::to_its_end(async move {
             let _turn = reads.acquire_owned().await.expect("never closed");
             work.await
         });
         async move {
-            match timeout(DEADLINE, task).await {
-                Ok(Ok(done)) => done.map_err(|error| ApiError::from_database(&error)),
-                Ok(Err(_)) => Err(ApiError::Internal),
-                Err(_) => {
-                    tracing::warn!("the audit trail was not read in time");
-                    Err(ApiError::Unavailable)
-                }
-            }
+            timeout(DEADLINE, read).await.unwrap_or_else(|_| {
+                tracing::warn!("the audit trail was not read in time");
+                Err(ApiError::Unavailable)
+            })
         }
     }
 }

@@ -56,14 +56,14 @@ pub struct AuthArgs {
 }
 
 /// Who is asking. What they may is the policy's to say.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub user: i64,
     pub role: Role,
 }
 
 /// What a caller may be. Auditors read the audit trail and nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     Customer,

@@ -1,9 +1,11 @@
 //! May this order be returned? Answers with every violation, not the first.
 //!
-//! Pure: at filing it decides the answer to the customer, at the claim it is asked again with the filing time
+//! The rules are pure: at filing it decides the answer to the customer, at the claim it is asked again with the filing time
 //! as "now" and without counting the return in hand.
 
 use serde::Serialize;
+use sqlx::mysql::MySqlRow;
+use sqlx::{FromRow, Row};
 use time::{Duration, OffsetDateTime};
 
 use crate::ids::{CustomerId, OrderId};
@@ -18,6 +20,19 @@ pub struct OrderFacts {
     pub refunded_amount: Money,
     pub status: String,
     pub delivered_at: Option<OffsetDateTime>,
+}
+
+impl FromRow<'_, MySqlRow> for OrderFacts {
+    fn from_row(row: &MySqlRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            customer_id: row.try_get("customer_id")?,
+            total: Money::from_row(row, "total")?,
+            refunded_amount: Money::from_row(row, "refunded_amount")?,
+            status: row.try_get("status")?,
+            delivered_at: row.try_get("delivered_at")?,
+        })
+    }
 }
 
 impl OrderFacts {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use rust_decimal::Decimal;
 use serde::{Serialize, Serializer};
+use sqlx::Row;
+use sqlx::mysql::MySqlRow;
 
 /// An amount as stored in `DECIMAL(19,4)`: at most four fraction digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,19 @@ pub enum MoneyError {
 impl Money {
     pub fn new(amount: Decimal, currency: Currency) -> Self {
         Self { amount, currency }
+    }
+
+    /// What the column `amount` holds, in the currency of the column `currency`.
+    ///
+    /// # Errors
+    /// [`sqlx::Error::ColumnDecode`] for what is no currency; whatever sqlx says of a missing column or another type.
+    pub fn from_row(row: &MySqlRow, amount: &str) -> sqlx::Result<Self> {
+        let currency: String = row.try_get("currency")?;
+        let currency = Currency::parse(&currency).map_err(|error| sqlx::Error::ColumnDecode {
+            index: "currency".to_owned(),
+            source: error.into(),
+        })?;
+        Ok(Self::new(row.try_get(amount)?, currency))
     }
 
     /// The difference, which may be negative.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use warp::Filter;
 use warp::http::{Response, StatusCode};
 
-use crate::http_server::{self, Limits};
+use crate::http_server::{self, Connections, Limits};
 
 /// Where the operator's endpoints listen.
 #[derive(Debug, Clone, clap::Args)]
@@ -113,7 +113,7 @@ pub async fn serve(
             ))
         });
     let service = TowerToHyperService::new(warp::service(routes));
-    http_server::serve(listener, service, LIMITS, quit).await;
+    http_server::serve(listener, service, LIMITS, Connections::default(), quit).await;
 }
 
 /// Asks `/livez` of the program at `addr`, for `healthcheck` sub-commands; `false` also when nobody answers.

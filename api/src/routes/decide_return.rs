@@ -15,8 +15,9 @@ use super::show_return::shown;
 use super::{json, one_return};
 use crate::auth::Credential;
 use crate::body::RequestBody;
-use crate::decision::{self, Decision, IfMatch, Verb};
+use crate::decision::{self, Decision, Verb};
 use crate::error::ApiError;
+use crate::etag::Tags;
 use crate::server::RequestContext;
 
 /// The optional body of a decision.
@@ -47,7 +48,7 @@ pub(super) async fn handle(
 ) -> Result<Response, ApiError> {
     let credential = credential?;
     let (caller, row) = one_return::find(&credential, verb.operation(), &id, &pool).await?;
-    let if_match = if_match(&headers)?;
+    let if_match = Tags::of(&headers, &header::IF_MATCH)?.ok_or(ApiError::PreconditionRequired)?;
     let body = parse(&headers, &body.read().await?)?;
     let decision = Decision {
         return_id: row.id,
@@ -76,64 +77,11 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Body, ApiError> {
     }
 }
 
-/// `If-Match`: `*`, or strong tags. A weak one never matches (RFC 9110, 13.1.1).
-fn if_match(headers: &HeaderMap) -> Result<IfMatch, ApiError> {
-    let mut tags = Vec::new();
-    for value in headers.get_all(header::IF_MATCH) {
-        let value = value.to_str().map_err(|_| unreadable())?;
-        tags.extend(value.split(',').map(|tag| tag.trim().to_owned()));
-    }
-    match tags.as_slice() {
-        [] => Err(ApiError::PreconditionRequired),
-        [any] if any == "*" => Ok(IfMatch::Any),
-        tags if tags.iter().all(|tag| is_tag(tag)) => Ok(IfMatch::Tags(tags.to_vec())),
-        _ => Err(unreadable()),
-    }
-}
-
-fn unreadable() -> ApiError {
-    ApiError::BadRequest(
-        "If-Match must be the return's ETag with its quotes, such as \"3\", or *".to_owned(),
-    )
-}
-
-fn is_tag(tag: &str) -> bool {
-    let opaque = tag.strip_prefix("W/").unwrap_or(tag);
-    opaque.len() >= 2 && opaque.starts_with('"') && opaque.ends_with('"')
-}
-
 #[cfg(test)]
 mod tests {
     use warp::http::HeaderValue;
 
     use super::*;
-
-    fn read(values: &[&str]) -> Result<IfMatch, ApiError> {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            let value = HeaderValue::from_str(value).expect("visible ASCII");
-            headers.append(header::IF_MATCH, value);
-        }
-        if_match(&headers)
-    }
-
-    #[test]
-    fn if_match_is_any_or_tags_with_quotes() {
-        let tags = |tags: &[&str]| {
-            let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
-            Ok(IfMatch::Tags(tags))
-        };
-        assert_eq!(read(&["*"]), Ok(IfMatch::Any));
-        assert_eq!(read(&["\"3\""]), tags(&["\"3\""]));
-        assert_eq!(
-            read(&["\"3\", W/\"4\"", "\"5\""]),
-            tags(&["\"3\"", "W/\"4\"", "\"5\""])
-        );
-        assert_eq!(read(&[]), Err(ApiError::PreconditionRequired));
-        for bad in ["3", "", "\"3", "\"", "\"3\", *", "\"3\" \"4\"x"] {
-            assert_eq!(read(&[bad]), Err(unreadable()), "{bad}");
-        }
-    }
 
     #[test]
     fn a_body_is_optional_and_strict() {

@@ -13,6 +13,7 @@ use super::query::{self, Page, Reader};
 use super::show_return::MoneyView;
 use crate::auth::Credential;
 use crate::error::ApiError;
+use crate::reading;
 use crate::store::{self, OrderRow};
 
 /// An order as its customer sees it.
@@ -79,13 +80,12 @@ pub(super) async fn handle(
     let caller = credential.caller_for(&Request::of(Operation::OrdersList))?;
     let customer = CustomerId(caller.user);
     let (before, limit) = parse(&query)?;
-    let orders = tokio::spawn(async move {
-        // One more than asked for tells whether there is a next page.
-        store::list_orders(&pool, customer, before, limit + 1).await
-    })
-    .await
-    .map_err(|_| ApiError::Internal)?
-    .map_err(|error| ApiError::from_database(&error))?;
+    // One more than asked for tells whether there is a next page.
+    let orders =
+        reading::to_its_end(
+            async move { store::list_orders(&pool, customer, before, limit + 1).await },
+        )
+        .await?;
     let page = Page::<OrderRow>::of(orders, limit, |order| order.id.to_string());
     let page = page.filter_map(|order| OrderView::new(&order, &policy));
     Ok(page.answer(&query))

@@ -12,6 +12,7 @@ use super::query::{self, Page, Reader};
 use super::show_return::ReturnView;
 use crate::auth::Credential;
 use crate::error::ApiError;
+use crate::reading;
 use crate::store::{self, ReturnFilter, ReturnRow};
 
 /// The parameters as text; each is read on its own, so that the answer names every wrong one.
@@ -48,13 +49,10 @@ pub(super) async fn handle(
 ) -> Result<Response, ApiError> {
     credential?.caller_for(&Request::of(Operation::ReturnsList))?;
     let (filter, limit) = parse(&query)?;
-    let rows = tokio::spawn(async move {
-        // One more than asked for tells whether there is a next page.
-        store::list_returns(&pool, &filter, limit + 1).await
-    })
-    .await
-    .map_err(|_| ApiError::Internal)?
-    .map_err(|error| ApiError::from_database(&error))?;
+    // One more than asked for tells whether there is a next page.
+    let rows =
+        reading::to_its_end(async move { store::list_returns(&pool, &filter, limit + 1).await })
+            .await?;
     let position = |row: &ReturnRow| query::cursor(row.created_at, row.id.0);
     Ok(Page::<ReturnView>::of(rows, limit, position).answer(&query))
 }

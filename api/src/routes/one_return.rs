@@ -6,6 +6,7 @@ use sqlx::mysql::MySqlPool;
 
 use crate::auth::Credential;
 use crate::error::ApiError;
+use crate::reading;
 use crate::store::{self, ReturnRow};
 
 /// Reads it and asks the policy.
@@ -20,11 +21,7 @@ pub(super) async fn find<'c>(
 ) -> Result<(&'c Caller, ReturnRow), ApiError> {
     let id = parse_id(id);
     let pool = pool.clone();
-    // Spawned: a client that hangs up must not drop a query half way.
-    let row = tokio::spawn(async move { store::get_return(&pool, id).await })
-        .await
-        .map_err(|_| ApiError::Internal)?
-        .map_err(|error| ApiError::from_database(&error))?;
+    let row = reading::to_its_end(async move { store::get_return(&pool, id).await }).await?;
     // Asked for one that does not exist as well: someone else's must not be told from none.
     let owner = row.as_ref().map(|row| row.customer_id);
     let caller = credential.caller_for(&Request::about(operation, id, owner))?;

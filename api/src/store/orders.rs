@@ -4,10 +4,8 @@ use serde_json::json;
 use shared::eligibility::OrderFacts;
 use shared::ids::{CustomerId, OrderId, ReturnId};
 use sqlx::mysql::{MySqlPool, MySqlRow};
-use sqlx::{MySqlConnection, QueryBuilder, Row};
+use sqlx::{FromRow, MySqlConnection, QueryBuilder, Row};
 use time::OffsetDateTime;
-
-use super::money;
 
 /// What to do about an order that another session has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +70,7 @@ async fn lock_orders(conn: &mut MySqlConnection, ids: &str) -> sqlx::Result<()> 
 
 fn order_row(row: &MySqlRow) -> sqlx::Result<OrderRow> {
     let id: OrderId = row.try_get("id")?;
-    let facts = order_facts(row, id);
+    let facts = OrderFacts::from_row(row);
     if let Err(error) = &facts {
         tracing::error!(%error, order.id = %id, "an order of the shop cannot be understood");
     }
@@ -84,31 +82,18 @@ fn order_row(row: &MySqlRow) -> sqlx::Result<OrderRow> {
     })
 }
 
-fn order_facts(row: &MySqlRow, id: OrderId) -> sqlx::Result<OrderFacts> {
-    let currency: String = row.try_get("currency")?;
-    Ok(OrderFacts {
-        id,
-        customer_id: row.try_get("customer_id")?,
-        total: money(row, "total", &currency)?,
-        refunded_amount: money(row, "refunded_amount", &currency)?,
-        status: row.try_get("status")?,
-        delivered_at: row.try_get("delivered_at")?,
-    })
-}
-
 /// An order as the shop left it, without a lock.
 pub(crate) async fn get_order(
     conn: &mut MySqlConnection,
     id: OrderId,
 ) -> sqlx::Result<Option<OrderFacts>> {
-    let row = sqlx::query(
+    sqlx::query_as(
         "/* get_order */ SELECT id, customer_id, total, currency, status, delivered_at, refunded_amount \
          FROM orders WHERE id = ?",
     )
     .bind(id)
     .fetch_optional(conn)
-    .await?;
-    row.map(|row| order_facts(&row, id)).transpose()
+    .await
 }
 
 /// A page of a customer's orders, the highest id first, read without a lock; at most `limit`.

@@ -11,8 +11,6 @@ use sqlx::mysql::{MySqlExecutor, MySqlPool, MySqlRow};
 use sqlx::{MySqlConnection, QueryBuilder, Row};
 use time::OffsetDateTime;
 
-use super::money;
-
 /// A return as its owner or an admin sees it.
 #[derive(Debug, Clone)]
 pub(crate) struct ReturnRow {
@@ -146,7 +144,6 @@ pub(crate) async fn list_returns(
 
 fn return_row(row: &MySqlRow) -> sqlx::Result<ReturnRow> {
     let status: String = row.try_get("status")?;
-    let currency: String = row.try_get("currency")?;
     Ok(ReturnRow {
         id: row.try_get("id")?,
         order_id: row.try_get("order_id")?,
@@ -157,7 +154,7 @@ fn return_row(row: &MySqlRow) -> sqlx::Result<ReturnRow> {
             .ok_or_else(|| sqlx::Error::Decode("an unknown status".into()))?,
         version: row.try_get("version")?,
         review_required: row.try_get("review_required")?,
-        refund_amount: money(row, "refund_amount", &currency)?,
+        refund_amount: Money::from_row(row, "refund_amount")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use shared::status::Action;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 use tokio::time::{Instant, timeout};
 
-use crate::harness::{Api, long_form};
+use crate::harness::{Api, CUSTOMER, long_form};
+use crate::moves::change;
 use crate::wire::{PATIENCE, Wire, statuses};
 
 const HALF: &[u8] = b"GET /returns/1 HTTP/1.1\r\nHost: x\r\n";
@@ -69,6 +71,34 @@ async fn a_client_that_does_not_read_is_dropped() {
     api.stop().await;
 }
 
+/// What its socket does not take waits in rows, not in memory, and its stream ends with its connection.
+#[tokio::test]
+async fn a_client_that_does_not_read_its_stream_is_dropped() {
+    let flags = ["--api-write-timeout-secs", "1", "--streams-max", "1"];
+    let api = Api::start_with(&flags).await;
+    api.db.seed_orders(1, 1, CUSTOMER).await;
+    let id = api.file(1).await.return_id();
+    change(&api.db, id, &[Action::Approve, Action::Claim]).await;
+    // Some 100 bytes each: more than the buffers between the two hold.
+    for _ in 0..20 {
+        change(&api.db, id, &[Action::OutcomeUnknown; 200]).await;
+    }
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut stream = socket.connect(api.address).await.expect("connect");
+    let request = format!(
+        "GET /returns/{id}/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nLast-Event-ID: 0\r\n\r\n",
+        api.customer_token()
+    );
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    api.until_metric("streams_open 1").await;
+    api.until_metric("streams_open 0").await;
+    let told = api.metric("streams_events_total").await;
+    assert!(told < 4003.0, "all {told} of them found room");
+    drop(stream);
+    api.stop().await;
+}
+
 #[tokio::test]
 async fn a_crowd_of_idle_connections_keeps_nobody_out() {
     let api = Api::start_with(&["--api-max-connections", "50", "--streams-max", "10"]).await;
@@ -86,6 +116,8 @@ async fn a_crowd_of_idle_connections_keeps_nobody_out() {
             assert_eq!(answer.expect("served promptly").status, 404);
         }
     }
+    assert_eq!(api.metric("http_server_connections").await, 50.0);
+    assert!(api.metric("http_server_connections_evicted_total").await > 0.0);
     // The oldest were closed for it, the youngest are there and are answered when they ask.
     assert_eq!(crowd.remove(0).until_closed().await, "");
     let mut youngest = crowd.pop().expect("many of them");

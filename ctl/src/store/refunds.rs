@@ -3,7 +3,7 @@
 use shared::attempt::{AttemptId, AttemptState, IdempotencyKey};
 use shared::eligibility::OrderFacts;
 use shared::ids::{CustomerId, EventId, OrderId, ReturnId};
-use shared::money::{Currency, Money};
+use shared::money::Money;
 use shared::status::Status;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Executor, FromRow, Row};
@@ -45,7 +45,7 @@ pub(super) fn read_attempt(row: &MySqlRow) -> sqlx::Result<Attempt> {
             number: row.try_get("attempt")?,
         },
         key: row.try_get("idempotency_key")?,
-        amount: money(row, "amount")?,
+        amount: Money::from_row(row, "amount")?,
         state: AttemptState::parse(&state).ok_or_else(|| unreadable("state"))?,
         owner: row.try_get("owner")?,
         call_deadline: row.try_get("call_deadline")?,
@@ -58,13 +58,6 @@ pub(super) fn read_attempt(row: &MySqlRow) -> sqlx::Result<Attempt> {
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     })
-}
-
-/// An amount beside the column `currency`.
-fn money(row: &MySqlRow, amount: &str) -> sqlx::Result<Money> {
-    let currency: String = row.try_get("currency")?;
-    let currency = Currency::parse(&currency).map_err(|_| unreadable("currency"))?;
-    Ok(Money::new(row.try_get(amount)?, currency))
 }
 
 fn status(row: &MySqlRow) -> sqlx::Result<Status> {
@@ -201,7 +194,7 @@ pub(crate) async fn read_return(
             customer_id: row.try_get("customer_id")?,
             status: status(&row)?,
             version: row.try_get("version")?,
-            refund_amount: money(&row, "refund_amount")?,
+            refund_amount: Money::from_row(&row, "refund_amount")?,
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
         })
@@ -213,25 +206,13 @@ pub(crate) async fn read_order(
     conn: &mut MySqlConnection,
     id: OrderId,
 ) -> sqlx::Result<Option<OrderFacts>> {
-    let row = sqlx::query(
+    sqlx::query_as(
         "/* read_order */ SELECT id, customer_id, total, currency, refunded_amount, status, delivered_at \
          FROM orders WHERE id = ?",
     )
     .bind(id)
     .fetch_optional(conn)
-    .await?;
-    row.as_ref().map(order_facts).transpose()
-}
-
-pub(super) fn order_facts(row: &MySqlRow) -> sqlx::Result<OrderFacts> {
-    Ok(OrderFacts {
-        id: row.try_get("id")?,
-        customer_id: row.try_get("customer_id")?,
-        total: money(row, "total")?,
-        refunded_amount: money(row, "refunded_amount")?,
-        status: row.try_get("status")?,
-        delivered_at: row.try_get("delivered_at")?,
-    })
+    .await
 }
 
 /// The attempts of a return, ascending.

@@ -10,7 +10,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::mysql::MySqlConnection;
 use time::OffsetDateTime;
 
-use super::refunds::{ATTEMPT, Attempt, order_facts, read_attempt};
+use super::refunds::{ATTEMPT, Attempt, read_attempt};
 
 /// The order of a return: it never changes, so no lock is needed.
 pub(crate) async fn order_of(
@@ -27,14 +27,13 @@ pub(crate) async fn lock_order(
     conn: &mut MySqlConnection,
     id: OrderId,
 ) -> sqlx::Result<Option<OrderFacts>> {
-    let row = sqlx::query(
+    sqlx::query_as(
         "/* lock_order */ SELECT id, customer_id, total, currency, refunded_amount, status, delivered_at \
          FROM orders WHERE id = ? FOR UPDATE",
     )
     .bind(id)
     .fetch_optional(conn)
-    .await?;
-    row.as_ref().map(order_facts).transpose()
+    .await
 }
 
 /// The attempts of a return, ascending.

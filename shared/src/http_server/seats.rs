@@ -12,6 +12,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::connections::Connections;
+
 /// How long whoever was asked for a seat may take before another is asked too.
 const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -21,6 +23,7 @@ pub(super) struct Seats {
     waiting: Mutex<Waiting>,
     /// Somebody began to wait.
     begun: Notify,
+    connections: Connections,
 }
 
 /// Connections without a request, by when they began to wait. By number: no two are equal, as times may be.
@@ -47,11 +50,12 @@ pub(super) struct Seat {
 pub(super) struct UnderWay(Arc<Seat>);
 
 impl Seats {
-    pub(super) fn new(max: usize) -> Arc<Self> {
+    pub(super) fn new(max: usize, connections: Connections) -> Arc<Self> {
         Arc::new(Self {
             free: Arc::new(Semaphore::new(max)),
             waiting: Mutex::default(),
             begun: Notify::new(),
+            connections,
         })
     }
 
@@ -74,6 +78,7 @@ impl Seats {
             wanted: CancellationToken::new(),
             _permit: permit,
         });
+        self.connections.open.inc();
         seat.wait();
         seat
     }
@@ -88,6 +93,7 @@ impl Seats {
             // One permit is stored, so a wait that begins between the look and this await is not missed.
             let longest = self.waiting().since.pop_first();
             if let Some((_, wanted)) = longest {
+                self.connections.evicted.inc();
                 return wanted.cancel();
             }
             self.begun.notified().await;
@@ -138,6 +144,7 @@ impl Drop for Seat {
         if let Some((number, _)) = self.since().take() {
             self.seats.waiting().since.remove(&number);
         }
+        self.seats.connections.open.dec();
     }
 }
 
@@ -155,7 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_longest_waiting_gives_way() {
-        let seats = Seats::new(3);
+        let seats = Seats::new(3, Connections::default());
         let first = seats.take().await;
         let second = seats.take().await;
         let third = seats.take().await;
@@ -172,11 +179,13 @@ mod tests {
         assert!((&mut newcomer).now_or_never().is_none());
         let wanted = [&first, &third, &fourth].map(|seat| seat.wanted.is_cancelled());
         assert_eq!(wanted, [false, true, false]);
+        let Connections { open, evicted } = &seats.connections;
+        assert_eq!((open.get(), evicted.get()), (3, 2));
     }
 
     #[tokio::test]
     async fn a_newcomer_waits_while_everybody_works() {
-        let seats = Seats::new(1);
+        let seats = Seats::new(1, Connections::default());
         let only = seats.take().await;
         let working = only.work();
         let mut newcomer = Box::pin(seats.take());
@@ -191,12 +200,13 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_kept_of_who_has_left() {
-        let seats = Seats::new(2);
+        let seats = Seats::new(2, Connections::default());
         for _ in 0..10 {
             let seat = seats.take().await;
             drop(seat.work());
         }
         assert!(seats.waiting().since.is_empty());
+        assert_eq!(seats.connections.open.get(), 0);
         assert_eq!(seats.free.available_permits(), 2);
     }
 }

@@ -1,7 +1,11 @@
-use http_body_util::Full;
-use hyper::body::Bytes;
+use std::sync::atomic::AtomicUsize;
+
+use futures_util::stream;
+use http_body_util::{Full, StreamBody};
+use hyper::body::{Bytes, Frame};
 use hyper::service::service_fn;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 
 use super::*;
 
@@ -9,21 +13,40 @@ use super::*;
 const LARGE: usize = 16 * 1024 * 1024;
 
 /// A server with one seat, whose answers are large.
-async fn start() -> (SocketAddr, CancellationToken) {
+async fn start() -> (SocketAddr, Connections, CancellationToken) {
+    let answer = || Full::new(Bytes::from(vec![b'x'; LARGE]));
+    start_with(Duration::from_secs(60), answer).await
+}
+
+async fn start_with<B>(
+    write_timeout: Duration,
+    answer: impl Fn() -> B + Clone + Send + Sync + 'static,
+) -> (SocketAddr, Connections, CancellationToken)
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("bound");
-    let service = service_fn(|_: Request<Incoming>| async {
-        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(vec![b'x'; LARGE]))))
+    let service = service_fn(move |_: Request<Incoming>| {
+        let answer = answer.clone();
+        async move { Ok::<_, Infallible>(Response::new(answer())) }
     });
     let limits = Limits {
         max_connections: 1,
         header_timeout: Duration::from_secs(60),
-        write_timeout: Duration::from_secs(60),
+        write_timeout,
         drain: Duration::from_secs(60),
     };
     let stop = CancellationToken::new();
-    tokio::spawn(serve(listener, service, limits, stop.clone()));
-    (address, stop)
+    let connections = Connections::default();
+    tokio::spawn(serve(
+        listener,
+        service,
+        limits,
+        connections.clone(),
+        stop.clone(),
+    ));
+    (address, connections, stop)
 }
 
 /// A connection with an answer that has begun.
@@ -43,12 +66,13 @@ async fn begin(stream: &mut TcpStream) {
 
 #[tokio::test]
 async fn a_finished_answer_is_not_cut_for_a_newcomer() {
-    let (address, stop) = start().await;
+    let (address, connections, stop) = start().await;
     let mut first = ask(address).await;
     begin(&mut first).await;
     let mut second = ask(address).await;
-    // Nothing tells when the server has accepted the second and wants the seat of the first.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    while connections.evicted.get() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     let mut rest = Vec::new();
     first.read_to_end(&mut rest).await.expect("whole");
     assert!(rest.len() > LARGE, "cut after {} bytes", rest.len());
@@ -58,7 +82,7 @@ async fn a_finished_answer_is_not_cut_for_a_newcomer() {
 
 #[tokio::test]
 async fn a_newcomer_does_not_wait_for_a_client_that_does_not_read() {
-    let (address, stop) = start().await;
+    let (address, _, stop) = start().await;
     let mut first = ask(address).await;
     begin(&mut first).await;
     let asked = Instant::now();
@@ -70,7 +94,7 @@ async fn a_newcomer_does_not_wait_for_a_client_that_does_not_read() {
 
 #[tokio::test]
 async fn stopping_closes_what_is_idle_and_finishes_what_is_asked() {
-    let (address, stop) = start().await;
+    let (address, _, stop) = start().await;
     let mut busy = ask(address).await;
     begin(&mut busy).await;
     stop.cancel();
@@ -79,4 +103,37 @@ async fn stopping_closes_what_is_idle_and_finishes_what_is_asked() {
     assert!(rest.len() > LARGE, "cut after {} bytes", rest.len());
     // The listener is closed since the stop.
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_kernel_is_given_little_of_an_answer_that_nobody_reads() {
+    const CHUNK: usize = 16 * 1024;
+    let given = Arc::new(AtomicUsize::new(0));
+    let of_server = Arc::clone(&given);
+    let answer = move || {
+        let given = Arc::clone(&of_server);
+        StreamBody::new(stream::repeat_with(move || {
+            given.fetch_add(CHUNK, Ordering::Relaxed);
+            Ok(Frame::data(Bytes::from_static(&[b'x'; CHUNK])))
+        }))
+    };
+    let (address, connections, stop) = start_with(Duration::from_secs(1), answer).await;
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut stream = socket.connect(address).await.expect("connect");
+    let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request).await.expect("sent");
+    begin(&mut stream).await;
+    // Dropped once it has taken nothing for a second: more will not be given.
+    let dropped = async {
+        while connections.open.get() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let dropped = tokio::time::timeout(Duration::from_secs(20), dropped).await;
+    dropped.expect("dropped in time");
+    let given = given.load(Ordering::Relaxed);
+    assert!(given < 512 * 1024, "{given} bytes");
+    stop.cancel();
 }

@@ -97,6 +97,32 @@ async fn a_transaction_that_commits_late_is_told_late() {
     api.stop().await;
 }
 
+#[tokio::test]
+async fn an_event_that_cannot_be_read_is_told_and_holds_up_none() {
+    let (api, id) = api_with_a_return(&[]).await;
+    let mut listening = Frames::of(&api, id).await;
+    assert_eq!(listening.status().await.0, 1);
+    sqlx::raw_sql("DROP TRIGGER return_events_no_update")
+        .execute(&api.db.pool)
+        .await
+        .expect("dropped");
+    let mut tx = api.db.pool.begin().await.expect("begin");
+    change_in(&mut tx, id, &[Action::Approve]).await;
+    sqlx::query("UPDATE return_events SET event_data = '{\"to\":' WHERE return_id = ? AND seq = 2")
+        .bind(id)
+        .execute(&mut *tx)
+        .await
+        .expect("half of the data is lost");
+    tx.commit().await.expect("commit");
+    change(&api.db, id, &[Action::Claim]).await;
+    let mut anew = Frames::after(&api, id, 1).await;
+    for frames in [&mut listening, &mut anew] {
+        assert_eq!(frames.status().await, (2, "unreadable".to_owned()));
+        assert_eq!(frames.status().await, (3, "refund_pending".to_owned()));
+    }
+    api.stop().await;
+}
+
 /// Streams are opened at every moment of their returns' lives, each return being changed as fast as MySQL goes.
 #[tokio::test]
 async fn what_changes_while_a_stream_is_opened_is_neither_lost_nor_repeated() {
