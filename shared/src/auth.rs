@@ -1,7 +1,7 @@
 //! Who is asking, and what they may: bearer tokens of two formats, one policy. Code behind it never sees a token.
 //!
 //! A token is read ([`Verifier`]), looked up among those taken back ([`RevokedTokens`]), and judged by the policy for
-//! each request anew ([`Policy`], `policy.datalog`). Behind the feature `auth`, because it brings the signature
+//! each request ([`Policy`], `policy.datalog`). Behind the feature `auth`, because it brings the signature
 //! checks, which only the api and the operator's commands need.
 
 mod biscuit;

@@ -1,8 +1,8 @@
 //! Tokens whose signature was found good, so that a client's next request costs a hash and no signature check.
 //!
 //! Must stay true: only what was verified in full is kept, under its SHA-256 and never in the clear, and only for the
-//! keys that have verified it: other keys, other memory. Whatever may change while a token lives, its revocation and
-//! what it allows, is judged outside, each time.
+//! keys that have verified it: other keys, other memory. Whether it is revoked is looked up outside, each
+//! time; what the policy says of it is kept with it until its second ends.
 
 use std::sync::Arc;
 
@@ -30,13 +30,13 @@ struct Remembered {
 }
 
 /// About what a token takes: measured, a plain Biscuit of 360 characters 5 kB, the largest that is let in some 30 bytes
-/// for each of its own.
+/// for each of its own. What the policy has said about it in this second, at most 1 kB, is in the constant.
 #[derive(Debug, Clone)]
 struct Weight;
 
 impl Weighter<[u8; 32], Remembered> for Weight {
     fn weight(&self, _: &[u8; 32], token: &Remembered) -> u64 {
-        1024 + 24 * u64::try_from(token.characters).unwrap_or(u64::MAX / 32)
+        2048 + 24 * u64::try_from(token.characters).unwrap_or(u64::MAX / 32)
     }
 }
 

@@ -1,11 +1,14 @@
 //! Asks `policy.datalog` about one request of one caller.
 
-use std::time::{Duration, SystemTime};
+mod judged;
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use biscuit_auth::AuthorizerBuilder;
 use biscuit_auth::builder::{Fact, Term, fact, string};
 use biscuit_auth::error::{FailedCheck, Logic, RunLimit, Token as BiscuitError};
 
+pub(super) use self::judged::Judged;
 use super::biscuit::LIMITS;
 use super::verifier::Verified;
 use super::{AuthArgs, Caller};
@@ -66,7 +69,8 @@ pub struct Policy {
     prepared: AuthorizerBuilder,
     audience: Term,
     issuer: Term,
-    leeway: Duration,
+    /// Seconds.
+    leeway: u64,
 }
 
 impl Operation {
@@ -155,11 +159,12 @@ impl Policy {
             prepared,
             audience: string(&args.auth_audience),
             issuer: string(&args.auth_issuer),
-            leeway: Duration::from_secs(args.auth_leeway_secs),
+            leeway: args.auth_leeway_secs,
         }
     }
 
-    /// The caller, if the token is honored now and allows the request: 70 to 100 us (docs/BENCHMARKS.md).
+    /// The caller, if the token is honored now and allows the request: 70 to 100 us (docs/BENCHMARKS.md) unless the same was
+    /// asked within the same second.
     ///
     /// # Errors
     /// Why not.
@@ -198,8 +203,14 @@ impl Policy {
         }
     }
 
-    fn ask(&self, token: &Verified, request: &Request, now: SystemTime) -> Result<(), Denied> {
-        let facts = self.ambient(token, request, now);
+    fn ask(&self, token: &Verified, request: &Request, now: u64) -> Result<(), Denied> {
+        let question = question(token, *request);
+        let evaluate = || self.evaluate(token, &question, now);
+        token.judged.of(question, now, evaluate)
+    }
+
+    fn evaluate(&self, token: &Verified, question: &Request, now: u64) -> Result<(), Denied> {
+        let facts = self.ambient(token, question, now);
         let said = match token.biscuit {
             Some(_) => Vec::new(),
             // The claims of a JWT stand where a Biscuit's first block would.
@@ -220,25 +231,23 @@ impl Policy {
         }
     }
 
-    fn ambient(&self, token: &Verified, request: &Request, now: SystemTime) -> Vec<Fact> {
-        let operation = request.operation;
+    fn ambient(&self, token: &Verified, question: &Request, now: u64) -> Vec<Fact> {
+        let operation = question.operation;
+        let date = |name, at| one(name, Term::Date(at));
         let mut facts = vec![
             one("operation", string(operation.as_str())),
             one("access", string(operation.access())),
-            one("time", now.into()),
-            one("earliest", (now - self.leeway).into()),
-            one("latest", (now + self.leeway).into()),
+            date("time", now),
+            date("earliest", now.saturating_sub(self.leeway)),
+            date("latest", now.saturating_add(self.leeway)),
             one("our_audience", self.audience.clone()),
             one("our_issuer", self.issuer.clone()),
             token.key_roles().clone(),
         ];
-        if let Some(Resource { id, owner }) = request.resource {
+        if let Some(Resource { id, owner }) = question.resource {
             facts.push(fact("resource", &[string("return"), Term::Integer(id.0)]));
-            // Never somebody else's: a holder's own check could ask about it, and learn that the return exists, and whose
-            // it is, from how it fails. Nobody's and a stranger's are the same to the policy.
-            let own = owner.filter(|owner| token.caller().is(*owner));
             facts.extend(
-                own.map(|owner| fact("owner", &[Term::Integer(id.0), Term::Integer(owner.0)])),
+                owner.map(|owner| fact("owner", &[Term::Integer(id.0), Term::Integer(owner.0)])),
             );
         }
         facts
@@ -259,13 +268,35 @@ impl Policy {
     }
 }
 
-/// This machine's, as for all times that issuers set; the leeway is for what it differs.
+/// As much of a request as this token's policy may see.
+fn question(token: &Verified, request: Request) -> Request {
+    let seen = |Resource { id, owner }| Resource {
+        // Only a holder's own check could tell one return from another.
+        id: match token.biscuit {
+            Some(_) => id,
+            None => ReturnId(0),
+        },
+        // Never somebody else's: a holder's own check could ask about it, and learn that the return exists, and whose
+        // it is, from how it fails. Nobody's and a stranger's are the same to the policy.
+        owner: owner.filter(|owner| token.caller().is(*owner)),
+    };
+    Request {
+        resource: request.resource.map(seen),
+        ..request
+    }
+}
+
+/// Unix seconds: tokens have no finer times. This machine's, as for all times that issuers set; the leeway is for what it
+/// differs.
 #[expect(
     clippy::disallowed_methods,
     reason = "a token's times are its issuer's, and not the database's"
 )]
-fn clock() -> SystemTime {
+fn clock() -> u64 {
     SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("a clock after 1970")
+        .as_secs()
 }
 
 fn one(name: &str, term: Term) -> Fact {

@@ -6,6 +6,7 @@ use biscuit_auth::Biscuit;
 use biscuit_auth::builder::Fact;
 
 use super::key_ring::{KeyError, KeyRing, KeyUse, Signer};
+use super::policy::Judged;
 use super::revocation::RevocationKind;
 use super::{AuthArgs, Caller, Unvetted, biscuit, jwt};
 
@@ -33,6 +34,7 @@ pub struct Verified {
     pub(super) signer: Signer,
     /// Its own Datalog, if it is a Biscuit.
     pub(super) biscuit: Option<Biscuit>,
+    pub(super) judged: Judged,
 }
 
 /// What its issuer says.
@@ -181,6 +183,7 @@ impl Verifier {
             claims,
             signer: signer.clone(),
             biscuit,
+            judged: Judged::default(),
         })
     }
 

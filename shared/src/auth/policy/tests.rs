@@ -1,5 +1,3 @@
-use std::time::UNIX_EPOCH;
-
 use biscuit_auth::Biscuit;
 use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
@@ -53,6 +51,7 @@ fn unread(biscuit: Biscuit) -> Verified {
         claims: claims(Role::Customer, 0, 0),
         signer: signer(&Role::ALL),
         biscuit: Some(biscuit),
+        judged: Judged::default(),
     }
 }
 
@@ -66,6 +65,7 @@ fn read_jwt(role: Role, issued_at: u64, expires_at: u64) -> Verified {
         claims: claims(role, issued_at, expires_at),
         signer: signer(&Role::ALL),
         biscuit: None,
+        judged: Judged::default(),
     }
 }
 
@@ -337,9 +337,8 @@ fn a_token_is_in_time_from_its_beginning_to_its_end_and_a_leeway_around() {
         (end + LEEWAY - 1, YES),
         (end + LEEWAY, NOT_HONORED),
     ] {
-        let now = UNIX_EPOCH + Duration::from_secs(at);
         for token in [&biscuit, &jwt] {
-            let asked = policy().ask(token, &Request::of(Operation::ReturnsCreate), now);
+            let asked = policy().ask(token, &Request::of(Operation::ReturnsCreate), at);
             assert_eq!(answer(asked), expected, "{at}");
         }
     }
@@ -358,9 +357,8 @@ fn no_leeway_is_a_setting_too() {
         (end - 1, YES),
         (end, NOT_HONORED),
     ] {
-        let now = UNIX_EPOCH + Duration::from_secs(at);
         let token = read_jwt(Role::Customer, begin, end);
-        let asked = Policy::new(&strict).ask(&token, &Request::of(Operation::ReturnsCreate), now);
+        let asked = Policy::new(&strict).ask(&token, &Request::of(Operation::ReturnsCreate), at);
         assert_eq!(answer(asked), expected, "{at}");
     }
 }
@@ -373,4 +371,38 @@ fn a_time_that_no_clock_reaches_is_compared_like_any_other() {
     assert_eq!(answer(policy().decide(&endless, &create)), YES);
     let never = read_jwt(Role::Customer, u64::MAX, u64::MAX);
     assert_eq!(answer(policy().decide(&never, &create)), NOT_HONORED);
+}
+
+/// The answers of a second end with it: what is remembered never outlives the token.
+#[test]
+fn an_answer_is_remembered_for_its_second_and_no_longer() {
+    let (begin, end) = (1_000_000, 1_001_000);
+    let policy = policy();
+    let biscuit = says(&[("issued_at", &date(begin)), ("expires_at", &date(end))]);
+    let jwt = read_jwt(Role::Customer, begin, end);
+    let own = Request::about(Operation::ReturnsRead, RETURN, Some(OWN));
+    let others = Request::about(Operation::ReturnsRead, RETURN, Some(OTHERS));
+    for token in [&biscuit, &jwt] {
+        for (at, of_own) in [(end + LEEWAY - 1, YES), (end + LEEWAY, NOT_HONORED)] {
+            for _ in 0..2 {
+                assert_eq!(answer(policy.ask(token, &own, at)), of_own, "{at}");
+            }
+        }
+        let at = begin;
+        assert_eq!(answer(policy.ask(token, &own, at)), YES);
+        assert_eq!(answer(policy.ask(token, &others, at)), NO);
+    }
+}
+
+/// What a holder has narrowed to one return must not be remembered for another.
+#[test]
+fn a_remembered_answer_is_about_its_return() {
+    let policy = policy();
+    let whole = Root::new(1, 1).biscuit(&said(&[]));
+    let narrowed = unread(append(&whole, r#"check if resource("return", 5);"#));
+    let read = |id| Request::about(Operation::ReturnsRead, ReturnId(id), Some(OWN));
+    for _ in 0..2 {
+        assert_eq!(answer(policy.decide(&narrowed, &read(5))), YES);
+        assert_eq!(answer(policy.decide(&narrowed, &read(6))), NO);
+    }
 }
