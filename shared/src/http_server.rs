@@ -44,7 +44,7 @@ pub struct Limits {
     pub max_connections: usize,
     /// From the first byte of a request, or the end of the one before, to the end of its headers.
     pub header_timeout: Duration,
-    /// How long a client may take no byte of an answer that is written to it.
+    /// How long a client may take no byte of an answer that is written to it, or acknowledge none.
     pub write_timeout: Duration,
     /// From the stop signal to the end of the last connection.
     pub drain: Duration,
@@ -84,7 +84,7 @@ where
 {
     let seats = Seats::new(limits.max_connections, connections);
     let mut conversations = JoinSet::new();
-    while let Some((stream, peer, seat)) = next_connection(&listener, &seats, &stop).await {
+    while let Some((stream, peer, seat)) = next_connection(&listener, &seats, limits, &stop).await {
         let service = Watched::new(service.clone(), peer, Arc::clone(&seat));
         conversations.spawn(converse(stream, service, limits, seat, stop.clone()));
         // What ended is forgotten here: there are never more left than connections that may be open.
@@ -105,7 +105,7 @@ where
 /// seconds; a client that does not read gets no more.
 const DELIVERY: Duration = Duration::from_secs(5);
 
-/// How long a client may take for the rest of a head, or for a finished answer, once the server stops.
+/// How long a client may take for the rest of a head once the server stops.
 const HALF_HEAD: Duration = Duration::from_secs(2);
 
 /// One connection from its first byte to its end. Told to stop or to make room, it answers the request that is under
@@ -151,7 +151,9 @@ async fn converse<S, B>(
                 continue;
             }
             () = stop.cancelled(), if !ending => {
-                end = seat.waits_since().map(|_| Instant::now() + HALF_HEAD);
+                let idle = seat.waits_since().filter(|_| !unwritten.load(Ordering::Relaxed));
+                // An answer that is being written has all of the drain.
+                end = idle.map(|_| Instant::now() + HALF_HEAD);
             }
             () = seat.wanted(), if !ending => {
                 let idle = seat.waits_since();
@@ -180,11 +182,17 @@ async fn at(then: Option<Instant>) {
 #[cfg(target_os = "linux")]
 const UNSENT: u32 = 16 * 1024;
 
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+fn prepare(stream: &TcpStream, write_timeout: Duration) -> io::Result<()> {
     // Answers are one small write; without this they wait for the client's delayed ACK.
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
-    SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)?;
+    {
+        let socket = SockRef::from(stream);
+        // What the kernel has taken and the client does not acknowledge counts as well: a client that is gone without a
+        // word would be waited for a quarter of an hour.
+        socket.set_tcp_user_timeout(Some(write_timeout))?;
+        socket.set_tcp_notsent_lowat(UNSENT)?;
+    }
     Ok(())
 }
 
@@ -192,12 +200,13 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
 async fn next_connection(
     listener: &TcpListener,
     seats: &Arc<Seats>,
+    limits: Limits,
     stop: &CancellationToken,
 ) -> Option<(TcpStream, SocketAddr, Arc<Seat>)> {
     loop {
         match stop.run_until_cancelled(listener.accept()).await? {
             Ok((stream, peer)) => {
-                if let Err(error) = prepare(&stream) {
+                if let Err(error) = prepare(&stream, limits.write_timeout) {
                     tracing::debug!(%error, "could not set an option of a socket");
                 }
                 // Accepted first: a seat is not taken from anybody before somebody is there to sit on it.

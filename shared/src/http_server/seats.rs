@@ -37,7 +37,7 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct Seat {
     seats: Arc<Seats>,
-    /// Under what number and since when this connection waits; `None` while it has a request under way.
+    /// Under what number and since when this connection waits; `None` while it has a request under way. 0 is nobody's.
     since: Mutex<Option<(u64, Instant)>>,
     wanted: CancellationToken,
     _permit: OwnedSemaphorePermit,
@@ -91,10 +91,11 @@ impl Seats {
     async fn ask_longest_waiting(&self) {
         loop {
             // One permit is stored, so a wait that begins between the look and this await is not missed.
-            let longest = self.waiting().since.pop_first();
-            if let Some((_, wanted)) = longest {
+            if let Some((_, wanted)) = self.waiting().since.pop_first() {
+                // Under the lock: a seat that waits anew meanwhile must know.
+                wanted.cancel();
                 self.connections.evicted.inc();
-                return wanted.cancel();
+                return;
             }
             self.begun.notified().await;
         }
@@ -126,6 +127,11 @@ impl Seat {
 
     fn wait(&self) {
         let mut since = self.since();
+        if self.wanted.is_cancelled() {
+            // It goes already, and is not asked twice.
+            *since = Some((0, Instant::now()));
+            return;
+        }
         let mut waiting = self.seats.waiting();
         waiting.begun += 1;
         let number = waiting.begun;
@@ -181,6 +187,21 @@ mod tests {
         assert_eq!(wanted, [false, true, false]);
         let Connections { open, evicted } = &seats.connections;
         assert_eq!((open.get(), evicted.get()), (3, 2));
+    }
+
+    #[tokio::test]
+    async fn who_was_asked_to_go_is_not_asked_again() {
+        let seats = Seats::new(1, Connections::default());
+        let only = seats.take().await;
+        let mut newcomer = Box::pin(seats.take());
+        assert!((&mut newcomer).now_or_never().is_none());
+        // A request came at that moment: it is answered, and then the connection ends.
+        drop(only.work());
+        assert!(only.waits_since().is_some());
+        assert!((&mut newcomer).now_or_never().is_none());
+        assert_eq!(seats.connections.evicted.get(), 1);
+        drop(only);
+        assert!(newcomer.now_or_never().is_some());
     }
 
     #[tokio::test]

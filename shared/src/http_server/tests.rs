@@ -57,6 +57,16 @@ async fn ask(address: SocketAddr) -> TcpStream {
     stream
 }
 
+async fn until(condition: impl Fn() -> bool) {
+    let wait = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let met = tokio::time::timeout(Duration::from_secs(20), wait).await;
+    met.expect("in time");
+}
+
 async fn begin(stream: &mut TcpStream) {
     let mut status = [0; 12];
     let begun = tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut status));
@@ -70,9 +80,7 @@ async fn a_finished_answer_is_not_cut_for_a_newcomer() {
     let mut first = ask(address).await;
     begin(&mut first).await;
     let mut second = ask(address).await;
-    while connections.evicted.get() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until(|| connections.evicted.get() > 0).await;
     let mut rest = Vec::new();
     first.read_to_end(&mut rest).await.expect("whole");
     assert!(rest.len() > LARGE, "cut after {} bytes", rest.len());
@@ -98,6 +106,8 @@ async fn stopping_closes_what_is_idle_and_finishes_what_is_asked() {
     let mut busy = ask(address).await;
     begin(&mut busy).await;
     stop.cancel();
+    // An answer may take longer to be read than half a head to be sent.
+    tokio::time::sleep(HALF_HEAD + Duration::from_millis(500)).await;
     let mut rest = Vec::new();
     busy.read_to_end(&mut rest).await.expect("whole");
     assert!(rest.len() > LARGE, "cut after {} bytes", rest.len());
@@ -126,13 +136,7 @@ async fn the_kernel_is_given_little_of_an_answer_that_nobody_reads() {
     stream.write_all(request).await.expect("sent");
     begin(&mut stream).await;
     // Dropped once it has taken nothing for a second: more will not be given.
-    let dropped = async {
-        while connections.open.get() > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    let dropped = tokio::time::timeout(Duration::from_secs(20), dropped).await;
-    dropped.expect("dropped in time");
+    until(|| connections.open.get() == 0).await;
     let given = given.load(Ordering::Relaxed);
     assert!(given < 512 * 1024, "{given} bytes");
     stop.cancel();

@@ -1,7 +1,7 @@
 //! A proxy before MySQL that understands its packets and cuts or freezes a connection at a chosen statement.
 //!
 //! A packet is 3 bytes of length, 1 of sequence, then the payload; a client's payload starts with its command
-//! (MySQL internals manual, "MySQL Packets"): 0x03 text query, 0x16 prepare, 0x17 execute.
+//! (MySQL internals manual, "MySQL Packets"): 0x03 text query, 0x0e ping, 0x16 prepare, 0x17 execute.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -49,6 +49,9 @@ enum State {
 }
 
 impl MysqlProxy {
+    /// The text of a trap for a ping.
+    pub const PING: &str = "COM_PING";
+
     /// Stands before the server of `url`; answers the URL to use instead.
     ///
     /// # Panics
@@ -183,6 +186,7 @@ fn inspect(packet: &[u8], session: &Mutex<Session>, trap: &Mutex<Option<Trap>>) 
     let hit = match command {
         // Whole: the session's rules say READ-COMMITTED.
         0x03 => argument == wanted,
+        0x0e => wanted == MysqlProxy::PING.as_bytes(),
         0x17 => {
             let id: [u8; 4] = argument.get(..4)?.try_into().ok()?;
             let text = session.prepared.get(&id)?;
