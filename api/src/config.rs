@@ -76,7 +76,7 @@ pub struct HttpArgs {
 
     /// Connections open at once. For a further one, the connection is closed that has waited longest for a request;
     /// while each has a request under way, it waits. Too low closes connections that clients would have used again, too
-    /// high costs memory under attack (about 20 KiB each, 60 KiB with half a head) and file descriptors.
+    /// high costs memory under attack (about 10 KiB each, 20 KiB with half a head) and file descriptors.
     #[arg(long, env = "API_MAX_CONNECTIONS", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub api_max_connections: u32,
 
@@ -96,14 +96,19 @@ pub struct HttpArgs {
     #[arg(long, env = "API_BODY_TIMEOUT_SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub api_body_timeout_secs: u64,
 
-    /// Seconds for which a filing may wait for its transaction before it gets 503; any other request gets it after this and
-    /// API_BODY_TIMEOUT_SECS and one more. Must leave room for a lock wait of 5 s.
+    /// Seconds for which a filing may wait for its transaction, and a reading for MySQL, before it gets 503; any other
+    /// request gets it after this and API_BODY_TIMEOUT_SECS and one more. Must leave room for a lock wait of 5 s.
     #[arg(long, env = "API_REQUEST_TIMEOUT_SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub api_request_timeout_secs: u64,
 
-    /// Seconds after SIGTERM in which accepted requests are answered. Must be below the platform's kill delay.
+    /// Seconds after SIGTERM in which accepted requests are answered. Must be two less than the platform's kill delay.
     #[arg(long, env = "API_DRAIN_SECS", default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub api_drain_secs: u64,
+
+    /// Seconds after SIGTERM in which connections and requests are still taken while `/readyz` says 503 already: as long as the
+    /// balancer in front needs to notice. Part of API_DRAIN_SECS. Too low has its clients' connections refused.
+    #[arg(long, env = "API_STOP_DELAY_SECS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=120))]
+    pub api_stop_delay_secs: u64,
 
     /// Requests a second of one client address (of IPv6: one /64) before 429; twice as many may come at once. 0: no
     /// limit. Counted before anything else is done, so it also bounds guesses of tokens. Too low refuses people who share
@@ -208,6 +213,10 @@ impl HttpArgs {
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.api_drain_secs)
     }
+
+    pub fn stop_delay(&self) -> Duration {
+        Duration::from_secs(self.api_stop_delay_secs)
+    }
 }
 
 impl Config {
@@ -219,11 +228,11 @@ impl Config {
     /// Everything that is wrong with these settings taken together; empty when they are good.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
-        let longest = self.http.longest_request();
+        let longest = self.http.longest_request() + self.http.stop_delay();
         if self.http.drain() < longest {
             problems.push(format!(
-                "API_DRAIN_SECS ({}) must be at least {}, API_BODY_TIMEOUT_SECS and API_REQUEST_TIMEOUT_SECS and one more: \
-                 accepted requests are answered",
+                "API_DRAIN_SECS ({}) must be at least {}, API_STOP_DELAY_SECS, API_BODY_TIMEOUT_SECS and \
+                 API_REQUEST_TIMEOUT_SECS and one more: accepted requests are answered",
                 self.http.api_drain_secs,
                 longest.as_secs()
             ));

@@ -14,10 +14,10 @@ pub(crate) struct Cors {
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, x-request-id, traceparent",
+    "authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, x-request-id, traceparent, tracestate",
 );
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
-    "etag, location, link, retry-after, ratelimit, ratelimit-policy, x-request-id, idempotent-replayed",
+    "etag, location, link, content-disposition, retry-after, ratelimit, ratelimit-policy, x-request-id, idempotent-replayed",
 );
 /// Two hours, the most that Chromium keeps.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");

@@ -17,11 +17,11 @@ use shared::status::Action;
 use shared::transition::{
     self, Applied, Cause, Change, Locked, LockedReturn, NewAttempt, TransitionError,
 };
-use sqlx::mysql::MySqlPool;
 use sqlx::{Connection, MySqlConnection};
 
 use crate::error::ApiError;
 use crate::etag::Tags;
+use crate::lane::{Failed, Lane};
 use crate::store::{self, ReturnRow};
 
 /// What is decided.
@@ -93,42 +93,76 @@ const TRIES: u32 = 3;
 const BACKOFF: Duration = Duration::from_millis(20);
 const BACKOFF_CAP: Duration = Duration::from_millis(200);
 
-/// Carries a decision out and answers the return as it is then. Cancel-safe: what has begun is ended whether or not
+/// Carries a decision out and answers the return as it is then. `lookups` is another lane, which no lock of a decision
+/// holds up. Cancel-safe: a try that has begun is ended whether or not
 /// anybody waits for it.
 ///
 /// # Errors
 /// [`ApiError::PreconditionFailed`] for another version, [`ApiError::InvalidTransition`] where the state does not allow
-/// it, [`ApiError::OutcomeUnknown`] if COMMIT was not answered and no trace of it is found.
+/// it, [`ApiError::OutcomeUnknown`] if COMMIT was not answered and no trace of it is found, or MySQL fell silent.
 pub(crate) async fn decide(
-    pool: &MySqlPool,
+    lane: &Lane,
+    lookups: &Lane,
     topics: &TopicArgs,
     decision: Decision,
 ) -> Result<ReturnRow, ApiError> {
-    let (pool, topics) = (pool.clone(), topics.clone());
-    let task = tokio::spawn(async move {
-        let mut tried = 1;
-        loop {
-            match decide_once(&pool, &topics, &decision).await {
-                Err(Failure::LockConflict) if tried < TRIES => {
-                    tokio::time::sleep(retry::full_jitter(tried, BACKOFF, BACKOFF_CAP)).await;
-                    tried += 1;
-                }
-                Err(Failure::LockConflict) => return Err(ApiError::Unavailable),
-                Err(Failure::Refused(error)) => return Err(error),
-                Ok(row) => return Ok(row),
+    let mut tried = 1;
+    loop {
+        match try_once(lane, topics, &decision).await? {
+            Ok(row) => return Ok(row),
+            Err(Failure::LockConflict) if tried < TRIES => {
+                tokio::time::sleep(retry::full_jitter(tried, BACKOFF, BACKOFF_CAP)).await;
+                tried += 1;
+            }
+            Err(Failure::LockConflict) => return Err(ApiError::Unavailable),
+            Err(Failure::Refused(error)) => return Err(error),
+            Err(Failure::LostCommit { applied, row }) => {
+                return if is_there(lookups, applied).await {
+                    Ok(*row)
+                } else {
+                    // The old COMMIT may still land.
+                    Err(ApiError::OutcomeUnknown)
+                };
             }
         }
-    });
-    task.await.map_err(|error| {
-        tracing::error!(%error, "a decision panicked");
-        ApiError::Internal
-    })?
+    }
 }
 
-/// Why a decision was not carried out; its transaction is rolled back.
+async fn try_once(
+    lane: &Lane,
+    topics: &TopicArgs,
+    decision: &Decision,
+) -> Result<Result<ReturnRow, Failure>, ApiError> {
+    let (topics, decision) = (topics.clone(), decision.clone());
+    let trying =
+        lane.run(move |conn| Box::pin(async move { decide_once(conn, &topics, &decision).await }));
+    trying.await.map_err(|failed| match failed {
+        Failed::Silent(_) => {
+            tracing::warn!(error = %failed, "whether a decision was written is not known");
+            ApiError::OutcomeUnknown
+        }
+        Failed::NoTurn(_) | Failed::NoConnection(_) | Failed::Panicked => failed.into(),
+    })
+}
+
+/// Whether a COMMIT whose answer was lost took place, as far as anybody can tell.
+async fn is_there(lane: &Lane, applied: Applied) -> bool {
+    let looking =
+        lane.read(move |conn| Box::pin(async move { store::has_event(conn, &applied).await }));
+    looking.await.unwrap_or(false)
+}
+
+/// Why a decision was not carried out.
 enum Failure {
+    /// It is rolled back.
     LockConflict,
+    /// It is rolled back.
     Refused(ApiError),
+    /// It may or may not be there.
+    LostCommit {
+        applied: Applied,
+        row: Box<ReturnRow>,
+    },
 }
 
 impl From<sqlx::Error> for Failure {
@@ -144,11 +178,10 @@ impl From<sqlx::Error> for Failure {
 }
 
 async fn decide_once(
-    pool: &MySqlPool,
+    conn: &mut MySqlConnection,
     topics: &TopicArgs,
     decision: &Decision,
 ) -> Result<ReturnRow, Failure> {
-    let mut conn = pool.acquire().await?;
     let mut tx = conn.begin().await?;
     let (applied, row) = match write(&mut tx, topics, decision).await {
         Ok(written) => written,
@@ -163,12 +196,8 @@ async fn decide_once(
         Ok(()) => Ok(row),
         Err(error) => {
             tracing::warn!(%error, return.id = %row.id, "the answer to COMMIT was lost");
-            drop(conn);
-            match store::has_event(pool, &applied).await {
-                Ok(true) => Ok(row),
-                // Not there: the old COMMIT may still land.
-                Ok(false) | Err(_) => Err(Failure::Refused(ApiError::OutcomeUnknown)),
-            }
+            let row = Box::new(row);
+            Err(Failure::LostCommit { applied, row })
         }
     }
 }

@@ -22,18 +22,32 @@ impl Tags {
     /// What all lines of the header `name` say together; `None` if there is none.
     ///
     /// # Errors
-    /// [`ApiError::BadRequest`] for what is neither `*` nor tags.
+    /// [`ApiError::BadRequest`] for what is neither `*` nor a list of tags.
     pub(crate) fn of(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, ApiError> {
-        let mut tags = Vec::new();
-        for value in headers.get_all(name) {
-            let value = value.to_str().map_err(|_| unreadable(name))?;
-            tags.extend(value.split(',').map(|tag| tag.trim().to_owned()));
-        }
-        match tags.as_slice() {
+        let unreadable = || {
+            ApiError::BadRequest(format!(
+                "{name} must be the return's ETag with its quotes, such as \"3\", or *"
+            ))
+        };
+        let lines: Vec<&str> = headers
+            .get_all(name)
+            .iter()
+            .map(|line| line.to_str().map_err(|_| unreadable()))
+            .collect::<Result<_, _>>()?;
+        match lines.as_slice() {
             [] => Ok(None),
-            [any] if any == "*" => Ok(Some(Self::Any)),
-            tags if tags.iter().all(|tag| is_tag(tag)) => Ok(Some(Self::Listed(tags.to_vec()))),
-            _ => Err(unreadable(name)),
+            [any] if any.trim() == "*" => Ok(Some(Self::Any)),
+            lines => {
+                let mut tags = Vec::new();
+                for line in lines {
+                    list(line, &mut tags).ok_or_else(unreadable)?;
+                }
+                // A list of nothing names no version.
+                if tags.is_empty() {
+                    return Err(unreadable());
+                }
+                Ok(Some(Self::Listed(tags)))
+            }
         }
     }
 
@@ -58,15 +72,23 @@ fn opaque(tag: &str) -> &str {
     tag.strip_prefix("W/").unwrap_or(tag)
 }
 
-fn is_tag(tag: &str) -> bool {
-    let opaque = opaque(tag);
-    opaque.len() >= 2 && opaque.starts_with('"') && opaque.ends_with('"')
-}
-
-fn unreadable(name: &HeaderName) -> ApiError {
-    ApiError::BadRequest(format!(
-        "{name} must be the return's ETag with its quotes, such as \"3\", or *"
-    ))
+/// The tags of one line. Its elements may be empty (RFC 9110, 5.6.1), and a tag may hold commas (8.8.3).
+fn list(line: &str, tags: &mut Vec<String>) -> Option<()> {
+    let mut rest = line.trim();
+    while !rest.is_empty() {
+        if let Some(behind) = rest.strip_prefix(',') {
+            rest = behind.trim_start();
+            continue;
+        }
+        let quoted = opaque(rest).strip_prefix('"')?;
+        let (_, behind) = quoted.split_once('"')?;
+        tags.push(rest[..rest.len() - behind.len()].to_owned());
+        rest = behind.trim_start();
+        if !rest.is_empty() && !rest.starts_with(',') {
+            return None;
+        }
+    }
+    Some(())
 }
 
 #[cfg(test)]
@@ -91,15 +113,33 @@ mod tests {
 
     #[test]
     fn a_condition_is_any_or_tags_with_quotes() {
-        assert_eq!(read(&["*"]), Ok(Some(Tags::Any)));
-        assert_eq!(read(&["\"3\""]), Ok(Some(tags(&["\"3\""]))));
-        assert_eq!(
-            read(&["\"3\", W/\"4\"", "\"5\""]),
-            Ok(Some(tags(&["\"3\"", "W/\"4\"", "\"5\""])))
-        );
         assert_eq!(read(&[]), Ok(None));
-        for bad in ["3", "", "\"3", "\"", "\"3\", *", "\"3\" \"4\"x"] {
-            assert_eq!(read(&[bad]), Err(unreadable(&IF_MATCH)), "{bad}");
+        assert_eq!(read(&["*"]), Ok(Some(Tags::Any)));
+        for (values, expected) in [
+            (&[r#""3""#][..], &[r#""3""#][..]),
+            (
+                &[r#""3", W/"4""#, r#""5""#],
+                &[r#""3""#, r#"W/"4""#, r#""5""#],
+            ),
+            (&[r#","3",, "4" ,"#], &[r#""3""#, r#""4""#]),
+            (&[r#""a,b","3""#], &[r#""a,b""#, r#""3""#]),
+            (&[r#""""#], &[r#""""#]),
+        ] {
+            assert_eq!(read(values), Ok(Some(tags(expected))), "{values:?}");
+        }
+        for bad in [
+            "3",
+            "",
+            ",",
+            r#""3"#,
+            r#"""#,
+            r#""3", *"#,
+            r#""3" "4""#,
+            r#""3"x"#,
+            r#"w/"3""#,
+        ] {
+            let refused = read(&[bad]);
+            assert!(matches!(refused, Err(ApiError::BadRequest(_))), "{bad}");
         }
     }
 

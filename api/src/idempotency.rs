@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use shared::actor::Actor;
 use shared::retry;
-use sqlx::mysql::MySqlPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::ApiError;
+use crate::lane::Lane;
 use crate::store;
 
 /// A key as the client sent it, bound to who sent it and to what the body said.
@@ -80,20 +80,22 @@ impl IdempotencyKey {
     }
 }
 
+/// How long a batch may wait for its turn, and take.
+pub(crate) const EXPIRY_DEADLINE: Duration = Duration::from_secs(30);
+
 /// Deletes answers older than a day, in small batches, until `stop`.
-pub async fn expire(pool: MySqlPool, stop: CancellationToken) {
+pub(crate) async fn expire(lane: Lane, stop: CancellationToken) {
     loop {
-        let pool = pool.clone();
-        // Spawned: a dropped sqlx future can spoil its connection. Finished before `stop` is looked at again.
-        let deleted = tokio::spawn(async move { store::delete_expired_keys(&pool).await }).await;
-        let more = match deleted {
+        // Finished before `stop` is looked at again.
+        let deleted = lane.run(|conn| Box::pin(store::delete_expired_keys(conn)));
+        let more = match deleted.await {
             Ok(Ok(count)) => count == EXPIRY_BATCH,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "could not delete expired idempotency keys");
                 false
             }
             Err(error) => {
-                tracing::error!(%error, "deleting expired idempotency keys panicked");
+                tracing::warn!(%error, "could not delete expired idempotency keys");
                 false
             }
         };

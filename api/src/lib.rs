@@ -27,7 +27,9 @@ pub mod decision;
 mod etag;
 pub mod filing;
 pub mod idempotency;
+mod lane;
 mod reading;
+mod slots;
 mod store;
 pub mod trail;
 pub mod watching;
@@ -45,11 +47,13 @@ use shared::{ops, schema};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::error::StartError;
 use crate::filing::FilingDesk;
+use crate::lane::{Lane, PATIENCE};
 use crate::metrics::Metrics;
 use crate::rate::RateLimit;
 use crate::trail::Trail;
@@ -92,15 +96,16 @@ impl App {
         })
     }
 
-    /// Serves until `stop`, then drains: open requests are answered, then queued filings, then the pool is closed,
-    /// each within the drain deadline.
+    /// Serves until `stop` and for the stop delay, then drains: open requests are answered, then queued filings, then the
+    /// pool is closed, all within the drain deadline. Not ready from `stop` on.
     ///
     /// # Errors
     /// A background task ended early; what was accepted is still answered.
     pub async fn run(self, stop: CancellationToken) -> Result<Drain, StartError> {
         let (cfg, options) = (self.cfg, self.options);
         let metrics = Arc::new(Metrics::new());
-        let (closing, quit) = (CancellationToken::new(), CancellationToken::new());
+        // In this order: no more connections, no more filings, no more questions by operators.
+        let [leaving, closing, quit] = std::array::from_fn(|_| CancellationToken::new());
         let (gate, meter) = backlog::open(&cfg.backlog, options.clone(), Arc::clone(&metrics));
         let (authenticator, keys, revocations) = auth::open(
             self.verifier,
@@ -120,9 +125,9 @@ impl App {
         let (watching, lookout) = watching::open(
             &cfg,
             options.clone(),
-            self.pool.clone(),
+            &self.pool,
             Arc::clone(&metrics),
-            stop.clone(),
+            leaving.clone(),
         );
         let (desk, mut tasks) =
             FilingDesk::open(&cfg, options, Arc::clone(&metrics), gate, closing.clone());
@@ -130,22 +135,35 @@ impl App {
         tasks.spawn(meter.run(closing.clone()));
         tasks.spawn(keys.run(closing.clone()));
         tasks.spawn(revocations.run(closing.clone()));
-        tasks.spawn(idempotency::expire(self.pool.clone(), closing.clone()));
+        let expiry = idempotency::EXPIRY_DEADLINE;
+        let lane = Lane::quarters(1, &self.pool, expiry, expiry);
+        tasks.spawn(idempotency::expire(lane, closing.clone()));
         let state = routes::State {
-            pool: self.pool.clone(),
+            reads: Lane::quarters(3, &self.pool, PATIENCE, cfg.http.request_timeout()),
+            decisions: Lane::quarters(1, &self.pool, PATIENCE, cfg.http.request_timeout()),
             authenticator,
             desk,
             topics: cfg.topics.clone(),
             policy: cfg.policy.clone(),
-            trail: Trail::new(self.pool.clone()),
+            trail: Trail::new(&self.pool),
             callers: RateLimit::per_second(cfg.http.rate_per_caller).map(Arc::new),
             body_timeout: cfg.http.body_timeout(),
             watching,
         };
-        let server = server::serve(self.listener, state, &cfg.http, metrics, stop.clone());
-        let (drain, early) = tokio::join!(server, watch(&mut tasks, &stop));
+        let server = server::serve(self.listener, state, &cfg.http, metrics, leaving.clone());
+        let deadline = async {
+            stop.cancelled().await;
+            let deadline = Instant::now() + cfg.http.drain();
+            let delay = tokio::time::sleep(cfg.http.stop_delay());
+            leaving.run_until_cancelled(delay).await;
+            leaving.cancel();
+            deadline
+        };
+        let (drain, early, deadline) =
+            tokio::join!(server, watch(&mut tasks, &stop, &leaving), deadline);
         closing.cancel();
-        let finished = finish(tasks, self.pool, cfg.http.drain()).await;
+        let deadline = deadline.max(Instant::now() + LAST_MOMENT);
+        let finished = finish(tasks, self.pool, deadline).await;
         quit.cancel();
         if let Err(error) = ops.await {
             tracing::error!(%error, "the operator endpoints panicked");
@@ -165,26 +183,35 @@ fn checks(pool: MySqlPool, gate: backlog::Gate, authenticator: Arc<auth::Authent
     })
 }
 
+/// For tasks and pool, also if a connection has used up the drain.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
 /// Waits for the tasks, and closes the pool.
-async fn finish(mut tasks: JoinSet<()>, pool: MySqlPool, deadline: Duration) -> Drain {
+async fn finish(mut tasks: JoinSet<()>, pool: MySqlPool, deadline: Instant) -> Drain {
     let finish = async {
         while tasks.join_next().await.is_some() {}
         pool.close().await;
     };
-    match tokio::time::timeout(deadline, finish).await {
+    match tokio::time::timeout_at(deadline, finish).await {
         Ok(()) => Drain::Complete,
         Err(_) => Drain::DeadlineMissed,
     }
 }
 
-/// Waits for `stop`. A task that ends before takes the process down, loudly: better restarted than half alive.
-async fn watch(tasks: &mut JoinSet<()>, stop: &CancellationToken) -> bool {
+/// Waits until the listener closes. A task that ends before takes the process down, loudly and without delay: better
+/// restarted than half alive.
+async fn watch(
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+    leaving: &CancellationToken,
+) -> bool {
     tokio::select! {
         // First: once stopping, writers end because nobody is left to hand them work.
         biased;
-        () = stop.cancelled() => false,
+        () = leaving.cancelled() => false,
         ended = tasks.join_next() => {
             tracing::error!(?ended, "a background task ended early");
+            leaving.cancel();
             stop.cancel();
             true
         }

@@ -1,11 +1,9 @@
-//! Reading the database in a task of its own: for a request, and in the background with an end to it.
+//! Reading the database in the background, with an end to it.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
-
-use crate::error::ApiError;
 
 /// Why something was not read from the database. Nothing is to be done: it is measured again.
 #[derive(Debug, thiserror::Error)]
@@ -29,23 +27,5 @@ pub(crate) async fn in_time<T: Send + 'static>(
         Ok(Ok(done)) => Ok(done?),
         Ok(Err(_)) => Err(ReadError::Panicked),
         Err(_) => Err(ReadError::Silent(deadline)),
-    }
-}
-
-/// Runs `work` for a request, to its end whether or not anybody waits for it: a client that hangs up must not drop a query
-/// half way. Errors are logged here.
-pub(crate) fn to_its_end<T: Send + 'static>(
-    work: impl Future<Output = sqlx::Result<T>> + Send + 'static,
-) -> impl Future<Output = Result<T, ApiError>> + Send {
-    // Outside the future that is waited for: warp wants that one Sync, which a query is not.
-    let task = tokio::spawn(work);
-    async move {
-        match task.await {
-            Ok(done) => done.map_err(|error| ApiError::from_database(&error)),
-            Err(error) => {
-                tracing::error!(%error, "a reading panicked");
-                Err(ApiError::Internal)
-            }
-        }
     }
 }

@@ -23,7 +23,6 @@ use std::time::Duration;
 
 use shared::eligibility::PolicyArgs;
 use shared::event::TopicArgs;
-use sqlx::mysql::MySqlPool;
 use warp::filters::BoxedFilter;
 use warp::http::HeaderMap;
 use warp::reply::Response;
@@ -34,6 +33,7 @@ use crate::body::body;
 use crate::decision::Verb;
 use crate::error::ApiError;
 use crate::filing::FilingDesk;
+use crate::lane::Lane;
 use crate::rate::RateLimit;
 use crate::server::RequestContext;
 use crate::trail::Trail;
@@ -42,7 +42,9 @@ use crate::watching::Watching;
 /// What handlers work with.
 #[derive(Debug, Clone)]
 pub struct State {
-    pub pool: MySqlPool,
+    pub reads: Lane,
+    /// Each may wait for a lock.
+    pub decisions: Lane,
     pub authenticator: Arc<Authenticator>,
     pub desk: FilingDesk,
     pub topics: TopicArgs,
@@ -99,7 +101,7 @@ fn show_return(state: &State) -> BoxedFilter<(Response,)> {
         .and(warp::get())
         .and(authenticated(state))
         .and(warp::header::headers_cloned())
-        .and(with(state.pool.clone()))
+        .and(with(state.reads.clone()))
         .then(show_return::handle)
         .map(Reply::into_response)
         .boxed()
@@ -110,7 +112,7 @@ fn list_returns(state: &State) -> BoxedFilter<(Response,)> {
         .and(warp::get())
         .and(authenticated(state))
         .and(raw_query())
-        .and(with(state.pool.clone()))
+        .and(with(state.reads.clone()))
         .then(list_returns::handle)
         .map(Reply::into_response)
         .boxed()
@@ -122,7 +124,7 @@ fn list_orders(state: &State) -> BoxedFilter<(Response,)> {
         .and(authenticated(state))
         .and(raw_query())
         .and(with(state.policy.clone()))
-        .and(with(state.pool.clone()))
+        .and(with(state.reads.clone()))
         .then(list_orders::handle)
         .map(Reply::into_response)
         .boxed()
@@ -136,7 +138,8 @@ fn decide_return(state: &State) -> BoxedFilter<(Response,)> {
         .and(context())
         .and(body(state.body_timeout))
         .and(with(state.topics.clone()))
-        .and(with(state.pool.clone()))
+        .and(with(state.reads.clone()))
+        .and(with(state.decisions.clone()))
         .then(decide_return::handle)
         .map(Reply::into_response)
         .boxed()
@@ -148,7 +151,7 @@ fn stream_return(state: &State) -> BoxedFilter<(Response,)> {
         .and(authenticated(state))
         .and(warp::header::headers_cloned())
         .and(raw_query())
-        .and(with(state.pool.clone()))
+        .and(with(state.reads.clone()))
         .and(with(state.watching.clone()))
         .then(stream_return::handle)
         .map(Reply::into_response)

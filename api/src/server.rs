@@ -70,7 +70,7 @@ pub(crate) async fn serve(
         max_connections: usize::try_from(cfg.api_max_connections).expect("bounded by the setting"),
         header_timeout: Duration::from_secs(cfg.api_header_timeout_secs),
         write_timeout: Duration::from_secs(cfg.api_write_timeout_secs),
-        drain: cfg.drain(),
+        drain: cfg.drain().saturating_sub(cfg.stop_delay()),
     };
     let connections = Connections::shown_in(metrics.registry());
     let front = Arc::new(Front {

@@ -7,11 +7,11 @@
 
 mod event;
 mod lookout;
-mod slots;
 mod stream;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use shared::ids::ReturnId;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
@@ -20,17 +20,18 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::event::StatusEvent;
 pub(crate) use self::lookout::Lookout;
-use self::slots::Slots;
 pub(crate) use self::stream::{Start, Watcher};
 use crate::config::Config;
+use crate::lane::Lane;
 use crate::metrics::Metrics;
+use crate::slots::Slots;
 
 /// What streams of this process share.
 #[derive(Debug, Clone)]
 pub struct Watching {
     hub: Arc<Hub>,
     slots: Arc<Slots>,
-    pool: MySqlPool,
+    lane: Lane,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 }
@@ -39,7 +40,7 @@ pub struct Watching {
 pub(crate) fn open(
     cfg: &Config,
     options: MySqlConnectOptions,
-    pool: MySqlPool,
+    pool: &MySqlPool,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
 ) -> (Watching, Lookout) {
@@ -48,16 +49,19 @@ pub(crate) fn open(
     let watching = Watching {
         hub,
         slots: Slots::new(
-            cfg.streams_max(),
-            cfg.streams.streams_per_caller,
-            Arc::clone(&metrics),
+            usize::try_from(cfg.streams_max()).expect("bounded by the setting"),
+            usize::from(cfg.streams.streams_per_caller),
         ),
-        pool,
+        lane: Lane::quarters(1, pool, TURN_DEADLINE, READ_DEADLINE),
         metrics,
         stop,
     };
     (watching, lookout)
 }
+
+/// For a turn to read a page of rows, and for reading it. No heartbeat is sent meanwhile.
+const TURN_DEADLINE: Duration = Duration::from_secs(1);
+const READ_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Events of one return held for streams that are a moment behind. What is older is read from the rows.
 pub(crate) const HELD: usize = 8;
@@ -96,7 +100,7 @@ struct Hub {
 
 impl Hub {
     /// Events above `seq` will be told from now on; the caller has read the return at `seq`.
-    fn subscribe(self: &Arc<Self>, id: ReturnId, seq: i32) -> Subscription {
+    fn subscribe(&self, id: ReturnId, seq: i32) -> Subscription {
         let mut watched = self.lock();
         let known = watched.entry(id).or_insert_with(|| {
             watch::Sender::new(Known {
@@ -106,17 +110,15 @@ impl Hub {
         });
         let known = known.subscribe();
         self.begun.notify_one();
-        Subscription {
-            hub: Arc::clone(self),
-            id,
-            known,
-        }
+        Subscription { id, known }
     }
 
-    /// What is watched, with the seq up to which it is known, ascending: neighbors share pages of the index.
+    /// What is watched, with the seq up to which it is known, ascending: neighbors share pages of the index. Forgets what
+    /// nobody watches any more: receivers come under this lock, and go whenever they like.
     fn watched(&self) -> Vec<(ReturnId, i32)> {
-        let mut known: Vec<_> = self
-            .lock()
+        let mut watched = self.lock();
+        watched.retain(|_, known| known.receiver_count() > 0);
+        let mut known: Vec<_> = watched
             .iter()
             .map(|(id, known)| (*id, known.borrow().seq))
             .collect();
@@ -147,25 +149,11 @@ impl Hub {
     }
 }
 
-/// One stream's place at the hub. The last one of a return takes it off the hub.
+/// One stream's place at the hub.
 #[derive(Debug)]
 struct Subscription {
-    hub: Arc<Hub>,
     id: ReturnId,
     known: watch::Receiver<Known>,
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        let mut watched = self.hub.lock();
-        // Receivers are only made under this lock, so nobody joins between the question and the removal.
-        if watched
-            .get(&self.id)
-            .is_some_and(|known| known.receiver_count() == 1)
-        {
-            watched.remove(&self.id);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -173,7 +173,7 @@ impl ProblemType {
                 StatusCode::TOO_MANY_REQUESTS,
                 "too-many-exports",
                 "Too many exports are under way",
-                "This server has as many exports under way as it keeps.",
+                "You, or all callers together, have as many exports under way as this server keeps.",
                 "Ask again after `Retry-After` seconds, or read pages.",
             ),
             Self::InvalidFields => row(
@@ -287,7 +287,7 @@ const PAGE_HEAD: &str = "\
 
 Made from `api/src/error/catalogue.rs`; do not edit. Every error is `application/problem+json` (RFC 9457). Its `type` is
 `/problems/` and the name below, and the api explains each at that address; `request_id` is what the operators find it by.
-Only what cannot be read as HTTP (400, 414, 431) is answered without a body.
+Only what cannot be read as HTTP (400, 431) is answered without a body.
 ";
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use super::VALID;
+use crate::slots::Full;
 
 #[derive(Debug)]
 pub(crate) struct StreamMetrics {
@@ -49,8 +50,11 @@ impl StreamMetrics {
         metrics
     }
 
-    /// `limit`: `caller` or `all`.
-    pub(crate) fn refused(&self, limit: &str) {
+    pub(crate) fn refused(&self, full: Full) {
+        let limit = match full {
+            Full::User => "caller",
+            Full::All => "all",
+        };
         self.refused.with_label_values(&[limit]).inc();
     }
 }

@@ -6,7 +6,6 @@
 use serde::Deserialize;
 use shared::event::TopicArgs;
 use shared::transition::Cause;
-use sqlx::mysql::MySqlPool;
 use utoipa::ToSchema;
 use warp::http::{HeaderMap, header};
 use warp::reply::Response;
@@ -18,6 +17,7 @@ use crate::body::RequestBody;
 use crate::decision::{self, Decision, Verb};
 use crate::error::ApiError;
 use crate::etag::Tags;
+use crate::lane::Lane;
 use crate::server::RequestContext;
 
 /// The optional body of a decision.
@@ -44,10 +44,11 @@ pub(super) async fn handle(
     context: RequestContext,
     body: RequestBody,
     topics: TopicArgs,
-    pool: MySqlPool,
+    reads: Lane,
+    decisions: Lane,
 ) -> Result<Response, ApiError> {
     let credential = credential?;
-    let (caller, row) = one_return::find(&credential, verb.operation(), &id, &pool).await?;
+    let (caller, row) = one_return::find(&credential, verb.operation(), &id, &reads).await?;
     let if_match = Tags::of(&headers, &header::IF_MATCH)?.ok_or(ApiError::PreconditionRequired)?;
     let body = parse(&headers, &body.read().await?)?;
     let decision = Decision {
@@ -61,7 +62,9 @@ pub(super) async fn handle(
             trace: context.trace,
         },
     };
-    Ok(shown(decision::decide(&pool, &topics, decision).await?))
+    Ok(shown(
+        decision::decide(&decisions, &reads, &topics, decision).await?,
+    ))
 }
 
 /// No body at all is as good as an empty object.

@@ -13,7 +13,6 @@ use futures_util::stream;
 use shared::auth::Request;
 use shared::ids::ReturnId;
 use time::OffsetDateTime;
-use tokio::sync::OwnedSemaphorePermit;
 use warp::Reply;
 use warp::http::{HeaderMap, HeaderValue, header};
 use warp::reply::Response;
@@ -21,6 +20,7 @@ use warp::reply::Response;
 use self::ndjson::Lines;
 use crate::auth::Credential;
 use crate::error::ApiError;
+use crate::slots::Slot;
 use crate::store::{self, EventFilter, EventRow, Position, Walk};
 use crate::trail::Trail;
 
@@ -77,9 +77,8 @@ pub(super) async fn begin(
     mut scope: Scope,
     format: Format,
 ) -> Result<Response, ApiError> {
-    let slot = trail.begin_export()?;
-    let clock = trail.pool().clone();
-    let now = trail.read(async move { store::now(&clock).await }).await?;
+    let slot = trail.begin_export(reader.credential.user())?;
+    let now = trail.read(|conn| Box::pin(store::now(conn))).await?;
     let mut before = now;
     if let Scope::Filtered(filter) = &mut scope {
         before = filter.created_before.map_or(now, |before| before.min(now));
@@ -117,7 +116,7 @@ struct Export {
     scope: Scope,
     writer: Writer,
     rest: Rest,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 /// Where an event stands, among all and in its chain.
@@ -171,25 +170,27 @@ impl Export {
     }
 }
 
-/// The next chunk. Not `async`: its query must be spawned before the future that waits for it is made.
-fn read(
+/// The next chunk.
+async fn read(
     trail: &Trail,
     scope: &Scope,
     after: Option<Place>,
-) -> impl Future<Output = Result<Vec<EventRow>, ApiError>> + use<> {
-    let (pool, scope) = (trail.pool().clone(), scope.clone());
-    trail.read(async move {
-        match scope {
-            Scope::Filtered(filter) => {
-                let walk = Walk::OldestFirst(after.map(|place| place.position));
-                store::list_events(&pool, &filter, walk, CHUNK).await
-            }
-            Scope::Chain(id) => {
-                let after = after.map_or(0, |place| place.seq);
-                store::list_events_of(&pool, id, after, CHUNK).await
-            }
+) -> Result<Vec<EventRow>, ApiError> {
+    match scope.clone() {
+        Scope::Filtered(filter) => {
+            let walk = Walk::OldestFirst(after.map(|place| place.position));
+            let work = trail.read(move |conn| {
+                Box::pin(async move { store::list_events(conn, &filter, walk, CHUNK).await })
+            });
+            work.await
         }
-    })
+        Scope::Chain(id) => {
+            let after = after.map_or(0, |place| place.seq);
+            let work =
+                trail.read(move |conn| Box::pin(store::list_events_of(conn, id, after, CHUNK)));
+            work.await
+        }
+    }
 }
 
 /// Rows to bytes.

@@ -159,11 +159,13 @@ async fn page(trail: &Trail, asked: Asked, query: &str) -> Result<Response, ApiE
         after,
         limit,
     } = asked;
-    let pool = trail.pool().clone();
-    let reading = trail.read(async move {
-        store::list_events(&pool, &filter, Walk::NewestFirst(after), limit + 1).await
-    });
-    let rows = reading.await?;
+    let walk = Walk::NewestFirst(after);
+    // One more than asked for tells whether there is a next page.
+    let rows = trail
+        .read(move |conn| {
+            Box::pin(async move { store::list_events(conn, &filter, walk, limit + 1).await })
+        })
+        .await?;
     let position = |row: &EventRow| query::cursor(row.position.created_at, row.position.id);
     Ok(Page::<EventView>::of(rows, limit, position).answer(query))
 }

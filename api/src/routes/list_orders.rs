@@ -5,7 +5,6 @@ use shared::audit::timestamp_text;
 use shared::auth::{Operation, Request};
 use shared::eligibility::{self, PolicyArgs, Violation};
 use shared::ids::{CustomerId, OrderId, ReturnId};
-use sqlx::mysql::MySqlPool;
 use utoipa::{IntoParams, ToSchema};
 use warp::reply::Response;
 
@@ -13,7 +12,7 @@ use super::query::{self, Page, Reader};
 use super::show_return::MoneyView;
 use crate::auth::Credential;
 use crate::error::ApiError;
-use crate::reading;
+use crate::lane::Lane;
 use crate::store::{self, OrderRow};
 
 /// An order as its customer sees it.
@@ -74,17 +73,15 @@ pub(super) async fn handle(
     credential: Result<Credential, ApiError>,
     query: String,
     policy: PolicyArgs,
-    pool: MySqlPool,
+    reads: Lane,
 ) -> Result<Response, ApiError> {
     let credential = credential?;
     let caller = credential.caller_for(&Request::of(Operation::OrdersList))?;
     let customer = CustomerId(caller.user);
     let (before, limit) = parse(&query)?;
     // One more than asked for tells whether there is a next page.
-    let orders =
-        reading::to_its_end(
-            async move { store::list_orders(&pool, customer, before, limit + 1).await },
-        )
+    let orders = reads
+        .read(move |conn| Box::pin(store::list_orders(conn, customer, before, limit + 1)))
         .await?;
     let page = Page::<OrderRow>::of(orders, limit, |order| order.id.to_string());
     let page = page.filter_map(|order| OrderView::new(&order, &policy));
@@ -95,7 +92,9 @@ pub(super) async fn handle(
 fn parse(query: &str) -> Result<(Option<OrderId>, u32), ApiError> {
     let parameters: Parameters = query::parameters(query)?;
     let mut read = Reader::default();
-    let before = read.cursor(parameters.cursor, |text| text.parse().ok().map(OrderId));
+    let before = read.cursor(parameters.cursor, |text| {
+        query::digits(text, 18).map(OrderId)
+    });
     let limit = read.limit(parameters.limit);
     read.finish()?;
     Ok((before, limit))

@@ -4,7 +4,6 @@ use serde::Deserialize;
 use shared::auth::{Operation, Request};
 use shared::ids::{CustomerId, OrderId, ReturnId};
 use shared::status::Status;
-use sqlx::mysql::MySqlPool;
 use utoipa::IntoParams;
 use warp::reply::Response;
 
@@ -12,7 +11,7 @@ use super::query::{self, Page, Reader};
 use super::show_return::ReturnView;
 use crate::auth::Credential;
 use crate::error::ApiError;
-use crate::reading;
+use crate::lane::Lane;
 use crate::store::{self, ReturnFilter, ReturnRow};
 
 /// The parameters as text; each is read on its own, so that the answer names every wrong one.
@@ -45,14 +44,16 @@ pub(crate) struct Parameters {
 pub(super) async fn handle(
     credential: Result<Credential, ApiError>,
     query: String,
-    pool: MySqlPool,
+    reads: Lane,
 ) -> Result<Response, ApiError> {
     credential?.caller_for(&Request::of(Operation::ReturnsList))?;
     let (filter, limit) = parse(&query)?;
     // One more than asked for tells whether there is a next page.
-    let rows =
-        reading::to_its_end(async move { store::list_returns(&pool, &filter, limit + 1).await })
-            .await?;
+    let rows = reads
+        .read(move |conn| {
+            Box::pin(async move { store::list_returns(conn, &filter, limit + 1).await })
+        })
+        .await?;
     let position = |row: &ReturnRow| query::cursor(row.created_at, row.id.0);
     Ok(Page::<ReturnView>::of(rows, limit, position).answer(&query))
 }

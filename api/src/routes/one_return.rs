@@ -2,11 +2,10 @@
 
 use shared::auth::{Caller, Operation, Request};
 use shared::ids::ReturnId;
-use sqlx::mysql::MySqlPool;
 
 use crate::auth::Credential;
 use crate::error::ApiError;
-use crate::reading;
+use crate::lane::Lane;
 use crate::store::{self, ReturnRow};
 
 /// Reads it and asks the policy.
@@ -17,11 +16,12 @@ pub(super) async fn find<'c>(
     credential: &'c Credential,
     operation: Operation,
     id: &str,
-    pool: &MySqlPool,
+    reads: &Lane,
 ) -> Result<(&'c Caller, ReturnRow), ApiError> {
     let id = parse_id(id);
-    let pool = pool.clone();
-    let row = reading::to_its_end(async move { store::get_return(&pool, id).await }).await?;
+    let row = reads
+        .read(move |conn| Box::pin(store::get_return(conn, id)))
+        .await?;
     // Asked for one that does not exist as well: someone else's must not be told from none.
     let owner = row.as_ref().map(|row| row.customer_id);
     let caller = credential.caller_for(&Request::about(operation, id, owner))?;

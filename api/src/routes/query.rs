@@ -173,7 +173,7 @@ fn number(text: &str) -> Option<i64> {
 }
 
 /// A number without a sign, as the contract has it. 17 digits of microseconds end in the year 5138, 18 fit an id.
-fn digits(text: &str, most: usize) -> Option<i64> {
+pub(super) fn digits(text: &str, most: usize) -> Option<i64> {
     let plain = text.len() <= most && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| plain)
 }

@@ -36,10 +36,10 @@ pub(super) async fn handle(
     trail: Trail,
 ) -> Result<Response, ApiError> {
     let credential = credential?;
-    let (id, pool) = (one_return::parse_id(&id), trail.pool().clone());
+    let id = one_return::parse_id(&id);
     // Nothing else of the row: what was tampered with must be shown too.
     let owner = trail
-        .read(async move { store::owner_of(&pool, id).await })
+        .read(move |conn| Box::pin(store::owner_of(conn, id)))
         .await?;
     let request = Request::about(Operation::EventsRead, id, owner);
     credential.caller_for(&request)?;
@@ -67,11 +67,10 @@ async fn page(
     limit: u32,
     query: &str,
 ) -> Result<Response, ApiError> {
-    let pool = trail.pool().clone();
     // One more than asked for tells whether there is a next page.
-    let reading =
-        trail.read(async move { store::list_events_of(&pool, id, after_seq, limit + 1).await });
-    let rows = reading.await?;
+    let rows = trail
+        .read(move |conn| Box::pin(store::list_events_of(conn, id, after_seq, limit + 1)))
+        .await?;
     let seq = |row: &EventRow| row.seq.to_string();
     Ok(Page::<EventView>::of(rows, limit, seq).answer(query))
 }
@@ -83,7 +82,9 @@ fn parse(query: &str, form: Form) -> Result<(i32, u32), ApiError> {
     if form != Form::Pages {
         read.not_in_an_export(parameters.limit.as_deref(), parameters.cursor.as_deref());
     }
-    let after_seq = read.cursor(parameters.cursor, |text| text.parse().ok());
+    let after_seq = read.cursor(parameters.cursor, |text| {
+        i32::try_from(query::digits(text, 10)?).ok()
+    });
     let limit = read.limit(parameters.limit);
     read.finish()?;
     Ok((after_seq.unwrap_or(0), limit))

@@ -6,7 +6,6 @@ use shared::auth::Operation;
 use shared::ids::{OrderId, ReturnId};
 use shared::money::Money;
 use shared::status::Status;
-use sqlx::mysql::MySqlPool;
 use utoipa::ToSchema;
 use warp::Reply;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -16,6 +15,7 @@ use super::one_return;
 use crate::auth::Credential;
 use crate::error::ApiError;
 use crate::etag::{Tags, etag};
+use crate::lane::Lane;
 use crate::store::ReturnRow;
 
 /// A return as JSON. Money is a decimal string plus currency, times are RFC 3339 in UTC.
@@ -88,9 +88,9 @@ pub(super) async fn handle(
     id: String,
     credential: Result<Credential, ApiError>,
     headers: HeaderMap,
-    pool: MySqlPool,
+    reads: Lane,
 ) -> Result<Response, ApiError> {
-    let (_, row) = one_return::find(&credential?, Operation::ReturnsRead, &id, &pool).await?;
+    let (_, row) = one_return::find(&credential?, Operation::ReturnsRead, &id, &reads).await?;
     // One that cannot be read is as good as none: it would only have saved the answer's bytes.
     let known = Tags::of(&headers, &header::IF_NONE_MATCH).ok().flatten();
     if known.is_some_and(|tags| tags.match_weakly(row.version)) {

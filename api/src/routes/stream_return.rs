@@ -1,7 +1,6 @@
 //! `GET /returns/{id}/stream`: a return's status as server-sent events, for its owner or an admin.
 
 use shared::auth::{Operation, Request};
-use sqlx::mysql::MySqlPool;
 use warp::Reply;
 use warp::http::{HeaderMap, HeaderValue, header};
 use warp::reply::Response;
@@ -9,6 +8,7 @@ use warp::reply::Response;
 use super::one_return;
 use crate::auth::Credential;
 use crate::error::ApiError;
+use crate::lane::Lane;
 use crate::watching::{Start, Watcher, Watching};
 
 pub(super) async fn handle(
@@ -16,7 +16,7 @@ pub(super) async fn handle(
     credential: Result<Credential, ApiError>,
     headers: HeaderMap,
     query: String,
-    pool: MySqlPool,
+    reads: Lane,
     watching: Watching,
 ) -> Result<Response, ApiError> {
     if !query.is_empty() {
@@ -28,7 +28,7 @@ pub(super) async fn handle(
     let credential = credential?;
     let last_seen = last_event_id(&headers)?;
     let operation = Operation::ReturnsRead;
-    let (caller, row) = one_return::find(&credential, operation, &id, &pool).await?;
+    let (caller, row) = one_return::find(&credential, operation, &id, &reads).await?;
     let caller = caller.clone();
     let start = Start {
         version: row.version,

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use serde_json::json;
-use sqlx::mysql::MySqlPool;
 use sqlx::{MySqlConnection, QueryBuilder, Row};
 use time::OffsetDateTime;
 
@@ -79,13 +78,13 @@ pub(crate) async fn insert_answers(
 
 /// Deletes at most [`EXPIRY_BATCH`] answers older than 25 hours; answers how many. The hour covers an answer that was
 /// dated before it waited for a lock.
-pub(crate) async fn delete_expired_keys(pool: &MySqlPool) -> sqlx::Result<u64> {
+pub(crate) async fn delete_expired_keys(conn: &mut MySqlConnection) -> sqlx::Result<u64> {
     let done = sqlx::query(
         "/* delete_expired_keys */ DELETE /*+ INDEX(idempotency created) */ FROM idempotency \
          WHERE created_at < UTC_TIMESTAMP(6) - INTERVAL 25 HOUR ORDER BY created_at LIMIT ?",
     )
     .bind(EXPIRY_BATCH)
-    .execute(pool)
+    .execute(conn)
     .await?;
     Ok(done.rows_affected())
 }

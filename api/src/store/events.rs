@@ -5,7 +5,7 @@
 
 use shared::actor::ActorType;
 use shared::ids::{EventId, OrderId, ReturnId};
-use sqlx::mysql::{MySql, MySqlPool, MySqlRow};
+use sqlx::mysql::{MySql, MySqlConnection, MySqlRow};
 use sqlx::{QueryBuilder, Row};
 use time::OffsetDateTime;
 
@@ -56,7 +56,7 @@ pub(crate) enum Walk {
 
 /// At most `limit` events. Keyset, never OFFSET: it costs the same however deep.
 pub(crate) async fn list_events(
-    pool: &MySqlPool,
+    conn: &mut MySqlConnection,
     filter: &EventFilter,
     walk: Walk,
     limit: u32,
@@ -74,12 +74,12 @@ pub(crate) async fn list_events(
         }
     };
     query.push(order).push_bind(limit);
-    fetch(pool, query).await
+    fetch(conn, query).await
 }
 
 /// At most `limit` events of one return, in the order of its chain, after the one with this `seq`.
 pub(crate) async fn list_events_of(
-    pool: &MySqlPool,
+    conn: &mut MySqlConnection,
     id: ReturnId,
     after_seq: i32,
     limit: u32,
@@ -88,13 +88,13 @@ pub(crate) async fn list_events_of(
     query.push(" AND e.return_id = ").push_bind(id);
     query.push(" AND e.seq > ").push_bind(after_seq);
     query.push(" ORDER BY e.seq LIMIT ").push_bind(limit);
-    fetch(pool, query).await
+    fetch(conn, query).await
 }
 
 /// The database's clock, which also dates the events.
-pub(crate) async fn now(pool: &MySqlPool) -> sqlx::Result<OffsetDateTime> {
+pub(crate) async fn now(conn: &mut MySqlConnection) -> sqlx::Result<OffsetDateTime> {
     sqlx::query_scalar("/* now */ SELECT UTC_TIMESTAMP(6)")
-        .fetch_one(pool)
+        .fetch_one(conn)
         .await
 }
 
@@ -170,8 +170,11 @@ fn beyond(query: &mut QueryBuilder<MySql>, sign: &str, after: Option<Position>) 
         .push(")");
 }
 
-async fn fetch(pool: &MySqlPool, mut query: QueryBuilder<MySql>) -> sqlx::Result<Vec<EventRow>> {
-    let rows = query.build().fetch_all(pool).await?;
+async fn fetch(
+    conn: &mut MySqlConnection,
+    mut query: QueryBuilder<MySql>,
+) -> sqlx::Result<Vec<EventRow>> {
+    let rows = query.build().fetch_all(conn).await?;
     rows.iter().map(event_row).collect()
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 use shared::eligibility::OrderFacts;
 use shared::ids::{CustomerId, OrderId, ReturnId};
-use sqlx::mysql::{MySqlPool, MySqlRow};
+use sqlx::mysql::MySqlRow;
 use sqlx::{FromRow, MySqlConnection, QueryBuilder, Row};
 use time::OffsetDateTime;
 
@@ -98,13 +98,13 @@ pub(crate) async fn get_order(
 
 /// A page of a customer's orders, the highest id first, read without a lock; at most `limit`.
 pub(crate) async fn list_orders(
-    pool: &MySqlPool,
+    conn: &mut MySqlConnection,
     customer: CustomerId,
     before: Option<OrderId>,
     limit: u32,
 ) -> sqlx::Result<Vec<OrderRow>> {
     let mut query = QueryBuilder::new(
-        "/* list_orders */ SELECT o.id, o.customer_id, o.total, o.currency, o.status, o.delivered_at, \
+        "/* list_orders */ SELECT /*+ MAX_EXECUTION_TIME(5000) */ o.id, o.customer_id, o.total, o.currency, o.status, o.delivered_at, \
          o.refunded_amount, r.id AS open_return, UTC_TIMESTAMP(6) AS now FROM orders AS o FORCE INDEX (customer) \
          LEFT JOIN returns AS r FORCE INDEX (one_open_return_per_order) ON r.open_order_id = o.id WHERE o.customer_id = ",
     );
@@ -113,6 +113,6 @@ pub(crate) async fn list_orders(
         query.push(" AND o.id < ").push_bind(before);
     }
     query.push(" ORDER BY o.id DESC LIMIT ").push_bind(limit);
-    let rows = query.build().fetch_all(pool).await?;
+    let rows = query.build().fetch_all(conn).await?;
     rows.iter().map(order_row).collect()
 }

@@ -7,7 +7,7 @@ use shared::ids::{CustomerId, EventId, OrderId, ReturnId};
 use shared::money::Money;
 use shared::status::Status;
 use shared::transition::{Applied, Filed};
-use sqlx::mysql::{MySqlExecutor, MySqlPool, MySqlRow};
+use sqlx::mysql::{MySqlExecutor, MySqlRow};
 use sqlx::{MySqlConnection, QueryBuilder, Row};
 use time::OffsetDateTime;
 
@@ -47,21 +47,24 @@ pub(crate) async fn get_return<'e>(
 }
 
 /// Whose a return is, and nothing else of it.
-pub(crate) async fn owner_of(pool: &MySqlPool, id: ReturnId) -> sqlx::Result<Option<CustomerId>> {
+pub(crate) async fn owner_of(
+    conn: &mut MySqlConnection,
+    id: ReturnId,
+) -> sqlx::Result<Option<CustomerId>> {
     sqlx::query_scalar("/* owner_of */ SELECT customer_id FROM returns WHERE id = ?")
         .bind(id)
-        .fetch_optional(pool)
+        .fetch_optional(conn)
         .await
 }
 
 /// Whether a change is in the audit trail: whether a COMMIT whose answer was lost took place.
-pub(crate) async fn has_event(pool: &MySqlPool, applied: &Applied) -> sqlx::Result<bool> {
+pub(crate) async fn has_event(conn: &mut MySqlConnection, applied: &Applied) -> sqlx::Result<bool> {
     let found: Option<EventId> = sqlx::query_scalar(
         "/* has_event */ SELECT event_id FROM return_events FORCE INDEX (return_seq) WHERE return_id = ? AND seq = ?",
     )
     .bind(applied.return_id)
     .bind(applied.seq)
-    .fetch_optional(pool)
+    .fetch_optional(conn)
     .await?;
     Ok(found == Some(applied.event_id))
 }
@@ -96,12 +99,12 @@ impl ReturnFilter {
 
 /// A page of returns, newest first; at most `limit`. Keyset, never OFFSET: a page costs the same however deep.
 pub(crate) async fn list_returns(
-    pool: &MySqlPool,
+    conn: &mut MySqlConnection,
     filter: &ReturnFilter,
     limit: u32,
 ) -> sqlx::Result<Vec<ReturnRow>> {
     let mut query = QueryBuilder::new(format!(
-        "/* list_returns */ SELECT {RETURN_COLUMNS} FROM returns FORCE INDEX ({}) WHERE TRUE",
+        "/* list_returns */ SELECT /*+ MAX_EXECUTION_TIME(5000) */ {RETURN_COLUMNS} FROM returns FORCE INDEX ({}) WHERE TRUE",
         filter.index()
     ));
     if let Some(status) = filter.status {
@@ -135,7 +138,7 @@ pub(crate) async fn list_returns(
         .push_bind(limit);
     query
         .build()
-        .fetch_all(pool)
+        .fetch_all(conn)
         .await?
         .iter()
         .map(return_row)

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::json;
 use shared::ids::ReturnId;
-use sqlx::mysql::{MySqlPool, MySqlRow};
+use sqlx::mysql::MySqlRow;
 use sqlx::{MySqlConnection, Row};
 use time::OffsetDateTime;
 
@@ -41,7 +41,7 @@ const PAGE: u32 = 100;
 
 /// The next events of a return above `seq`.
 pub(crate) async fn read_page(
-    pool: &MySqlPool,
+    conn: &mut MySqlConnection,
     id: ReturnId,
     seq: i32,
 ) -> sqlx::Result<Vec<StatusEvent>> {
@@ -52,7 +52,7 @@ pub(crate) async fn read_page(
     .bind(id)
     .bind(seq)
     .bind(PAGE)
-    .fetch_all(pool)
+    .fetch_all(conn)
     .await?
     .iter()
     .map(status_event)

@@ -4,28 +4,27 @@
 //! holds up its own task, which holds no events meanwhile.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use shared::auth::{Caller, Request};
 use shared::ids::ReturnId;
-use sqlx::mysql::MySqlPool;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
-use super::slots::Slot;
 use super::{StatusEvent, Subscription, Watching, event};
 use crate::auth::Credential;
 use crate::error::ApiError;
+use crate::metrics::Metrics;
+use crate::slots::Slot;
 use crate::store::status_events;
 
 /// Proxies commonly close a connection that is silent for 60 s, some for 30 s.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// After rows could not be read, or nobody could tell whether the client may hear them.
 const RETRY: Duration = Duration::from_secs(1);
-/// For reading a page of rows. The reading itself goes on: it must not be dropped half way.
-const READ_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Where a stream begins.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +66,10 @@ impl Watching {
         caller: &Caller,
         watcher: Watcher,
     ) -> Result<impl Stream<Item = Result<Bytes, Infallible>> + use<>, ApiError> {
-        let slot = self.slots.take(caller).ok_or(ApiError::TooManyStreams)?;
+        let slot = self.slots.take(caller.user).map_err(|full| {
+            self.metrics.streams.refused(full);
+            ApiError::TooManyStreams
+        })?;
         let (out, mut body) = mpsc::channel(1);
         let stream = Following {
             // Before any row is read: a change after the reading is told, one before it is read.
@@ -78,7 +80,7 @@ impl Watching {
             at_least: start.version,
             is_final: start.is_final,
             out,
-            _slot: slot,
+            _open: Open::new(slot, &self.metrics),
         };
         tokio::spawn(stream.run());
         Ok(futures_util::stream::poll_fn(move |cx| {
@@ -97,7 +99,29 @@ struct Following {
     at_least: i32,
     is_final: bool,
     out: mpsc::Sender<Bytes>,
+    _open: Open,
+}
+
+/// An open stream's slot, counted.
+struct Open {
+    metrics: Arc<Metrics>,
     _slot: Slot,
+}
+
+impl Open {
+    fn new(slot: Slot, metrics: &Arc<Metrics>) -> Self {
+        metrics.streams.open.inc();
+        Self {
+            metrics: Arc::clone(metrics),
+            _slot: slot,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.metrics.streams.open.dec();
+    }
 }
 
 /// Why a stream ends by itself.
@@ -186,15 +210,18 @@ impl Following {
 
     /// A page of the rows; empty when they cannot be read now.
     async fn read(&self) -> Vec<StatusEvent> {
-        let reading = read(self.watching.pool.clone(), self.subscription.id, self.sent);
-        match timeout(READ_DEADLINE, tokio::spawn(reading)).await {
-            Ok(Ok(Ok(events))) => events,
-            Ok(Ok(Err(error))) => {
-                tracing::debug!(%error, "a stream cannot read its return's events");
-                Vec::new()
-            }
-            Ok(Err(_)) | Err(_) => Vec::new(),
+        let (id, sent) = (self.subscription.id, self.sent);
+        let reading = self
+            .watching
+            .lane
+            .run(move |conn| Box::pin(status_events::read_page(conn, id, sent)));
+        match reading.await {
+            Ok(Ok(events)) => return events,
+            // There may be thousands of streams, and each tries again.
+            Ok(Err(error)) => tracing::debug!(%error, "a stream cannot read its return's events"),
+            Err(error) => tracing::debug!(%error, "a stream cannot read its return's events"),
         }
+        Vec::new()
     }
 
     /// Whether the client may hear of its return now. `false` while nobody can tell.
@@ -222,7 +249,9 @@ impl Following {
             text.extend_from_slice(&event.frame);
         }
         self.send(text.freeze()).await?;
-        (self.sent, self.is_final) = (last.seq, last.is_final);
+        self.sent = last.seq;
+        // Nothing leads out of a final state, also if what is told of it cannot be read.
+        self.is_final |= last.is_final;
         let count = u64::try_from(events.len()).unwrap_or(u64::MAX);
         self.watching.metrics.streams.events.inc_by(count);
         Ok(())
@@ -237,10 +266,6 @@ impl Following {
 enum Missing {
     Held(Vec<StatusEvent>),
     InRows,
-}
-
-async fn read(pool: MySqlPool, id: ReturnId, above: i32) -> sqlx::Result<Vec<StatusEvent>> {
-    status_events::read_page(&pool, id, above).await
 }
 
 #[cfg(test)]

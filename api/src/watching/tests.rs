@@ -16,7 +16,7 @@ fn seqs(subscription: &Subscription, above: i32) -> Option<Vec<i32>> {
 
 #[test]
 fn a_few_events_are_held_and_a_gap_is_told() {
-    let hub = Arc::new(Hub::default());
+    let hub = Hub::default();
     let subscription = hub.subscribe(ID, 3);
     assert_eq!(seqs(&subscription, 3), Some(vec![]));
     assert_eq!(seqs(&subscription, 2), None, "the third was never held");
@@ -29,7 +29,7 @@ fn a_few_events_are_held_and_a_gap_is_told() {
 
 #[test]
 fn what_is_known_is_no_news() {
-    let hub = Arc::new(Hub::default());
+    let hub = Hub::default();
     let mut subscription = hub.subscribe(ID, 3);
     hub.publish(vec![(ID, event(2)), (ID, event(3))]);
     assert!(!subscription.known.has_changed().expect("open"));
@@ -41,7 +41,7 @@ fn what_is_known_is_no_news() {
 
 #[test]
 fn a_return_is_watched_until_its_last_stream_ends() {
-    let hub = Arc::new(Hub::default());
+    let hub = Hub::default();
     let first = hub.subscribe(ID, 3);
     hub.publish(vec![(ID, event(4))]);
     let second = hub.subscribe(ID, 9);
@@ -50,4 +50,19 @@ fn a_return_is_watched_until_its_last_stream_ends() {
     assert_eq!(hub.watched(), [(ID, 4)]);
     drop(second);
     assert_eq!(hub.watched(), []);
+}
+
+/// Two that leave at once each see the other still there.
+#[test]
+fn streams_that_end_together_leave_nothing_watched() {
+    let hub = Hub::default();
+    for _ in 0..2_000 {
+        let pair = [hub.subscribe(ID, 3), hub.subscribe(ID, 3)];
+        std::thread::scope(|scope| {
+            for one in pair {
+                scope.spawn(move || drop(one));
+            }
+        });
+        assert_eq!(hub.watched(), []);
+    }
 }

@@ -18,6 +18,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::events::{api_with_returns, auditor};
 use crate::harness::{Answer, Api, CUSTOMER, nothing_open, revoke};
+use crate::tokens::Format;
 use crate::trail::{LONG_AGO, append, insert};
 
 const NDJSON: &str = "application/x-ndjson";
@@ -358,12 +359,24 @@ async fn p13_a_token_that_is_taken_back_ends_its_export() {
 async fn p12_so_many_exports_are_under_way_and_no_more() {
     let (api, ids) = api_with_returns(1, &[]).await;
     append_much(&api.db, ids[0]).await;
+    let by = |user| {
+        let token = api.token_of(Format::Jwt, user, "auditor");
+        let request = api.http.get(api.url("/events")).bearer_auth(token);
+        request.header("accept", NDJSON).send()
+    };
+    let refused = async |user| {
+        let answer = Answer::read(by(user).await.expect("an answer")).await;
+        answer.problem(429, "too-many-exports");
+    };
     let mut under_way = Vec::new();
-    for _ in 0..16 {
+    for _ in 0..8 {
+        under_way.push(by(101).await.expect("headers"));
+    }
+    refused(101).await;
+    for _ in 0..8 {
         under_way.push(begun(&api, NDJSON).await);
     }
-    let refused = Answer::read(ask(&api, "/events", CSV).send().await.expect("an answer")).await;
-    refused.problem(429, "too-many-exports");
+    refused(102).await;
     assert_eq!(
         api.get("/events", &auditor(&api)).await.status,
         200,

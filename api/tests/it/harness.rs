@@ -27,7 +27,7 @@ pub(crate) struct Api {
     pub(crate) ops: SocketAddr,
     pub(crate) http: Client,
     pub(crate) keys: Keys,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
     running: JoinHandle<Result<Drain, StartError>>,
 }
 

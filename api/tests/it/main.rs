@@ -27,6 +27,7 @@ mod events;
 mod export;
 mod filing;
 mod idempotency;
+mod lanes;
 mod lost_connection;
 mod operations;
 mod orders;

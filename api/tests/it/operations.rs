@@ -129,3 +129,29 @@ async fn a_repeat_of_another_body_is_not_confused_by_white_space() {
     assert_eq!((again.status, again.body), (201, first.body));
     api.stop().await;
 }
+
+#[tokio::test]
+async fn p11_balancers_hear_of_the_end_before_connections_are_refused() {
+    let flags = ["--api-stop-delay-secs", "5", "--api-drain-secs", "30"];
+    let api = Api::start_with(&flags).await;
+    api.stop.cancel();
+    let heard = async {
+        while api.ops("/readyz").await.0 != 503 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let patience = Duration::from_secs(20);
+    tokio::time::timeout(patience, heard)
+        .await
+        .expect("not ready");
+    let late = tokio::net::TcpStream::connect(api.address).await;
+    drop(late.expect("still taken"));
+    assert_eq!(
+        api.get("/returns/1", &api.customer_token()).await.status,
+        404
+    );
+    let address = api.address;
+    let (_db, drain) = api.stop_and_keep_db().await;
+    assert_eq!(drain, Drain::Complete);
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}

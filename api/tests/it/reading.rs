@@ -28,13 +28,24 @@ async fn a_return_is_shown_with_its_etag() {
             "created_at": null, "updated_at": null
         })
     );
-    let request = api
-        .http
-        .get(api.url(&path))
-        .bearer_auth(api.customer_token())
-        .header("if-none-match", "\"1\"");
-    let unchanged = request.send().await.expect("an answer");
-    assert_eq!(unchanged.status(), 304);
+    for (known, status) in [
+        (r#""1""#, 304),
+        (r#"W/"1""#, 304),
+        (r#""0", "1","#, 304),
+        ("*", 304),
+        (r#""2""#, 200),
+        // What cannot be read is as good as nothing.
+        ("1", 200),
+    ] {
+        let request = api
+            .http
+            .get(api.url(&path))
+            .bearer_auth(api.customer_token())
+            .header("if-none-match", known);
+        let answer = request.send().await.expect("an answer");
+        assert_eq!(answer.status(), status, "{known}");
+        assert_eq!(answer.headers()["etag"], r#""1""#, "{known}");
+    }
     api.stop().await;
 }
 

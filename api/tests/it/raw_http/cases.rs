@@ -202,7 +202,7 @@ fn lines() -> Vec<Case> {
         ),
         case("DEL in a value", get("A: b\x7fc\r\n"), &[400]),
         case("64 headers", get(&"A: b\r\n".repeat(63)), &[401, KEPT]),
-        case("101 headers", get(&"A: b\r\n".repeat(100)), &[431]),
+        case("65 headers", get(&"A: b\r\n".repeat(64)), &[431]),
         case(
             "a header of 64 KiB",
             get(&format!("A: {}\r\n", "b".repeat(64 * 1024))),
@@ -297,6 +297,11 @@ fn targets() -> Vec<Case> {
             "a target of 9 KiB",
             line(&format!("GET /{} HTTP/1.1", "x".repeat(9 * 1024))),
             &[414],
+        ),
+        case(
+            "a target of 70 KiB",
+            line(&format!("GET /{} HTTP/1.1", "x".repeat(70 * 1024))),
+            &[431],
         ),
         case(
             "%00 in the path",

@@ -1,0 +1,210 @@
+//! What holds connections of the pool, and for how long: a slow or silent one leaves the others to others.
+
+use std::time::Duration;
+
+use shared::http_server::Drain;
+use shared::test_support::TestDb;
+use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use crate::harness::{Answer, Api, CUSTOMER, count};
+use crate::wire::PATIENCE;
+
+/// An api that reaches MySQL through a proxy, with one return.
+async fn api_behind_proxy(flags: &[&str]) -> (Api, MysqlProxy, i64) {
+    let db = TestDb::create().await;
+    let (proxy, url) = MysqlProxy::before(db.url()).await;
+    let api = Api::start_on(db, &url, flags).await;
+    api.db.seed_orders(1, 2, CUSTOMER).await;
+    let id = api.file(1).await.return_id();
+    (api, proxy, id)
+}
+
+#[tokio::test]
+async fn p12_a_reading_of_which_nothing_is_heard_gives_its_connection_back() {
+    let flags = [
+        "--database-max-connections",
+        "2",
+        "--api-request-timeout-secs",
+        "1",
+    ];
+    let (api, proxy, id) = api_behind_proxy(&flags).await;
+    let (path, token) = (format!("/returns/{id}"), api.customer_token());
+    for _ in 0..2 {
+        proxy.arm("/* get_return */", Cut::FrozenAfterServer);
+        api.get(&path, &token).await.problem(503, "unavailable");
+        assert!(proxy.sprung());
+    }
+    let served = async {
+        while api.get(&path, &token).await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, served).await.expect("served again");
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn p12_decisions_about_a_locked_return_leave_connections_to_others() {
+    let api = Api::start().await;
+    api.db.seed_orders(1, 2, CUSTOMER).await;
+    let (locked, other) = (api.file(1).await.return_id(), api.file(2).await.return_id());
+    let mut tx = api.db.pool.begin().await.expect("begin");
+    sqlx::query("SELECT id FROM returns WHERE id = ? FOR UPDATE")
+        .bind(locked)
+        .fetch_one(&mut *tx)
+        .await
+        .expect("locked");
+    let mut deciding = JoinSet::new();
+    for _ in 0..20 {
+        let cancel = api
+            .http
+            .post(api.url(&format!("/returns/{locked}/cancel")))
+            .bearer_auth(api.customer_token())
+            .header("if-match", "*");
+        deciding.spawn(async move { cancel.send().await.expect("an answer").status().as_u16() });
+    }
+    // The first answer is that of one that got no turn: all turns are taken from here on.
+    assert_eq!(
+        deciding.join_next().await.expect("20").expect("no panic"),
+        503
+    );
+    for _ in 0..20 {
+        let asked = Instant::now();
+        let path = format!("/returns/{other}");
+        assert_eq!(api.get(&path, &api.customer_token()).await.status, 200);
+        assert!(
+            asked.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            asked.elapsed()
+        );
+    }
+    tx.rollback().await.expect("rollback");
+    let answers = deciding.join_all().await;
+    assert!(
+        answers.contains(&200),
+        "one of them cancels it: {answers:?}"
+    );
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn p12_readers_of_the_trail_leave_connections_to_others_and_nothing_in_the_line() {
+    let api = Api::start().await;
+    api.db.seed_orders(1, 1, CUSTOMER).await;
+    let id = api.file(1).await.return_id();
+    let mut locker = api.db.pool.acquire().await.expect("a connection");
+    sqlx::raw_sql("LOCK TABLES return_events WRITE")
+        .execute(&mut *locker)
+        .await
+        .expect("locked");
+    let alive = || Handle::current().metrics().num_alive_tasks();
+    let before = alive();
+    let mut reading = JoinSet::new();
+    for _ in 0..200 {
+        let page = api
+            .http
+            .get(api.url("/events"))
+            .bearer_auth(api.admin_token())
+            .timeout(Duration::from_secs(5));
+        reading.spawn(page.send());
+    }
+    let path = format!("/returns/{id}");
+    let waiting = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() \
+                   AND state LIKE 'Waiting for table metadata lock%'";
+    let full = async {
+        while count(&api.db, waiting).await < 4 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, full).await.expect("four of them read");
+    for _ in 0..20 {
+        assert_eq!(api.get(&path, &api.customer_token()).await.status, 200);
+    }
+    let answers = reading.join_all().await;
+    assert!(answers.iter().all(Result::is_err), "nobody was answered");
+    // Those of the four that have a turn, and of connections kept for another request.
+    let end = Instant::now() + PATIENCE;
+    while alive() > before + 100 {
+        assert!(Instant::now() < end, "{} tasks are left", alive() - before);
+        tokio::task::yield_now().await;
+    }
+    sqlx::raw_sql("UNLOCK TABLES")
+        .execute(&mut *locker)
+        .await
+        .expect("unlocked");
+    drop(locker);
+    assert_eq!(api.get("/events", &api.admin_token()).await.status, 200);
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn p11_a_silent_connection_does_not_double_the_drain() {
+    let flags = [
+        "--api-request-timeout-secs",
+        "1",
+        "--api-body-timeout-secs",
+        "1",
+        "--api-drain-secs",
+        "5",
+    ];
+    let (api, proxy, _) = api_behind_proxy(&flags).await;
+    proxy.arm("/* list_events */", Cut::FrozenAfterServer);
+    let page = api
+        .http
+        .get(api.url("/events"))
+        .bearer_auth(api.admin_token());
+    let reading = tokio::spawn(page.send());
+    let sprung = async {
+        while !proxy.sprung() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, sprung).await.expect("it is read");
+    // The server waits three of its five seconds for the answer, and the connection is silent for longer.
+    let asked = Instant::now();
+    let (_db, drain) = api.stop_and_keep_db().await;
+    assert_eq!(drain, Drain::DeadlineMissed);
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(7), "{took:?}");
+    let answer = reading.await.expect("no panic").expect("an answer");
+    assert_eq!(answer.status(), 503);
+}
+
+#[tokio::test]
+async fn a_decision_of_which_nothing_is_heard_may_be_done() {
+    let flags = ["--api-request-timeout-secs", "1"];
+    let (api, proxy, id) = api_behind_proxy(&flags).await;
+    proxy.arm("COMMIT", Cut::FrozenAfterServer);
+    let cancel = || {
+        let request = api.http.post(api.url(&format!("/returns/{id}/cancel")));
+        let request = request.bearer_auth(api.customer_token());
+        request.header("if-match", r#""1""#).send()
+    };
+    let answer = Answer::read(cancel().await.expect("an answer")).await;
+    answer.problem(503, "outcome-unknown");
+    assert!(proxy.sprung());
+    let again = Answer::read(cancel().await.expect("an answer")).await;
+    again.problem(412, "precondition-failed");
+    api.stop().await;
+}
+
+/// The pool pings a connection before it takes it back.
+#[tokio::test]
+async fn p12_a_connection_that_falls_silent_behind_its_answer_gives_its_place_back() {
+    let (api, proxy, id) = api_behind_proxy(&["--database-max-connections", "1"]).await;
+    let (path, token) = (format!("/returns/{id}"), api.customer_token());
+    proxy.arm(MysqlProxy::PING, Cut::FrozenAfterServer);
+    let served = async {
+        while !proxy.sprung() {
+            api.get(&path, &token).await;
+        }
+        while api.get(&path, &token).await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, served).await.expect("served again");
+    api.stop().await;
+}
