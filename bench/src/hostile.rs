@@ -1,4 +1,5 @@
-//! A good client beside hostile ones: slow headers, slow bodies, slow readers (slowhttptest), and a crowd that says nothing.
+//! A good client beside hostile ones: slow headers and slow readers (slowhttptest), slow bodies with a good token, and a
+//! crowd that says nothing.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -15,8 +16,11 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, StatusCode};
 use shared::ids::CustomerId;
 use shared::test_support::TestDb;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::open_files;
 use crate::process;
@@ -68,13 +72,37 @@ pub(crate) async fn run(args: &HostileArgs) -> anyhow::Result<bool> {
         seconds: Duration::from_secs(args.seconds.into()),
         api: &api,
     };
-    let mut rows = vec![stage.beside("nobody", None).await?];
+    let mut rows = vec![stage.beside("nobody").await?];
     for attack in Attack::ALL {
-        let tool = attack.start(&stage, args).await?;
-        rows.push(stage.beside(attack.name(), Some(tool)).await?);
+        let before = process::resident_kib(api.pid())?;
+        let mut tool = attack.start(&stage, args)?;
+        let row = stage.beside(attack.name()).await?;
+        ensure!(
+            tool.try_wait()?.is_none_or(|status| status.success()),
+            "slowhttptest failed"
+        );
+        tool.kill().await?;
+        rows.push(Row {
+            before_kib: before,
+            ..row
+        });
     }
+    let before = process::resident_kib(api.pid())?;
+    let bodies = slow_bodies(&stage, args.attackers)?;
+    let row = stage.beside("slow bodies").await?;
+    ensure!(!bodies.is_empty(), "no attackers");
+    drop(bodies);
+    rows.push(Row {
+        before_kib: before,
+        ..row
+    });
+    let before = process::resident_kib(api.pid())?;
     let crowd = Crowd::gather(stage.api.api_address()?, args.idle).await?;
-    rows.push(stage.beside("an idle crowd", None).await?);
+    let row = stage.beside("an idle crowd").await?;
+    rows.push(Row {
+        before_kib: before,
+        ..row
+    });
     drop(crowd);
     let sound = rows.iter().all(|row| row.sound(&rows[0]));
     report::table(
@@ -86,7 +114,7 @@ pub(crate) async fn run(args: &HostileArgs) -> anyhow::Result<bool> {
             args.idle,
             args.seconds
         ),
-        "| beside | requests | refused | p50 ms | p99 ms | longest ms | api: files at most | memory before, at most, MiB | cores |",
+        "| beside | requests | refused | p50 ms | p99 ms | longest ms | api: files at most | memory before, at most, MiB | TCP buffers at most, MiB | cores |",
         &rows.iter().map(Row::line).collect::<Vec<_>>(),
     );
     api.stop(STOP_DEADLINE).await?;
@@ -97,33 +125,23 @@ pub(crate) async fn run(args: &HostileArgs) -> anyhow::Result<bool> {
 #[derive(Debug, Clone, Copy)]
 enum Attack {
     Headers,
-    Body,
     Read,
 }
 
 impl Attack {
-    const ALL: [Self; 3] = [Self::Headers, Self::Body, Self::Read];
+    const ALL: [Self; 2] = [Self::Headers, Self::Read];
 
     fn name(self) -> &'static str {
         match self {
             Self::Headers => "slow headers",
-            Self::Body => "slow bodies",
             Self::Read => "slow readers",
         }
     }
 
-    async fn start(
-        self,
-        stage: &Stage<'_>,
-        args: &HostileArgs,
-    ) -> anyhow::Result<tokio::process::Child> {
+    fn start(self, stage: &Stage<'_>, args: &HostileArgs) -> anyhow::Result<tokio::process::Child> {
         let address = stage.api.api_address()?;
         let (mode, path): (&[&str], &str) = match self {
             Self::Headers => (&["-H", "-i", "5", "-x", "24"], "/returns"),
-            Self::Body => (
-                &["-B", "-i", "5", "-s", "8192", "-f", "application/json"],
-                "/returns",
-            ),
             // The largest answer that anybody gets.
             Self::Read => (
                 &["-X", "-w", "512", "-y", "1024", "-n", "5", "-z", "32"],
@@ -140,6 +158,42 @@ impl Attack {
             .kill_on_drop(true)
             .spawn()
             .context("slowhttptest is needed (Debian: apt-get install slowhttptest)")
+    }
+}
+
+/// Clients with a good token that send one byte of a body in two seconds, and come again when they are sent away.
+fn slow_bodies(stage: &Stage<'_>, count: u16) -> anyhow::Result<JoinSet<()>> {
+    let address = stage.api.api_address()?;
+    let head = format!(
+        "POST /returns HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Type: application/json\r\n\
+         Content-Length: 8192\r\n\r\n",
+        stage.authorization
+    );
+    let mut attackers = JoinSet::new();
+    for number in 0..count {
+        let head = head.clone();
+        attackers.spawn(async move {
+            // 200 a second, as slowhttptest does.
+            tokio::time::sleep(Duration::from_millis(5) * u32::from(number)).await;
+            loop {
+                let _ = trickle(address, &head).await;
+            }
+        });
+    }
+    Ok(attackers)
+}
+
+/// Until the server closes.
+async fn trickle(address: SocketAddr, head: &str) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(head.as_bytes()).await?;
+    let mut answer = [0; 1024];
+    loop {
+        match timeout(Duration::from_secs(2), stream.read(&mut answer)).await {
+            Ok(Ok(0)) => return Ok(()),
+            Ok(read) => read.map(|_| ())?,
+            Err(_) => stream.write_all(b" ").await?,
+        }
     }
 }
 
@@ -175,19 +229,14 @@ struct Row {
     /// Microseconds.
     latency: Histogram<u64>,
     refused: u64,
-    connections: usize,
     before_kib: u64,
-    most_kib: u64,
+    most: Most,
     /// Of the api, on average.
     cores: f64,
 }
 
 impl Stage<'_> {
-    async fn beside(
-        &self,
-        beside: &'static str,
-        attack: Option<tokio::process::Child>,
-    ) -> anyhow::Result<Row> {
+    async fn beside(&self, beside: &'static str) -> anyhow::Result<Row> {
         report::progress(&format!("beside {beside}"));
         let done = Arc::new(AtomicBool::new(false));
         let watch = tokio::spawn(watch(self.api.pid(), Arc::clone(&done)));
@@ -195,9 +244,8 @@ impl Stage<'_> {
             beside,
             latency: Histogram::new(3)?,
             refused: 0,
-            connections: 0,
             before_kib: process::resident_kib(self.api.pid())?,
-            most_kib: 0,
+            most: Most::default(),
             cores: 0.0,
         };
         let (used, began) = (process::cpu_seconds(self.api.pid())?, Instant::now());
@@ -212,14 +260,7 @@ impl Stage<'_> {
         }
         row.cores = (process::cpu_seconds(self.api.pid())? - used) / began.elapsed().as_secs_f64();
         done.store(true, Ordering::Relaxed);
-        (row.connections, row.most_kib) = watch.await??;
-        if let Some(mut attack) = attack {
-            ensure!(
-                attack.try_wait()?.is_none_or(|status| status.success()),
-                "slowhttptest failed"
-            );
-            attack.kill().await?;
-        }
+        row.most = watch.await??;
         Ok(row)
     }
 
@@ -259,15 +300,27 @@ impl Stage<'_> {
     }
 }
 
-/// Open files and resident memory of a process at most, looked at ten times a second.
-async fn watch(pid: u32, done: Arc<AtomicBool>) -> anyhow::Result<(usize, u64)> {
-    let (mut files, mut kib) = (0, 0);
+/// What there was at most, looked at ten times a second.
+#[derive(Debug, Default)]
+struct Most {
+    /// Open files of the api.
+    files: usize,
+    /// Resident memory of the api.
+    resident_kib: u64,
+    /// Of the whole machine.
+    tcp_kib: u64,
+}
+
+async fn watch(pid: u32, done: Arc<AtomicBool>) -> anyhow::Result<Most> {
+    let mut most = Most::default();
     while !done.load(Ordering::Relaxed) {
-        files = files.max(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count());
-        kib = kib.max(process::resident_kib(pid)?);
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+        most.files = most.files.max(files);
+        most.resident_kib = most.resident_kib.max(process::resident_kib(pid)?);
+        most.tcp_kib = most.tcp_kib.max(process::tcp_buffers_kib()?);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Ok((files, kib))
+    Ok(most)
 }
 
 impl Row {
@@ -283,16 +336,17 @@ impl Row {
             f64::from(u32::try_from(micros).unwrap_or(u32::MAX)) / 1000.0
         };
         format!(
-            "| {} | {} | {} | {:.2} | {:.2} | {:.1} | {} | {}, {} | {:.2} |",
+            "| {} | {} | {} | {:.2} | {:.2} | {:.1} | {} | {}, {} | {} | {:.2} |",
             self.beside,
             self.latency.len(),
             self.refused,
             millis(0.5),
             millis(0.99),
             millis(1.0),
-            self.connections,
+            self.most.files,
             self.before_kib / 1024,
-            self.most_kib / 1024,
+            self.most.resident_kib / 1024,
+            self.most.tcp_kib / 1024,
             self.cores
         )
     }

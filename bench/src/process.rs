@@ -79,6 +79,19 @@ impl CpuSeconds {
     }
 }
 
+/// What all TCP sockets of the machine hold in the kernel, in KiB: sent and not taken, and received and not read.
+pub(crate) fn tcp_buffers_kib() -> anyhow::Result<u64> {
+    let sockets = fs::read_to_string("/proc/net/sockstat")?;
+    let mut tcp = sockets
+        .lines()
+        .find_map(|line| line.strip_prefix("TCP:"))
+        .context("TCP in /proc/net/sockstat")?
+        .split_whitespace()
+        .skip_while(|word| *word != "mem");
+    let pages: u64 = tcp.nth(1).context("mem of TCP")?.parse()?;
+    Ok(pages * u64::try_from(rustix::param::page_size())? / 1024)
+}
+
 /// User and system time: fields 14 and 15 of /proc/PID/stat, in ticks (proc(5)).
 pub(crate) fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;

@@ -1,5 +1,6 @@
 //! Reading: one return again and again, with and without its `ETag`, and pages of the list by each filter at any depth.
 
+mod plan;
 mod seed;
 
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub(crate) async fn run(args: &ReadArgs, servers: &Servers) -> anyhow::Result<bo
     let keys = Keys::generate()?;
     let api = api::start(&db, &keys, &[]).await?;
     let stage = Stage {
+        db: &db,
         api: &api,
         token: Arc::from(format!("Bearer {}", keys.admin()?)),
         mysqld: servers.mysqld()?,
@@ -74,7 +76,7 @@ pub(crate) async fn run(args: &ReadArgs, servers: &Servers) -> anyhow::Result<bo
             "`GET /returns`, {} returns, pages of 50, {} of each, one after the other, milliseconds.",
             args.returns, args.pages
         ),
-        "| filter | depth | p50 | p99 | longest |",
+        "| filter | depth | p50 | p99 | longest | EXPLAIN: index (access; extra) |",
         &pages,
     );
     api.stop(STOP_DEADLINE).await?;
@@ -83,6 +85,7 @@ pub(crate) async fn run(args: &ReadArgs, servers: &Servers) -> anyhow::Result<bo
 
 /// What is asked, and by whom.
 struct Stage<'a> {
+    db: &'a TestDb,
     api: &'a Program,
     token: Arc<str>,
     mysqld: Option<u32>,
@@ -199,15 +202,22 @@ async fn pages(args: &ReadArgs, stage: &Stage<'_>) -> anyhow::Result<Vec<String>
                 token: Arc::clone(&stage.token),
                 latency: Histogram::new(3)?,
             };
-            for _ in 0..args.pages {
+            let path = || {
                 let cursor = place.map(|share| Place::about(args.returns, share).cursor());
                 let cursor = cursor.map_or_else(String::new, |cursor| format!("&cursor={cursor}"));
-                let path = format!("/returns?{filter}{cursor}").replace("?&", "?");
-                reader.read(&path, None, StatusCode::OK).await?;
+                format!("/returns?{filter}{cursor}").replace("?&", "?")
+            };
+            let explained = plan::of(stage.db, "list_returns", async {
+                reader.read(&path(), None, StatusCode::OK).await
+            });
+            let plan = explained.await?;
+            reader.latency.reset();
+            for _ in 0..args.pages {
+                reader.read(&path(), None, StatusCode::OK).await?;
             }
             let shown = if filter.is_empty() { "none" } else { filter };
             let row = format!(
-                "| `{shown}` | {name} | {} | {} | {} |",
+                "| `{shown}` | {name} | {} | {} | {} | {plan} |",
                 millis(&reader.latency, 0.5),
                 millis(&reader.latency, 0.99),
                 millis(&reader.latency, 1.0)
