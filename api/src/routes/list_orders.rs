@@ -92,9 +92,7 @@ pub(super) async fn handle(
 fn parse(query: &str) -> Result<(Option<OrderId>, u32), ApiError> {
     let parameters: Parameters = query::parameters(query)?;
     let mut read = Reader::default();
-    let before = read.cursor(parameters.cursor, |text| {
-        query::digits(text, 18).map(OrderId)
-    });
+    let before = read.cursor(parameters.cursor, |text| query::number(text).map(OrderId));
     let limit = read.limit(parameters.limit);
     read.finish()?;
     Ok((before, limit))

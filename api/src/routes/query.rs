@@ -168,12 +168,12 @@ pub(super) fn parse_cursor(text: &str) -> Option<(OffsetDateTime, i64)> {
 }
 
 /// As JSON writes it: no `+`.
-fn number(text: &str) -> Option<i64> {
+pub(super) fn number(text: &str) -> Option<i64> {
     text.parse().ok().filter(|_| !text.starts_with('+'))
 }
 
 /// A number without a sign, as the contract has it. 17 digits of microseconds end in the year 5138, 18 fit an id.
-pub(super) fn digits(text: &str, most: usize) -> Option<i64> {
+fn digits(text: &str, most: usize) -> Option<i64> {
     let plain = text.len() <= most && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| plain)
 }

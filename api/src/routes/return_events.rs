@@ -83,7 +83,7 @@ fn parse(query: &str, form: Form) -> Result<(i32, u32), ApiError> {
         read.not_in_an_export(parameters.limit.as_deref(), parameters.cursor.as_deref());
     }
     let after_seq = read.cursor(parameters.cursor, |text| {
-        i32::try_from(query::digits(text, 10)?).ok()
+        i32::try_from(query::number(text)?).ok()
     });
     let limit = read.limit(parameters.limit);
     read.finish()?;
