@@ -94,8 +94,7 @@ const BACKOFF: Duration = Duration::from_millis(20);
 const BACKOFF_CAP: Duration = Duration::from_millis(200);
 
 /// Carries a decision out and answers the return as it is then. `lookups` is another lane, which no lock of a decision
-/// holds up. Cancel-safe: a try that has begun is ended whether or not
-/// anybody waits for it.
+/// holds up. Cancel-safe: a try that has begun is ended whether or not anybody waits for it.
 ///
 /// # Errors
 /// [`ApiError::PreconditionFailed`] for another version, [`ApiError::InvalidTransition`] where the state does not allow
@@ -141,15 +140,15 @@ async fn try_once(
             tracing::warn!(error = %failed, "whether a decision was written is not known");
             ApiError::OutcomeUnknown
         }
-        Failed::NoTurn(_) | Failed::NoConnection(_) | Failed::Panicked => failed.into(),
+        Failed::NoTurn(_) | Failed::Database(_) | Failed::Panicked => failed.into(),
     })
 }
 
 /// Whether a COMMIT whose answer was lost took place, as far as anybody can tell.
 async fn is_there(lane: &Lane, applied: Applied) -> bool {
     let looking =
-        lane.read(move |conn| Box::pin(async move { store::has_event(conn, &applied).await }));
-    looking.await.unwrap_or(false)
+        lane.query(move |conn| Box::pin(async move { store::has_event(conn, &applied).await }));
+    looking.await.map_err(ApiError::from).unwrap_or(false)
 }
 
 /// Why a decision was not carried out.

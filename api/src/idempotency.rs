@@ -87,13 +87,9 @@ pub(crate) const EXPIRY_DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) async fn expire(lane: Lane, stop: CancellationToken) {
     loop {
         // Finished before `stop` is looked at again.
-        let deleted = lane.run(|conn| Box::pin(store::delete_expired_keys(conn)));
+        let deleted = lane.query(|conn| Box::pin(store::delete_expired_keys(conn)));
         let more = match deleted.await {
-            Ok(Ok(count)) => count == EXPIRY_BATCH,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "could not delete expired idempotency keys");
-                false
-            }
+            Ok(count) => count == EXPIRY_BATCH,
             Err(error) => {
                 tracing::warn!(%error, "could not delete expired idempotency keys");
                 false

@@ -31,13 +31,13 @@ pub struct Lane {
     held: Duration,
 }
 
-/// Why a work was not done, or is not known to be.
+/// Why a work was not done, was not done well, or is not known to be.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failed {
     #[error("no turn within {} s", .0.as_secs())]
     NoTurn(Duration),
-    #[error("no connection")]
-    NoConnection(#[source] sqlx::Error),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
     /// Whatever it was about to do may or may not be done.
     #[error("no answer from MySQL within {} s", .0.as_secs())]
     Silent(Duration),
@@ -78,7 +78,7 @@ impl Lane {
             .expect("never closed");
         let (pool, held) = (self.pool.clone(), self.held);
         let task = tokio::spawn(async move {
-            let mut conn = pool.acquire().await.map_err(Failed::NoConnection)?;
+            let mut conn = pool.acquire().await?;
             if let Ok(done) = timeout(held, work(&mut conn)).await {
                 // By hand: what the pool would do when it is dropped has no end.
                 let back = conn.return_to_pool();
@@ -95,11 +95,11 @@ impl Lane {
         task.await.unwrap_or(Err(Failed::Panicked))
     }
 
-    /// As [`Lane::run`], for what only reads. Errors are logged here.
+    /// As [`Lane::run`], for a work whose errors are the database's.
     ///
     /// # Errors
-    /// [`ApiError::Unavailable`], or whatever else the database's error is to a client.
-    pub(crate) async fn read<T, W>(&self, work: W) -> Result<T, ApiError>
+    /// [`Failed`], of the work as well.
+    pub(crate) async fn query<T, W>(&self, work: W) -> Result<T, Failed>
     where
         T: Send + 'static,
         W: for<'c> FnOnce(&'c mut MySqlConnection) -> BoxFuture<'c, sqlx::Result<T>>
@@ -107,15 +107,15 @@ impl Lane {
             + Sync
             + 'static,
     {
-        let read = self.run(work).await?;
-        read.map_err(|error| ApiError::from_database(&error))
+        Ok(self.run(work).await??)
     }
 }
 
+/// Logged here.
 impl From<Failed> for ApiError {
     fn from(failed: Failed) -> Self {
         match failed {
-            Failed::NoConnection(error) => Self::from_database(&error),
+            Failed::Database(error) => Self::from_database(&error),
             Failed::NoTurn(_) | Failed::Silent(_) => {
                 tracing::warn!(error = %failed, "a request's use of the database failed");
                 Self::Unavailable

@@ -50,7 +50,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, HttpArgs};
 use crate::error::StartError;
 use crate::filing::FilingDesk;
 use crate::lane::{Lane, PATIENCE};
@@ -151,14 +151,7 @@ impl App {
             watching,
         };
         let server = server::serve(self.listener, state, &cfg.http, metrics, leaving.clone());
-        let deadline = async {
-            stop.cancelled().await;
-            let deadline = Instant::now() + cfg.http.drain();
-            let delay = tokio::time::sleep(cfg.http.stop_delay());
-            leaving.run_until_cancelled(delay).await;
-            leaving.cancel();
-            deadline
-        };
+        let deadline = leave(&stop, &leaving, &cfg.http);
         let (drain, early, deadline) =
             tokio::join!(server, watch(&mut tasks, &stop, &leaving), deadline);
         closing.cancel();
@@ -181,6 +174,16 @@ fn checks(pool: MySqlPool, gate: backlog::Gate, authenticator: Arc<auth::Authent
     Checks::with(pool, move || {
         [gate.checks(), authenticator.checks()].concat()
     })
+}
+
+/// Waits for `stop` and for the stop delay, then has the listener closed. Answers when everything must have ended.
+async fn leave(stop: &CancellationToken, leaving: &CancellationToken, cfg: &HttpArgs) -> Instant {
+    stop.cancelled().await;
+    let deadline = Instant::now() + cfg.drain();
+    let delay = tokio::time::sleep(cfg.stop_delay());
+    leaving.run_until_cancelled(delay).await;
+    leaving.cancel();
+    deadline
 }
 
 /// For tasks and pool, also if a connection has used up the drain.

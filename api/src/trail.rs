@@ -5,8 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use sqlx::mysql::{MySqlConnection, MySqlPool};
+use sqlx::mysql::MySqlPool;
 
 use crate::error::ApiError;
 use crate::lane::Lane;
@@ -25,7 +24,7 @@ const HELD: Duration = Duration::from_secs(25);
 /// The auditors' way to the database.
 #[derive(Debug, Clone)]
 pub struct Trail {
-    lane: Lane,
+    pub(crate) lane: Lane,
     exports: Arc<Slots>,
 }
 
@@ -44,17 +43,5 @@ impl Trail {
     pub(crate) fn begin_export(&self, user: i64) -> Result<Slot, ApiError> {
         let slot = self.exports.take(user);
         slot.map_err(|_| ApiError::TooManyExports)
-    }
-
-    /// [`Lane::read`].
-    pub(crate) async fn read<T, W>(&self, work: W) -> Result<T, ApiError>
-    where
-        T: Send + 'static,
-        W: for<'c> FnOnce(&'c mut MySqlConnection) -> BoxFuture<'c, sqlx::Result<T>>
-            + Send
-            + Sync
-            + 'static,
-    {
-        self.lane.read(work).await
     }
 }

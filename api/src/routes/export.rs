@@ -78,7 +78,7 @@ pub(super) async fn begin(
     format: Format,
 ) -> Result<Response, ApiError> {
     let slot = trail.begin_export(reader.credential.user())?;
-    let now = trail.read(|conn| Box::pin(store::now(conn))).await?;
+    let now = trail.lane.query(|conn| Box::pin(store::now(conn))).await?;
     let mut before = now;
     if let Scope::Filtered(filter) = &mut scope {
         before = filter.created_before.map_or(now, |before| before.min(now));
@@ -176,21 +176,18 @@ async fn read(
     scope: &Scope,
     after: Option<Place>,
 ) -> Result<Vec<EventRow>, ApiError> {
-    match scope.clone() {
+    let scope = scope.clone();
+    let reading = trail.lane.query(move |conn| match scope {
         Scope::Filtered(filter) => {
             let walk = Walk::OldestFirst(after.map(|place| place.position));
-            let work = trail.read(move |conn| {
-                Box::pin(async move { store::list_events(conn, &filter, walk, CHUNK).await })
-            });
-            work.await
+            Box::pin(async move { store::list_events(conn, &filter, walk, CHUNK).await })
         }
         Scope::Chain(id) => {
             let after = after.map_or(0, |place| place.seq);
-            let work =
-                trail.read(move |conn| Box::pin(store::list_events_of(conn, id, after, CHUNK)));
-            work.await
+            Box::pin(store::list_events_of(conn, id, after, CHUNK))
         }
-    }
+    });
+    Ok(reading.await?)
 }
 
 /// Rows to bytes.

@@ -162,7 +162,8 @@ async fn page(trail: &Trail, asked: Asked, query: &str) -> Result<Response, ApiE
     let walk = Walk::NewestFirst(after);
     // One more than asked for tells whether there is a next page.
     let rows = trail
-        .read(move |conn| {
+        .lane
+        .query(move |conn| {
             Box::pin(async move { store::list_events(conn, &filter, walk, limit + 1).await })
         })
         .await?;

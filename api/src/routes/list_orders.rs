@@ -81,7 +81,7 @@ pub(super) async fn handle(
     let (before, limit) = parse(&query)?;
     // One more than asked for tells whether there is a next page.
     let orders = reads
-        .read(move |conn| Box::pin(store::list_orders(conn, customer, before, limit + 1)))
+        .query(move |conn| Box::pin(store::list_orders(conn, customer, before, limit + 1)))
         .await?;
     let page = Page::<OrderRow>::of(orders, limit, |order| order.id.to_string());
     let page = page.filter_map(|order| OrderView::new(&order, &policy));

@@ -50,7 +50,7 @@ pub(super) async fn handle(
     let (filter, limit) = parse(&query)?;
     // One more than asked for tells whether there is a next page.
     let rows = reads
-        .read(move |conn| {
+        .query(move |conn| {
             Box::pin(async move { store::list_returns(conn, &filter, limit + 1).await })
         })
         .await?;

@@ -20,7 +20,7 @@ pub(super) async fn find<'c>(
 ) -> Result<(&'c Caller, ReturnRow), ApiError> {
     let id = parse_id(id);
     let row = reads
-        .read(move |conn| Box::pin(store::get_return(conn, id)))
+        .query(move |conn| Box::pin(store::get_return(conn, id)))
         .await?;
     // Asked for one that does not exist as well: someone else's must not be told from none.
     let owner = row.as_ref().map(|row| row.customer_id);

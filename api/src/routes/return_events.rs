@@ -39,7 +39,8 @@ pub(super) async fn handle(
     let id = one_return::parse_id(&id);
     // Nothing else of the row: what was tampered with must be shown too.
     let owner = trail
-        .read(move |conn| Box::pin(store::owner_of(conn, id)))
+        .lane
+        .query(move |conn| Box::pin(store::owner_of(conn, id)))
         .await?;
     let request = Request::about(Operation::EventsRead, id, owner);
     credential.caller_for(&request)?;
@@ -69,7 +70,8 @@ async fn page(
 ) -> Result<Response, ApiError> {
     // One more than asked for tells whether there is a next page.
     let rows = trail
-        .read(move |conn| Box::pin(store::list_events_of(conn, id, after_seq, limit + 1)))
+        .lane
+        .query(move |conn| Box::pin(store::list_events_of(conn, id, after_seq, limit + 1)))
         .await?;
     let seq = |row: &EventRow| row.seq.to_string();
     Ok(Page::<EventView>::of(rows, limit, seq).answer(query))

@@ -104,8 +104,8 @@ pub(crate) async fn list_orders(
     limit: u32,
 ) -> sqlx::Result<Vec<OrderRow>> {
     let mut query = QueryBuilder::new(
-        "/* list_orders */ SELECT /*+ MAX_EXECUTION_TIME(5000) */ o.id, o.customer_id, o.total, o.currency, o.status, o.delivered_at, \
-         o.refunded_amount, r.id AS open_return, UTC_TIMESTAMP(6) AS now FROM orders AS o FORCE INDEX (customer) \
+        "/* list_orders */ SELECT /*+ MAX_EXECUTION_TIME(5000) */ o.id, o.customer_id, o.total, o.currency, o.status, \
+         o.delivered_at, o.refunded_amount, r.id AS open_return, UTC_TIMESTAMP(6) AS now FROM orders AS o FORCE INDEX (customer) \
          LEFT JOIN returns AS r FORCE INDEX (one_open_return_per_order) ON r.open_order_id = o.id WHERE o.customer_id = ",
     );
     query.push_bind(customer);

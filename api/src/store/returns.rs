@@ -104,7 +104,8 @@ pub(crate) async fn list_returns(
     limit: u32,
 ) -> sqlx::Result<Vec<ReturnRow>> {
     let mut query = QueryBuilder::new(format!(
-        "/* list_returns */ SELECT /*+ MAX_EXECUTION_TIME(5000) */ {RETURN_COLUMNS} FROM returns FORCE INDEX ({}) WHERE TRUE",
+        "/* list_returns */ SELECT /*+ MAX_EXECUTION_TIME(5000) */ {RETURN_COLUMNS} FROM returns \
+         FORCE INDEX ({}) WHERE TRUE",
         filter.index()
     ));
     if let Some(status) = filter.status {

@@ -214,14 +214,12 @@ impl Following {
         let reading = self
             .watching
             .lane
-            .run(move |conn| Box::pin(status_events::read_page(conn, id, sent)));
-        match reading.await {
-            Ok(Ok(events)) => return events,
+            .query(move |conn| Box::pin(status_events::read_page(conn, id, sent)));
+        reading.await.unwrap_or_else(|error| {
             // There may be thousands of streams, and each tries again.
-            Ok(Err(error)) => tracing::debug!(%error, "a stream cannot read its return's events"),
-            Err(error) => tracing::debug!(%error, "a stream cannot read its return's events"),
-        }
-        Vec::new()
+            tracing::debug!(%error, "a stream cannot read its return's events");
+            Vec::new()
+        })
     }
 
     /// Whether the client may hear of its return now. `false` while nobody can tell.
