@@ -148,7 +148,10 @@ async fn try_once(
 async fn is_there(lane: &Lane, applied: Applied) -> bool {
     let looking =
         lane.query(move |conn| Box::pin(async move { store::has_event(conn, &applied).await }));
-    looking.await.map_err(ApiError::from).unwrap_or(false)
+    looking.await.unwrap_or_else(|failed| {
+        tracing::warn!(error = %failed, "whether a decision was written could not be looked up");
+        false
+    })
 }
 
 /// Why a decision was not carried out.

@@ -60,6 +60,8 @@ pub fn version() -> i64 {
 /// Says which command to run, or that the database is away.
 pub async fn check(pool: &MySqlPool) -> Result<(), SchemaError> {
     let mut conn = pool.acquire().await?;
+    // Taken back, it would be pinged, and that has no end: its place would be lost if it fell silent.
+    conn.close_on_drop();
     let found = applied(&mut conn).await?.into_iter().max();
     let needed = version();
     match found {

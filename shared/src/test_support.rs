@@ -4,7 +4,7 @@ pub mod mysql_proxy;
 
 use secrecy::SecretString;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
@@ -56,7 +56,10 @@ impl TestDb {
         conn.close().await.expect("close");
         let options = admin.clone().database(&name);
         Self {
-            pool: pool_options(16).connect_lazy_with(options),
+            // A test's own questions wait for a busy server for longer than a product may.
+            pool: pool_options(16)
+                .acquire_timeout(std::time::Duration::from_secs(30))
+                .connect_lazy_with(options),
             url: with_database(&server, &name),
             admin,
             name,
@@ -122,6 +125,18 @@ impl Drop for TestDb {
         });
         let _ = dropped.join();
     }
+}
+
+/// For a session that holds locks while a test waits: the server ends one of ours that is silent for 30 s, and its locks
+/// with it.
+///
+/// # Panics
+/// The session is lost.
+pub async fn keep_when_silent(session: &mut MySqlConnection) {
+    session
+        .execute("SET SESSION wait_timeout = 600")
+        .await
+        .expect("a session");
 }
 
 /// A required variable of the test environment.

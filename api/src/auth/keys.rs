@@ -76,6 +76,9 @@ impl KeyWatch {
         let result = match read {
             None => return,
             Some(Ok(verifier)) => {
+                let verifier = Arc::new(verifier);
+                // First: whoever reads the metrics may rely on the keys.
+                self.keys.send_replace(Arc::clone(&verifier));
                 show(&self.metrics, &verifier);
                 if verifier.keys().is_empty() {
                     tracing::error!("no key verifies tokens any more: nobody is let in");
@@ -83,7 +86,6 @@ impl KeyWatch {
                     tracing::info!(keys = ?verifier.keys(), "the keys that verify tokens were read");
                 }
                 self.failure = None;
-                self.keys.send_replace(Arc::new(verifier));
                 "read"
             }
             Some(Err(error)) => {

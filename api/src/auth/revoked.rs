@@ -36,6 +36,8 @@ impl Reading {
     pub(crate) async fn first(pool: &MySqlPool) -> sqlx::Result<Self> {
         let asked_at = Instant::now();
         let mut conn = pool.acquire().await?;
+        // As in `schema::check`.
+        conn.close_on_drop();
         let list = Arc::new(RevokedTokens::read(&mut conn).await?);
         Ok(Self { list, asked_at })
     }
@@ -105,8 +107,9 @@ impl RevocationWatch {
             list: Arc::new(list),
             asked_at,
         };
+        // First: whoever reads the metrics may rely on the list.
+        self.reading.send_replace(reading.clone());
         show(&self.metrics, &reading);
-        self.reading.send_replace(reading);
         if std::mem::take(&mut self.failing) {
             tracing::info!("the list of revoked tokens is read again");
         }

@@ -167,7 +167,7 @@ pub(super) fn parse_cursor(text: &str) -> Option<(OffsetDateTime, i64)> {
     Some((created_at, digits(id, 18)?))
 }
 
-/// As JSON writes it: no `+`.
+/// No `+`, which JSON does not have.
 pub(super) fn number(text: &str) -> Option<i64> {
     text.parse().ok().filter(|_| !text.starts_with('+'))
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::Connection;
 
-use crate::harness::{Answer, Api, CUSTOMER, count};
+use crate::harness::{Answer, Api, CUSTOMER, count, pause};
 
 #[tokio::test]
 async fn two_filings_of_one_order_give_one_201_and_one_409() {
@@ -63,6 +63,7 @@ async fn a_locked_a_repeated_and_an_open_order_do_not_slow_the_other_61() {
         .await
         .expect("lock");
     let troubled = [duplicate, open, locked];
+    let taken = api.metric("filing_group_size_sum").await;
     let filing = file_all(&api, 1, 64, &troubled);
     let release = async {
         // The other 61 are there while the order is still locked.
@@ -78,8 +79,9 @@ async fn a_locked_a_repeated_and_an_open_order_do_not_slow_the_other_61() {
                 Instant::now() < deadline,
                 "61 strangers wait for one locked order"
             );
-            tokio::task::yield_now().await;
+            pause().await;
         }
+        taken_once_but_for_one(&api, taken).await;
         tx.rollback().await.expect("rollback");
     };
     let ((answers, with), ()) = tokio::join!(filing, release);
@@ -87,16 +89,18 @@ async fn a_locked_a_repeated_and_an_open_order_do_not_slow_the_other_61() {
     answers[1].problem(409, "already-open");
     assert_eq!(answers[2].status, 201, "filed when its lock was released");
     assert!(answers[3..].iter().all(|answer| answer.status == 201));
-    // Printed for docs/BENCHMARKS.md; the bound only catches a wait for the lock or a serial fallback.
+    // For docs/BENCHMARKS.md.
     eprintln!(
         "slowest of 61: {with:?} with a locked, a repeated and an open order, {without:?} without"
     );
-    assert!(
-        with < without * 5 + Duration::from_millis(100),
-        "{with:?} against {without:?}"
-    );
     drop(session);
     api.stop().await;
+}
+
+/// Of 64, none but the one that is locked was taken a second time: it tries anew whenever its wait of 5 s ends.
+async fn taken_once_but_for_one(api: &Api, before: f64) {
+    let taken = api.metric("filing_group_size_sum").await - before;
+    assert!(taken <= 64.0 + 3.0, "64 were taken {taken} times");
 }
 
 #[tokio::test]
@@ -109,9 +113,8 @@ async fn a_locked_order_gets_503_when_the_lock_stays() {
         .execute(&mut *tx)
         .await
         .expect("lock");
-    let sent = Instant::now();
+    // By its own deadline, with the lock still there: a wait that ends is never told as `outcome-unknown`.
     api.file(1).await.problem(503, "outcome-unknown");
-    assert!(sent.elapsed() < Duration::from_secs(4));
     tx.rollback().await.expect("rollback");
     drop(session);
     api.stop().await;
@@ -159,8 +162,9 @@ async fn another_sessions_uncommitted_return_stalls_only_its_own_order() {
         .await
         .expect("lock");
     insert_return(&mut tx, 1).await;
-    let (answers, slowest) = {
-        let filing = file_all(&api, 1, 64, &[1]);
+    let taken = api.metric("filing_group_size_sum").await;
+    let (answers, _) = {
+        let filing = file_all(&api, 1, 64, &[]);
         let release = async {
             let deadline = Instant::now() + Duration::from_secs(10);
             while count(
@@ -174,14 +178,14 @@ async fn another_sessions_uncommitted_return_stalls_only_its_own_order() {
                     Instant::now() < deadline,
                     "strangers wait for one frozen filing"
                 );
-                tokio::task::yield_now().await;
+                pause().await;
             }
+            taken_once_but_for_one(&api, taken).await;
             tx.rollback().await.expect("rollback");
         };
         tokio::join!(filing, release).0
     };
     assert!(answers.iter().all(|answer| answer.status == 201));
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     drop(session);
     api.stop().await;
 }
@@ -209,7 +213,7 @@ async fn a_duplicate_inside_a_group_is_taken_out_and_the_others_go_on() {
         let deadline = Instant::now() + Duration::from_secs(4);
         while count(&api.db, waiting).await == 0 {
             assert!(Instant::now() < deadline, "nobody waits for the duplicate");
-            tokio::task::yield_now().await;
+            pause().await;
         }
         tx.commit().await.expect("commit");
     };

@@ -8,7 +8,7 @@ use shared::test_support::TestDb;
 use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
 use sqlx::AssertSqlSafe;
 
-use crate::harness::{Answer, Api, CUSTOMER, count};
+use crate::harness::{Answer, Api, CUSTOMER, count, in_turn};
 use crate::moves::change;
 use crate::tokens::Format;
 
@@ -285,7 +285,10 @@ async fn of_decisions_about_one_version_one_is_carried_out() {
         let verb = ["cancel", "approve", "reject"][n % 3];
         let path = format!("/returns/{id}/{verb}");
         let (api, admin) = (&api, &admin);
-        async move { decide(api, admin, &path, Some("\"1\""), None).await.status }
+        async move {
+            let decided = in_turn(|| decide(api, admin, &path, Some("\"1\""), None));
+            decided.await.status
+        }
     });
     let mut statuses = futures_util::future::join_all(decisions).await;
     statuses.sort_unstable();

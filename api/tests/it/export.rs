@@ -17,7 +17,7 @@ use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use crate::events::{api_with_returns, auditor};
-use crate::harness::{Answer, Api, CUSTOMER, nothing_open, revoke};
+use crate::harness::{Answer, Api, CUSTOMER, nothing_open, pause, revoke};
 use crate::tokens::Format;
 use crate::trail::{LONG_AGO, append, insert};
 
@@ -393,7 +393,7 @@ async fn p12_so_many_exports_are_under_way_and_no_more() {
         == 429
     {
         assert!(Instant::now() < deadline, "the slot is not given back");
-        tokio::task::yield_now().await;
+        pause().await;
     }
     drop(under_way);
     api.stop().await;

@@ -20,6 +20,9 @@ use crate::tokens::{Format, Keys};
 
 pub(crate) const CUSTOMER: CustomerId = CustomerId(42);
 
+/// After a slow measurement of the outbox the next one is up to two minutes away.
+pub(crate) const MEASURED_WITHIN: Duration = Duration::from_secs(150);
+
 /// A running api. Dropping it stops serving; [`Api::stop`] also drains and checks the rows.
 pub(crate) struct Api {
     pub(crate) db: TestDb,
@@ -125,14 +128,23 @@ impl Api {
 
     /// Waits until `/metrics` has this line.
     pub(crate) async fn until_metric(&self, line: &str) {
-        let deadline = Instant::now() + Duration::from_secs(15);
+        self.until_shown(line, Duration::from_secs(15)).await;
+    }
+
+    /// As [`Api::until_metric`], for what is known of the outbox.
+    pub(crate) async fn until_measured(&self, line: &str) {
+        self.until_shown(line, MEASURED_WITHIN).await;
+    }
+
+    async fn until_shown(&self, line: &str, patience: Duration) {
+        let deadline = Instant::now() + patience;
         loop {
             let (_, metrics) = self.ops("/metrics").await;
             if metrics.lines().any(|shown| shown == line) {
                 return;
             }
             assert!(Instant::now() < deadline, "no {line} in\n{metrics}");
-            tokio::task::yield_now().await;
+            pause().await;
         }
     }
 
@@ -143,13 +155,19 @@ impl Api {
     }
 
     pub(crate) async fn stop_and_keep_db(self) -> (TestDb, Drain) {
+        let (db, drain) = self.drain().await;
+        check_rows(&db).await;
+        (db, drain)
+    }
+
+    /// Drains and checks no rows, for a test that times the drain.
+    pub(crate) async fn drain(self) -> (TestDb, Drain) {
         self.stop.cancel();
         let drain = self
             .running
             .await
             .expect("the api does not panic")
             .expect("a clean end");
-        check_rows(&self.db).await;
         (self.db, drain)
     }
 }
@@ -270,6 +288,34 @@ pub(crate) async fn post_return(
     Answer::read(request.send().await.expect("an answer")).await
 }
 
+/// Asks again while no turn at the database is free: a busy machine's 503 is no answer to the question.
+pub(crate) async fn in_turn<F: Future<Output = Answer>>(ask: impl Fn() -> F) -> Answer {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let answer = ask().await;
+        if answer.status != 503 {
+            return answer;
+        }
+        answer.problem(503, "unavailable");
+        assert!(Instant::now() < deadline, "no turn in a minute");
+    }
+}
+
+/// Between two looks at a condition: whoever spins takes a core from what it waits for.
+pub(crate) async fn pause() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+/// A database with the usual customer's orders 1 and 2, and the id of a return of the first. It was filed with the
+/// usual deadlines: those of an api under test may be too short for it.
+pub(crate) async fn db_with_a_return() -> (TestDb, i64) {
+    let api = Api::start().await;
+    api.db.seed_orders(1, 2, CUSTOMER).await;
+    let id = api.file(1).await.return_id();
+    let (db, _) = api.stop_and_keep_db().await;
+    (db, id)
+}
+
 pub(crate) async fn count(db: &TestDb, sql: &'static str) -> i64 {
     sqlx::query_scalar(sql)
         .fetch_one(&db.pool)
@@ -323,7 +369,7 @@ pub(crate) async fn nothing_open(db: &TestDb) {
                 WHERE t.state = 'ACTIVE' AND h.processlist_db = DATABASE() AND h.processlist_id <> CONNECTION_ID()";
     while count(db, open).await > 0 {
         assert!(Instant::now() < deadline, "a transaction is left open");
-        tokio::task::yield_now().await;
+        pause().await;
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use shared::test_support::TestDb;
 use sqlx::AssertSqlSafe;
 
-use crate::harness::{Answer, Api, CUSTOMER, revoke};
+use crate::harness::{Answer, Api, CUSTOMER, pause, revoke};
 use crate::tokens::{Format, Issuer, Keys, READ_ONLY, attenuate};
 
 const LONG_AGO: u64 = 1_000_000_000;
@@ -308,22 +308,35 @@ async fn observed(api: &Api, path: &str, token: &str) -> (Vec<Seen>, Vec<String>
     (answers, statements_after(api, before).await)
 }
 
-/// What the server remembers of the one connection that reads returns: its last ten statements, pings included.
-const HISTORY: &str = "FROM performance_schema.events_statements_history h WHERE h.thread_id = ( \
-       SELECT r.thread_id FROM performance_schema.events_statements_history r \
+/// The one connection that reads returns. The server remembers its last ten statements, pings included.
+const READER: &str = "(SELECT r.thread_id FROM performance_schema.events_statements_history r \
        JOIN performance_schema.threads t ON t.thread_id = r.thread_id \
        WHERE t.processlist_db = DATABASE() AND r.sql_text LIKE '/* get_return */%' LIMIT 1)";
 
+/// Waits for one, and counts the one under way: a statement is remembered a moment after its answer was sent.
 async fn last_event(api: &Api) -> i64 {
-    let sql = format!("SELECT CAST(MAX(h.event_id) AS SIGNED) {HISTORY}");
-    let id = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(&api.db.pool);
-    id.await.expect("the connection is known")
+    let sql = format!(
+        "SELECT CAST(MAX(e.event_id) AS SIGNED) FROM ( \
+         SELECT thread_id, event_id FROM performance_schema.events_statements_history UNION ALL \
+         SELECT thread_id, event_id FROM performance_schema.events_statements_current) e WHERE e.thread_id = {READER}"
+    );
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let query = sqlx::query_scalar(AssertSqlSafe(sql.clone()));
+        let id: Option<i64> = query.fetch_one(&api.db.pool).await.expect("an event");
+        if let Some(id) = id {
+            return id;
+        }
+        assert!(Instant::now() < deadline, "the connection is not known");
+        pause().await;
+    }
 }
 
-/// Waits for the three reads: a statement's end is noted a moment after its answer was sent.
+/// Waits for the three reads.
 async fn statements_after(api: &Api, event: i64) -> Vec<String> {
     let sql = format!(
-        "SELECT CONCAT(h.event_name, ' ', COALESCE(h.sql_text, '')) {HISTORY} \
+        "SELECT CONCAT(h.event_name, ' ', COALESCE(h.sql_text, '')) \
+         FROM performance_schema.events_statements_history h WHERE h.thread_id = {READER} \
          AND h.event_id > {event} AND h.end_event_id IS NOT NULL ORDER BY h.event_id"
     );
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -338,6 +351,6 @@ async fn statements_after(api: &Api, event: i64) -> Vec<String> {
             return statements[first..=last].to_vec();
         }
         assert!(Instant::now() < deadline, "{statements:?}");
-        tokio::task::yield_now().await;
+        pause().await;
     }
 }

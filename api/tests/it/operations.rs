@@ -6,7 +6,7 @@ use serde_json::json;
 use shared::http_server::Drain;
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{Api, CUSTOMER, count, post_return};
+use crate::harness::{Api, CUSTOMER, count, pause, post_return};
 
 #[tokio::test]
 async fn the_operators_port_tells_health_and_metrics() {
@@ -65,7 +65,7 @@ async fn p11_stopping_under_load_answers_what_was_accepted() {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while count(&api.db, "SELECT COUNT(*) FROM returns").await < 200 {
         assert!(tokio::time::Instant::now() < deadline);
-        tokio::task::yield_now().await;
+        pause().await;
     }
     let (db, drain) = api.stop_and_keep_db().await;
     assert_eq!(drain, Drain::Complete);
@@ -137,7 +137,7 @@ async fn p11_balancers_hear_of_the_end_before_connections_are_refused() {
     api.stop.cancel();
     let heard = async {
         while api.ops("/readyz").await.0 != 503 {
-            tokio::task::yield_now().await;
+            pause().await;
         }
     };
     let patience = Duration::from_secs(20);

@@ -107,7 +107,13 @@ async fn pages_hold_every_order_once() {
         assert_eq!(link, Some(format!("<{query}>; rel=\"next\"")));
     }
     assert_eq!(seen, [7, 6, 5, 4, 3, 2, 1]);
-    for (query, field) in [("?limit=0", "limit"), ("?cursor=x", "cursor")] {
+    let before_all = api.get("/orders?cursor=-1", &api.customer_token()).await;
+    assert_eq!(before_all.status, 200, "an integer, as the document has it");
+    for (query, field) in [
+        ("?limit=0", "limit"),
+        ("?cursor=x", "cursor"),
+        ("?cursor=%2B1", "cursor"),
+    ] {
         let answer = api
             .get(&format!("/orders{query}"), &api.customer_token())
             .await;

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use sqlx::AssertSqlSafe;
+use tokio::time::timeout;
 
-use crate::harness::Api;
+use crate::harness::{Api, pause};
+use crate::wire::PATIENCE;
 
 /// Counters of one statement, by name.
 pub(crate) type Reads = HashMap<String, u64>;
@@ -39,11 +41,21 @@ async fn counters(api: &Api, statement: &str) -> Reads {
          JOIN performance_schema.threads t ON t.thread_id = h.thread_id \
          WHERE t.processlist_db = DATABASE() AND h.sql_text LIKE '/* {statement} */%' LIMIT 1)"
     );
-    let rows: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(sql))
-        .fetch_all(&api.db.pool)
+    // A statement is remembered a moment after its answer was sent.
+    let known = async {
+        loop {
+            let query = sqlx::query_as(AssertSqlSafe(sql.clone()));
+            let rows: Vec<(String, String)> =
+                query.fetch_all(&api.db.pool).await.expect("counters");
+            if !rows.is_empty() {
+                return rows;
+            }
+            pause().await;
+        }
+    };
+    let rows = timeout(PATIENCE, known)
         .await
-        .expect("counters");
-    assert!(!rows.is_empty(), "the connection is known");
+        .expect("the connection is known");
     let number = |(name, count): (String, String)| (name, count.parse().expect("a number"));
     rows.into_iter().map(number).collect()
 }

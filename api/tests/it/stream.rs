@@ -12,7 +12,7 @@ use serde_json::Value;
 use shared::test_support::TestDb;
 use tokio::time::timeout;
 
-use crate::harness::{Answer, Api, CUSTOMER};
+use crate::harness::{Answer, Api, CUSTOMER, pause};
 
 /// Longer than a heartbeat, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,7 +40,18 @@ impl Frames {
         token: &str,
         last_seen: Option<i64>,
     ) -> Self {
-        let response = ask(api, address, id, token, last_seen).await;
+        let opened = async {
+            loop {
+                let response = ask(api, address, id, token, last_seen).await;
+                if response.status() != 503 {
+                    return response;
+                }
+                // No turn at the database was free in time.
+                Answer::read(response).await.problem(503, "unavailable");
+                pause().await;
+            }
+        };
+        let response = timeout(PATIENCE, opened).await.expect("a turn in time");
         let status = response.status();
         assert_eq!(status, 200, "{:?}", response.text().await);
         let text = String::new();

@@ -23,11 +23,12 @@ pub enum Cut {
     FrozenAfterServer,
 }
 
-/// Springs at the first connection that runs a statement containing `text`.
+/// Springs at the first connection that runs a statement containing `text`, or at each.
 #[derive(Debug, Clone)]
 struct Trap {
     text: &'static str,
     cut: Cut,
+    at_each: bool,
 }
 
 /// Listens until its runtime ends.
@@ -70,20 +71,43 @@ impl MysqlProxy {
         let state = proxy.state.subscribe();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                if *state.borrow() == State::Away {
+                let mut state = state.clone();
+                // Before it is connected: what changes meanwhile is a change for this connection too.
+                if *state.borrow_and_update() == State::Away {
                     continue;
                 }
                 if let Ok(upstream) = TcpStream::connect(&server).await {
-                    tokio::spawn(relay(client, upstream, Arc::clone(&trap), state.clone()));
+                    tokio::spawn(relay(client, upstream, Arc::clone(&trap), state));
                 }
             }
         });
         (proxy, url)
     }
 
-    /// Sets the trap, also for statements that were prepared before.
+    /// Sets the trap for one statement, which may have been prepared before.
     pub fn arm(&self, text: &'static str, cut: Cut) {
-        *self.trap.lock().expect("not poisoned") = Some(Trap { text, cut });
+        self.set(Some(Trap {
+            text,
+            cut,
+            at_each: false,
+        }));
+    }
+
+    /// Sets the trap for every such statement until [`MysqlProxy::disarm`].
+    pub fn arm_at_each(&self, text: &'static str, cut: Cut) {
+        self.set(Some(Trap {
+            text,
+            cut,
+            at_each: true,
+        }));
+    }
+
+    pub fn disarm(&self) {
+        self.set(None);
+    }
+
+    fn set(&self, trap: Option<Trap>) {
+        *self.trap.lock().expect("not poisoned") = trap;
     }
 
     /// Cuts every connection and refuses new ones until [`MysqlProxy::come_back`].
@@ -100,7 +124,7 @@ impl MysqlProxy {
         self.state.send_replace(State::Up);
     }
 
-    /// Whether the trap was sprung.
+    /// Whether the trap of [`MysqlProxy::arm`] was sprung.
     pub fn sprung(&self) -> bool {
         self.trap.lock().expect("not poisoned").is_none()
     }
@@ -130,7 +154,6 @@ async fn relay(
     let (server_read, server_write) = upstream.into_split();
     let requests = forward_requests(client_read, server_write, Arc::clone(&session), trap);
     let answers = forward_answers(server_read, client_write, session);
-    state.mark_unchanged();
     let mut both = std::pin::pin!(async {
         // Whichever ends first drops the other, and with it both sockets.
         tokio::select! {
@@ -194,7 +217,9 @@ fn inspect(packet: &[u8], session: &Mutex<Session>, trap: &Mutex<Option<Trap>>) 
         }
         _ => false,
     };
-    hit.then(|| armed.take().map(|trap| trap.cut))?
+    let cut = armed.as_ref().filter(|_| hit)?.cut;
+    armed.take_if(|trap| !trap.at_each);
+    Some(cut)
 }
 
 async fn forward_answers(

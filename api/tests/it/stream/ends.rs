@@ -8,7 +8,7 @@ use shared::status::Action;
 use shared::test_support::TestDb;
 
 use super::{Frames, api_with_a_return, events, refused};
-use crate::harness::{Api, CUSTOMER, revoke};
+use crate::harness::{Api, CUSTOMER, db_with_a_return, revoke};
 use crate::moves::change;
 use crate::tokens::{Format, Issuer, Keys};
 
@@ -86,7 +86,9 @@ async fn p13_a_stream_ends_with_its_token() {
         "--auth-leeway-secs",
         "0",
     ];
-    let (api, id) = api_with_a_return(&flags).await;
+    let (db, id) = db_with_a_return().await;
+    let url = db.url().to_owned();
+    let api = Api::start_on(db, &url, &flags).await;
     let now = UNIX_EPOCH.elapsed().expect("after 1970").as_secs();
     let token = |extra: &str, value| {
         let mut claims = json!({"user_id": CUSTOMER.0, "role": "customer"});

@@ -8,7 +8,7 @@ use shared::test_support::TestDb;
 use shared::test_support::mysql_proxy::MysqlProxy;
 
 use super::{Frames, api_with_a_return, ask, events};
-use crate::harness::{Answer, Api, CUSTOMER};
+use crate::harness::{Answer, Api, CUSTOMER, pause};
 use crate::moves::change;
 
 #[tokio::test]
@@ -96,6 +96,6 @@ async fn until_above(api: &Api, name: &str, limit: f64) {
     let deadline = Instant::now() + Duration::from_secs(15);
     while api.metric(name).await <= limit {
         assert!(Instant::now() < deadline, "{name} is not above {limit}");
-        tokio::task::yield_now().await;
+        pause().await;
     }
 }
