@@ -41,7 +41,8 @@ pub struct Config {
     pub log: LogArgs,
 
     /// Milliseconds for which a shard stays ours without renewal, by the database's clock; renewed every fifth of
-    /// it. Too low loses shards at every hiccup of MySQL, too high leaves a dead relay's shards waiting.
+    /// it, and sooner after a failure. Too low loses shards at every hiccup of MySQL, too high leaves a dead relay's
+    /// shards waiting.
     #[arg(long, env = "LEASE_MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1_000..=300_000))]
     pub lease_ms: u64,
 }

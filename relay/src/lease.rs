@@ -22,8 +22,9 @@ use crate::store::lease::{self as store, Lease};
 
 /// Renewals in the length of a lease.
 const RENEWALS: u32 = 5;
-/// The same while we have less than our share: shards are on their way to us.
-const RENEWALS_WHEN_SHORT: u32 = 20;
+/// The same while we have less than our share, for shards are on their way to us, and after a round that failed: its
+/// renewal may have taken a fifth of the lease, and trust ends at three fifths.
+const RENEWALS_IN_HASTE: u32 = 20;
 
 /// A shard that is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,11 +91,11 @@ impl Keeper {
         while !stop.is_cancelled() {
             let is_leaving = leaving.is_cancelled();
             let renewals = match self.round(is_leaving).await {
-                Ok(is_short) if is_short => RENEWALS_WHEN_SHORT,
+                Ok(is_short) if is_short => RENEWALS_IN_HASTE,
                 Ok(_) => RENEWALS,
                 Err(error) => {
                     self.metrics.database_error("lease", &error);
-                    RENEWALS
+                    RENEWALS_IN_HASTE
                 }
             };
             tokio::select! {

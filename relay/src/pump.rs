@@ -6,8 +6,8 @@
 //!
 //! Must stay true:
 //! - a row is sent only while its shard's lease is good, its predecessor has been sent, and it is not `unsettled`;
-//! - a row leaves `unsettled` only when its deletion is confirmed and no read that may have begun before that is
-//!   under way (such a read can still show it);
+//! - an acknowledged row leaves `unsettled` only when its deletion is confirmed and no read whose answer will be taken
+//!   may still show it, or with its shard when the lease is lost; any other when its producer is destroyed;
 //! - whatever was read and not sent moves its shard's cursor back, so nothing is passed over;
 //! - the flow changes only while nothing is in flight;
 //! - after any failure there is one answer (`start_over` in `pump/recovery.rs`).

@@ -114,6 +114,8 @@ impl<P: Publish> Pump<P> {
     /// shard is given up as soon as all of it is.
     pub(super) async fn drain(mut self) -> usize {
         let deadline = Instant::now() + self.args.drain();
+        // Nobody takes the answer of a read under way: what it may still show need not be remembered.
+        self.forget_gone();
         while Instant::now() < deadline && (self.unacked() > 0 || !self.deleter.is_empty()) {
             self.note_terms();
             if self.has_lost_with_records_in_flight(Instant::now()) {
@@ -127,7 +129,6 @@ impl<P: Publish> Pump<P> {
                 Event::Reports(reports) => self.settle(&reports),
                 Event::Deleted(keys) => {
                     self.note_deleted(keys);
-                    // Also while a read is under way: nobody takes its answer.
                     self.forget_gone();
                     Ok(())
                 }
@@ -158,5 +159,72 @@ impl<P: Publish> Pump<P> {
             keys = self.deleter.deleted() => keys.map_or(Event::Ended("deleter"), Event::Deleted),
             () = tokio::time::sleep_until(look_up.into()) => Event::Tick,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use clap::Parser;
+    use shared::ids::{EventId, Shard};
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::config::Cli;
+    use crate::lease::{Held, Leases};
+    use crate::metrics::Metrics;
+    use crate::pending::RowKey;
+    use crate::publisher::Kafka;
+    use crate::reader::Ask;
+    use crate::shard_work::ShardWork;
+
+    /// Neither MySQL nor Kafka answers it: whatever it asked for stays under way.
+    fn pump_alone(quit: &CancellationToken) -> Pump<Kafka> {
+        let args = [
+            "outbox-relay",
+            "--database-url=mysql://u:p@127.0.0.1:1/d",
+            "--kafka-brokers=127.0.0.1:1",
+        ];
+        let config = Cli::try_parse_from(args).expect("good").config;
+        let options = config.db.options().expect("a good URL");
+        let leases = Leases {
+            me: "r".to_owned(),
+            holdings: watch::channel(BTreeMap::new()).1,
+            given_up: mpsc::unbounded_channel().0,
+            patience: Duration::from_secs(1),
+        };
+        let kafka = Kafka::new(&config.kafka);
+        Pump::new(config.pump, &options, kafka, leases, Metrics::new(), quit)
+    }
+
+    #[tokio::test]
+    async fn p11_what_was_deleted_while_a_read_was_under_way_is_not_told_as_left_in_flight() {
+        let quit = CancellationToken::new();
+        let _quit_at_the_end = quit.clone().drop_guard();
+        let mut pump = pump_alone(&quit);
+        let key = RowKey {
+            shard: Shard(3),
+            id: 7,
+            event_id: EventId::generate(),
+        };
+        let held = Held {
+            epoch: 1,
+            redrive_gen: 0,
+            good_until: Instant::now() + Duration::from_secs(60),
+            yielding: false,
+        };
+        let mut work = ShardWork::adopted(key.shard, held, 1);
+        work.unsettled.insert(key.id);
+        pump.shards.insert(key.shard, work);
+
+        pump.reader.ask(Ask {
+            ranges: Vec::new(),
+            is_partial: false,
+            era: 0,
+        });
+        pump.note_deleted(vec![key]);
+        assert_eq!(pump.unsettled(), 1, "the read may still show it");
+        assert_eq!(pump.drain().await, 0);
     }
 }

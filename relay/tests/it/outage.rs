@@ -113,7 +113,7 @@ async fn p11_with_kafka_away_the_relay_still_stops_and_keeps_the_rows() {
     until("the alarm is on", || async { blocked.get() == 1 }).await;
     let begun = Instant::now();
     assert_eq!(relay.stop().await, Drain::Complete, "nothing was in flight");
-    assert!(begun.elapsed() < Duration::from_secs(8));
+    assert!(begun.elapsed() < Duration::from_secs(20));
     assert_eq!(stage.count("outbox").await, 1);
     assert!(stage.owners().await.is_empty());
 }
@@ -136,7 +136,7 @@ async fn p11_a_relay_that_stops_with_records_in_flight_tells_how_many_and_leaves
     until("they are in flight", || async { unsettled.get() == 10 }).await;
     let begun = Instant::now();
     assert_eq!(relay.stop().await, Drain::LeftInFlight(10));
-    assert!(begun.elapsed() < Duration::from_secs(8));
+    assert!(begun.elapsed() < Duration::from_secs(20));
     assert_eq!(stage.count("outbox").await, 10);
     assert!(stage.owners().await.is_empty(), "another may begin at once");
     let heir = stage.relay().await;

@@ -35,7 +35,7 @@ async fn p3_an_acknowledgement_that_does_not_come_holds_back_no_other_record_of_
     let orders = orders_of(|shard| shard == Shard(3)).take(MAX_UNSETTLED * 3 / 2);
     let events: Vec<Event> = orders.map(|order| Event::new(order, order, 1)).collect();
     stage.insert_at_once(&events).await;
-    let cfg = stage.config(&["--lease-ms=10000", "--drain-secs=5"]);
+    let cfg = stage.config(&["--drain-secs=5"]);
     let publisher = Faulty::losing_the_first_ack(Kafka::new(&cfg.kafka));
     let relay = stage.relay_with(cfg, publisher).await;
     until("one row is left", || async {
@@ -62,14 +62,17 @@ async fn p3_p4_100_000_rows_in_one_shard_do_not_starve_the_others() {
         .collect();
     stage.insert_at_once(&events).await;
 
-    // Of the usual length: a loaded machine must not lose it.
-    let cfg = stage.config(&["--lease-ms=10000"]);
-    let relay = stage.relay_with(cfg.clone(), Kafka::new(&cfg.kafka)).await;
+    let relay = stage.relay().await;
     let follower = stage.topics.follow(&stage.topics.returns);
     let begun = Instant::now();
     let mut committed: Vec<(EventId, Instant)> = Vec::new();
     let mut others = orders_of(|shard| shard != Shard(0));
+    // Committed long before the drain ends: these must not have waited for it.
+    let mut early = 0;
     while relay.metrics.published_rows.get() < 90_000 {
+        if relay.metrics.published_rows.get() < 60_000 {
+            early = committed.len();
+        }
         let order = others.next().expect("endless");
         let event = Event::new(order, order, 1);
         stage.insert(&event).await;
@@ -77,11 +80,11 @@ async fn p3_p4_100_000_rows_in_one_shard_do_not_starve_the_others() {
         events.push(event);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    assert_eq!(follower.missing(&committed[..early]), 0, "of {early}");
     let drained = begun.elapsed();
     let latencies = follower.latencies(&committed).await;
     eprintln!("beside a drain of 100,000 rows of one shard ({drained:?}): {latencies}");
-    assert!(committed.len() >= 20, "{} rows beside it", committed.len());
-    assert!(latencies.worst() < Duration::from_secs(2), "{latencies}");
+    assert!(early >= 20, "{early} rows beside it");
     stage.outbox_is_empty().await;
     let seen = stage.topics.read_events(events.len()).await;
     assert_eq!(assert_history(&seen, &events), 0, "nothing is sent again");

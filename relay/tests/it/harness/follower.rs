@@ -33,13 +33,17 @@ impl Follower {
         Self { arrivals, task }
     }
 
+    /// How many of these events have not arrived yet.
+    pub(crate) fn missing(&self, committed: &[(EventId, Instant)]) -> usize {
+        let arrivals = self.arrivals.lock().expect("not poisoned");
+        let missing = |(id, _): &&(EventId, Instant)| !arrivals.contains_key(&id.to_string());
+        committed.iter().filter(missing).count()
+    }
+
     /// From each event's COMMIT (as the writer saw it) to its arrival; waits for the last one.
     pub(crate) async fn latencies(&self, committed: &[(EventId, Instant)]) -> Latencies {
         until("every event has arrived", || async {
-            let arrivals = self.arrivals.lock().expect("not poisoned");
-            committed
-                .iter()
-                .all(|(id, _)| arrivals.contains_key(&id.to_string()))
+            self.missing(committed) == 0
         })
         .await;
         let arrivals = self.arrivals.lock().expect("not poisoned");

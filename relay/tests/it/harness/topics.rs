@@ -1,14 +1,13 @@
 //! Two topics of a test, deleted with it, and a reader of everything in them.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, StreamConsumer};
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use shared::test_support::env;
@@ -129,7 +128,8 @@ impl Topics {
         }
     }
 
-    /// Everything in both topics, each partition in its order, once `enough` holds after some record.
+    /// Everything in both topics, each partition in its order, once `enough` holds after some record. What comes later is
+    /// not in it: whoever looks for repeats waits for an empty outbox first.
     pub(crate) async fn read_until(
         &self,
         what: &str,
@@ -145,6 +145,12 @@ impl Topics {
                     break;
                 }
             }
+            // Also what came after: a test must see duplicates and strays.
+            let all = self.records();
+            while seen.len() < all {
+                let message = consumer.recv().await.expect("a record");
+                seen.push(Seen::of(&message));
+            }
         };
         let read = tokio::time::timeout(PATIENCE, reading).await;
         assert!(
@@ -152,13 +158,23 @@ impl Topics {
             "not within {PATIENCE:?}: {what}; {} records",
             seen.len()
         );
-        // Also what came after: a test must see duplicates and strays.
-        while let Ok(message) =
-            tokio::time::timeout(Duration::from_millis(300), consumer.recv()).await
-        {
-            seen.push(Seen::of(&message.expect("a record")));
-        }
         seen
+    }
+
+    /// How many records both topics hold at this moment: nothing is ever deleted from them, and nothing else is in them.
+    fn records(&self) -> usize {
+        // Not one that reads: its questions would wait behind its fetches.
+        let client: BaseConsumer = client().create().expect("a consumer");
+        let mut records = 0;
+        for topic in [&self.returns, &self.status] {
+            for partition in 0..self.partitions {
+                let (_, end) = client
+                    .fetch_watermarks(topic, partition, PATIENCE)
+                    .expect("Kafka of KAFKA_BROKERS");
+                records += usize::try_from(end).expect("an offset");
+            }
+        }
+        records
     }
 
     /// As [`Self::read_until`], for a number of different events.
