@@ -157,7 +157,7 @@ async fn what_waits_for_a_person_is_counted() {
          'x', 1, 'EUR', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM orders",
         "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, created_at, \
          updated_at) SELECT id, 1, id, 1, 'EUR', ELT(id, 'declined', 'parked', 'unknown'), \
-         UTC_TIMESTAMP(6) - INTERVAL 290 SECOND, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM returns",
+         UTC_TIMESTAMP(6) - INTERVAL 200 SECOND, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM returns",
         "INSERT INTO dead_letters (topic, partition_id, offset_id, record_time, headers, reason, received_at) \
          VALUES ('t', 0, 0, 0, '[]', 'empty', UTC_TIMESTAMP(6)), ('t', 0, 1, 0, '[]', 'empty', UTC_TIMESTAMP(6))",
     ] {
@@ -194,7 +194,7 @@ async fn returns_that_no_consumer_claims_are_a_problem() {
     let sql = "INSERT INTO returns (id, order_id, customer_id, reason, status, version, review_required, policy_version, \
                refund_amount, currency, created_at, updated_at) SELECT id, id, 42, 'x', \
                IF(id = 1, 'approved', 'initiated'), 1, id = 3, 'x', 1, 'EUR', UTC_TIMESTAMP(6), \
-               UTC_TIMESTAMP(6) - INTERVAL IF(id = 4, 290, 310) SECOND FROM orders";
+               UTC_TIMESTAMP(6) - INTERVAL IF(id = 4, 200, 310) SECOND FROM orders";
     clinic.db.pool.execute(sql).await.expect(sql);
     let ran = clinic.examine_all();
     assert_eq!(ran.code, 1, "{ran:?}");

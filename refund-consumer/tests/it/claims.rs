@@ -22,7 +22,7 @@ async fn what_is_no_longer_eligible_is_rejected_with_every_reason() {
         json!(["order_not_delivered", "already_refunded"])
     );
     assert_eq!(events[1].actor.0, "system");
-    assert_eq!(running.messages("rejected"), 1);
+    until_true("it is counted", || running.messages("rejected") == 1).await;
     assert_eq!(world.effects(), 0);
     running.stop().await;
 }

@@ -58,7 +58,8 @@ async fn p11_the_drain_ends_at_its_deadline_whatever_the_gateway_does() {
     until_true("it is called for", || gateway.submitted().len() == 1).await;
     let began = std::time::Instant::now();
     assert_eq!(running.stop().await, Drain::LeftOpen(1));
-    assert!(began.elapsed().as_secs() < 8, "{:?}", began.elapsed());
+    // Waiting for the gateway would end at the call deadline of 30 s.
+    assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
     assert_eq!(world.attempt_state(filed.return_id, 1).await, "claimed");
 }
 

@@ -304,7 +304,7 @@ async fn p5_only_a_call_that_found_no_connection_was_certainly_not_sent() {
     let half = http("200 OK", "", &refund("refund-k-1").to_string());
     for begun in [String::new(), half[..half.len() - 9].to_owned()] {
         let provider = Provider::start(move |_| Reply::Hang(begun.clone())).await;
-        let hasty = gateway(&provider.url, |args| args.gateway_call_timeout_ms = 300);
+        let hasty = gateway(&provider.url, |args| args.gateway_call_timeout_ms = 2_000);
         assert_eq!(submit(&hasty).await, Err(CallFailed::Unknown("timeout")));
         assert_eq!(provider.seen().len(), 1, "not repeated");
     }
@@ -400,7 +400,7 @@ async fn a_429_with_retry_after_stops_all_calls() {
         "--initiated-grace-secs=0",
         "--reconcile-interval-ms=60000",
         "--gateway-parallel-calls=1",
-        "--call-deadline-ms=2000",
+        "--call-deadline-ms=12000",
     ];
     let running = world.start(provider.gateway(), &flags).await;
     // The second waits for its deadline, and the others behind it.
@@ -454,7 +454,7 @@ async fn p12_a_try_that_is_due_lets_somebody_in() {
     let provider = Provider::start(|_| Reply::Say(String::new())).await;
     let gateway = gateway(&provider.url, |args| {
         args.gateway_breaker_failures = 1;
-        args.gateway_breaker_pause_ms = 200;
+        args.gateway_breaker_pause_ms = 2_000;
     });
     gateway.submit(&request()).await.expect_err("no answer");
     assert!(gateway.lets_nobody_in());

@@ -282,6 +282,24 @@ async fn all_paid_once(world: &World, returns: &[FirstEvent]) {
     }
 }
 
+/// Waits until so many returns are refunded and so many records kept; gives up when neither number grows any more.
+async fn all_refunded_or_kept(world: &World, enough: (i64, i64)) {
+    const IN_ALL: Duration = Duration::from_secs(120);
+    let (began, mut counts) = (Instant::now(), (0, 0));
+    while counts != enough {
+        assert!(began.elapsed() < IN_ALL, "{counts:?} of {enough:?}");
+        let before = counts;
+        let what = format!("more than {before:?} of {enough:?} are refunded and kept");
+        counts = until(&what, || async {
+            let paid = "SELECT COUNT(*) FROM returns WHERE status = 'refunded'";
+            let kept = "SELECT COUNT(*) FROM dead_letters";
+            let counts = (world.count(paid).await, world.count(kept).await);
+            (counts != before).then_some(counts)
+        })
+        .await;
+    }
+}
+
 /// A client beside the group's members, to look at and to change what the group has committed.
 fn beside(world: &World) -> (BaseConsumer, TopicPartitionList) {
     let mut client = ClientConfig::new();
@@ -340,13 +358,7 @@ async fn p10_every_bad_record_is_kept_and_holds_up_no_return() {
     let expected = plan.expected(&world.topics.topic_returns, &placed);
     assert!((0..PARTITIONS).all(|partition| expected.keys().any(|place| place.0 == partition)));
     let enough = (number(RETURNS) + 1, number(expected.len()));
-    until("all are refunded or kept", || async {
-        let paid = "SELECT COUNT(*) FROM returns WHERE status = 'refunded'";
-        let kept = "SELECT COUNT(*) FROM dead_letters";
-        let counts = (world.count(paid).await, world.count(kept).await);
-        (counts == enough).then_some(())
-    })
-    .await;
+    all_refunded_or_kept(&world, enough).await;
     compare(&expected, &world.dead_letters().await);
 
     // Of these nothing usable was said. The scan finds them once they are old enough.

@@ -95,8 +95,10 @@ async fn an_idle_system_refunds_well_within_the_customers_patience() {
     report(&format!(
         "from sending the message to refunded, ms: {millis:?}"
     ));
-    // The promise is 2 s from filing; a tenth of it is left for the message on a machine that other tests share.
-    assert!(millis[10] < 200, "{millis:?}");
+    // The promise is 2 s from filing. That nothing built in waits is told by the faster ones, also on a machine that other
+    // tests share: behind a poll once a second a quarter would wait for 250 ms and more.
+    assert!(millis[4] < 200, "{millis:?}");
+    assert!(millis[10] < 2_000, "{millis:?}");
     running.stop().await;
 }
 

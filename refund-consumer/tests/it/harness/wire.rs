@@ -6,7 +6,10 @@ use shared::test_support::env;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::World;
+use super::{World, until};
+
+/// UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE and NOT_LEADER_OR_FOLLOWER: the topic is that new.
+const NO_LEADER_YET: [i16; 3] = [3, 5, 6];
 
 /// A record with names as bytes.
 #[derive(Debug, Clone, Default)]
@@ -20,11 +23,16 @@ pub(crate) struct RawRecord {
 impl World {
     /// Sends it to partition 0; answers its offset.
     pub(crate) async fn send_raw(&self, record: &RawRecord) -> i64 {
+        let request = produce_request(&self.topics.topic_returns, &batch(record));
+        until("the partition has a leader", || self.produce(&request)).await
+    }
+
+    /// `None` if the partition has no leader yet: nothing was written.
+    async fn produce(&self, request: &[u8]) -> Option<i64> {
         let brokers = env("KAFKA_BROKERS");
         let broker = brokers.split(',').next().expect("a broker");
         let mut broker = TcpStream::connect(broker).await.expect("Kafka");
-        let request = produce_request(&self.topics.topic_returns, &batch(record));
-        let sent = broker.write_all(&sized(&request)).await;
+        let sent = broker.write_all(&sized(request)).await;
         sent.expect("Kafka reads");
         let size = broker.read_u32().await.expect("an answer");
         let mut answer = vec![0; usize::try_from(size).expect("it fits")];
@@ -32,8 +40,12 @@ impl World {
         // Correlation, number of topics, the topic, number of partitions, the partition: then error and offset.
         let at = 4 + 4 + 2 + self.topics.topic_returns.len() + 4 + 4;
         let error = i16::from_be_bytes(answer[at..at + 2].try_into().expect("two bytes"));
+        if NO_LEADER_YET.contains(&error) {
+            return None;
+        }
         assert_eq!(error, 0, "Kafka refuses the record");
-        i64::from_be_bytes(answer[at + 2..at + 10].try_into().expect("eight bytes"))
+        let offset = i64::from_be_bytes(answer[at + 2..at + 10].try_into().expect("eight bytes"));
+        Some(offset)
     }
 }
 
