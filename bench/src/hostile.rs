@@ -72,43 +72,37 @@ pub(crate) async fn run(args: &HostileArgs) -> anyhow::Result<bool> {
         seconds: Duration::from_secs(args.seconds.into()),
         api: &api,
     };
-    let mut rows = vec![stage.beside("nobody").await?];
+    let resident = || process::resident_kib(api.pid());
+    let mut rows = vec![stage.beside("nobody", resident()?).await?];
     for attack in Attack::ALL {
-        let before = process::resident_kib(api.pid())?;
+        let before = resident()?;
         let mut tool = attack.start(&stage, args)?;
-        let row = stage.beside(attack.name()).await?;
+        rows.push(stage.beside(attack.name(), before).await?);
         ensure!(
             tool.try_wait()?.is_none_or(|status| status.success()),
             "slowhttptest failed"
         );
         tool.kill().await?;
-        rows.push(Row {
-            before_kib: before,
-            ..row
-        });
     }
-    let before = process::resident_kib(api.pid())?;
-    let bodies = slow_bodies(&stage, args.attackers)?;
-    let row = stage.beside("slow bodies").await?;
-    ensure!(!bodies.is_empty(), "no attackers");
-    drop(bodies);
-    rows.push(Row {
-        before_kib: before,
-        ..row
-    });
-    let before = process::resident_kib(api.pid())?;
+    let before = resident()?;
+    let attackers = slow_bodies(&stage, args.attackers)?;
+    let row = stage.beside("slow bodies", before).await?;
+    ensure!(
+        row.most.files > usize::from(args.attackers) / 2,
+        "most attackers were away: {} files",
+        row.most.files
+    );
+    rows.push(row);
+    drop(attackers);
+    let before = resident()?;
     let crowd = Crowd::gather(stage.api.api_address()?, args.idle).await?;
-    let row = stage.beside("an idle crowd").await?;
-    rows.push(Row {
-        before_kib: before,
-        ..row
-    });
+    rows.push(stage.beside("an idle crowd", before).await?);
     drop(crowd);
     let sound = rows.iter().all(|row| row.sound(&rows[0]));
     report::table(
         &format!(
             "A good client (`GET /returns/{{id}}` every {} ms, each tenth on a new connection) beside {} connections of \
-             slowhttptest, and beside {} idle ones; {} s each, API_MAX_CONNECTIONS {cap}, rates off.",
+             each attack, and beside {} idle ones; {} s each, API_MAX_CONNECTIONS {cap}, rates off.",
             PACE.as_millis(),
             args.attackers,
             args.idle,
@@ -236,7 +230,8 @@ struct Row {
 }
 
 impl Stage<'_> {
-    async fn beside(&self, beside: &'static str) -> anyhow::Result<Row> {
+    /// `before_kib`: resident memory of the api before the others came.
+    async fn beside(&self, beside: &'static str, before_kib: u64) -> anyhow::Result<Row> {
         report::progress(&format!("beside {beside}"));
         let done = Arc::new(AtomicBool::new(false));
         let watch = tokio::spawn(watch(self.api.pid(), Arc::clone(&done)));
@@ -244,7 +239,7 @@ impl Stage<'_> {
             beside,
             latency: Histogram::new(3)?,
             refused: 0,
-            before_kib: process::resident_kib(self.api.pid())?,
+            before_kib,
             most: Most::default(),
             cores: 0.0,
         };

@@ -131,10 +131,6 @@ async fn measure(
     servers: &Servers,
 ) -> anyhow::Result<Paid> {
     let mut system = System::create().await?;
-    // The whole-system tests shorten them; here the defaults are measured.
-    for shortened in ["CALL_DEADLINE_MS", "GATEWAY_CALL_TIMEOUT_MS"] {
-        system.env.remove(shortened);
-    }
     // What waits in Kafka for longer than the grace is to be paid by way of Kafka all the same.
     let grace = ("INITIATED_GRACE_SECS".to_owned(), "3600".to_owned());
     system.env.extend([grace]);

@@ -61,10 +61,7 @@ impl System {
                 ("REFUND_GATEWAY", "simulated".to_owned()),
                 ("SIMULATED_LEDGER", ledger.to_string_lossy().into_owned()),
                 ("CONSUMER_GROUP", format!("g{run_id}")),
-                // Short, so that a crash test does not wait for a production lease or call deadline.
-                ("LEASE_MS", "2000".to_owned()),
-                ("CALL_DEADLINE_MS", "2000".to_owned()),
-                ("GATEWAY_CALL_TIMEOUT_MS", "1500".to_owned()),
+                // Short, so that a test does not wait for long when a message is lost.
                 ("INITIATED_GRACE_SECS", "2".to_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),

@@ -20,9 +20,7 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn set() -> anyhow::Result<Self> {
-        let mut system = System::create().await?;
-        // The whole-system tests shorten it; here the defaults are measured.
-        system.env.remove("LEASE_MS");
+        let system = System::create().await?;
         Ok(Self { system })
     }
 

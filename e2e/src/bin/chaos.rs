@@ -49,6 +49,8 @@ async fn main() -> ExitCode {
         take_overs: args.take_overs,
         every: Duration::from_secs(args.every),
         lease: Duration::from_millis(args.lease_ms),
+        spare: Duration::from_secs(1),
+        hand_over: Duration::from_secs(1),
     };
     match chaos::run(&plan, |line| println!("{line}")).await {
         Ok(findings) => {

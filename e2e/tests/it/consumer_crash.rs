@@ -10,9 +10,15 @@ use e2e::{checks, until};
 #[tokio::test]
 async fn p5_p7_a_consumer_killed_at_any_step_refunds_once() -> anyhow::Result<()> {
     let mut system = System::create().await?;
-    // A lost message is not to be made good by a scan.
-    let grace = ("INITIATED_GRACE_SECS".to_owned(), "3600".to_owned());
-    system.env.extend([grace]);
+    for (name, value) in [
+        // A lost message is not to be made good by a scan.
+        ("INITIATED_GRACE_SECS", "3600"),
+        // What the dead had under way is found when this has passed.
+        ("CALL_DEADLINE_MS", "6000"),
+        ("GATEWAY_CALL_TIMEOUT_MS", "5000"),
+    ] {
+        system.env.insert(name.to_owned(), value.to_owned());
+    }
     let per_step = 20;
     let steps = i64::try_from(STEPS.len())?;
     system.db.seed_orders(1, per_step * steps, CUSTOMER).await;

@@ -9,7 +9,10 @@ use e2e::system::{CUSTOMER, System};
 #[tokio::test]
 async fn p3_p4_a_relay_killed_between_acknowledgement_and_delete_loses_nothing()
 -> anyhow::Result<()> {
-    let system = System::create().await?;
+    let mut system = System::create().await?;
+    // Each next relay waits for the lease of a dead one.
+    let lease = ("LEASE_MS".to_owned(), "2000".to_owned());
+    system.env.extend([lease]);
     let count = 200;
     system.db.seed_orders(1, count, CUSTOMER).await;
     let api = system.start("returns-api").await?;
@@ -29,7 +32,7 @@ async fn p3_p4_a_relay_killed_between_acknowledgement_and_delete_loses_nothing()
             .start_with("outbox-relay", &[("FAILPOINTS", &armed)])
             .await?;
         relay
-            .killed_itself(Duration::from_secs(20))
+            .killed_itself(Duration::from_secs(60))
             .await
             .with_context(|| point)?;
     }
@@ -38,7 +41,7 @@ async fn p3_p4_a_relay_killed_between_acknowledgement_and_delete_loses_nothing()
         "killed before all was deleted"
     );
     let _relay = system.start("outbox-relay").await?;
-    system.settled(Duration::from_secs(60)).await?;
+    system.settled(Duration::from_secs(120)).await?;
     let records = checks::log_matches_events(&system).await?;
     let events = usize::try_from(system.count("SELECT COUNT(*) FROM return_events").await?)?;
     eprintln!("{} records for {events} events", records.len());

@@ -36,7 +36,7 @@ async fn p11_all_three_programs_stop_cleanly_under_load() -> anyhow::Result<()> 
     }
     until(
         "some refunds under load",
-        Duration::from_secs(30),
+        Duration::from_secs(120),
         async || {
             Ok(system
                 .count("SELECT COUNT(*) FROM returns WHERE status = 'refunded'")
@@ -45,13 +45,14 @@ async fn p11_all_three_programs_stop_cleanly_under_load() -> anyhow::Result<()> 
         },
     )
     .await?;
-    for (name, program) in [
-        ("refund-consumer", consumer),
-        ("outbox-relay", relay),
-        ("returns-api", api),
+    // Each before the end of its drain: then it has left nothing.
+    for (name, program, drain_secs) in [
+        ("refund-consumer", consumer, 15),
+        ("outbox-relay", relay, 10),
+        ("returns-api", api, 25),
     ] {
         let asked = Instant::now();
-        program.stop(Duration::from_secs(20)).await?;
+        program.stop(Duration::from_secs(drain_secs)).await?;
         eprintln!("{name} stopped in {:?} under load", asked.elapsed());
     }
     stop.store(true, Ordering::Relaxed);

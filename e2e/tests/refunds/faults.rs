@@ -11,7 +11,7 @@ use shared::ids::ReturnId;
 
 use crate::{file, nothing_is_wrong, quick};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 pub(crate) const EACH: usize = 4;
 
 /// What the first calls about a return meet, the state that it ends in, and how often it was paid.
@@ -222,7 +222,7 @@ async fn p5_without_keys_what_is_settled_later_is_polled_and_not_submitted_again
 
 async fn settled_later(flags: &[&str]) -> anyhow::Result<()> {
     let mut system = quick().await?;
-    let flags = [&["--settle-after-ms=2000"], flags].concat();
+    let flags = [&["--settle-after-ms=10000"], flags].concat();
     let provider = Provider::start(&mut system, &flags).await?;
     let returns = file(&system, 1, 2 * EACH).await?;
     let mut expected = HashMap::new();

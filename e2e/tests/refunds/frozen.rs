@@ -10,7 +10,7 @@ use e2e::{ledger, until};
 
 use crate::{file, nothing_is_wrong, quick};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 const SETTLEMENTS: &str = "refund_consumer_settlements_total";
 
 async fn paid(system: &System, payments: usize) -> anyhow::Result<()> {

@@ -16,6 +16,7 @@ use shared::ids::{OrderId, ReturnId};
 async fn quick() -> anyhow::Result<System> {
     let mut system = System::create().await?;
     for (name, value) in [
+        ("CALL_DEADLINE_MS", "2000"),
         ("GATEWAY_CALL_TIMEOUT_MS", "500"),
         ("LOOKUP_BACKOFF_MS", "100"),
         ("LOOKUP_BACKOFF_MAX_MS", "1000"),
