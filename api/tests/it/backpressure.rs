@@ -3,9 +3,8 @@
 use shared::test_support::mysql_proxy::MysqlProxy;
 use shared::test_support::{TestDb, keep_when_silent};
 use sqlx::{AssertSqlSafe, Connection, Executor};
-use tokio::time::timeout;
 
-use crate::harness::{Api, CUSTOMER, MEASURED_WITHIN, count, pause};
+use crate::harness::{Api, CUSTOMER, MEASURED_WITHIN, count, until};
 
 /// What the limit by rows is in these tests; 80 % of it is 8.
 const TEN_ROWS: [&str; 2] = ["--backlog-max-rows", "10"];
@@ -208,14 +207,11 @@ async fn p12_while_mysql_is_away_the_last_decision_stands() {
     proxy.go_away();
     // Nobody measures what happens now.
     publish(&api.db, 11).await;
-    let failed = async {
-        while api.metric("outbox_backlog_measure_failures_total").await < 1.0 {
-            pause().await;
-        }
-    };
-    timeout(MEASURED_WITHIN, failed)
-        .await
-        .expect("a measurement that fails");
+    until("a measurement fails", MEASURED_WITHIN, || async {
+        let failures = api.metric("outbox_backlog_measure_failures_total").await;
+        (failures >= 1.0).then_some(())
+    })
+    .await;
     is_refused(&api, 1).await;
     let (status, shown) = api.ops("/readyz?verbose").await;
     assert_eq!(status, 503);

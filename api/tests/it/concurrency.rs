@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::Connection;
 
-use crate::harness::{Answer, Api, CUSTOMER, count, pause};
+use crate::harness::{Answer, Api, CUSTOMER, count, until};
 
 #[tokio::test]
 async fn two_filings_of_one_order_give_one_201_and_one_409() {
@@ -67,20 +67,13 @@ async fn a_locked_a_repeated_and_an_open_order_do_not_slow_the_other_61() {
     let filing = file_all(&api, 1, 64, &troubled);
     let release = async {
         // The other 61 are there while the order is still locked.
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while count(
-            &api.db,
-            "SELECT COUNT(*) FROM returns WHERE order_id BETWEEN 4 AND 64",
+        let filed = "SELECT COUNT(*) FROM returns WHERE order_id BETWEEN 4 AND 64";
+        until(
+            "61 strangers are filed",
+            Duration::from_secs(10),
+            || async { (count(&api.db, filed).await >= 61).then_some(()) },
         )
-        .await
-            < 61
-        {
-            assert!(
-                Instant::now() < deadline,
-                "61 strangers wait for one locked order"
-            );
-            pause().await;
-        }
+        .await;
         taken_once_but_for_one(&api, taken).await;
         tx.rollback().await.expect("rollback");
     };
@@ -166,20 +159,13 @@ async fn another_sessions_uncommitted_return_stalls_only_its_own_order() {
     let (answers, _) = {
         let filing = file_all(&api, 1, 64, &[]);
         let release = async {
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while count(
-                &api.db,
-                "SELECT COUNT(*) FROM returns WHERE order_id BETWEEN 2 AND 64",
+            let filed = "SELECT COUNT(*) FROM returns WHERE order_id BETWEEN 2 AND 64";
+            until(
+                "63 strangers are filed",
+                Duration::from_secs(10),
+                || async { (count(&api.db, filed).await >= 63).then_some(()) },
             )
-            .await
-                < 63
-            {
-                assert!(
-                    Instant::now() < deadline,
-                    "strangers wait for one frozen filing"
-                );
-                pause().await;
-            }
+            .await;
             taken_once_but_for_one(&api, taken).await;
             tx.rollback().await.expect("rollback");
         };
@@ -210,11 +196,12 @@ async fn a_duplicate_inside_a_group_is_taken_out_and_the_others_go_on() {
         let waiting = "SELECT COUNT(*) FROM performance_schema.data_lock_waits w \
                        JOIN performance_schema.data_locks l ON l.engine_lock_id = w.requesting_engine_lock_id \
                        WHERE l.object_schema = DATABASE()";
-        let deadline = Instant::now() + Duration::from_secs(4);
-        while count(&api.db, waiting).await == 0 {
-            assert!(Instant::now() < deadline, "nobody waits for the duplicate");
-            pause().await;
-        }
+        until(
+            "somebody waits for the duplicate",
+            Duration::from_secs(4),
+            || async { (count(&api.db, waiting).await > 0).then_some(()) },
+        )
+        .await;
         tx.commit().await.expect("commit");
     };
     let ((answers, _), ()) = tokio::join!(filing, commit);

@@ -1,7 +1,5 @@
 //! Exports of the audit trail: what they hold, how they end, and what they hold on to.
 
-use std::time::Instant;
-
 use futures_util::StreamExt;
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
@@ -17,7 +15,7 @@ use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use crate::events::{api_with_returns, auditor};
-use crate::harness::{Answer, Api, CUSTOMER, nothing_open, pause, revoke};
+use crate::harness::{Answer, Api, CUSTOMER, nothing_open, revoke, until};
 use crate::tokens::Format;
 use crate::trail::{LONG_AGO, append, insert};
 
@@ -384,17 +382,12 @@ async fn p12_so_many_exports_are_under_way_and_no_more() {
     );
     under_way.pop();
     // The server notices that a client is gone when it writes, or reads the close.
-    let deadline = Instant::now() + std::time::Duration::from_secs(20);
-    while ask(&api, "/events", CSV)
-        .send()
-        .await
-        .expect("an answer")
-        .status()
-        == 429
-    {
-        assert!(Instant::now() < deadline, "the slot is not given back");
-        pause().await;
-    }
+    let patience = std::time::Duration::from_secs(20);
+    until("the slot is given back", patience, || async {
+        let answer = ask(&api, "/events", CSV).send().await;
+        (answer.expect("an answer").status() != 429).then_some(())
+    })
+    .await;
     drop(under_way);
     api.stop().await;
 }

@@ -14,6 +14,7 @@ use shared::ids::CustomerId;
 use shared::test_support::TestDb;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::tokens::{Format, Keys};
@@ -288,17 +289,35 @@ pub(crate) async fn post_return(
     Answer::read(request.send().await.expect("an answer")).await
 }
 
+/// Looks again until something is seen, and fails the test if that takes longer than `patience`.
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    patience: Duration,
+    look: impl Fn() -> F,
+) -> T {
+    let seen = async {
+        loop {
+            if let Some(seen) = look().await {
+                return seen;
+            }
+            pause().await;
+        }
+    };
+    let seen = timeout(patience, seen).await;
+    seen.unwrap_or_else(|_| panic!("not within {patience:?}: {what}"))
+}
+
 /// Asks again while no turn at the database is free: a busy machine's 503 is no answer to the question.
 pub(crate) async fn in_turn<F: Future<Output = Answer>>(ask: impl Fn() -> F) -> Answer {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
+    until("a turn", Duration::from_secs(60), || async {
         let answer = ask().await;
         if answer.status != 503 {
-            return answer;
+            return Some(answer);
         }
         answer.problem(503, "unavailable");
-        assert!(Instant::now() < deadline, "no turn in a minute");
-    }
+        None
+    })
+    .await
 }
 
 /// Between two looks at a condition: whoever spins takes a core from what it waits for.
@@ -363,14 +382,13 @@ pub(crate) async fn check_rows(db: &TestDb) {
 /// No transaction of this database is open. (`innodb_trx` would not do: it is a cache that is not refreshed while
 /// somebody reads it more often than every 0.1 s, as tests beside each other do.)
 pub(crate) async fn nothing_open(db: &TestDb) {
-    let deadline = Instant::now() + Duration::from_secs(5);
     let open = "SELECT COUNT(*) FROM performance_schema.events_transactions_current t \
                 JOIN performance_schema.threads h ON h.thread_id = t.thread_id \
                 WHERE t.state = 'ACTIVE' AND h.processlist_db = DATABASE() AND h.processlist_id <> CONNECTION_ID()";
-    while count(db, open).await > 0 {
-        assert!(Instant::now() < deadline, "a transaction is left open");
-        pause().await;
-    }
+    until("no transaction is open", Duration::from_secs(5), || async {
+        (count(db, open).await == 0).then_some(())
+    })
+    .await;
 }
 
 /// How long, or how much, a long form of a test does: this variable, or what fits into every run of the suite.

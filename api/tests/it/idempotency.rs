@@ -1,10 +1,11 @@
 //! P9: the same key and body get the same 201 and body, one row.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::harness::{Api, CUSTOMER, count, pause, post_return};
+use crate::harness::{Api, CUSTOMER, count, post_return, until};
 
 #[tokio::test]
 async fn p9_replayed_key_returns_the_first_reply() {
@@ -103,14 +104,15 @@ async fn expired_answers_are_deleted() {
     }
     // Every api deletes at its start.
     let second = api.start_another().await;
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
-    while count(&api.db, "SELECT COUNT(*) FROM idempotency").await != 1 {
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "the old answer is still there"
-        );
-        pause().await;
-    }
+    until(
+        "the old answer is gone",
+        Duration::from_secs(10),
+        || async {
+            let kept = count(&api.db, "SELECT COUNT(*) FROM idempotency").await;
+            (kept == 1).then_some(())
+        },
+    )
+    .await;
     // Not a moment before the 24 hours that are promised.
     assert_eq!(api.file_with(2, Some("young")).await.status, 201);
     second.stop.cancel();

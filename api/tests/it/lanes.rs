@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::harness::{Answer, Api, CUSTOMER, check_rows, count, db_with_a_return, pause};
+use crate::harness::{Answer, Api, CUSTOMER, check_rows, count, db_with_a_return, until};
 use crate::wire::PATIENCE;
 
 /// An api that reaches MySQL through a proxy, with one return.
@@ -35,13 +35,16 @@ async fn p12_a_reading_of_which_nothing_is_heard_gives_its_connection_back() {
         api.get(&path, &token).await.problem(503, "unavailable");
         assert!(proxy.sprung());
     }
-    let served = async {
-        while api.get(&path, &token).await.status != 200 {
-            pause().await;
-        }
-    };
-    timeout(PATIENCE, served).await.expect("served again");
+    served(&api, &path).await;
     api.stop().await;
+}
+
+async fn served(api: &Api, path: &str) {
+    until("it is served again", PATIENCE, || async {
+        let answer = api.get(path, &api.customer_token()).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -107,23 +110,20 @@ async fn p12_readers_of_the_trail_leave_connections_to_others_and_nothing_in_the
     let path = format!("/returns/{id}");
     let waiting = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() \
                    AND state LIKE 'Waiting for table metadata lock%'";
-    let full = async {
-        while count(&api.db, waiting).await < 4 {
-            pause().await;
-        }
-    };
-    timeout(PATIENCE, full).await.expect("four of them read");
+    until("four of them read", PATIENCE, || async {
+        (count(&api.db, waiting).await >= 4).then_some(())
+    })
+    .await;
     for _ in 0..20 {
         assert_eq!(api.get(&path, &api.customer_token()).await.status, 200);
     }
     let answers = reading.join_all().await;
     assert!(answers.iter().all(Result::is_err), "nobody was answered");
     // Those of the four that have a turn, and of connections kept for another request.
-    let end = Instant::now() + PATIENCE;
-    while alive() > before + 100 {
-        assert!(Instant::now() < end, "{} tasks are left", alive() - before);
-        pause().await;
-    }
+    until("few tasks are left", PATIENCE, || async {
+        (alive() <= before + 100).then_some(())
+    })
+    .await;
     sqlx::raw_sql("UNLOCK TABLES")
         .execute(&mut *locker)
         .await
@@ -150,12 +150,10 @@ async fn p11_a_silent_connection_does_not_double_the_drain() {
         .get(api.url("/events"))
         .bearer_auth(api.admin_token());
     let reading = tokio::spawn(page.send());
-    let sprung = async {
-        while !proxy.sprung() {
-            pause().await;
-        }
-    };
-    timeout(PATIENCE, sprung).await.expect("it is read");
+    until("it is read", PATIENCE, || async {
+        proxy.sprung().then_some(())
+    })
+    .await;
     // The server waits seven of its eight seconds for the answer, and the connection is silent for longer.
     let asked = Instant::now();
     let (db, drain) = api.drain().await;
@@ -191,14 +189,12 @@ async fn p12_a_connection_that_falls_silent_behind_its_answer_gives_its_place_ba
     let (api, proxy, id) = api_behind_proxy(&["--database-max-connections", "1"]).await;
     let (path, token) = (format!("/returns/{id}"), api.customer_token());
     proxy.arm(MysqlProxy::PING, Cut::FrozenAfterServer);
-    let served = async {
+    let again = async {
         while !proxy.sprung() {
             api.get(&path, &token).await;
         }
-        while api.get(&path, &token).await.status != 200 {
-            pause().await;
-        }
+        served(&api, &path).await;
     };
-    timeout(PATIENCE, served).await.expect("served again");
+    timeout(PATIENCE, again).await.expect("served again");
     api.stop().await;
 }

@@ -1,12 +1,12 @@
 //! Who may do what at every endpoint, in both formats: one table.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use shared::test_support::TestDb;
 use sqlx::AssertSqlSafe;
 
-use crate::harness::{Answer, Api, CUSTOMER, pause, revoke};
+use crate::harness::{Answer, Api, CUSTOMER, revoke, until};
 use crate::tokens::{Format, Issuer, Keys, READ_ONLY, attenuate};
 
 const LONG_AGO: u64 = 1_000_000_000;
@@ -320,16 +320,15 @@ async fn last_event(api: &Api) -> i64 {
          SELECT thread_id, event_id FROM performance_schema.events_statements_history UNION ALL \
          SELECT thread_id, event_id FROM performance_schema.events_statements_current) e WHERE e.thread_id = {READER}"
     );
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
-        let query = sqlx::query_scalar(AssertSqlSafe(sql.clone()));
-        let id: Option<i64> = query.fetch_one(&api.db.pool).await.expect("an event");
-        if let Some(id) = id {
-            return id;
-        }
-        assert!(Instant::now() < deadline, "the connection is not known");
-        pause().await;
-    }
+    until(
+        "the connection is known",
+        Duration::from_secs(5),
+        || async {
+            let query = sqlx::query_scalar(AssertSqlSafe(sql.clone()));
+            query.fetch_one(&api.db.pool).await.expect("an event")
+        },
+    )
+    .await
 }
 
 /// Waits for the three reads.
@@ -339,18 +338,17 @@ async fn statements_after(api: &Api, event: i64) -> Vec<String> {
          FROM performance_schema.events_statements_history h WHERE h.thread_id = {READER} \
          AND h.event_id > {event} AND h.end_event_id IS NOT NULL ORDER BY h.event_id"
     );
-    let deadline = Instant::now() + Duration::from_secs(5);
-    loop {
+    until("three reads are known", Duration::from_secs(5), || async {
         let query = sqlx::query_scalar(AssertSqlSafe(sql.clone()));
         let statements: Vec<String> = query.fetch_all(&api.db.pool).await.expect("statements");
         let is_read = |text: &String| text.contains("/* get_return */");
-        if statements.iter().filter(|text| is_read(text)).count() == 3 {
-            // What the connection did before the first and after the last is noted sooner or later.
-            let first = statements.iter().position(is_read).expect("three");
-            let last = statements.iter().rposition(is_read).expect("three");
-            return statements[first..=last].to_vec();
+        if statements.iter().filter(|text| is_read(text)).count() != 3 {
+            return None;
         }
-        assert!(Instant::now() < deadline, "{statements:?}");
-        pause().await;
-    }
+        // What the connection did before the first and after the last is noted sooner or later.
+        let first = statements.iter().position(is_read).expect("three");
+        let last = statements.iter().rposition(is_read).expect("three");
+        Some(statements[first..=last].to_vec())
+    })
+    .await
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 use shared::http_server::Drain;
 use tokio::io::AsyncWriteExt;
 
-use crate::harness::{Api, CUSTOMER, count, pause, post_return};
+use crate::harness::{Api, CUSTOMER, count, post_return, until};
 
 #[tokio::test]
 async fn the_operators_port_tells_health_and_metrics() {
@@ -62,11 +62,11 @@ async fn p11_stopping_under_load_answers_what_was_accepted() {
             filed
         });
     }
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
-    while count(&api.db, "SELECT COUNT(*) FROM returns").await < 200 {
-        assert!(tokio::time::Instant::now() < deadline);
-        pause().await;
-    }
+    until("200 are filed", Duration::from_secs(10), || async {
+        let filed = count(&api.db, "SELECT COUNT(*) FROM returns").await;
+        (filed >= 200).then_some(())
+    })
+    .await;
     let (db, drain) = api.stop_and_keep_db().await;
     assert_eq!(drain, Drain::Complete);
     let answered: i64 = tasks.join_all().await.into_iter().sum();
@@ -135,15 +135,10 @@ async fn p11_balancers_hear_of_the_end_before_connections_are_refused() {
     let flags = ["--api-stop-delay-secs", "5", "--api-drain-secs", "30"];
     let api = Api::start_with(&flags).await;
     api.stop.cancel();
-    let heard = async {
-        while api.ops("/readyz").await.0 != 503 {
-            pause().await;
-        }
-    };
-    let patience = Duration::from_secs(20);
-    tokio::time::timeout(patience, heard)
-        .await
-        .expect("not ready");
+    until("it is not ready", Duration::from_secs(20), || async {
+        (api.ops("/readyz").await.0 == 503).then_some(())
+    })
+    .await;
     let late = tokio::net::TcpStream::connect(api.address).await;
     drop(late.expect("still taken"));
     assert_eq!(

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use sqlx::AssertSqlSafe;
-use tokio::time::timeout;
 
-use crate::harness::{Api, pause};
+use crate::harness::{Api, until};
 use crate::wire::PATIENCE;
 
 /// Counters of one statement, by name.
@@ -42,20 +41,12 @@ async fn counters(api: &Api, statement: &str) -> Reads {
          WHERE t.processlist_db = DATABASE() AND h.sql_text LIKE '/* {statement} */%' LIMIT 1)"
     );
     // A statement is remembered a moment after its answer was sent.
-    let known = async {
-        loop {
-            let query = sqlx::query_as(AssertSqlSafe(sql.clone()));
-            let rows: Vec<(String, String)> =
-                query.fetch_all(&api.db.pool).await.expect("counters");
-            if !rows.is_empty() {
-                return rows;
-            }
-            pause().await;
-        }
-    };
-    let rows = timeout(PATIENCE, known)
-        .await
-        .expect("the connection is known");
+    let rows = until("the connection is known", PATIENCE, || async {
+        let query = sqlx::query_as(AssertSqlSafe(sql.clone()));
+        let rows: Vec<(String, String)> = query.fetch_all(&api.db.pool).await.expect("counters");
+        (!rows.is_empty()).then_some(rows)
+    })
+    .await;
     let number = |(name, count): (String, String)| (name, count.parse().expect("a number"));
     rows.into_iter().map(number).collect()
 }

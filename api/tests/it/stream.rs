@@ -12,7 +12,7 @@ use serde_json::Value;
 use shared::test_support::TestDb;
 use tokio::time::timeout;
 
-use crate::harness::{Answer, Api, CUSTOMER, pause};
+use crate::harness::{Answer, Api, CUSTOMER, until};
 
 /// Longer than a heartbeat, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,18 +40,16 @@ impl Frames {
         token: &str,
         last_seen: Option<i64>,
     ) -> Self {
-        let opened = async {
-            loop {
-                let response = ask(api, address, id, token, last_seen).await;
-                if response.status() != 503 {
-                    return response;
-                }
-                // No turn at the database was free in time.
-                Answer::read(response).await.problem(503, "unavailable");
-                pause().await;
+        // As `in_turn`, of an answer that does not end.
+        let response = until("a turn", PATIENCE, || async {
+            let response = ask(api, address, id, token, last_seen).await;
+            if response.status() != 503 {
+                return Some(response);
             }
-        };
-        let response = timeout(PATIENCE, opened).await.expect("a turn in time");
+            Answer::read(response).await.problem(503, "unavailable");
+            None
+        })
+        .await;
         let status = response.status();
         assert_eq!(status, 200, "{:?}", response.text().await);
         let text = String::new();

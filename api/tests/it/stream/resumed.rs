@@ -8,7 +8,7 @@ use shared::test_support::TestDb;
 use shared::test_support::mysql_proxy::MysqlProxy;
 
 use super::{Frames, api_with_a_return, ask, events};
-use crate::harness::{Answer, Api, CUSTOMER, pause};
+use crate::harness::{Answer, Api, CUSTOMER, until};
 use crate::moves::change;
 
 #[tokio::test]
@@ -93,9 +93,9 @@ async fn mysql_away_or_silent_only_delays_what_is_told() {
 }
 
 async fn until_above(api: &Api, name: &str, limit: f64) {
-    let deadline = Instant::now() + Duration::from_secs(15);
-    while api.metric(name).await <= limit {
-        assert!(Instant::now() < deadline, "{name} is not above {limit}");
-        pause().await;
-    }
+    let what = format!("{name} is above {limit}");
+    until(&what, Duration::from_secs(15), || async {
+        (api.metric(name).await > limit).then_some(())
+    })
+    .await;
 }
