@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use relay::publisher::Kafka;
 use shared::ids::{OrderId, Shard};
 use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
 use sqlx::{Connection, Executor};
@@ -18,16 +17,13 @@ const LAST_OF_PARKING: &str = "/* delete_copied */";
 /// What "no more than seconds" means here: the silence allowed in a transaction, a short lease, a lock wait, and a
 /// loaded machine. Below the 30 s after which the server ends any silent session.
 const SECONDS: Duration = Duration::from_secs(20);
+/// Of a frozen relay and its heir: who has not shown itself for so long counts for no share any more.
 const SHORT_LEASE: &str = "--lease-ms=2000";
 
-async fn relay_behind_proxy(stage: &Stage) -> (Running, MysqlProxy) {
-    relay_behind_proxy_with(stage, &[]).await
-}
-
-async fn relay_behind_proxy_with(stage: &Stage, flags: &[&str]) -> (Running, MysqlProxy) {
+async fn relay_behind_proxy(stage: &Stage, flags: &[&str]) -> (Running, MysqlProxy) {
     let (proxy, url) = MysqlProxy::before(stage.db.url()).await;
-    let cfg = stage.config(&[&[&*format!("--database-url={url}")], flags].concat());
-    let relay = stage.relay_with(cfg.clone(), Kafka::new(&cfg.kafka)).await;
+    let url = format!("--database-url={url}");
+    let relay = stage.relay_under(&[&[&*url], flags].concat()).await;
     (relay, proxy)
 }
 
@@ -35,7 +31,7 @@ async fn relay_behind_proxy_with(stage: &Stage, flags: &[&str]) -> (Running, Mys
 async fn cut_at_the_delete(cut: Cut) -> u64 {
     const ROUNDS: i64 = 3;
     let stage = Stage::set().await;
-    let (relay, proxy) = relay_behind_proxy(&stage).await;
+    let (relay, proxy) = relay_behind_proxy(&stage, &[]).await;
     let mut events = Vec::new();
     for round in 0..ROUNDS {
         proxy.arm(DELETE, cut);
@@ -78,7 +74,7 @@ async fn p3_while_look_ups_fail_only_rows_that_need_one_wait() {
     // A new relay does not know of seq 1.
     let mut written = vec![Event::new(0, 0, 2)];
     written.extend(history(1..51, 1));
-    let (relay, proxy) = relay_behind_proxy(&stage).await;
+    let (relay, proxy) = relay_behind_proxy(&stage, &[]).await;
     proxy.arm_at_each(LOOK_UP, Cut::BeforeAnswer);
     stage.insert_at_once(&written).await;
     events.extend(written);
@@ -98,7 +94,7 @@ async fn p3_while_look_ups_fail_only_rows_that_need_one_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p3_a_renewal_that_hears_nothing_is_made_up_for_while_the_leases_are_still_trusted() {
     let stage = Stage::set().await;
-    let (relay, proxy) = relay_behind_proxy_with(&stage, &["--lease-ms=20000"]).await;
+    let (relay, proxy) = relay_behind_proxy(&stage, &["--lease-ms=20000"]).await;
     until("it owns all", || async {
         stage.owners().await.values().eq([&16])
     })
@@ -191,12 +187,6 @@ async fn force_a_deadlock(stage: &Stage, order: OrderId, events: &[Event]) -> f6
     lost
 }
 
-/// Under the same length of a lease: who has not shown itself for so long counts for no share any more.
-async fn heir_of_frozen(stage: &Stage) -> Running {
-    let cfg = stage.config(&[SHORT_LEASE]);
-    stage.relay_with(cfg.clone(), Kafka::new(&cfg.kafka)).await
-}
-
 /// Inserts one event per order, each in a transaction of its own that may wait for a lock for one second, the shortest
 /// there is; answers the slowest.
 async fn insert_each(stage: &Stage, events: &[Event]) -> Duration {
@@ -236,7 +226,7 @@ async fn p3_p4_a_relay_frozen_inside_its_delete_hinders_neither_writers_nor_its_
     lock.rollback().await.expect("rollback");
 
     let begun = Instant::now();
-    let heir = heir_of_frozen(&stage).await;
+    let heir = stage.relay_under(&[SHORT_LEASE]).await;
     stage.outbox_is_empty().await;
     let emptied = begun.elapsed();
     frozen.thaw();
@@ -272,7 +262,7 @@ async fn p3_a_relay_frozen_while_it_parks_hinders_neither_writers_nor_its_heir()
     until("it parks", || async { proxy.sprung() }).await;
     frozen.freeze();
     let begun = Instant::now();
-    let heir = heir_of_frozen(&stage).await;
+    let heir = stage.relay_under(&[SHORT_LEASE]).await;
     let more: Vec<Event> = (0..100).map(|id| Event::new(id, id, 3)).collect();
     let slowest = insert_each(&stage, &more).await;
     stage.outbox_is_empty().await;
@@ -291,7 +281,7 @@ async fn p3_a_relay_frozen_while_it_parks_hinders_neither_writers_nor_its_heir()
 #[tokio::test(flavor = "multi_thread")]
 async fn p3_a_relay_whose_parking_session_falls_silent_goes_on_within_seconds() {
     let stage = Stage::set().await;
-    let (relay, proxy) = relay_behind_proxy(&stage).await;
+    let (relay, proxy) = relay_behind_proxy(&stage, &[]).await;
     proxy.arm(LAST_OF_PARKING, Cut::FrozenAfterServer);
     stage.insert_all(&one_too_large(100)).await;
     until("it parks", || async { proxy.sprung() }).await;

@@ -75,7 +75,12 @@ impl Stage {
     }
 
     pub(crate) async fn relay(&self) -> Running {
-        let cfg = self.config(&[]);
+        self.relay_under(&[]).await
+    }
+
+    /// A relay with further flags.
+    pub(crate) async fn relay_under(&self, flags: &[&str]) -> Running {
+        let cfg = self.config(flags);
         self.relay_with(cfg.clone(), Kafka::new(&cfg.kafka)).await
     }
 

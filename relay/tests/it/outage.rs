@@ -82,8 +82,8 @@ async fn p3_a_producer_that_was_told_of_no_broker_sends_again_when_it_could() {
     let mut forgot = 0;
     let (firsts, seconds) = events.split_at(events.len() / 2);
     for (first, second) in std::iter::zip(firsts, seconds) {
-        let cfg = stage.config(&[&format!("--kafka-brokers={}", door.brokers)]);
-        let relay = stage.relay_with(cfg.clone(), Kafka::new(&cfg.kafka)).await;
+        let brokers = format!("--kafka-brokers={}", door.brokers);
+        let relay = stage.relay_under(&[&brokers]).await;
         stage.insert(first).await;
         stage.outbox_is_empty().await;
         let told = door.hide_the_broker();
@@ -107,8 +107,8 @@ async fn p11_with_kafka_away_the_relay_still_stops_and_keeps_the_rows() {
     let stage = Stage::set().await;
     stage.insert(&Event::new(1, 1, 1)).await;
     // Nobody listens on the discard port.
-    let cfg = stage.config(&["--kafka-brokers=127.0.0.1:9", "--drain-secs=2"]);
-    let relay = stage.relay_with(cfg.clone(), Kafka::new(&cfg.kafka)).await;
+    let flags = ["--kafka-brokers=127.0.0.1:9", "--drain-secs=2"];
+    let relay = stage.relay_under(&flags).await;
     let blocked = relay.metrics.blocked.with_label_values(&["broker_away"]);
     until("the alarm is on", || async { blocked.get() == 1 }).await;
     let begun = Instant::now();
@@ -123,8 +123,7 @@ async fn p11_a_relay_that_stops_with_records_in_flight_tells_how_many_and_leaves
     let stage = Stage::set().await;
     let door = Door::open_before_the_broker().await;
     let brokers = format!("--kafka-brokers={}", door.brokers);
-    let cfg = stage.config(&[&brokers, "--drain-secs=2"]);
-    let relay = stage.relay_with(cfg.clone(), Kafka::new(&cfg.kafka)).await;
+    let relay = stage.relay_under(&[&brokers, "--drain-secs=2"]).await;
     let mut events = history(0..1, 2);
     stage.insert_all(&events).await;
     stage.outbox_is_empty().await;
