@@ -31,7 +31,7 @@ rust_files() {
 # Perl, because a statement runs over lines, back-quoted names, string continuations and hint comments.
 status_writers() {
     local files
-    mapfile -t files < <(rust_files "${product[@]/%//src}" | grep -vxE 'shared/src/(transition(/open)?|outbox|audit)\.rs|ctl/src/store/redrive\.rs')
+    mapfile -t files < <(rust_files "${product[@]/%//src}" | grep -vxE 'shared/src/domain/(transition(/open)?|outbox|audit)\.rs|ctl/src/store/redrive\.rs')
     ((${#files[@]})) || return 0
     perl -0777 -ne '
         # Comments go, line breaks stay, so that line numbers hold.
@@ -71,13 +71,13 @@ scratch=$(mktemp)
 trap 'rm -f "$scratch"' EXIT
 
 status_writers >"$scratch"
-broken one-writer "only shared/src/transition.rs (with transition/), outbox.rs and audit.rs change a return, so that status, audit and outbox agree" <"$scratch"
+broken one-writer "only shared/src/domain/transition.rs (with transition/), outbox.rs and audit.rs change a return, so that status, audit and outbox agree" <"$scratch"
 
-uses warp 'api/|shared/src/ops(\.rs|/)' >"$scratch"
-broken warp-stays "warp belongs to api and shared::ops; others must not grow a second HTTP surface" <"$scratch"
+uses warp 'api/|shared/src/runtime/ops(\.rs|/)' >"$scratch"
+broken warp-stays "warp belongs to api and shared::runtime::ops; others must not grow a second HTTP surface" <"$scratch"
 
-uses rdkafka 'shared/src/kafka(\.rs|/)|relay/|refund-consumer/|ctl/|e2e/|bench/' >"$scratch"
-broken kafka-stays "the Kafka client hides behind shared::kafka; the api must work without Kafka" <"$scratch"
+uses rdkafka 'shared/src/runtime/kafka(\.rs|/)|relay/|refund-consumer/|ctl/|e2e/|bench/' >"$scratch"
+broken kafka-stays "the Kafka client hides behind shared::runtime::kafka; the api must work without Kafka" <"$scratch"
 
 for crate in "${crates[@]}"; do
     # Direct dependencies of every kind. Each crate may use `shared`, and shared may use none of them; bench drives the
@@ -92,7 +92,7 @@ for crate in "${crates[@]}"; do
     case $crate in
         api | shared) ;;
         *) if grep -qx warp <<<"$direct"; then
-            broken warp-stays "warp belongs to api and shared::ops" <<<"$crate/Cargo.toml: $crate depends on warp"
+            broken warp-stays "warp belongs to api and shared::runtime::ops" <<<"$crate/Cargo.toml: $crate depends on warp"
         fi ;;
     esac
 done

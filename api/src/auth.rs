@@ -12,7 +12,7 @@ use shared::auth::{
     AuthArgs, Caller, Denied, KeyError, KeyProblem, Policy, Refused, Request, TOKEN_MAX, Verified,
     Verifier,
 };
-use shared::ops::Check;
+use shared::runtime::ops::Check;
 use sqlx::mysql::MySqlConnectOptions;
 use tokio::sync::watch;
 use warp::http::{HeaderMap, header};

@@ -11,7 +11,7 @@ mod meter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::ops::Check;
+use shared::runtime::ops::Check;
 use sqlx::mysql::MySqlConnectOptions;
 use tokio::sync::watch;
 

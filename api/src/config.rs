@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use shared::auth::AuthArgs;
-use shared::db::DbArgs;
-use shared::eligibility::PolicyArgs;
-use shared::event::TopicArgs;
-use shared::ops::OpsArgs;
-use shared::telemetry::LogArgs;
+use shared::domain::eligibility::PolicyArgs;
+use shared::domain::event::TopicArgs;
+use shared::runtime::db::DbArgs;
+use shared::runtime::ops::OpsArgs;
+use shared::runtime::telemetry::LogArgs;
 
 use crate::client::Proxies;
 use crate::{auth, cors};

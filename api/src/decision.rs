@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use shared::auth::Operation;
-use shared::db::DbFailure;
-use shared::event::TopicArgs;
-use shared::ids::ReturnId;
-use shared::retry;
-use shared::status::Action;
-use shared::transition::{
+use shared::domain::event::TopicArgs;
+use shared::domain::ids::ReturnId;
+use shared::domain::status::Action;
+use shared::domain::transition::{
     self, Applied, Cause, Change, Locked, LockedReturn, NewAttempt, TransitionError,
 };
+use shared::runtime::db::DbFailure;
+use shared::runtime::retry;
 use sqlx::{Connection, MySqlConnection};
 
 use crate::error::ApiError;

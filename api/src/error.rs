@@ -7,11 +7,11 @@ mod catalogue;
 
 use serde::Serialize;
 use shared::auth::KeyError;
-use shared::db::DbFailure;
-use shared::eligibility::Violation;
-use shared::ids::ReturnId;
-use shared::schema::SchemaError;
-use shared::status::Status;
+use shared::domain::eligibility::Violation;
+use shared::domain::ids::ReturnId;
+use shared::domain::status::Status;
+use shared::runtime::db::DbFailure;
+use shared::runtime::schema::SchemaError;
 use utoipa::ToSchema;
 use warp::Reply;
 use warp::http::{HeaderValue, StatusCode, header};

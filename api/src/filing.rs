@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use shared::ids::{CustomerId, OrderId, ReturnId};
-use shared::status::Status;
-use shared::transition::Cause;
+use shared::domain::ids::{CustomerId, OrderId, ReturnId};
+use shared::domain::status::Status;
+use shared::domain::transition::Cause;
 use sqlx::mysql::MySqlConnectOptions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::actor::Actor;
-use shared::retry;
+use shared::domain::actor::Actor;
+use shared::runtime::retry;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::ApiError;
@@ -113,7 +113,7 @@ pub(crate) async fn expire(lane: Lane, stop: CancellationToken) {
 
 #[cfg(test)]
 mod tests {
-    use shared::ids::CustomerId;
+    use shared::domain::ids::CustomerId;
 
     use super::*;
 

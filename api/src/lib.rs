@@ -41,9 +41,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::auth::Verifier;
-use shared::http_server::Drain;
-use shared::ops::Checks;
-use shared::{ops, schema};
+use shared::runtime::http_server::Drain;
+use shared::runtime::ops::Checks;
+use shared::runtime::{ops, schema};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;

@@ -6,9 +6,9 @@ use anyhow::Context;
 use api::App;
 use api::config::{Cli, Command, Config};
 use api::open_files;
-use shared::http_server::Drain;
-use shared::settings::{self, Refused};
-use shared::{killpoint, ops, shutdown, telemetry};
+use shared::runtime::http_server::Drain;
+use shared::runtime::settings::{self, Refused};
+use shared::runtime::{killpoint, ops, shutdown, telemetry};
 use tokio::net::TcpListener;
 
 #[tokio::main]

@@ -21,8 +21,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::eligibility::PolicyArgs;
-use shared::event::TopicArgs;
+use shared::domain::eligibility::PolicyArgs;
+use shared::domain::event::TopicArgs;
 use warp::filters::BoxedFilter;
 use warp::http::HeaderMap;
 use warp::reply::Response;

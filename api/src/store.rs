@@ -1,4 +1,4 @@
-//! All SQL of the api, but for what `shared::transition` writes.
+//! All SQL of the api, but for what `shared::domain::transition` writes.
 //!
 //! One statement per function; lists are bound as one JSON parameter, so every text is static and is prepared once
 //! per connection. Grouped reads that lock start at the list and force the index.
@@ -11,7 +11,7 @@ pub(crate) mod status_events;
 
 use std::time::Duration;
 
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
 use sqlx::{MySqlConnection, Row};
 
 pub(crate) use self::answers::{delete_expired_keys, insert_answers, read_answers};

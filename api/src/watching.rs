@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;

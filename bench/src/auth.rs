@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::SendRequest;
 use hyper::{Request, StatusCode};
 use shared::auth::{AuthArgs, Operation, Policy, Request as Asked, Verifier};
-use shared::ids::{CustomerId, ReturnId};
+use shared::domain::ids::{CustomerId, ReturnId};
 use shared::test_support::TestDb;
 
 use crate::report;

@@ -9,7 +9,7 @@ use e2e::program::Program;
 use e2e::provider::Provider;
 use e2e::system::System;
 use e2e::{checks, until};
-use shared::ids::OrderId;
+use shared::domain::ids::OrderId;
 
 use crate::process::{Servers, cpu_seconds, peak_resident_kib};
 use crate::report;

@@ -8,7 +8,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 use serde::Serialize;
-use shared::kafka::KafkaArgs;
+use shared::runtime::kafka::KafkaArgs;
 
 use crate::error::CtlError;
 

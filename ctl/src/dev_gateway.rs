@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::value_parser;
 use serde_json::json;
-use shared::shutdown;
+use shared::runtime::shutdown;
 use tokio::net::TcpListener;
 
 use crate::error::CtlError;

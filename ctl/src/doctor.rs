@@ -10,9 +10,9 @@ mod waiting;
 
 use std::process::ExitCode;
 
-use shared::db::DbArgs;
-use shared::event::TopicArgs;
-use shared::kafka::KafkaArgs;
+use shared::domain::event::TopicArgs;
+use shared::runtime::db::DbArgs;
+use shared::runtime::kafka::KafkaArgs;
 
 use crate::error::CtlError;
 use crate::keys::KeyArgs;

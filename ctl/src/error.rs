@@ -4,10 +4,10 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use shared::db::DbFailure;
-use shared::schema::SchemaError;
-use shared::settings::Refused;
-use shared::transition::TransitionError;
+use shared::domain::transition::TransitionError;
+use shared::runtime::db::DbFailure;
+use shared::runtime::schema::SchemaError;
+use shared::runtime::settings::Refused;
 use sqlx::mysql::MySqlDatabaseError;
 
 /// By what the person at the terminal can do.
@@ -77,7 +77,7 @@ impl CtlError {
 
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Usage(_) => ExitCode::from(shared::settings::BAD_USAGE),
+            Self::Usage(_) => ExitCode::from(shared::runtime::settings::BAD_USAGE),
             Self::Problem(_) | Self::Refused { .. } | Self::Io { .. } => ExitCode::from(1),
             Self::Unreachable { .. } | Self::Busy { .. } | Self::Unclear { .. } => {
                 ExitCode::from(2)

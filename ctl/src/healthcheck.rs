@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use shared::ops;
+use shared::runtime::ops;
 
 use crate::error::CtlError;
 use crate::output;

@@ -25,7 +25,7 @@ mod text;
 
 use std::process::ExitCode;
 
-use shared::settings;
+use shared::runtime::settings;
 
 use crate::cli::{Cli, Command};
 use crate::error::CtlError;

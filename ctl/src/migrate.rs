@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
-use shared::db::DbArgs;
-use shared::schema::{self, Repair};
+use shared::runtime::db::DbArgs;
+use shared::runtime::schema::{self, Repair};
 
 use crate::error::CtlError;
 use crate::{output, server};

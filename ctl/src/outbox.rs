@@ -11,7 +11,7 @@ mod stats;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
 
 use crate::error::CtlError;
 

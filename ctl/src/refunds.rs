@@ -1,7 +1,7 @@
 //! `returnsctl refunds`: the person's side of paying back. Looking locks nothing.
 //!
 //! Must stay true: whoever changes something is known by a verified token, is an admin and not the return's own
-//! customer; what they decide is judged on locked rows and written by `shared::transition` like every other change;
+//! customer; what they decide is judged on locked rows and written by `shared::domain::transition` like every other change;
 //! each decision leaves one row in `operator_actions`, in the same transaction. Money is never moved here: a retry is
 //! carried out by the consumer, and marking records what people found out elsewhere.
 
@@ -19,7 +19,7 @@ mod request;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 
 use crate::error::CtlError;
 

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use shared::db::{DbArgs, DbFailure};
-use shared::ids::{CustomerId, OrderId};
-use shared::schema;
+use shared::domain::ids::{CustomerId, OrderId};
+use shared::runtime::db::{DbArgs, DbFailure};
+use shared::runtime::schema;
 use sqlx::Connection;
 use sqlx::mysql::MySqlPool;
 use tokio::task::JoinSet;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::db::DbArgs;
+use shared::runtime::db::DbArgs;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{ConnectOptions, Connection};
 

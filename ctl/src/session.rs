@@ -4,9 +4,9 @@ use std::error::Error;
 use std::iter::successors;
 use std::time::Duration;
 
-use shared::db::{self, DbArgs, DbFailure};
-use shared::retry::full_jitter;
-use shared::schema;
+use shared::runtime::db::{self, DbArgs, DbFailure};
+use shared::runtime::retry::full_jitter;
+use shared::runtime::schema;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 
@@ -79,7 +79,7 @@ mod tests {
     use std::process::ExitCode;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    use shared::ids::CustomerId;
+    use shared::domain::ids::CustomerId;
     use shared::test_support::TestDb;
     use sqlx::mysql::MySqlPool;
 

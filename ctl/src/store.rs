@@ -10,7 +10,7 @@ pub(crate) mod refunds;
 pub(crate) mod settle;
 pub(crate) mod tokens;
 
-use shared::ids::OrderId;
+use shared::domain::ids::OrderId;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{FromRow, Row};
 use time::PrimitiveDateTime;

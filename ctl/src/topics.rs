@@ -6,8 +6,8 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shared::event::TopicArgs;
-use shared::kafka::KafkaArgs;
+use shared::domain::event::TopicArgs;
+use shared::runtime::kafka::KafkaArgs;
 
 use crate::broker::{Broker, Creation, TopicPlan, TopicSettings, TopicState};
 use crate::error::CtlError;

@@ -78,7 +78,10 @@ const SETTLE_DEADLINE: Duration = Duration::from_secs(120);
 /// A promise is broken, with its name, or the run could not be made.
 pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Findings> {
     let system = System::create().await?;
-    let orders: Vec<_> = (1..).map(shared::ids::OrderId).take(plan.returns).collect();
+    let orders: Vec<_> = (1..)
+        .map(shared::domain::ids::OrderId)
+        .take(plan.returns)
+        .collect();
     let returns = Writer::connect(&system.db.pool.connect_options(), system.topic_args())
         .await?
         .file(&system.db, &orders)

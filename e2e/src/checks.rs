@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Context, ensure};
 use rust_decimal::Decimal;
 use serde_json::Value;
-use shared::actor::{Actor, ActorType};
-use shared::audit::AuditRow;
-use shared::status::{Action, Status};
+use shared::domain::actor::{Actor, ActorType};
+use shared::domain::audit::AuditRow;
+use shared::domain::status::{Action, Status};
 use sqlx::Row;
 use uuid::Uuid;
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context, bail, ensure};
-use shared::ids::CustomerId;
+use shared::domain::ids::CustomerId;
 use shared::test_support::env;
 use tokio::process::Command;
 

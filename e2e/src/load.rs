@@ -1,15 +1,15 @@
-//! Synthetic load for the relay: many events per return, each written by `shared::transition` under its return's
+//! Synthetic load for the relay: many events per return, each written by `shared::domain::transition` under its return's
 //! row lock, as the api and the consumer write theirs.
 
-use shared::actor::Actor;
-use shared::db;
-use shared::event::TopicArgs;
-use shared::ids::{CustomerId, OrderId, ReturnId};
-use shared::money::{Currency, Money};
-use shared::status::{Action, Status};
+use shared::domain::actor::Actor;
+use shared::domain::event::TopicArgs;
+use shared::domain::ids::{CustomerId, OrderId, ReturnId};
+use shared::domain::money::{Currency, Money};
+use shared::domain::status::{Action, Status};
+use shared::domain::trace_context::TraceContext;
+use shared::domain::transition::{self, Applied, Cause, Change, NewReturn};
+use shared::runtime::db;
 use shared::test_support::TestDb;
-use shared::trace_context::TraceContext;
-use shared::transition::{self, Applied, Cause, Change, NewReturn};
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{Connection, MySqlConnection};
 

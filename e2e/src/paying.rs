@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use shared::ids::OrderId;
+use shared::domain::ids::OrderId;
 
 use crate::checks;
 use crate::load::Writer;

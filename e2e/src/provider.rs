@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::ensure;
 use reqwest::Client;
 use serde_json::json;
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 
 use crate::program::Program;
 use crate::system::System;

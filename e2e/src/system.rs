@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use shared::db::DbFailure;
-use shared::event::TopicArgs;
-use shared::ids::CustomerId;
+use shared::domain::event::TopicArgs;
+use shared::domain::ids::CustomerId;
+use shared::runtime::db::DbFailure;
 use shared::test_support::{TestDb, env};
 use tempfile::TempDir;
 use uuid::Uuid;

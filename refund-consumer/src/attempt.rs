@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use shared::ids::OrderId;
-use shared::money::Money;
-use shared::trace_context::TraceContext;
+use shared::domain::ids::OrderId;
+use shared::domain::money::Money;
+use shared::domain::trace_context::TraceContext;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-pub use shared::attempt::{AttemptId, AttemptState, IdempotencyKey};
+pub use shared::domain::attempt::{AttemptId, AttemptState, IdempotencyKey};
 
 /// An attempt as stored, locked by the transaction that read it.
 #[derive(Debug, Clone, PartialEq, Eq)]

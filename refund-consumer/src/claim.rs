@@ -10,12 +10,12 @@ mod plan;
 
 use std::time::{Duration, Instant};
 
-use shared::eligibility::PolicyArgs;
-use shared::event::TopicArgs;
-use shared::ids::ReturnId;
-use shared::killpoint::kill_point;
-use shared::retry::full_jitter;
-use shared::transition;
+use shared::domain::eligibility::PolicyArgs;
+use shared::domain::event::TopicArgs;
+use shared::domain::ids::ReturnId;
+use shared::domain::transition;
+use shared::runtime::killpoint::kill_point;
+use shared::runtime::retry::full_jitter;
 use sqlx::MySqlConnection;
 use sqlx::mysql::MySqlPool;
 use time::OffsetDateTime;

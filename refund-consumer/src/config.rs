@@ -7,12 +7,12 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use reqwest::Url;
 use secrecy::SecretString;
-use shared::db::DbArgs;
-use shared::eligibility::PolicyArgs;
-use shared::event::TopicArgs;
-use shared::kafka::KafkaArgs;
-use shared::ops::OpsArgs;
-use shared::telemetry::LogArgs;
+use shared::domain::eligibility::PolicyArgs;
+use shared::domain::event::TopicArgs;
+use shared::runtime::db::DbArgs;
+use shared::runtime::kafka::KafkaArgs;
+use shared::runtime::ops::OpsArgs;
+use shared::runtime::telemetry::LogArgs;
 
 /// Pays approved returns back: claims them, calls the refund gateway, settles the outcome.
 #[derive(Debug, Clone, Parser)]

@@ -3,7 +3,7 @@
 //! A dead letter is written in the claim's transaction, so before its offset may be stored, byte for byte as far as the
 //! client hands it out; docs/EVENTS.md tells what it does not hand out of headers.
 
-use shared::dead_letter::{UNREADABLE_HEADER, encode_headers};
+use shared::domain::dead_letter::{UNREADABLE_HEADER, encode_headers};
 
 use crate::message::Record;
 

@@ -1,9 +1,9 @@
 //! What can go wrong in this crate, by what the caller can do about it.
 
 use rdkafka::error::KafkaError;
-use shared::db::DbFailure;
-use shared::schema::SchemaError;
-use shared::transition::TransitionError;
+use shared::domain::transition::TransitionError;
+use shared::runtime::db::DbFailure;
+use shared::runtime::schema::SchemaError;
 use sqlx::mysql::MySqlDatabaseError;
 
 /// Why something was not done.

@@ -8,7 +8,7 @@ pub mod simulated;
 
 use std::future::Future;
 
-use shared::money::Money;
+use shared::domain::money::Money;
 
 use crate::attempt::IdempotencyKey;
 

@@ -34,7 +34,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::{ops, schema};
+use shared::runtime::{ops, schema};
 use sqlx::mysql::MySqlPool;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;

@@ -9,8 +9,8 @@ use refund_consumer::gateway::RefundGateway;
 use refund_consumer::gateway::http::Http;
 use refund_consumer::gateway::simulated::Simulated;
 use refund_consumer::{Drain, RefundConsumer};
-use shared::settings::{self, Refused};
-use shared::{killpoint, ops, shutdown, telemetry};
+use shared::runtime::settings::{self, Refused};
+use shared::runtime::{killpoint, ops, shutdown, telemetry};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

@@ -9,9 +9,9 @@ mod payload;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use shared::event::{event_id_from_base64, header};
-use shared::ids::{EventId, OrderId, ReturnId};
-use shared::trace_context::TraceContext;
+use shared::domain::event::{event_id_from_base64, header};
+use shared::domain::ids::{EventId, OrderId, ReturnId};
+use shared::domain::trace_context::TraceContext;
 use uuid::Uuid;
 
 use crate::dead_letter::Reason;

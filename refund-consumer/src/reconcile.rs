@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::ids::ReturnId;
-use shared::retry::full_jitter;
+use shared::domain::ids::ReturnId;
+use shared::runtime::retry::full_jitter;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{Attempt, AttemptState, Known};
@@ -229,8 +229,8 @@ fn known(due: &Due, by: &TakeOver<'_>, window: Duration) -> Known {
 
 #[cfg(test)]
 mod tests {
-    use shared::ids::OrderId;
-    use shared::money::{Currency, Money};
+    use shared::domain::ids::OrderId;
+    use shared::domain::money::{Currency, Money};
     use time::macros::datetime;
     use uuid::Uuid;
 

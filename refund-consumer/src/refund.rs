@@ -12,8 +12,8 @@ mod ownership;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::killpoint::kill_point;
-use shared::retry::full_jitter;
+use shared::runtime::killpoint::kill_point;
+use shared::runtime::retry::full_jitter;
 use sqlx::mysql::MySqlPool;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;

@@ -6,15 +6,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use shared::actor::Actor;
-use shared::eligibility::OrderFacts;
-use shared::event::TopicArgs;
-use shared::ids::{OrderId, ReturnId};
-use shared::killpoint::kill_point;
-use shared::money::Money;
-use shared::retry::full_jitter;
-use shared::trace_context::TraceContext;
-use shared::transition::{self, Cause, Change, Locked};
+use shared::domain::actor::Actor;
+use shared::domain::eligibility::OrderFacts;
+use shared::domain::event::TopicArgs;
+use shared::domain::ids::{OrderId, ReturnId};
+use shared::domain::money::Money;
+use shared::domain::trace_context::TraceContext;
+use shared::domain::transition::{self, Cause, Change, Locked};
+use shared::runtime::killpoint::kill_point;
+use shared::runtime::retry::full_jitter;
 use sqlx::MySqlConnection;
 use sqlx::mysql::MySqlPool;
 

@@ -8,9 +8,9 @@ mod paid;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use shared::eligibility::OrderFacts;
-use shared::retry::full_jitter;
-use shared::status::{Action, Status};
+use shared::domain::eligibility::OrderFacts;
+use shared::domain::status::{Action, Status};
+use shared::runtime::retry::full_jitter;
 use time::OffsetDateTime;
 
 use crate::attempt::{AttemptState, Recorded};

@@ -57,11 +57,14 @@ fn expect_rows(table: &'static str, expected: usize, wrote: u64) -> Result<(), E
     }
 }
 
-fn money(row: &MySqlRow, amount: &str) -> Result<shared::money::Money, Error> {
+fn money(row: &MySqlRow, amount: &str) -> Result<shared::domain::money::Money, Error> {
     let currency: String = row.try_get("currency")?;
-    let currency =
-        shared::money::Currency::parse(&currency).map_err(|_| Error::Unreadable("currency"))?;
-    Ok(shared::money::Money::new(row.try_get(amount)?, currency))
+    let currency = shared::domain::money::Currency::parse(&currency)
+        .map_err(|_| Error::Unreadable("currency"))?;
+    Ok(shared::domain::money::Money::new(
+        row.try_get(amount)?,
+        currency,
+    ))
 }
 
 /// A connection inside a transaction, or one of its own for a single statement.

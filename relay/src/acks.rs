@@ -67,7 +67,7 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
-    use shared::ids::{EventId, Shard};
+    use shared::domain::ids::{EventId, Shard};
 
     use super::*;
 

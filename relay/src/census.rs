@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
 use sqlx::MySqlConnection;
 use sqlx::mysql::MySqlConnectOptions;
 use tokio_util::sync::CancellationToken;

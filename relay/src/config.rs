@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use shared::db::DbArgs;
-use shared::kafka::KafkaArgs;
-use shared::ops::OpsArgs;
-use shared::telemetry::LogArgs;
+use shared::runtime::db::DbArgs;
+use shared::runtime::kafka::KafkaArgs;
+use shared::runtime::ops::OpsArgs;
+use shared::runtime::telemetry::LogArgs;
 
 /// Moves outbox rows to Kafka in order, at least once, deduplicated downstream by event id.
 #[derive(Debug, Clone, Parser)]

@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
 
 /// How far, in time, the floor lags behind the position: longer than almost every transaction.
 const FLOOR_LAG: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use shared::retry::full_jitter;
+use shared::runtime::retry::full_jitter;
 use sqlx::mysql::MySqlConnectOptions;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use shared::db::DbFailure;
-use shared::schema::SchemaError;
+use shared::runtime::db::DbFailure;
+use shared::runtime::schema::SchemaError;
 
 /// Why the relay does not start or ends before it is told to.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
 use sqlx::MySqlConnection;
 use sqlx::mysql::MySqlConnectOptions;
 use tokio::sync::{mpsc, watch};

@@ -30,7 +30,7 @@ pub mod metrics;
 
 use std::time::Duration;
 
-use shared::{ops, schema};
+use shared::runtime::{ops, schema};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -77,7 +77,7 @@ impl<P: Publish> Relay<P> {
     ) -> Result<Self, RelayError> {
         let options = cfg.db.options().map_err(RelayError::Settings)?;
         // Readiness and the schema check; the work has connections of its own.
-        let pool = shared::db::pool_options(2).connect_lazy_with(options.clone());
+        let pool = shared::runtime::db::pool_options(2).connect_lazy_with(options.clone());
         schema::check(&pool).await?;
         Ok(Self {
             cfg,

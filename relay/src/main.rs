@@ -6,8 +6,8 @@ use anyhow::Context;
 use relay::config::{Cli, Command, Config};
 use relay::publisher::Kafka;
 use relay::{Drain, Relay};
-use shared::settings::{self, Refused};
-use shared::{killpoint, ops, shutdown, telemetry};
+use shared::runtime::settings::{self, Refused};
+use shared::runtime::{killpoint, ops, shutdown, telemetry};
 use tokio::net::TcpListener;
 
 #[tokio::main]

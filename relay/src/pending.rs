@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use shared::event::Envelope;
-use shared::ids::{EventId, ReturnId, Shard};
+use shared::domain::event::Envelope;
+use shared::domain::ids::{EventId, ReturnId, Shard};
 use time::OffsetDateTime;
 
 /// What identifies a row. The id alone would not do: ids could be given again after a restore.

@@ -10,7 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 
 use crate::pending::{Pending, RowKey};
 
@@ -181,7 +181,7 @@ impl Verdicts {
 mod tests {
     use std::time::Instant;
 
-    use shared::ids::{EventId, Shard};
+    use shared::domain::ids::{EventId, Shard};
     use time::OffsetDateTime;
 
     use super::*;

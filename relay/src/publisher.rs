@@ -7,7 +7,7 @@
 mod kafka;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::pending::Pending;

@@ -22,8 +22,8 @@ mod settling;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use shared::ids::{EventId, Shard};
-use shared::killpoint::kill_point;
+use shared::domain::ids::{EventId, Shard};
+use shared::runtime::killpoint::kill_point;
 use sqlx::mysql::MySqlConnectOptions;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

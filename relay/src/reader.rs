@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::retry::full_jitter;
+use shared::runtime::retry::full_jitter;
 use sqlx::mysql::MySqlConnectOptions;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

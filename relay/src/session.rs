@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use shared::db::connect;
+use shared::runtime::db::connect;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{Connection, MySqlConnection};
 use tokio::time::timeout;

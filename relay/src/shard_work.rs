@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
 
 use crate::acks::InFlight;
 use crate::cursor::Cursor;

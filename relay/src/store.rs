@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use serde_json::{Value, json};
-use shared::db;
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
+use shared::runtime::db;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, Row};
 use time::OffsetDateTime;

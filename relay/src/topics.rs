@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use shared::retry::full_jitter;
+use shared::runtime::retry::full_jitter;
 use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;

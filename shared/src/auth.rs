@@ -18,8 +18,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::actor::{Actor, ActorType};
-use crate::ids::CustomerId;
+use crate::domain::actor::{Actor, ActorType};
+use crate::domain::ids::CustomerId;
 
 pub use biscuit::decode as decode_biscuit;
 pub use key_ring::{KeyError, KeyProblem, KeyRing, KeyUse};

@@ -8,9 +8,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection}
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use crate::db::{DbArgs, pool_options};
-use crate::ids::{CustomerId, OrderId};
-use crate::schema;
+use crate::domain::ids::{CustomerId, OrderId};
+use crate::runtime::db::{DbArgs, pool_options};
+use crate::runtime::schema;
 
 /// A database of its own on the server of `DATABASE_URL`, dropped with this value.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use shared::auth::RevokedTokens;
-use shared::db::connect;
-use shared::ops::Check;
+use shared::runtime::db::connect;
+use shared::runtime::ops::Check;
 use sqlx::MySqlConnection;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 use tokio::sync::watch;

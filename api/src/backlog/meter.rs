@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::db::connect;
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
+use shared::runtime::db::connect;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{Connection, MySqlConnection};
 use tokio::sync::watch;

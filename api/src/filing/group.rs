@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use shared::db::DbFailure;
-use shared::eligibility::{self, OrderFacts, PolicyArgs};
-use shared::event::TopicArgs;
-use shared::ids::OrderId;
-use shared::killpoint::kill_point;
-use shared::transition::{self, Filed, NewReturn, TransitionError};
+use shared::domain::eligibility::{self, OrderFacts, PolicyArgs};
+use shared::domain::event::TopicArgs;
+use shared::domain::ids::OrderId;
+use shared::domain::transition::{self, Filed, NewReturn, TransitionError};
+use shared::runtime::db::DbFailure;
+use shared::runtime::killpoint::kill_point;
 use sqlx::{Connection, MySqlConnection};
 use time::OffsetDateTime;
 

@@ -8,11 +8,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::db::DbFailure;
-use shared::eligibility::PolicyArgs;
-use shared::event::TopicArgs;
-use shared::retry;
-use shared::transition::Filed;
+use shared::domain::eligibility::PolicyArgs;
+use shared::domain::event::TopicArgs;
+use shared::domain::transition::Filed;
+use shared::runtime::db::DbFailure;
+use shared::runtime::retry;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{Connection, MySqlConnection};
 use tokio::sync::{Mutex, mpsc};
@@ -296,7 +296,7 @@ impl Writers {
         {
             return Ok(conn);
         }
-        shared::db::connect(&self.options)
+        shared::runtime::db::connect(&self.options)
             .await
             .map_err(|error| match DbFailure::of(&error) {
                 DbFailure::ConnectionLost => GroupFailure::ConnectionLost,
@@ -311,7 +311,7 @@ impl Writers {
         while Instant::now() < deadline {
             let (shared, filed) = (Arc::clone(self), filed.to_vec());
             let task = tokio::spawn(async move {
-                let mut conn = shared::db::connect(&shared.options).await?;
+                let mut conn = shared::runtime::db::connect(&shared.options).await?;
                 store::find_by_first_event(&mut conn, &filed).await
             });
             let left = deadline.saturating_duration_since(Instant::now());

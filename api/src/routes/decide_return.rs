@@ -4,8 +4,8 @@
 //! state does not allow it.
 
 use serde::Deserialize;
-use shared::event::TopicArgs;
-use shared::transition::Cause;
+use shared::domain::event::TopicArgs;
+use shared::domain::transition::Cause;
 use utoipa::ToSchema;
 use warp::http::{HeaderMap, header};
 use warp::reply::Response;

@@ -11,7 +11,7 @@ mod ndjson;
 use bytes::Bytes;
 use futures_util::stream;
 use shared::auth::Request;
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 use time::OffsetDateTime;
 use warp::Reply;
 use warp::http::{HeaderMap, HeaderValue, header};

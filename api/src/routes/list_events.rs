@@ -1,10 +1,10 @@
 //! `GET /events`: the audit trail of all returns, for auditors and admins. Pages newest first, or an export of it all.
 
 use serde::{Deserialize, Serialize};
-use shared::actor::ActorType;
-use shared::audit::timestamp_text;
 use shared::auth::{Operation, Request};
-use shared::ids::{EventId, OrderId, ReturnId};
+use shared::domain::actor::ActorType;
+use shared::domain::audit::timestamp_text;
+use shared::domain::ids::{EventId, OrderId, ReturnId};
 use utoipa::{IntoParams, ToSchema};
 use warp::http::HeaderMap;
 use warp::reply::Response;

@@ -1,10 +1,10 @@
 //! `GET /orders`: a customer's own orders, and whether each may be returned. What is refused later is told here first.
 
 use serde::{Deserialize, Serialize};
-use shared::audit::timestamp_text;
 use shared::auth::{Operation, Request};
-use shared::eligibility::{self, PolicyArgs, Violation};
-use shared::ids::{CustomerId, OrderId, ReturnId};
+use shared::domain::audit::timestamp_text;
+use shared::domain::eligibility::{self, PolicyArgs, Violation};
+use shared::domain::ids::{CustomerId, OrderId, ReturnId};
 use utoipa::{IntoParams, ToSchema};
 use warp::reply::Response;
 

@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 use shared::auth::{Operation, Request};
-use shared::ids::{CustomerId, OrderId, ReturnId};
-use shared::status::Status;
+use shared::domain::ids::{CustomerId, OrderId, ReturnId};
+use shared::domain::status::Status;
 use utoipa::IntoParams;
 use warp::reply::Response;
 

@@ -1,7 +1,7 @@
 //! The return that a path names, for a caller who may do this with it.
 
 use shared::auth::{Caller, Operation, Request};
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 
 use crate::auth::Credential;
 use crate::error::ApiError;

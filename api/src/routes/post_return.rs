@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use shared::actor::Actor;
 use shared::auth::{Operation, Request};
-use shared::ids::{CustomerId, OrderId};
-use shared::transition::Cause;
+use shared::domain::actor::Actor;
+use shared::domain::ids::{CustomerId, OrderId};
+use shared::domain::transition::Cause;
 use utoipa::ToSchema;
 use warp::Reply;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use shared::auth::{Operation, Request};
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 use utoipa::IntoParams;
 use warp::http::HeaderMap;
 use warp::reply::Response;

@@ -1,11 +1,11 @@
 //! `GET /returns/{id}`: one return, for its owner or an admin.
 
 use serde::Serialize;
-use shared::audit::timestamp_text;
 use shared::auth::Operation;
-use shared::ids::{OrderId, ReturnId};
-use shared::money::Money;
-use shared::status::Status;
+use shared::domain::audit::timestamp_text;
+use shared::domain::ids::{OrderId, ReturnId};
+use shared::domain::money::Money;
+use shared::domain::status::Status;
 use utoipa::ToSchema;
 use warp::Reply;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};

@@ -1,10 +1,10 @@
-//! Reading the audit trail, for auditors. Nothing here writes: only `shared::transition` does.
+//! Reading the audit trail, for auditors. Nothing here writes: only `shared::domain::transition` does.
 //!
 //! Every reading forces the index of its narrowest filter, because with statistics of a small table the optimizer
 //! would scan a large one; the rest of the filter is checked on the rows that the index finds.
 
-use shared::actor::ActorType;
-use shared::ids::{EventId, OrderId, ReturnId};
+use shared::domain::actor::ActorType;
+use shared::domain::ids::{EventId, OrderId, ReturnId};
 use sqlx::mysql::{MySql, MySqlConnection, MySqlRow};
 use sqlx::{QueryBuilder, Row};
 use time::OffsetDateTime;

@@ -1,8 +1,8 @@
 //! Orders: locked for a filing, plain for their customers.
 
 use serde_json::json;
-use shared::eligibility::OrderFacts;
-use shared::ids::{CustomerId, OrderId, ReturnId};
+use shared::domain::eligibility::OrderFacts;
+use shared::domain::ids::{CustomerId, OrderId, ReturnId};
 use sqlx::mysql::MySqlRow;
 use sqlx::{FromRow, MySqlConnection, QueryBuilder, Row};
 use time::OffsetDateTime;

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use serde_json::json;
-use shared::ids::{CustomerId, EventId, OrderId, ReturnId};
-use shared::money::Money;
-use shared::status::Status;
-use shared::transition::{Applied, Filed};
+use shared::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
+use shared::domain::money::Money;
+use shared::domain::status::Status;
+use shared::domain::transition::{Applied, Filed};
 use sqlx::mysql::{MySqlExecutor, MySqlRow};
 use sqlx::{MySqlConnection, QueryBuilder, Row};
 use time::OffsetDateTime;

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::json;
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 use sqlx::mysql::MySqlRow;
 use sqlx::{MySqlConnection, Row};
 use time::OffsetDateTime;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use shared::audit::timestamp_text;
-use shared::status::Status;
+use shared::domain::audit::timestamp_text;
+use shared::domain::status::Status;
 use time::OffsetDateTime;
 
 /// One event of a return.

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::db::connect;
-use shared::ids::ReturnId;
-use shared::retry::full_jitter;
+use shared::domain::ids::ReturnId;
+use shared::runtime::db::connect;
+use shared::runtime::retry::full_jitter;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{Connection, MySqlConnection};
 use tokio::time::sleep;

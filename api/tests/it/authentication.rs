@@ -188,7 +188,9 @@ async fn a_biscuit_must_be_whole_ours_and_in_time() {
 #[tokio::test]
 async fn p13_someone_elses_order_and_an_unknown_one_look_alike() {
     let api = Api::start().await;
-    api.db.seed_orders(1, 1, shared::ids::CustomerId(43)).await;
+    api.db
+        .seed_orders(1, 1, shared::domain::ids::CustomerId(43))
+        .await;
     let strip = |answer: crate::harness::Answer| {
         let mut problem = answer.problem(400, "unknown-order");
         problem["request_id"] = json!(null);

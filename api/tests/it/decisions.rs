@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use shared::status::Action;
+use shared::domain::status::Action;
 use shared::test_support::TestDb;
 use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
 use sqlx::AssertSqlSafe;

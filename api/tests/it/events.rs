@@ -2,7 +2,7 @@
 
 use reqwest::Url;
 use serde_json::{Value, json};
-use shared::actor::{Actor, ActorType};
+use shared::domain::actor::{Actor, ActorType};
 use sqlx::AssertSqlSafe;
 use time::Duration;
 

@@ -1,7 +1,7 @@
 //! Filing one return: the rows it writes, and the orders it refuses.
 
 use serde_json::{Value, json};
-use shared::audit::GENESIS;
+use shared::domain::audit::GENESIS;
 use sqlx::Row;
 
 use crate::harness::{Api, CUSTOMER};

@@ -22,7 +22,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseResult, TestRng, TestR
 use prost::Message;
 use serde_json::json;
 use shared::auth::{BISCUIT_MAX, Operation, Request, TOKEN_MAX, Verified, vet};
-use shared::ids::{CustomerId, ReturnId};
+use shared::domain::ids::{CustomerId, ReturnId};
 use warp::http::header::AUTHORIZATION;
 use warp::http::{HeaderMap, HeaderValue};
 

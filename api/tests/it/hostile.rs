@@ -13,7 +13,7 @@ use clap::Parser;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use shared::auth::{AuthArgs, Operation, Policy, Request, Verifier};
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -33,7 +33,9 @@ async fn p9_replayed_key_returns_the_first_reply() {
 async fn p9_a_key_belongs_to_its_caller() {
     let api = Api::start().await;
     api.db.seed_orders(1, 1, CUSTOMER).await;
-    api.db.seed_orders(2, 1, shared::ids::CustomerId(43)).await;
+    api.db
+        .seed_orders(2, 1, shared::domain::ids::CustomerId(43))
+        .await;
     assert_eq!(api.file_with(1, Some("same")).await.status, 201);
     let other = api.keys.mint(json!({"user_id": 43, "role": "customer"}));
     let body = json!({"order_id": 2, "reason": "does not fit"});

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::http_server::Drain;
+use shared::runtime::http_server::Drain;
 use shared::test_support::keep_when_silent;
 use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
 use tokio::runtime::Handle;

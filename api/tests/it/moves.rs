@@ -1,13 +1,13 @@
 //! Changes of returns that other programs make, written by the one writer.
 
 use serde_json::Map;
-use shared::actor::Actor;
-use shared::event::TopicArgs;
-use shared::ids::ReturnId;
-use shared::status::Action;
+use shared::domain::actor::Actor;
+use shared::domain::event::TopicArgs;
+use shared::domain::ids::ReturnId;
+use shared::domain::status::Action;
+use shared::domain::trace_context::TraceContext;
+use shared::domain::transition::{self, Cause, Change};
 use shared::test_support::TestDb;
-use shared::trace_context::TraceContext;
-use shared::transition::{self, Cause, Change};
 use sqlx::MySqlConnection;
 
 /// Moves a return as the consumer would, in one transaction.

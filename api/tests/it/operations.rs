@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use shared::http_server::Drain;
+use shared::runtime::http_server::Drain;
 use tokio::io::AsyncWriteExt;
 
 use crate::harness::{Api, CUSTOMER, count, post_return, until};
@@ -32,7 +32,7 @@ async fn the_operators_port_tells_health_and_metrics() {
     }
     // Blocking, as the sub-command that calls it.
     let address = api.ops;
-    let alive = tokio::task::spawn_blocking(move || shared::ops::healthcheck(address));
+    let alive = tokio::task::spawn_blocking(move || shared::runtime::ops::healthcheck(address));
     assert!(alive.await.expect("no panic"));
     api.stop().await;
 }
@@ -105,7 +105,7 @@ async fn an_old_schema_is_named_at_start() {
         .execute(&db.pool)
         .await
         .expect("delete");
-    let error = shared::schema::check(&db.pool)
+    let error = shared::runtime::schema::check(&db.pool)
         .await
         .expect_err("must be refused");
     assert!(error.to_string().contains("returnsctl migrate"), "{error}");

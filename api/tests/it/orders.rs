@@ -1,7 +1,7 @@
 //! `GET /orders`: what a customer may return, and why not.
 
 use serde_json::{Value, json};
-use shared::ids::CustomerId;
+use shared::domain::ids::CustomerId;
 
 use crate::harness::{Api, CUSTOMER};
 use crate::tokens::Format;

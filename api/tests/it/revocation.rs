@@ -7,7 +7,7 @@ use base64::prelude::BASE64_URL_SAFE;
 use biscuit_auth::UnverifiedBiscuit;
 use serde_json::json;
 use shared::auth::jwt_revocation_id;
-use shared::hex;
+use shared::domain::hex;
 use shared::test_support::TestDb;
 use shared::test_support::mysql_proxy::MysqlProxy;
 

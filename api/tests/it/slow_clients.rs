@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::status::Action;
+use shared::domain::status::Action;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::time::{Instant, timeout};

@@ -1,8 +1,8 @@
 //! Events as the one writer chains them, in numbers and with contents that filing alone would not bring.
 
-use shared::actor::{Actor, ActorType};
-use shared::audit::AuditRow;
-use shared::ids::{EventId, ReturnId};
+use shared::domain::actor::{Actor, ActorType};
+use shared::domain::audit::AuditRow;
+use shared::domain::ids::{EventId, ReturnId};
 use shared::test_support::TestDb;
 use sqlx::{MySqlConnection, QueryBuilder};
 use time::OffsetDateTime;

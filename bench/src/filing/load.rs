@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use hyper::client::conn::http1::SendRequest;
-use shared::ids::CustomerId;
+use shared::domain::ids::CustomerId;
 use shared::test_support::TestDb;
 
 use crate::connection;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use hdrhistogram::Histogram;
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 use uuid::Uuid;
 
 use super::RelayArgs;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use e2e::load::Writer;
 use e2e::program::Program;
 use e2e::system::System;
-use shared::ids::{OrderId, ReturnId, Shard};
+use shared::domain::ids::{OrderId, ReturnId, Shard};
 use sqlx::mysql::MySqlConnectOptions;
 
 const STOP_DEADLINE: Duration = Duration::from_secs(60);

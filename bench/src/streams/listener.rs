@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::connection;

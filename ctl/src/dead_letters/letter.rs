@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use shared::dead_letter::{Headers, decode_headers};
-use shared::hex;
+use shared::domain::dead_letter::{Headers, decode_headers};
+use shared::domain::hex;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 use time::OffsetDateTime;

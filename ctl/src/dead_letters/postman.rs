@@ -6,9 +6,9 @@ use std::time::Duration;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use shared::dead_letter::{Headers, UNREADABLE_HEADER};
-use shared::event::header;
-use shared::kafka::KafkaArgs;
+use shared::domain::dead_letter::{Headers, UNREADABLE_HEADER};
+use shared::domain::event::header;
+use shared::runtime::kafka::KafkaArgs;
 
 use super::letter::headers;
 use crate::broker::Broker;

@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use clap::ArgGroup;
 use serde::Serialize;
 use serde_json::json;
-use shared::db;
-use shared::kafka::KafkaArgs;
+use shared::runtime::db;
+use shared::runtime::kafka::KafkaArgs;
 use sqlx::mysql::MySqlConnection;
 
 use super::letter::{details_of, remove};

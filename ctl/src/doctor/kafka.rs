@@ -1,7 +1,7 @@
 //! Kafka: connection, and both topics.
 
-use shared::event::TopicArgs;
-use shared::kafka::KafkaArgs;
+use shared::domain::event::TopicArgs;
+use shared::runtime::kafka::KafkaArgs;
 
 use super::{Check, Report};
 use crate::broker::{Broker, TopicState};

@@ -1,7 +1,7 @@
 //! MySQL: connection, version, schema, and what a session of our pool sees.
 
-use shared::db::DbArgs;
-use shared::schema::{self, SchemaError};
+use shared::runtime::db::DbArgs;
+use shared::runtime::schema::{self, SchemaError};
 use sqlx::mysql::MySqlConnection;
 use time::{Duration, OffsetDateTime};
 

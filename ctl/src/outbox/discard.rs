@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shared::ids::{EventId, Shard};
+use shared::domain::ids::{EventId, Shard};
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 use uuid::Uuid;

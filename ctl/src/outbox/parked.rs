@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shared::ids::{EventId, OrderId, ReturnId, Shard};
+use shared::domain::ids::{EventId, OrderId, ReturnId, Shard};
 
 use crate::error::CtlError;
 use crate::output;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::ArgGroup;
 use serde::Serialize;
-use shared::event::{Envelope, header};
-use shared::ids::{EventId, OrderId, ReturnId, Shard};
+use shared::domain::event::{Envelope, header};
+use shared::domain::ids::{EventId, OrderId, ReturnId, Shard};
 use uuid::Uuid;
 
 use super::parse_shard;

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use clap::ArgGroup;
 use serde::Serialize;
-use shared::db::DbFailure;
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
+use shared::runtime::db::DbFailure;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 

@@ -139,7 +139,7 @@ fn lease(shard: &ShardStats) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shared::ids::Shard;
+    use shared::domain::ids::Shard;
 
     use super::*;
 

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use shared::db::DbFailure;
-use shared::event::TopicArgs;
-use shared::ids::{EventId, ReturnId};
-use shared::status::{Action, Status};
-use shared::trace_context::TraceContext;
-use shared::transition::{self, Applied, Cause, Change, Locked};
+use shared::domain::event::TopicArgs;
+use shared::domain::ids::{EventId, ReturnId};
+use shared::domain::status::{Action, Status};
+use shared::domain::trace_context::TraceContext;
+use shared::domain::transition::{self, Applied, Cause, Change, Locked};
+use shared::runtime::db::DbFailure;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{MySql, Transaction};
 

@@ -1,11 +1,11 @@
 //! What a person may decide about a return: the pure half, asked by `show` of rows as read and by the commands of rows
 //! as locked.
 
-use shared::attempt::{AttemptState, following};
-use shared::eligibility::{OrderFacts, refundable};
-use shared::ids::{CustomerId, ReturnId};
-use shared::money::Money;
-use shared::status::{Action, Status};
+use shared::domain::attempt::{AttemptState, following};
+use shared::domain::eligibility::{OrderFacts, refundable};
+use shared::domain::ids::{CustomerId, ReturnId};
+use shared::domain::money::Money;
+use shared::domain::status::{Action, Status};
 
 use crate::store::refunds::Attempt;
 use crate::text::printable;

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use shared::attempt::AttemptState;
-use shared::status::Action;
+use shared::domain::attempt::AttemptState;
+use shared::domain::status::Action;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde::Serialize;
-use shared::attempt::AttemptState;
-use shared::ids::{OrderId, ReturnId};
-use shared::status::Status;
+use shared::domain::attempt::AttemptState;
+use shared::domain::ids::{OrderId, ReturnId};
+use shared::domain::status::Status;
 
 use super::parse_return;
 use crate::error::CtlError;

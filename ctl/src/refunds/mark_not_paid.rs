@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::value_parser;
 use serde_json::{Map, json};
-use shared::attempt::AttemptState;
-use shared::status::Action;
+use shared::domain::attempt::AttemptState;
+use shared::domain::status::Action;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 

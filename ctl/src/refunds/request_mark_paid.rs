@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::value_parser;
 use serde::Serialize;
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 

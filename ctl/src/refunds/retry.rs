@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::value_parser;
 use serde::Serialize;
 use serde_json::{Map, json};
-use shared::attempt::IdempotencyKey;
-use shared::status::Action;
-use shared::transition;
+use shared::domain::attempt::IdempotencyKey;
+use shared::domain::status::Action;
+use shared::domain::transition;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 

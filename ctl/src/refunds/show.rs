@@ -5,9 +5,9 @@ mod commands;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shared::attempt::{AttemptState, IdempotencyKey};
-use shared::ids::{CustomerId, EventId, OrderId, ReturnId};
-use shared::status::Status;
+use shared::domain::attempt::{AttemptState, IdempotencyKey};
+use shared::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
+use shared::domain::status::Status;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 

@@ -1,8 +1,8 @@
 //! `operator_actions`: what a person did, and why. Rows are only ever added, in the transaction of the deed.
 
 use serde_json::{Value, json};
-use shared::actor::Actor;
-use shared::ids::{ReturnId, Shard};
+use shared::domain::actor::Actor;
+use shared::domain::ids::{ReturnId, Shard};
 use sqlx::AssertSqlSafe;
 use sqlx::mysql::MySqlConnection;
 

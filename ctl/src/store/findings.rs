@@ -1,6 +1,6 @@
 //! What `doctor` counts: returns, refunds and records that wait, for a consumer or a person. Each by an index.
 
-use shared::attempt::AttemptState;
+use shared::domain::attempt::AttemptState;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 
@@ -67,7 +67,7 @@ fn sql(overdue_secs: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shared::ids::CustomerId;
+    use shared::domain::ids::CustomerId;
     use shared::test_support::TestDb;
     use sqlx::mysql::MySqlRow;
     use sqlx::{Executor, Row};

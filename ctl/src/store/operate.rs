@@ -2,7 +2,7 @@
 //! records the deed (`actions`), and locks the shard's lease row first, as the relay does before it parks: no relay then parks rows of that shard meanwhile, and none that decided to
 //! before can afterwards, because `redrive_gen` is part of its right to.
 
-use shared::ids::{EventId, Shard};
+use shared::domain::ids::{EventId, Shard};
 use sqlx::mysql::{MySqlArguments, MySqlConnection};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, MySql};

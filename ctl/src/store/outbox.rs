@@ -2,7 +2,7 @@
 //! Plain, non-locking reads.
 
 use serde::Serialize;
-use shared::ids::{EventId, OrderId, ReturnId, Shard};
+use shared::domain::ids::{EventId, OrderId, ReturnId, Shard};
 use sqlx::mysql::{MySqlArguments, MySqlConnection};
 use sqlx::query::QueryAs;
 use sqlx::{AssertSqlSafe, FromRow, MySql};

@@ -1,7 +1,7 @@
-//! Rows on their way back from `outbox_parked` to `outbox`. The one place beside `shared::outbox` that inserts there:
+//! Rows on their way back from `outbox_parked` to `outbox`. The one place beside `shared::domain::outbox` that inserts there:
 //! the rows are the writer's own, with their ids, and nothing about a return changes.
 
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 

@@ -1,10 +1,10 @@
 //! What an operator reads about refunds: plain reads, each by an index; `settle` has those that lock.
 
-use shared::attempt::{AttemptId, AttemptState, IdempotencyKey};
-use shared::eligibility::OrderFacts;
-use shared::ids::{CustomerId, EventId, OrderId, ReturnId};
-use shared::money::Money;
-use shared::status::Status;
+use shared::domain::attempt::{AttemptId, AttemptState, IdempotencyKey};
+use shared::domain::eligibility::OrderFacts;
+use shared::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
+use shared::domain::money::Money;
+use shared::domain::status::Status;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Executor, FromRow, Row};
 use time::OffsetDateTime;

@@ -2,10 +2,10 @@
 //! consumer's: the order (where money is counted), the return, its attempts, then inserts; the caller opens and commits
 //! the transaction.
 
-use shared::attempt::AttemptState;
-use shared::eligibility::OrderFacts;
-use shared::ids::{OrderId, ReturnId};
-use shared::money::Money;
+use shared::domain::attempt::AttemptState;
+use shared::domain::eligibility::OrderFacts;
+use shared::domain::ids::{OrderId, ReturnId};
+use shared::domain::money::Money;
 use sqlx::AssertSqlSafe;
 use sqlx::mysql::MySqlConnection;
 use time::OffsetDateTime;

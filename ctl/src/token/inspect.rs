@@ -8,7 +8,7 @@ use biscuit_auth::UnverifiedBiscuit;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use shared::auth::{AuthArgs, Policy, TokenFormat, Verifier, is_token_id, jwt_revocation_id};
-use shared::hex;
+use shared::domain::hex;
 
 use super::{TokenFileArgs, biscuit_bytes};
 use crate::error::CtlError;

@@ -2,7 +2,7 @@
 
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use serde_json::Value;
-use shared::ids::CustomerId;
+use shared::domain::ids::CustomerId;
 use shared::test_support::TestDb;
 use sqlx::Executor;
 use tempfile::TempDir;

@@ -1,6 +1,6 @@
 //! `migrate`: repeatable after success, in parallel, and after every kind of failure.
 
-use shared::schema;
+use shared::runtime::schema;
 use shared::test_support::{TestDb, env};
 use sqlx::Executor;
 

@@ -9,7 +9,7 @@ mod redrive;
 use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
-use shared::ids::{OrderId, Shard};
+use shared::domain::ids::{OrderId, Shard};
 use shared::test_support::TestDb;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{Executor, FromRow};

@@ -14,7 +14,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 use sqlx::{AssertSqlSafe, Executor};
 
 use self::counter::{ADA, BOB, Counter, ended};

@@ -1,9 +1,9 @@
 //! `seed`: orders that may be returned, the same every time, and more on every run.
 
 use rust_decimal::Decimal;
-use shared::eligibility::{OrderFacts, PolicyArgs, violations};
-use shared::ids::{CustomerId, OrderId};
-use shared::money::{Currency, Money};
+use shared::domain::eligibility::{OrderFacts, PolicyArgs, violations};
+use shared::domain::ids::{CustomerId, OrderId};
+use shared::domain::money::{Currency, Money};
 use shared::test_support::TestDb;
 use time::OffsetDateTime;
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use shared::db;
+use shared::runtime::db;
 use sqlx::mysql::MySqlPool;
 use sqlx::{Connection, MySqlConnection};
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 use tokio::task::JoinSet;
 
 use super::Plan;

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use serde_json::Map;
-use shared::actor::Actor;
-use shared::event::TopicArgs;
-use shared::ids::{CustomerId, ReturnId};
-use shared::status::Action;
-use shared::trace_context::TraceContext;
-use shared::transition::{self, Cause, Change};
+use shared::domain::actor::Actor;
+use shared::domain::event::TopicArgs;
+use shared::domain::ids::{CustomerId, ReturnId};
+use shared::domain::status::Action;
+use shared::domain::trace_context::TraceContext;
+use shared::domain::transition::{self, Cause, Change};
 use sqlx::mysql::MySqlPool;
 use tokio::task::JoinHandle;
 

@@ -7,7 +7,7 @@ use e2e::load::Writer;
 use e2e::program::run;
 use e2e::system::System;
 use e2e::{until, verdict};
-use shared::ids::OrderId;
+use shared::domain::ids::OrderId;
 use sqlx::Executor;
 
 const PATIENCE: Duration = Duration::from_secs(60);

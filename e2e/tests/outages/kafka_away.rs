@@ -91,7 +91,7 @@ async fn stay_alive(programs: &[&Program], outage: Duration) -> anyhow::Result<D
             let (address, asked) = (program.ops_address()?, Instant::now());
             // Three times, as an orchestrator asks before it believes.
             let alive = tokio::task::spawn_blocking(move || {
-                (0..3).any(|_| shared::ops::healthcheck(address))
+                (0..3).any(|_| shared::runtime::ops::healthcheck(address))
             });
             assert!(alive.await?, "health is answered during the outage");
             slowest = slowest.max(asked.elapsed());

@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use e2e::provider::{self, Provider};
 use e2e::system::System;
 use e2e::{ledger, until};
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 
 use crate::{file, nothing_is_wrong, quick};
 

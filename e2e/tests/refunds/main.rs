@@ -10,7 +10,7 @@ mod tampered;
 use e2e::checks;
 use e2e::load::Writer;
 use e2e::system::System;
-use shared::ids::{OrderId, ReturnId};
+use shared::domain::ids::{OrderId, ReturnId};
 
 /// A system on which everything about a call is quick.
 async fn quick() -> anyhow::Result<System> {

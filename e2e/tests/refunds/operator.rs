@@ -8,7 +8,7 @@ use e2e::program::{Env, run};
 use e2e::provider::{self, Provider};
 use e2e::system::System;
 use serde_json::Value;
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 
 use crate::faults::{EACH, all_stand};
 use crate::{file, nothing_is_wrong, quick};

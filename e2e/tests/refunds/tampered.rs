@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use e2e::system::System;
 use e2e::{checks, until};
-use shared::actor::Actor;
-use shared::audit::AuditRow;
-use shared::ids::{EventId, ReturnId};
+use shared::domain::actor::Actor;
+use shared::domain::audit::AuditRow;
+use shared::domain::ids::{EventId, ReturnId};
 
 use crate::{file, quick};
 

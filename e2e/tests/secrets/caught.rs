@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use e2e::load::Writer;
 use e2e::system::System;
-use shared::ids::OrderId;
+use shared::domain::ids::OrderId;
 use tokio::task::JoinError;
 
 use crate::{personal, secret};

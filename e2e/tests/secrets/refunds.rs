@@ -11,7 +11,7 @@ use e2e::until;
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use shared::ids::ReturnId;
+use shared::domain::ids::ReturnId;
 
 use crate::stage::{Stage, token};
 use crate::{pages_hold_none, personal};

@@ -11,7 +11,7 @@ use e2e::system::CUSTOMER;
 use e2e::until;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use shared::ids::CustomerId;
+use shared::domain::ids::CustomerId;
 
 use crate::stage::{Stage, token};
 use crate::tokens::{Shop, useless};

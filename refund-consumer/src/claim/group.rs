@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use shared::ids::ReturnId;
-use shared::trace_context::TraceContext;
+use shared::domain::ids::ReturnId;
+use shared::domain::trace_context::TraceContext;
 
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::message::{self, NewReturn, Record};
@@ -154,7 +154,7 @@ pub(crate) fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
-    use shared::ids::{EventId, OrderId};
+    use shared::domain::ids::{EventId, OrderId};
     use uuid::Uuid;
 
     use super::*;

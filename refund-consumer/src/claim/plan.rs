@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
-use shared::actor::Actor;
-use shared::eligibility::{OrderFacts, POLICY_VERSION, PolicyArgs, Violation, violations};
-use shared::ids::{EventId, OrderId, ReturnId};
-use shared::status::{Action, Status};
-use shared::trace_context::TraceContext;
-use shared::transition::{Cause, Change, Locked, LockedReturn};
+use shared::domain::actor::Actor;
+use shared::domain::eligibility::{OrderFacts, POLICY_VERSION, PolicyArgs, Violation, violations};
+use shared::domain::ids::{EventId, OrderId, ReturnId};
+use shared::domain::status::{Action, Status};
+use shared::domain::trace_context::TraceContext;
+use shared::domain::transition::{Cause, Change, Locked, LockedReturn};
 use time::OffsetDateTime;
 
 use super::group::Matched;

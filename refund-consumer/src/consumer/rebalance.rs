@@ -13,7 +13,7 @@ use prometheus::IntCounter;
 use rdkafka::Statistics;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
-use shared::kafka::has_forgotten_brokers;
+use shared::runtime::kafka::has_forgotten_brokers;
 
 /// Far below the group's session timeout, so that a rebalance is not held up by a slow database.
 const WAIT_FOR_CLAIM: Duration = Duration::from_secs(3);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use shared::money::{Currency, Money};
+use shared::domain::money::{Currency, Money};
 use uuid::Uuid;
 
 use super::{Answer, CallFailed, Capabilities, Outcome, RefundGateway, RefundRequest};

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
-use shared::ids::{OrderId, ReturnId};
+use shared::domain::ids::{OrderId, ReturnId};
 
 use crate::dead_letter::Reason;
 

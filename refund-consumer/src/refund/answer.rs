@@ -1,6 +1,6 @@
 //! From a gateway's answer to a verdict, if the answer can be used.
 
-use shared::money::Money;
+use shared::domain::money::Money;
 
 use crate::gateway::{Answer, CallFailed, Capabilities, Outcome};
 use crate::verdict::Verdict;
@@ -75,7 +75,7 @@ fn plain(code: &str) -> String {
 #[cfg(test)]
 mod tests {
     use rust_decimal::Decimal;
-    use shared::money::Currency;
+    use shared::domain::money::Currency;
 
     use super::*;
 

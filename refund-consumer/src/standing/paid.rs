@@ -1,8 +1,8 @@
 //! What it means that the provider has paid: the return is refunded, unless somebody has paid before or may have.
 
 use serde_json::json;
-use shared::eligibility::OrderFacts;
-use shared::status::{Action, Status};
+use shared::domain::eligibility::OrderFacts;
+use shared::domain::status::{Action, Status};
 use time::OffsetDateTime;
 
 use super::{Judgement, Standing, detail, only};

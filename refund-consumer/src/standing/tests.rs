@@ -1,6 +1,6 @@
 use serde_json::json;
-use shared::ids::{CustomerId, OrderId, ReturnId};
-use shared::money::{Currency, Money};
+use shared::domain::ids::{CustomerId, OrderId, ReturnId};
+use shared::domain::money::{Currency, Money};
 use time::macros::datetime;
 use uuid::Uuid;
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use serde_json::{Value, json};
-use shared::ids::{OrderId, ReturnId};
-use shared::money::Money;
+use shared::domain::ids::{OrderId, ReturnId};
+use shared::domain::money::Money;
 use sqlx::Row;
 use sqlx::mysql::MySqlRow;
 use time::OffsetDateTime;

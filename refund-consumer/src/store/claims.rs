@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
-use shared::eligibility::OrderFacts;
-use shared::ids::{EventId, OrderId, ReturnId};
+use shared::domain::eligibility::OrderFacts;
+use shared::domain::ids::{EventId, OrderId, ReturnId};
 use sqlx::Row;
 use time::OffsetDateTime;
 use uuid::Uuid;

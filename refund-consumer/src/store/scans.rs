@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use shared::ids::ReturnId;
-use shared::status::Status;
+use shared::domain::ids::ReturnId;
+use shared::domain::status::Status;
 use sqlx::Row;
 use sqlx::mysql::{MySqlPool, MySqlRow};
 use time::OffsetDateTime;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use refund_consumer::store::{Census, Standstill, take_census};
-use shared::status::Status;
+use shared::domain::status::Status;
 
 use crate::harness::{World, until_true};
 

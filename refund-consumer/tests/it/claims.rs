@@ -122,21 +122,21 @@ async fn what_needs_review_waits_for_it_and_is_paid_once_approved() {
 }
 
 /// As the api does it for an admin.
-pub(crate) async fn approve(world: &World, id: shared::ids::ReturnId) {
-    use shared::actor::{Actor, ActorType};
-    use shared::transition::{self, Cause, Change};
+pub(crate) async fn approve(world: &World, id: shared::domain::ids::ReturnId) {
+    use shared::domain::actor::{Actor, ActorType};
+    use shared::domain::transition::{self, Cause, Change};
     let mut tx = world.db.pool.begin().await.expect("begin");
     let mut locked = transition::lock(&mut tx, &[id]).await.expect("lock");
     let change = Change {
         return_id: id,
-        action: shared::status::Action::Approve,
+        action: shared::domain::status::Action::Approve,
         cause: Cause {
             actor: Actor {
                 kind: ActorType::Admin,
                 id: "7".to_owned(),
             },
             request_id: None,
-            trace: shared::trace_context::TraceContext::new_root(),
+            trace: shared::domain::trace_context::TraceContext::new_root(),
         },
         detail: serde_json::Map::new(),
     };

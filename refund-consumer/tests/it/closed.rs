@@ -1,6 +1,6 @@
 //! A provider that lets nobody in, and what is taken up first when it does again.
 
-use shared::transition::Filed;
+use shared::domain::transition::Filed;
 
 use crate::claims::approve;
 use crate::harness::fake::{Fake, Step};

@@ -1,7 +1,7 @@
 //! Records as Debezium's outbox event router writes them, with the configuration of docs/EVENTS.md.
 
-use shared::ids::EventId;
-use shared::transition::Filed;
+use shared::domain::ids::EventId;
+use shared::domain::transition::Filed;
 
 use crate::harness::records::{Message, Sending};
 use crate::harness::{World, body, until_true};

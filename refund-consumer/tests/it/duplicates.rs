@@ -38,10 +38,11 @@ async fn a_bare_message_is_known_by_its_return() {
         running.messages("duplicate") == 1
     })
     .await;
-    let remembered: Vec<shared::ids::EventId> = sqlx::query_scalar("SELECT event_id FROM inbox")
-        .fetch_all(&world.db.pool)
-        .await
-        .expect("the inbox");
+    let remembered: Vec<shared::domain::ids::EventId> =
+        sqlx::query_scalar("SELECT event_id FROM inbox")
+            .fetch_all(&world.db.pool)
+            .await
+            .expect("the inbox");
     assert_eq!(remembered, [filed.event_id]);
     assert_eq!(world.effects(), 1);
     running.stop().await;

@@ -16,14 +16,14 @@ use refund_consumer::gateway::RefundGateway;
 use refund_consumer::gateway::simulated::Simulated;
 use refund_consumer::metrics::Metrics;
 use refund_consumer::{Drain, RefundConsumer};
-use shared::actor::Actor;
-use shared::audit::AuditRow;
-use shared::event::{Envelope, NewReturnEvent, TopicArgs};
-use shared::ids::{CustomerId, EventId, OrderId, ReturnId};
-use shared::money::{Currency, Money};
+use shared::domain::actor::Actor;
+use shared::domain::audit::AuditRow;
+use shared::domain::event::{Envelope, NewReturnEvent, TopicArgs};
+use shared::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
+use shared::domain::money::{Currency, Money};
+use shared::domain::trace_context::TraceContext;
+use shared::domain::transition::{self, Cause, Filed, NewReturn};
 use shared::test_support::{TestDb, env};
-use shared::trace_context::TraceContext;
-use shared::transition::{self, Cause, Filed, NewReturn};
 use sqlx::Row;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
@@ -338,7 +338,7 @@ impl World {
         .fetch_all(&self.db.pool)
         .await
         .expect("the audit trail");
-        let mut previous = shared::audit::GENESIS.to_owned();
+        let mut previous = shared::domain::audit::GENESIS.to_owned();
         let mut events = Vec::new();
         for (row, seq) in rows.iter().zip(1..) {
             assert_eq!(row.get::<i32, _>("seq"), seq, "a gap in the trail");
@@ -412,7 +412,7 @@ fn event(row: &sqlx::mysql::MySqlRow) -> Event {
 }
 
 fn recompute(return_id: ReturnId, row: &sqlx::mysql::MySqlRow) -> String {
-    use shared::actor::ActorType as T;
+    use shared::domain::actor::ActorType as T;
     let kind: String = row.get("actor_type");
     let kinds = [T::Customer, T::Admin, T::Policy, T::System];
     let audit = AuditRow {

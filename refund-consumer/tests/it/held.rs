@@ -1,7 +1,7 @@
 //! Somebody else holds rows for long, as a shop's batch job or a forgotten client does: only their returns wait.
 
 use refund_consumer::Drain;
-use shared::ids::{OrderId, ReturnId};
+use shared::domain::ids::{OrderId, ReturnId};
 use shared::test_support::keep_when_silent;
 use sqlx::{MySql, Transaction};
 

@@ -8,7 +8,7 @@ use refund_consumer::config::HttpArgs;
 use refund_consumer::gateway::http::Http;
 use refund_consumer::gateway::{Answer, CallFailed, RefundGateway, RefundRequest};
 use serde_json::{Value, json};
-use shared::money::{Currency, Money};
+use shared::domain::money::{Currency, Money};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use refund_consumer::store::{self, DueKind, Page, Waiting};
-use shared::ids::CustomerId;
+use shared::domain::ids::CustomerId;
 use shared::test_support::{TestDb, keep_when_silent};
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 

@@ -1,6 +1,6 @@
 use refund_consumer::gateway::Outcome;
-use shared::ids::ReturnId;
-use shared::transition::Filed;
+use shared::domain::ids::ReturnId;
+use shared::domain::transition::Filed;
 
 use crate::harness::fake::{Fake, Step};
 use crate::harness::{Running, World, types, until, until_true};
@@ -289,8 +289,8 @@ async fn p5_a_retry_is_not_paid_when_the_declined_attempt_paid_after_all() {
 
 /// As the api does it for an admin: attempt 2 in the transaction of the retry, free and due now.
 async fn retry(world: &World, filed: &Filed) {
-    use shared::actor::{Actor, ActorType};
-    use shared::transition::{self, Cause, Change};
+    use shared::domain::actor::{Actor, ActorType};
+    use shared::domain::transition::{self, Cause, Change};
     let mut tx = world.db.pool.begin().await.expect("begin");
     let mut locked = transition::lock(&mut tx, &[filed.return_id])
         .await
@@ -306,14 +306,14 @@ async fn retry(world: &World, filed: &Filed) {
     .expect("attempt 2");
     let change = Change {
         return_id: filed.return_id,
-        action: shared::status::Action::Retry,
+        action: shared::domain::status::Action::Retry,
         cause: Cause {
             actor: Actor {
                 kind: ActorType::Admin,
                 id: "7".to_owned(),
             },
             request_id: None,
-            trace: shared::trace_context::TraceContext::new_root(),
+            trace: shared::domain::trace_context::TraceContext::new_root(),
         },
         detail: serde_json::Map::new(),
     };

@@ -3,9 +3,9 @@ use std::time::Duration;
 use refund_consumer::attempt::IdempotencyKey;
 use refund_consumer::gateway::{RefundGateway, RefundRequest};
 use refund_consumer::store::{Page, Waiting, waiting_returns};
-use shared::ids::ReturnId;
-use shared::money::{Currency, Money};
-use shared::transition::Filed;
+use shared::domain::ids::ReturnId;
+use shared::domain::money::{Currency, Money};
+use shared::domain::transition::Filed;
 
 use crate::harness::fake::Fake;
 use crate::harness::{World, types, until_true, until_within};
@@ -114,7 +114,7 @@ async fn a_new_return_is_left_to_its_message_for_a_while() {
 }
 
 /// A claim whose owner died: before the call, or after it.
-async fn orphan(world: &World, paid: bool) -> shared::transition::Filed {
+async fn orphan(world: &World, paid: bool) -> shared::domain::transition::Filed {
     let filed = world.file(1).await;
     world.announce(&filed).await;
     // The deadline is far away, so the attempt stays as its owner leaves it.

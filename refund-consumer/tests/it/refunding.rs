@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use serde_json::json;
-use shared::eligibility::POLICY_VERSION;
+use shared::domain::eligibility::POLICY_VERSION;
 
 use crate::harness::{TRACEPARENT, World, types};
 

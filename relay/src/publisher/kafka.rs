@@ -10,7 +10,7 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::{ClientContext, Statistics};
-use shared::kafka::{KafkaArgs, WATCH_INTERVAL_MS, has_forgotten_brokers};
+use shared::runtime::kafka::{KafkaArgs, WATCH_INTERVAL_MS, has_forgotten_brokers};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Flow, NotEnqueued, Publish, Report, Token, TopicTrouble};

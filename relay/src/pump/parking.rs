@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
 
 use super::{Pump, RETRY_PAUSE};
 use crate::pending::{Pending, RowKey};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
 
 use super::{MAX_UNSETTLED, Pump, TICK};
 use crate::pending::Pending;

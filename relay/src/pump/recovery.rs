@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
-use shared::killpoint::kill_point;
-use shared::retry::full_jitter;
+use shared::runtime::killpoint::kill_point;
+use shared::runtime::retry::full_jitter;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -167,7 +167,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use clap::Parser;
-    use shared::ids::{EventId, Shard};
+    use shared::domain::ids::{EventId, Shard};
     use tokio::sync::watch;
 
     use super::*;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
 
 use super::parking::Leaving;
 use super::{Pump, RETRY_PAUSE};

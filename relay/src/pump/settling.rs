@@ -1,6 +1,6 @@
 //! Settle: acknowledgements become deletions, deletions are forgotten.
 
-use shared::killpoint::kill_point;
+use shared::runtime::killpoint::kill_point;
 
 use super::Pump;
 use crate::error::Failure;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::ids::Shard;
+use shared::domain::ids::Shard;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::Range;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use shared::ids::{OrderId, Shard};
+use shared::domain::ids::{OrderId, Shard};
 use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
 use sqlx::{Connection, Executor};
 use time::PrimitiveDateTime;

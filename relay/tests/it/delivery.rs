@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use shared::actor::Actor;
-use shared::event::TopicArgs;
-use shared::ids::CustomerId;
-use shared::money::{Currency, Money};
-use shared::trace_context::TraceContext;
-use shared::transition::{self, Cause, NewReturn};
+use shared::domain::actor::Actor;
+use shared::domain::event::TopicArgs;
+use shared::domain::ids::CustomerId;
+use shared::domain::money::{Currency, Money};
+use shared::domain::trace_context::TraceContext;
+use shared::domain::transition::{self, Cause, NewReturn};
 use sqlx::Row;
 use time::OffsetDateTime;
 

@@ -15,7 +15,7 @@ use relay::error::RelayError;
 use relay::metrics::Metrics;
 use relay::publisher::{Kafka, Publish};
 use relay::{Drain, Relay};
-use shared::ids::{EventId, OrderId, Shard};
+use shared::domain::ids::{EventId, OrderId, Shard};
 use shared::test_support::{TestDb, env};
 use sqlx::mysql::MySqlPool;
 use sqlx::{Executor, MySql};

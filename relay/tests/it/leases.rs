@@ -1,7 +1,7 @@
 //! Who publishes which shard.
 
 use relay::Drain;
-use shared::ids::{OrderId, Shard};
+use shared::domain::ids::{OrderId, Shard};
 use sqlx::Executor;
 
 use crate::harness::{Event, Stage, until};

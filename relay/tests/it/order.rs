@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use relay::pending::RowKey;
 use relay::publisher::Kafka;
 use relay::store;
-use shared::ids::{EventId, OrderId, Shard};
+use shared::domain::ids::{EventId, OrderId, Shard};
 use shared::test_support::keep_when_silent;
 use sqlx::{Connection, Executor, Row};
 
@@ -269,7 +269,7 @@ async fn deleting_500_rows_does_not_wait_for_an_uncommitted_insert_in_their_shar
     let strangers: Vec<RowKey> = keys
         .iter()
         .map(|key| RowKey {
-            event_id: shared::ids::EventId::generate(),
+            event_id: shared::domain::ids::EventId::generate(),
             ..*key
         })
         .collect();

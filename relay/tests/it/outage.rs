@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use relay::Drain;
 use relay::publisher::Kafka;
-use shared::ops::healthcheck;
+use shared::runtime::ops::healthcheck;
 use shared::test_support::TestDb;
 
 use crate::harness::{Door, Event, Faulty, Stage, Topics, assert_history, history, until};

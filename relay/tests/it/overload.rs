@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use relay::Drain;
 use relay::publisher::Kafka;
 use relay::pump::MAX_UNSETTLED;
-use shared::ids::{EventId, OrderId, Shard};
+use shared::domain::ids::{EventId, OrderId, Shard};
 
 use crate::harness::{Event, Faulty, Stage, assert_history, history, until};
 

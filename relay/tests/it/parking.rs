@@ -3,7 +3,7 @@
 use relay::pending::RowKey;
 use relay::publisher::Kafka;
 use relay::store::{self, ParkOutcome, Parking, Tenure};
-use shared::ids::{OrderId, Shard};
+use shared::domain::ids::{OrderId, Shard};
 use sqlx::{Connection, Executor, Row};
 use uuid::Uuid;
 

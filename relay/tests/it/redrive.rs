@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use shared::ids::{OrderId, Shard};
+use shared::domain::ids::{OrderId, Shard};
 use sqlx::Executor;
 use tokio::task::JoinSet;
 

@@ -15,7 +15,7 @@ use super::jwt::is_token_id;
 use super::key_ring::{KeyRing, RootKey};
 use super::verifier::{Claims, Refused};
 use super::{BISCUIT_MAX, Caller, Role, Unvetted, vet};
-use crate::hex;
+use crate::domain::hex;
 
 /// The engine's own default of 1 ms is wall-clock time: with 64 callers on two cores it refused one good token in a
 /// hundred. What bounds the work is [`vet`].

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::key_ring::{JwtKey, KeyRing};
 use super::verifier::{Claims, Refused};
 use super::{AuthArgs, Caller, Role};
-use crate::hex;
+use crate::domain::hex;
 
 /// The widest id that the list of revoked tokens holds.
 const TOKEN_ID_MAX: usize = 128;

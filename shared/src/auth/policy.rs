@@ -12,7 +12,7 @@ pub(super) use self::judged::Judged;
 use super::biscuit::LIMITS;
 use super::verifier::Verified;
 use super::{AuthArgs, Caller};
-use crate::ids::{CustomerId, ReturnId};
+use crate::domain::ids::{CustomerId, ReturnId};
 
 const POLICY: &str = include_str!("policy.datalog");
 

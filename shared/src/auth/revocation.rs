@@ -172,7 +172,7 @@ mod tests {
             (1, [false, true, false, true]),
             (2, [false, false, false, true]),
         ] {
-            let id = crate::hex::encode(&ids[block]);
+            let id = crate::domain::hex::encode(&ids[block]);
             let revoked = revoked(RevocationKind::RevocationId, &id);
             let found = tokens
                 .each_ref()

@@ -1,8 +1,8 @@
 //! docs/STATES.md and docs/EVENTS.md say what the code does.
 
-use shared::event::{Envelope, NewReturnEvent, StatusEvent, TopicArgs};
-use shared::ids::{EventId, OrderId, ReturnId};
-use shared::status::{Action, Status};
+use shared::domain::event::{Envelope, NewReturnEvent, StatusEvent, TopicArgs};
+use shared::domain::ids::{EventId, OrderId, ReturnId};
+use shared::domain::status::{Action, Status};
 use time::macros::datetime;
 use uuid::uuid;
 

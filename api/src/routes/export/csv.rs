@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use csv::{Terminator, Writer, WriterBuilder};
-use shared::audit::timestamp_text;
+use shared::domain::audit::timestamp_text;
 
 use crate::store::EventRow;
 
@@ -69,7 +69,7 @@ fn disarm(cell: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use shared::ids::{EventId, ReturnId};
+    use shared::domain::ids::{EventId, ReturnId};
     use time::macros::datetime;
     use uuid::uuid;
 

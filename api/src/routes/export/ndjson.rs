@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use shared::audit::timestamp_text;
-use shared::hex;
+use shared::domain::audit::timestamp_text;
+use shared::domain::hex;
 use time::OffsetDateTime;
 
 use crate::routes::list_events::EventView;

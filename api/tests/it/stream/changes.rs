@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::status::Action;
+use shared::domain::status::Action;
 use tokio::task::JoinSet;
 
 use super::{Frames, api_with_a_return, events};

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde_json::json;
-use shared::http_server::Drain;
-use shared::status::Action;
+use shared::domain::status::Action;
+use shared::runtime::http_server::Drain;
 use shared::test_support::TestDb;
 
 use super::{Frames, api_with_a_return, events, refused};

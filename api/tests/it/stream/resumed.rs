@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use shared::http_server::Drain;
-use shared::status::Action;
+use shared::domain::status::Action;
+use shared::runtime::http_server::Drain;
 use shared::test_support::TestDb;
 use shared::test_support::mysql_proxy::MysqlProxy;
 

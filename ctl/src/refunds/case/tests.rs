@@ -1,6 +1,6 @@
-use shared::attempt::{AttemptId, IdempotencyKey};
-use shared::ids::OrderId;
-use shared::money::Currency;
+use shared::domain::attempt::{AttemptId, IdempotencyKey};
+use shared::domain::ids::OrderId;
+use shared::domain::money::Currency;
 use time::macros::datetime;
 
 use super::*;

@@ -1,7 +1,7 @@
 //! `outbox discard`, and the records that every action leaves.
 
 use serde_json::{Value, json};
-use shared::ids::{OrderId, Shard};
+use shared::domain::ids::{OrderId, Shard};
 use sqlx::Executor;
 
 use super::{Desk, FOLLOWS, REFUSED};

@@ -1,7 +1,7 @@
 //! `outbox stats`, `peek` and `parked`: what there is, shown without changing it.
 
 use serde_json::{Value, json};
-use shared::ids::{OrderId, Shard};
+use shared::domain::ids::{OrderId, Shard};
 use uuid::Uuid;
 
 use super::{Desk, FOLLOWS, REFUSED};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use shared::ids::{OrderId, Shard};
+use shared::domain::ids::{OrderId, Shard};
 use sqlx::Executor;
 
 use super::{Desk, FOLLOWS, REFUSED, Row, ended, park, somebody_waits_for_a_lock, spawn};

@@ -1,8 +1,8 @@
 //! `refunds list` and `show`: what there is, shown without changing it.
 
 use serde_json::{Value, json};
-use shared::ids::ReturnId;
-use shared::status::Action;
+use shared::domain::ids::ReturnId;
+use shared::domain::status::Action;
 
 use super::counter::{ADA, Counter};
 

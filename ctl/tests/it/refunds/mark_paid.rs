@@ -2,8 +2,8 @@
 
 use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
-use shared::ids::ReturnId;
-use shared::status::Action;
+use shared::domain::ids::ReturnId;
+use shared::domain::status::Action;
 use sqlx::Executor;
 
 use super::counter::{ADA, BOB, Counter, advance, ended};

@@ -1,8 +1,8 @@
 //! `refunds retry`: one more attempt, free and due, in the transaction that moves the return.
 
 use serde_json::json;
-use shared::ids::EventId;
-use shared::status::Action;
+use shared::domain::ids::EventId;
+use shared::domain::status::Action;
 
 use super::counter::{ADA, BOB, Counter, ended};
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use shared::auth::{AuthArgs, Denied, Operation, Policy, Request};
-use shared::ids::{CustomerId, ReturnId};
+use shared::domain::ids::{CustomerId, ReturnId};
 
 use super::Place;
 

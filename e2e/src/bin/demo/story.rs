@@ -186,7 +186,7 @@ async fn show_audit(pool: &MySqlPool, return_id: i64, clock: &Clock) -> anyhow::
             text(row, "event_type")?,
             text(row, "actor_type")?,
             text(row, "actor_id")?,
-            shared::audit::timestamp_text(at),
+            shared::domain::audit::timestamp_text(at),
             text(row, "prev_hash")?,
             text(row, "hash")?,
         ));

@@ -2,7 +2,7 @@
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use shared::money::{Currency, Money};
+use shared::domain::money::{Currency, Money};
 
 use crate::attempt::IdempotencyKey;
 use crate::gateway::{Answer, CallFailed, Outcome, RefundRequest};

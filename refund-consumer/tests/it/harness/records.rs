@@ -2,8 +2,8 @@
 
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
-use shared::event::Envelope;
-use shared::transition::Filed;
+use shared::domain::event::Envelope;
+use shared::domain::transition::Filed;
 use sqlx::Row;
 use time::OffsetDateTime;
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use shared::ids::EventId;
+use shared::domain::ids::EventId;
 use tokio::task::JoinHandle;
 
 use super::{Topics, until};

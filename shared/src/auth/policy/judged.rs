@@ -72,7 +72,7 @@ impl Present {
 mod tests {
     use super::super::Operation;
     use super::*;
-    use crate::ids::{CustomerId, ReturnId};
+    use crate::domain::ids::{CustomerId, ReturnId};
 
     fn about(id: i64) -> Request {
         Request::about(Operation::ReturnsRead, ReturnId(id), Some(CustomerId(7)))

@@ -4,8 +4,8 @@ use sqlx::{MySqlConnection, Row};
 use time::OffsetDateTime;
 
 use super::{LockedReturn, TransitionError};
-use crate::attempt::{AttemptId, AttemptState, IdempotencyKey, following};
-use crate::ids::EventId;
+use crate::domain::attempt::{AttemptId, AttemptState, IdempotencyKey, following};
+use crate::domain::ids::EventId;
 
 /// An attempt that was recorded: due at once and nobody's, so whichever consumer scans first takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]

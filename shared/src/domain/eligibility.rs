@@ -8,8 +8,8 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{FromRow, Row};
 use time::{Duration, OffsetDateTime};
 
-use crate::ids::{CustomerId, OrderId};
-use crate::money::Money;
+use crate::domain::ids::{CustomerId, OrderId};
+use crate::domain::money::Money;
 
 /// What returns need to know of an order.
 #[derive(Debug, Clone)]
@@ -133,7 +133,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::money::Currency;
+    use crate::domain::money::Currency;
 
     const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
 

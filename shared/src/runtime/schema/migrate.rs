@@ -15,7 +15,7 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, Connection, MySqlConnection};
 
 use super::{MIGRATOR, SchemaError, applied};
-use crate::db::DbFailure;
+use crate::runtime::db::DbFailure;
 
 /// How long one migration run waits for another.
 pub const LOCK_WAIT: Duration = Duration::from_secs(60);

@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
-use crate::ids::{EventId, OrderId, ReturnId};
-use crate::status::Status;
+use crate::domain::ids::{EventId, OrderId, ReturnId};
+use crate::domain::status::Status;
 
 /// Where events go. New returns have a topic of their own, because most readers want nothing else.
 #[derive(Debug, Clone, clap::Args)]

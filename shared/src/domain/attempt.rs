@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::ids::{EventId, ReturnId};
+use crate::domain::ids::{EventId, ReturnId};
 
 /// Why no further attempt may be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::eligibility::POLICY_VERSION;
-use crate::ids::CustomerId;
+use crate::domain::eligibility::POLICY_VERSION;
+use crate::domain::ids::CustomerId;
 
 /// The kind of actor, as stored in `return_events.actor_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]

@@ -8,10 +8,10 @@ use sqlx::{MySqlConnection, QueryBuilder};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use crate::actor::Actor;
-use crate::bulk;
-use crate::hex;
-use crate::ids::{EventId, ReturnId};
+use crate::domain::actor::Actor;
+use crate::domain::bulk;
+use crate::domain::hex;
+use crate::domain::ids::{EventId, ReturnId};
 
 /// `prev_hash` of a return's first event: 64 zeros.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -109,7 +109,7 @@ mod tests {
     use uuid::uuid;
 
     use super::*;
-    use crate::actor::ActorType;
+    use crate::domain::actor::ActorType;
 
     #[test]
     fn p7_hash_matches_the_published_vector() {

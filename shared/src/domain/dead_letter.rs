@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::hex;
+use crate::domain::hex;
 
 /// Name and value of each header, in the record's order. Names may repeat; values are bytes, or absent.
 pub type Headers = Vec<(String, Option<Vec<u8>>)>;

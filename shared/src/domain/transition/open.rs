@@ -5,13 +5,13 @@ use sqlx::{MySqlConnection, QueryBuilder};
 use time::OffsetDateTime;
 
 use super::{Cause, Head, Step, TransitionError};
-use crate::audit::{self, GENESIS};
-use crate::eligibility::POLICY_VERSION;
-use crate::event::TopicArgs;
-use crate::ids::{CustomerId, EventId, OrderId, ReturnId};
-use crate::money::Money;
-use crate::outbox::{self, OutboxRow};
-use crate::status::Status;
+use crate::domain::audit::{self, GENESIS};
+use crate::domain::eligibility::POLICY_VERSION;
+use crate::domain::event::TopicArgs;
+use crate::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
+use crate::domain::money::Money;
+use crate::domain::outbox::{self, OutboxRow};
+use crate::domain::status::Status;
 
 /// The event that opens every return's history.
 const FILED: &str = "return.initiated";

@@ -3,11 +3,11 @@
 use sqlx::{MySqlConnection, QueryBuilder};
 use time::OffsetDateTime;
 
-use crate::bulk;
-use crate::event::{NewReturnEvent, StatusEvent, TopicArgs};
-use crate::ids::{EventId, OrderId, ReturnId, Shard};
-use crate::status::Status;
-use crate::trace_context::TraceContext;
+use crate::domain::bulk;
+use crate::domain::event::{NewReturnEvent, StatusEvent, TopicArgs};
+use crate::domain::ids::{EventId, OrderId, ReturnId, Shard};
+use crate::domain::status::Status;
+use crate::domain::trace_context::TraceContext;
 
 /// One event on its way to Kafka.
 #[derive(Debug, Clone)]

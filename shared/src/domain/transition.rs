@@ -15,15 +15,15 @@ use serde_json::{Map, Value, json};
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 use time::OffsetDateTime;
 
-use crate::actor::Actor;
-use crate::attempt::NoFurther;
-use crate::audit::{self, AuditRow};
-use crate::event::TopicArgs;
-use crate::ids::{CustomerId, EventId, OrderId, ReturnId};
-use crate::money::{Currency, Money};
-use crate::outbox::{self, OutboxRow};
-use crate::status::{Action, NotAllowed, Status};
-use crate::trace_context::TraceContext;
+use crate::domain::actor::Actor;
+use crate::domain::attempt::NoFurther;
+use crate::domain::audit::{self, AuditRow};
+use crate::domain::event::TopicArgs;
+use crate::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
+use crate::domain::money::{Currency, Money};
+use crate::domain::outbox::{self, OutboxRow};
+use crate::domain::status::{Action, NotAllowed, Status};
+use crate::domain::trace_context::TraceContext;
 
 pub use attempt::{NewAttempt, add_attempt};
 pub use open::{Filed, NewReturn, Opened, open};

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use warp::Filter;
 use warp::http::{Response, StatusCode};
 
-use crate::http_server::{self, Connections, Limits};
+use crate::runtime::http_server::{self, Connections, Limits};
 
 /// Where the operator's endpoints listen.
 #[derive(Debug, Clone, clap::Args)]

@@ -1,0 +1,20 @@
+//! The rules. The only I/O is that of [`transition`] and of the two tables it appends to.
+
+pub mod ids;
+pub mod money;
+pub mod status;
+
+pub mod actor;
+pub mod attempt;
+pub mod eligibility;
+pub mod trace_context;
+
+pub mod dead_letter;
+pub mod event;
+pub mod transition;
+
+pub mod audit;
+pub mod outbox;
+
+mod bulk;
+pub mod hex;

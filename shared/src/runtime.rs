@@ -1,0 +1,18 @@
+//! How every program is built: one way each to use MySQL and Kafka, to read settings, to log, to start and to stop.
+
+pub mod settings;
+pub mod telemetry;
+
+pub mod db;
+pub mod schema;
+
+#[cfg(feature = "kafka")]
+pub mod kafka;
+
+pub mod http_server;
+pub mod ops;
+
+pub mod retry;
+pub mod shutdown;
+
+pub mod killpoint;
