@@ -41,7 +41,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::auth::Verifier;
+use shared::runtime::db::{Database, DbMetrics};
 use shared::runtime::http_server::Drain;
+use shared::runtime::metrics::MetricSet;
 use shared::runtime::ops::Checks;
 use shared::runtime::{ops, schema};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
@@ -66,6 +68,7 @@ pub struct App {
     ops_listener: TcpListener,
     options: MySqlConnectOptions,
     pool: MySqlPool,
+    db: Database,
     verifier: Verifier,
     revoked: auth::Reading,
 }
@@ -83,7 +86,8 @@ impl App {
         let verifier = auth::check(&cfg.auth)?;
         let options = cfg.db.options().map_err(StartError::Settings)?;
         let pool = cfg.db.pool().map_err(StartError::Settings)?;
-        schema::check(&pool).await?;
+        let db = Database::new(options.clone(), 4, &DbMetrics::new(&MetricSet::new()));
+        schema::check(&db).await?;
         let revoked = auth::Reading::first(&pool).await?;
         Ok(Self {
             cfg,
@@ -91,6 +95,7 @@ impl App {
             ops_listener,
             options,
             pool,
+            db,
             verifier,
             revoked,
         })
@@ -118,7 +123,7 @@ impl App {
         let ops = tokio::spawn(ops::serve(
             self.ops_listener,
             metrics.registry().clone(),
-            checks(self.pool.clone(), gate.clone(), Arc::clone(&authenticator)),
+            checks(&self.db, gate.clone(), Arc::clone(&authenticator)),
             stop.clone(),
             quit.clone(),
         ));
@@ -170,10 +175,8 @@ impl App {
 }
 
 /// For `/readyz?verbose`.
-fn checks(pool: MySqlPool, gate: backlog::Gate, authenticator: Arc<auth::Authenticator>) -> Checks {
-    Checks::with(pool, move || {
-        [gate.checks(), authenticator.checks()].concat()
-    })
+fn checks(db: &Database, gate: backlog::Gate, authenticator: Arc<auth::Authenticator>) -> Checks {
+    Checks::with(db, move || [gate.checks(), authenticator.checks()].concat())
 }
 
 /// Waits for `stop` and for the stop delay, then has the listener closed. Answers when everything must have ended.

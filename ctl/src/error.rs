@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use shared::domain::transition::TransitionError;
-use shared::runtime::db::DbFailure;
+use shared::runtime::db::{DbError, DbFailure};
 use shared::runtime::schema::SchemaError;
 use shared::runtime::settings::Refused;
 use sqlx::mysql::MySqlDatabaseError;
@@ -149,6 +149,20 @@ impl From<sqlx::Error> for CtlError {
             Self::Refused {
                 problem: "MySQL refused a statement".to_owned(),
                 source: Box::new(error),
+            }
+        }
+    }
+}
+
+impl From<DbError> for CtlError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Database(cause) => cause.into(),
+            error @ (DbError::NoPermit(_) | DbError::DeadlinePassed(_) | DbError::Panicked) => {
+                Self::Unreachable {
+                    server: "MySQL of DATABASE_URL",
+                    source: Box::new(error),
+                }
             }
         }
     }

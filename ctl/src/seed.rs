@@ -93,7 +93,11 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
     let pool = db
         .pool()
         .map_err(|problem| CtlError::Usage(vec![problem]))?;
-    schema::check(&pool).await?;
+    schema::check(&shared::runtime::db::Database::unmetered(
+        (*pool.connect_options()).clone(),
+        1,
+    ))
+    .await?;
     let (first, last) = args.range(&pool).await?;
     let began = Instant::now();
     insert(&pool, first, last, buyers, args.connections).await?;

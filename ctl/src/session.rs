@@ -33,11 +33,11 @@ impl SessionArgs {
             .db
             .pool()
             .map_err(|problem| CtlError::Usage(vec![problem]))?;
-        let checked = schema::check(&pool).await;
+        let checked = schema::check(&db::Database::unmetered(options.clone(), 1)).await;
         pool.close().await;
         checked?;
         let mut conn = db::connect(&options).await?;
-        db::be_brief(&mut conn).await?;
+        db::shorten_idle_timeout(&mut conn).await?;
         Ok(conn)
     }
 }

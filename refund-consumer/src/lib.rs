@@ -34,6 +34,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::runtime::db::{Database, DbMetrics};
+use shared::runtime::metrics::MetricSet;
 use shared::runtime::{ops, schema};
 use sqlx::mysql::MySqlPool;
 use tokio::net::TcpListener;
@@ -74,6 +76,7 @@ pub enum Drain {
 pub struct RefundConsumer<G> {
     cfg: Config,
     pool: MySqlPool,
+    db: Database,
     ops: TcpListener,
     claimer: Arc<Claimer>,
     cashier: Arc<Cashier<G>>,
@@ -102,7 +105,12 @@ impl<G: RefundGateway> RefundConsumer<G> {
         stop: CancellationToken,
     ) -> Result<Self, Error> {
         let pool = cfg.db.pool().map_err(Error::Setting)?;
-        schema::check(&pool).await?;
+        let db = Database::new(
+            cfg.db.options().map_err(Error::Setting)?,
+            4,
+            &DbMetrics::new(&MetricSet::new()),
+        );
+        schema::check(&db).await?;
         let (metrics, stopping, owner) = (Metrics::new(), stop.child_token(), Uuid::now_v7());
         let claimer = Claimer {
             pool: pool.clone(),
@@ -121,6 +129,7 @@ impl<G: RefundGateway> RefundConsumer<G> {
         Ok(Self {
             cfg,
             pool,
+            db,
             ops,
             claimer: Arc::new(claimer),
             cashier: Arc::new(cashier),
@@ -144,7 +153,7 @@ impl<G: RefundGateway> RefundConsumer<G> {
         let ops = tokio::spawn(ops::serve(
             self.ops,
             self.metrics.registry.clone(),
-            self.pool.clone(),
+            ops::Checks::from(&self.db),
             self.stopping.clone(),
             quit.clone(),
         ));

@@ -19,7 +19,7 @@ async fn main() -> ExitCode {
     let _armed = killpoint::arm();
     let cli: Cli = match settings::parse(std::env::args_os()) {
         Ok(cli) => cli,
-        Err(refused) => return refused.tell(),
+        Err(refused) => return refused.print(),
     };
     if let Some(Command::Healthcheck) = cli.command {
         let alive = ops::healthcheck(cli.config.ops.ops_listen);
@@ -27,7 +27,7 @@ async fn main() -> ExitCode {
     }
     let problems = cli.config.problems();
     if !problems.is_empty() {
-        return Refused::listing(&problems).tell();
+        return Refused::listing(&problems).print();
     }
     telemetry::init(&cli.config.log);
     match serve(cli.config).await {

@@ -30,6 +30,8 @@ pub mod metrics;
 
 use std::time::Duration;
 
+use shared::runtime::db::{Database, DbMetrics};
+use shared::runtime::metrics::MetricSet;
 use shared::runtime::{ops, schema};
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 use tokio::net::TcpListener;
@@ -49,6 +51,7 @@ pub struct Relay<P> {
     cfg: Config,
     options: MySqlConnectOptions,
     pool: MySqlPool,
+    db: Database,
     publisher: P,
     ops_listener: TcpListener,
     metrics: Metrics,
@@ -78,11 +81,13 @@ impl<P: Publish> Relay<P> {
         let options = cfg.db.options().map_err(RelayError::Settings)?;
         // Readiness and the schema check; the work has connections of its own.
         let pool = shared::runtime::db::pool_options(2).connect_lazy_with(options.clone());
-        schema::check(&pool).await?;
+        let db = Database::new(options.clone(), 2, &DbMetrics::new(&MetricSet::new()));
+        schema::check(&db).await?;
         Ok(Self {
             cfg,
             options,
             pool,
+            db,
             publisher,
             ops_listener,
             metrics: Metrics::new(),
@@ -104,7 +109,7 @@ impl<P: Publish> Relay<P> {
         let ops = tokio::spawn(ops::serve(
             self.ops_listener,
             self.metrics.registry().clone(),
-            self.pool.clone(),
+            ops::Checks::from(&self.db),
             stop.clone(),
             quit.clone(),
         ));

@@ -250,9 +250,9 @@ pub async fn park(
     tenure: &Tenure,
     rows: &[Parking],
 ) -> sqlx::Result<ParkOutcome> {
-    db::be_brief(conn).await?;
+    db::shorten_idle_timeout(conn).await?;
     let outcome = park_under_lock(conn, tenure, rows).await?;
-    db::be_patient(conn).await?;
+    db::restore_idle_timeout(conn).await?;
     Ok(outcome)
 }
 

@@ -1,6 +1,11 @@
-//! How every program is built: one way each to use MySQL and Kafka, to read settings, to log, to start and to stop.
+//! How every program is built: one way each to use MySQL and Kafka, to read settings, to log, to count, to start and to
+//! stop.
 
+pub mod program;
 pub mod settings;
+pub mod tasks;
+
+pub mod metrics;
 pub mod telemetry;
 
 pub mod db;

@@ -9,7 +9,7 @@ use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::domain::ids::{CustomerId, OrderId};
-use crate::runtime::db::{DbArgs, pool_options};
+use crate::runtime::db::{Database, DbArgs, pool_options};
 use crate::runtime::schema;
 
 /// A database of its own on the server of `DATABASE_URL`, dropped with this value.
@@ -64,6 +64,11 @@ impl TestDb {
             admin,
             name,
         }
+    }
+
+    /// This database as the programs use it.
+    pub fn database(&self, max_connections: u32) -> Database {
+        Database::unmetered(self.admin.clone().database(&self.name), max_connections)
     }
 
     /// The URL of this database, for a process under test.

@@ -105,7 +105,7 @@ async fn an_old_schema_is_named_at_start() {
         .execute(&db.pool)
         .await
         .expect("delete");
-    let error = shared::runtime::schema::check(&db.pool)
+    let error = shared::runtime::schema::check(&db.database(1))
         .await
         .expect_err("must be refused");
     assert!(error.to_string().contains("returnsctl migrate"), "{error}");

@@ -100,7 +100,7 @@ struct Skipped {
 pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
     let mut conn = args.session.connect().await?;
     // Nothing is locked while Kafka is waited for.
-    db::be_patient(&mut conn).await?;
+    db::restore_idle_timeout(&mut conn).await?;
     let ids = if args.all {
         letter_ids(&mut conn).await?
     } else {

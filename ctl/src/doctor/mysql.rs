@@ -35,7 +35,13 @@ async fn examine_inside(args: &DbArgs, report: &mut Report) -> Result<(), CtlErr
     report.add(Check::ok("mysql connection", "connected"));
     report.add(version(&settings));
     drop(conn);
-    let schema = judge_schema(schema::check(&pool).await);
+    let schema = judge_schema(
+        schema::check(&shared::runtime::db::Database::unmetered(
+            (*pool.connect_options()).clone(),
+            1,
+        ))
+        .await,
+    );
     let usable = schema.is_ok();
     report.add(schema);
     let mut conn = pool.acquire().await?;

@@ -33,7 +33,7 @@ async fn the_second_run_applies_nothing() {
     assert_eq!(migrate(&db, 0, &["--json"]).json()["applied"], 0);
     let told = migrate(&db, 0, &[]).stdout;
     assert!(told.contains("nothing to apply"), "{told}");
-    schema::check(&db.pool).await.expect("usable");
+    schema::check(&db.database(1)).await.expect("usable");
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_failure_releases_the_lock_and_the_repeat_works_after_repair() {
     db.pool.execute("DROP TABLE outbox").await.expect("drop");
     let repaired = migrate(&db, 0, &["--json"]).json();
     assert_eq!(repaired["version"], schema::version());
-    schema::check(&db.pool).await.expect("usable");
+    schema::check(&db.database(1)).await.expect("usable");
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn a_run_that_was_cut_off_after_its_statement_is_recorded_as_done() {
     );
     let report = migrate(&db, 0, &["--took-effect", LAST, "--json"]).json();
     assert_eq!(report["applied"], 0);
-    schema::check(&db.pool).await.expect("usable");
+    schema::check(&db.database(1)).await.expect("usable");
 }
 
 #[tokio::test]
@@ -162,7 +162,7 @@ async fn a_migration_that_ended_well_is_not_repaired() {
         "{}",
         ran.stderr
     );
-    schema::check(&db.pool).await.expect("untouched");
+    schema::check(&db.database(1)).await.expect("untouched");
 }
 
 #[tokio::test]

@@ -1,13 +1,23 @@
-//! The MySQL pool, and what its errors mean.
+//! The one way to use MySQL.
 //!
-//! sqlx futures are not cancel-safe here: a future dropped in the middle can leave a transaction open on a pooled
-//! connection. So a unit of work runs in a spawned task and only its handle is timed out.
+//! [`Database`] runs named units of work and transactions, each with a deadline and in a task of its own. This file says
+//! where MySQL is and what holds for every session; `db/run.rs` is the runner; `db/failure.rs` says what errors mean.
 
-use std::time::Duration;
+mod connections;
+mod failure;
+mod run;
+
+use std::time::{Duration, Instant};
+
+use prometheus::HistogramVec;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection};
+
+pub use self::failure::{DbError, DbFailure};
+pub use self::run::{Database, Retry, TransactionError};
+use crate::runtime::metrics::MetricSet;
 
 /// Where MySQL is.
 #[derive(Debug, Clone, clap::Args)]
@@ -25,17 +35,19 @@ pub struct DbArgs {
 
 /// How long a statement waits for a row lock before error 1205: well under every request deadline.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
-/// The server ends a silent session after this: a frozen process must not hold locks for hours. The pool drops
-/// idle connections earlier (`IDLE`), so it never meets the server's cut in ordinary use.
-const SESSION_SILENCE: Duration = Duration::from_secs(30);
-/// The same for a session that may lock a row of `outbox_lease`: that shard's relay, and whoever would take over, wait
-/// for it, so whoever is frozen or cut off meanwhile must let go before a lease of the usual length ends.
-const LEASE_LOCK_SILENCE: Duration = Duration::from_secs(2);
+/// The same for a table's metadata lock (`LOCK TABLES`, DDL). The server's default is a year.
+const METADATA_LOCK_WAIT: Duration = Duration::from_secs(10);
+/// The server ends a session that is idle for this long: a frozen process must not hold locks for hours. [`Database`]
+/// closes its idle connections earlier.
+const SESSION_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same for a session that may lock a row of `outbox_lease`. The shard's relay, and a relay that would take over,
+/// wait for that row, so a frozen session must lose it before a lease of the usual length ends.
+const LEASE_LOCK_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(10);
 /// A connection idle for longer is pinged before use.
 const PING_AFTER: Duration = Duration::from_secs(2);
-/// Texts of one program: grouped inserts have one per group size, so the default of 100 would evict, and an
-/// eviction sends a packet without reply, which stalls on Nagle's algorithm (sqlx issue 4335).
+/// Prepared statements per connection. Grouped inserts have one text per group size, so the default of 100 would evict
+/// statements, and an eviction sends a packet without a reply, which stalls on Nagle's algorithm (sqlx issue 4335).
 const STATEMENTS: usize = 1_000;
 
 impl DbArgs {
@@ -104,10 +116,10 @@ pub fn pool_options(max_connections: u32) -> MySqlPoolOptions {
         })
 }
 
-/// A connection of one's own, outside the pool, under this system's session rules.
+/// One connection under this system's session rules.
 ///
 /// # Errors
-/// MySQL is away or refuses the login.
+/// MySQL cannot be reached or refuses the login.
 pub async fn connect(options: &MySqlConnectOptions) -> sqlx::Result<MySqlConnection> {
     let mut conn = options.connect().await?;
     conn.execute(AssertSqlSafe(session_rules())).await?;
@@ -119,117 +131,71 @@ pub async fn connect(options: &MySqlConnectOptions) -> sqlx::Result<MySqlConnect
 fn session_rules() -> String {
     format!(
         "SET SESSION transaction_isolation = 'READ-COMMITTED', sql_mode = 'TRADITIONAL,ONLY_FULL_GROUP_BY', \
-         innodb_lock_wait_timeout = {}, wait_timeout = {}, net_read_timeout = {}, net_write_timeout = {}",
+         innodb_lock_wait_timeout = {}, lock_wait_timeout = {}, wait_timeout = {idle}, net_read_timeout = {idle}, \
+         net_write_timeout = {idle}",
         LOCK_WAIT.as_secs(),
-        SESSION_SILENCE.as_secs(),
-        SESSION_SILENCE.as_secs(),
-        SESSION_SILENCE.as_secs(),
+        METADATA_LOCK_WAIT.as_secs(),
+        idle = SESSION_IDLE_TIMEOUT.as_secs(),
     )
 }
 
-/// Before a transaction that locks a row of `outbox_lease`: if we fall silent, the server ends the session soon.
+/// Call before a transaction that locks a row of `outbox_lease`: if this process freezes, the server ends the session
+/// soon.
 ///
 /// # Errors
 /// A database error.
-pub async fn be_brief(conn: &mut MySqlConnection) -> sqlx::Result<()> {
-    set_silence(conn, LEASE_LOCK_SILENCE).await
+pub async fn shorten_idle_timeout(conn: &mut MySqlConnection) -> sqlx::Result<()> {
+    set_idle_timeout(conn, LEASE_LOCK_IDLE_TIMEOUT).await
 }
 
-/// After it: the session may be idle for as long as any other.
+/// Call after that transaction: the session may be idle for as long as any other.
 ///
 /// # Errors
 /// A database error.
-pub async fn be_patient(conn: &mut MySqlConnection) -> sqlx::Result<()> {
-    set_silence(conn, SESSION_SILENCE).await
+pub async fn restore_idle_timeout(conn: &mut MySqlConnection) -> sqlx::Result<()> {
+    set_idle_timeout(conn, SESSION_IDLE_TIMEOUT).await
 }
 
-async fn set_silence(conn: &mut MySqlConnection, silence: Duration) -> sqlx::Result<()> {
+async fn set_idle_timeout(conn: &mut MySqlConnection, idle: Duration) -> sqlx::Result<()> {
     let sql = format!(
-        "/* set_silence */ SET SESSION wait_timeout = {}",
-        silence.as_secs()
+        "/* set_idle_timeout */ SET SESSION wait_timeout = {}",
+        idle.as_secs()
     );
     conn.execute(AssertSqlSafe(sql)).await?;
     Ok(())
 }
 
-/// What a caller can do about a database error.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DbFailure {
-    /// 1062. `key` is `table.index`; `value` is MySQL's rendering of the duplicate, columns joined by `-`.
-    Duplicate { key: String, value: String },
-    /// 1213 or 1205: roll back and run the whole transaction again. (1205 rolled back only the statement.)
-    LockConflict,
-    /// The outcome of what was in flight is unknown.
-    ConnectionLost,
-    /// No connection or no answer was to be had in time, or the server refuses writes: try later.
-    Unavailable,
-    /// A bug or a broken schema: do not retry.
-    Other,
+/// `db_client_operation_duration_seconds`, shared by every [`Database`] of a program.
+#[derive(Debug, Clone)]
+pub struct DbMetrics {
+    seconds: HistogramVec,
 }
 
-impl DbFailure {
-    pub fn of(error: &sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Database(cause) => match cause.try_downcast_ref::<MySqlDatabaseError>() {
-                Some(mysql) => Self::of_number(mysql.number(), mysql.message()),
-                None => Self::Other,
-            },
-            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => {
-                Self::ConnectionLost
-            }
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Self::Unavailable,
-            _ => Self::Other,
+impl DbMetrics {
+    /// Registers the histogram.
+    pub fn new(metrics: &MetricSet) -> Self {
+        Self {
+            seconds: metrics.histograms(
+                "db_client_operation_duration_seconds",
+                "Time of one use of MySQL, by the name of the unit of work and its outcome",
+                &["operation", "outcome"],
+                &[
+                    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 10.0,
+                ],
+            ),
         }
     }
 
-    /// Numbers from the MySQL error reference.
-    fn of_number(number: u16, message: &str) -> Self {
-        match number {
-            1062 => match parse_duplicate(message) {
-                Some((value, key)) => Self::Duplicate { key, value },
-                None => Self::Other,
-            },
-            1205 | 1213 | 3572 => Self::LockConflict,
-            // Killed query or connection, shutdown in progress, server gone, idle session cut.
-            1053 | 1317 | 1927 | 2006 | 2013 | 3169 | 4031 => Self::ConnectionLost,
-            // Too many connections, read-only server, a statement's own time limit.
-            1040 | 1203 | 1290 | 1792 | 1836 | 3024 => Self::Unavailable,
-            _ => Self::Other,
-        }
+    fn observe(&self, operation: &'static str, began: Instant, outcome: &'static str) {
+        self.seconds
+            .with_label_values(&[operation, outcome])
+            .observe(began.elapsed().as_secs_f64());
     }
-
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::LockConflict | Self::ConnectionLost | Self::Unavailable => true,
-            Self::Duplicate { .. } | Self::Other => false,
-        }
-    }
-}
-
-/// Reads `Duplicate entry 'VALUE' for key 'TABLE.INDEX'`.
-fn parse_duplicate(message: &str) -> Option<(String, String)> {
-    let rest = message.strip_prefix("Duplicate entry '")?;
-    let (value, key) = rest.rsplit_once("' for key '")?;
-    Some((value.to_owned(), key.strip_suffix('\'')?.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_duplicate_is_known_by_its_key() {
-        assert_eq!(
-            DbFailure::of_number(
-                1062,
-                "Duplicate entry 'a' for key 'b-7' for key 'returns.one_open_return_per_order'"
-            ),
-            DbFailure::Duplicate {
-                key: "returns.one_open_return_per_order".to_owned(),
-                value: "a' for key 'b-7".to_owned()
-            }
-        );
-    }
 
     #[test]
     fn debug_hides_the_password() {
@@ -241,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_url_is_told_without_repeating_it() {
+    fn a_bad_url_is_refused_without_repeating_it() {
         for url in [
             "postgres://u:s3cret@h/d",
             "mysql://u:s3cret@h",

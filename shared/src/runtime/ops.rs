@@ -1,8 +1,8 @@
 //! `/livez`, `/readyz` and `/metrics`, on a port of their own that is not for the public.
 //!
-//! Live means the process answers. Ready means it is not stopping and MySQL answers within a second; Kafka is left
-//! out on purpose: with Kafka away filing goes on, and taking the api out of service would be the outage.
-//! `/readyz?verbose` adds a line per check with its value and its limit. Only MySQL and stopping decide readiness; a
+//! Live: the process responds. Ready: it is not stopping, and MySQL responds within a second. Kafka is left out on
+//! purpose: without Kafka filing goes on, and taking the api out of service would be the outage.
+//! `/readyz?verbose` adds one line per check with its value and its limit. Only MySQL and stopping decide readiness; a
 //! program's own [`Check`]s are shown and change nothing.
 
 use std::convert::Infallible;
@@ -14,20 +14,20 @@ use std::{fmt, iter};
 
 use hyper_util::service::TowerToHyperService;
 use prometheus::{Encoder, Registry, TextEncoder};
-use sqlx::mysql::MySqlPool;
-use sqlx::{ConnectOptions, Connection};
+use sqlx::Connection;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use warp::Filter;
 use warp::http::{Response, StatusCode};
 
+use crate::runtime::db::{Database, DbError};
 use crate::runtime::http_server::{self, Connections, Limits};
 
 /// Where the operator's endpoints listen.
 #[derive(Debug, Clone, clap::Args)]
 pub struct OpsArgs {
-    /// Address of `/livez`, `/readyz` and `/metrics`. Not for the public. Port 0 takes a free one and
-    /// tells it in the start line; `healthcheck` needs a fixed one.
+    /// Address of `/livez`, `/readyz` and `/metrics`. Keep it private. Port 0 takes a free port, which the start line
+    /// shows; `healthcheck` needs a fixed one.
     #[arg(long, env = "OPS_LISTEN", default_value = "127.0.0.1:0")]
     pub ops_listen: SocketAddr,
 }
@@ -61,26 +61,27 @@ impl fmt::Display for Check {
     }
 }
 
-/// What `/readyz` asks: MySQL, and what a program adds for its operators to read.
+/// What `/readyz` looks at: MySQL, and what a program adds for its operators to read.
 #[derive(Clone)]
 pub struct Checks {
-    pool: MySqlPool,
+    db: Database,
     more: Arc<dyn Fn() -> Vec<Check> + Send + Sync>,
 }
 
 impl Checks {
-    /// With lines of the program's own. `more` is called per request, so it only reads what is known already.
-    pub fn with(pool: MySqlPool, more: impl Fn() -> Vec<Check> + Send + Sync + 'static) -> Self {
+    /// With checks of the program's own. `more` is called per request, so it only reads what is known already.
+    pub fn with(db: &Database, more: impl Fn() -> Vec<Check> + Send + Sync + 'static) -> Self {
         Self {
-            pool,
+            // Connections of its own: a busy program is no reason to take it out of service.
+            db: db.separate(2).acquire_timeout(PING_DEADLINE),
             more: Arc::new(more),
         }
     }
 }
 
-impl From<MySqlPool> for Checks {
-    fn from(pool: MySqlPool) -> Self {
-        Self::with(pool, Vec::new)
+impl From<&Database> for Checks {
+    fn from(db: &Database) -> Self {
+        Self::with(db, Vec::new)
     }
 }
 
@@ -90,15 +91,14 @@ impl fmt::Debug for Checks {
     }
 }
 
-/// Serves until `quit`, with readiness off from `stopping` on. A bare pool is enough for `checks`.
+/// Serves until `quit`, with readiness off from `stopping` on.
 pub async fn serve(
     listener: TcpListener,
     registry: Registry,
-    checks: impl Into<Checks>,
+    checks: Checks,
     stopping: CancellationToken,
     quit: CancellationToken,
 ) {
-    let checks = checks.into();
     let live = warp::path!("livez").map(|| text(StatusCode::OK, "ok"));
     let ready = warp::path!("readyz")
         .and(verbose())
@@ -116,7 +116,7 @@ pub async fn serve(
     http_server::serve(listener, service, LIMITS, Connections::default(), quit).await;
 }
 
-/// Asks `/livez` of the program at `addr`, for `healthcheck` sub-commands; `false` also when nobody answers.
+/// Asks `/livez` of the program at `addr`, for `healthcheck` sub-commands; `false` also without a response.
 pub fn healthcheck(addr: SocketAddr) -> bool {
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&addr, PING_DEADLINE)?;
@@ -131,7 +131,7 @@ pub fn healthcheck(addr: SocketAddr) -> bool {
     ask().unwrap_or(false)
 }
 
-/// Whether the query asks for every check: `?verbose` or `?verbose=…`. Anything else is ignored, as ever.
+/// Whether the query asks for every check: `?verbose` or `?verbose=…`. Other parameters are ignored.
 fn verbose() -> impl Filter<Extract = (bool,), Error = Infallible> + Copy {
     let asked = |query: String| {
         query
@@ -146,13 +146,13 @@ fn verbose() -> impl Filter<Extract = (bool,), Error = Infallible> + Copy {
 
 async fn readiness(checks: Checks, stopping: CancellationToken, verbose: bool) -> Response<String> {
     let stopping = stopping.is_cancelled();
-    // A stopping program is not ready whatever MySQL says: only who reads the checks waits for it.
-    let answer = if stopping && !verbose {
+    // A stopping program is not ready whatever MySQL says, so only a verbose request waits for MySQL.
+    let took = if stopping && !verbose {
         None
     } else {
-        ping(&checks.pool).await
+        ping(&checks.db).await
     };
-    let (status, verdict) = match answer {
+    let (status, verdict) = match took {
         _ if stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         Some(_) => (StatusCode::OK, "ready"),
         None => (
@@ -164,36 +164,26 @@ async fn readiness(checks: Checks, stopping: CancellationToken, verbose: bool) -
         return text(status, verdict);
     }
     let lines = iter::once(verdict.to_owned())
-        .chain(iter::once(mysql_check(answer).to_string()))
+        .chain(iter::once(mysql_check(took).to_string()))
         .chain((checks.more)().into_iter().map(|check| check.to_string()));
     text(status, &lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// How long MySQL took, or `None` if it did not answer in time.
-async fn ping(pool: &MySqlPool) -> Option<Duration> {
-    let pool = pool.clone();
+/// How long MySQL took, or `None` if it did not respond in time.
+async fn ping(db: &Database) -> Option<Duration> {
     let asked = Instant::now();
-    // A connection of its own: a busy pool is no reason to take a process out of service. Spawned, because a
-    // dropped sqlx future can spoil its connection.
-    let ping = tokio::spawn(async move {
-        let mut conn = pool.connect_options().connect().await?;
-        sqlx::query("/* ops::readiness */ SELECT 1")
-            .execute(&mut conn)
-            .await?;
-        conn.close().await
+    let ping = db.run("readiness", PING_DEADLINE, |conn| {
+        Box::pin(async { conn.ping().await.map_err(DbError::from) })
     });
-    match tokio::time::timeout(PING_DEADLINE, ping).await {
-        Ok(Ok(Ok(()))) => Some(asked.elapsed()),
-        _ => None,
-    }
+    ping.await.ok().map(|()| asked.elapsed())
 }
 
-fn mysql_check(answer: Option<Duration>) -> Check {
+fn mysql_check(took: Option<Duration>) -> Check {
     Check {
         name: "mysql_answer_ms",
-        value: answer.map_or_else(|| "none".to_owned(), |took| took.as_millis().to_string()),
+        value: took.map_or_else(|| "none".to_owned(), |took| took.as_millis().to_string()),
         limit: PING_DEADLINE.as_millis().to_string(),
-        over: answer.is_none(),
+        over: took.is_none(),
     }
 }
 

@@ -2,9 +2,12 @@
 
 mod migrate;
 
+use std::time::Duration;
+
 use sqlx::migrate::Migrator;
-use sqlx::mysql::MySqlPool;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
+
+use crate::runtime::db::{Database, DbError};
 
 pub use migrate::{LOCK_WAIT, Repair, migrate, migrate_within, repair};
 
@@ -42,7 +45,13 @@ pub enum SchemaError {
     #[error("migration {file} was edited after it was applied: restore the file as it was shipped")]
     Edited { file: String },
     #[error("database")]
-    Database(#[from] sqlx::Error),
+    Database(#[from] DbError),
+}
+
+impl From<sqlx::Error> for SchemaError {
+    fn from(error: sqlx::Error) -> Self {
+        DbError::from(error).into()
+    }
 }
 
 /// The newest migration of this build.
@@ -54,15 +63,22 @@ pub fn version() -> i64 {
         .expect("migrations/ is not empty")
 }
 
+/// For the few statements of [`check`].
+const CHECK_DEADLINE: Duration = Duration::from_secs(10);
+
 /// Checks at a program's start that the schema is at least the one this build needs.
 ///
 /// # Errors
-/// Says which command to run, or that the database is away.
-pub async fn check(pool: &MySqlPool) -> Result<(), SchemaError> {
-    let mut conn = pool.acquire().await?;
-    // Taken back, it would be pinged, and that has no end: its place would be lost if it fell silent.
-    conn.close_on_drop();
-    let found = applied(&mut conn).await?.into_iter().max();
+/// Says which command to run, or that the database cannot be reached.
+pub async fn check(db: &Database) -> Result<(), SchemaError> {
+    db.run("check_schema", CHECK_DEADLINE, |conn| {
+        Box::pin(check_on(conn))
+    })
+    .await
+}
+
+async fn check_on(conn: &mut MySqlConnection) -> Result<(), SchemaError> {
+    let found = applied(conn).await?.into_iter().max();
     let needed = version();
     match found {
         None => return Err(SchemaError::Missing),
@@ -72,7 +88,7 @@ pub async fn check(pool: &MySqlPool) -> Result<(), SchemaError> {
     let step: i64 = sqlx::query(
         "/* schema::check */ SELECT CAST(@@auto_increment_increment AS SIGNED) AS step",
     )
-    .fetch_one(&mut *conn)
+    .fetch_one(conn)
     .await?
     .try_get("step")?;
     if step == 1 {

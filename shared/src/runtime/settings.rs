@@ -48,7 +48,7 @@ pub fn parse<C: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<C, R
 
 impl Refused {
     /// Prints the message where it belongs; the exit code to end with.
-    pub fn tell(&self) -> ExitCode {
+    pub fn print(&self) -> ExitCode {
         // A closed pipe leaves nobody to tell; the exit code still speaks.
         let _ = if self.exit == 0 {
             writeln!(std::io::stdout(), "{}", self.message)

@@ -1,0 +1,304 @@
+//! The one way to count: each metric is registered once, with its help, and described for docs/METRICS.md.
+//!
+//! Every series with a known label value exists from the start with 0, because a series that begins at its first
+//! increment hides that increment from `rate()`. Ids are never labels.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
+};
+
+/// The metrics of one program. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct MetricSet {
+    registry: Registry,
+    described: Arc<Mutex<Vec<Description>>>,
+}
+
+/// What a metric is, for its line in docs/METRICS.md.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// Each label with its known values; no values means that they are open.
+    pub labels: Vec<(String, Vec<String>)>,
+    pub help: String,
+}
+
+const UNIQUE: &str = "metric names and labels are constants, valid, and registered once";
+
+impl MetricSet {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// In the order of registration.
+    pub fn descriptions(&self) -> Vec<Description> {
+        self.lock().clone()
+    }
+
+    pub fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.describe(name, "counter", &[], help);
+        self.register(IntCounter::new(name, help))
+    }
+
+    /// One counter for each of `values`.
+    pub fn counters(&self, name: &str, help: &str, label: &str, values: &[&str]) -> IntCounterVec {
+        self.describe(name, "counter", &[(label, values)], help);
+        let counters = self.register(IntCounterVec::new(Opts::new(name, help), &[label]));
+        for value in values {
+            counters.with_label_values(&[value]);
+        }
+        counters
+    }
+
+    pub fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.describe(name, "gauge", &[], help);
+        self.register(IntGauge::new(name, help))
+    }
+
+    /// A gauge of fractions, for seconds.
+    pub fn float_gauge(&self, name: &str, help: &str) -> Gauge {
+        self.describe(name, "gauge", &[], help);
+        self.register(Gauge::new(name, help))
+    }
+
+    /// One gauge for each of `values`.
+    pub fn gauges(&self, name: &str, help: &str, label: &str, values: &[&str]) -> IntGaugeVec {
+        self.describe(name, "gauge", &[(label, values)], help);
+        let gauges = self.register(IntGaugeVec::new(Opts::new(name, help), &[label]));
+        for value in values {
+            gauges.with_label_values(&[value]);
+        }
+        gauges
+    }
+
+    pub fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        self.describe(name, "histogram", &[], help);
+        let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.register(Histogram::with_opts(opts))
+    }
+
+    /// A histogram whose label values are not all known beforehand, such as routes.
+    pub fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> HistogramVec {
+        let open: Vec<(&str, &[&str])> = labels.iter().map(|label| (*label, &[][..])).collect();
+        self.describe(name, "histogram", &open, help);
+        let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+        self.register(HistogramVec::new(opts, labels))
+    }
+
+    /// An age in seconds that keeps growing by itself once it was not set for `grace`: a frozen gauge must not look good.
+    pub fn age(&self, name: &str, help: &str, grace: Duration) -> Age {
+        self.describe(name, "gauge", &[], help);
+        let gauge = Gauge::new(name, help).expect(UNIQUE);
+        let age = Age::new(gauge.clone(), grace);
+        self.add(Ages {
+            ages: vec![age.clone()],
+            family: gauge,
+        });
+        age
+    }
+
+    /// One [`Age`] for each of `values`, in their order.
+    pub fn ages(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: &[&str],
+        grace: Duration,
+    ) -> Vec<Age> {
+        self.describe(name, "gauge", &[(label, values)], help);
+        let gauges = GaugeVec::new(Opts::new(name, help), &[label]).expect(UNIQUE);
+        let ages: Vec<Age> = values
+            .iter()
+            .map(|value| Age::new(gauges.with_label_values(&[value]), grace))
+            .collect();
+        self.add(Ages {
+            ages: ages.clone(),
+            family: gauges,
+        });
+        ages
+    }
+
+    fn register<C: Clone + Collector + 'static>(&self, made: prometheus::Result<C>) -> C {
+        let metric = made.expect(UNIQUE);
+        self.add(metric.clone());
+        metric
+    }
+
+    fn add(&self, collector: impl Collector + 'static) {
+        let added = self.registry.register(Box::new(collector));
+        added.expect(UNIQUE);
+    }
+
+    fn describe(&self, name: &str, kind: &'static str, labels: &[(&str, &[&str])], help: &str) {
+        let labels = labels
+            .iter()
+            .map(|(label, values)| {
+                let values = values.iter().map(|value| (*value).to_owned()).collect();
+                ((*label).to_owned(), values)
+            })
+            .collect();
+        self.lock().push(Description {
+            name: name.to_owned(),
+            kind,
+            labels,
+            help: help.to_owned(),
+        });
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Description>> {
+        self.described
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`MetricSet::age`]. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Age {
+    gauge: Gauge,
+    grace: Duration,
+    known: Arc<Mutex<(Duration, Instant)>>,
+}
+
+impl Age {
+    fn new(gauge: Gauge, grace: Duration) -> Self {
+        Self {
+            gauge,
+            grace,
+            known: Arc::new(Mutex::new((Duration::ZERO, Instant::now()))),
+        }
+    }
+
+    /// The age as of now.
+    pub fn set(&self, age: Duration) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = (age, Instant::now());
+    }
+
+    /// What a scrape shows now.
+    pub fn get(&self) -> Duration {
+        let (age, at) = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let unknown_for = at.elapsed();
+        if unknown_for > self.grace {
+            age + unknown_for
+        } else {
+            age
+        }
+    }
+}
+
+/// Computes the ages of one metric when they are scraped.
+struct Ages<C> {
+    ages: Vec<Age>,
+    family: C,
+}
+
+impl<C: Collector> Collector for Ages<C> {
+    fn desc(&self) -> Vec<&Desc> {
+        self.family.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        for age in &self.ages {
+            age.gauge.set(age.get().as_secs_f64());
+        }
+        self.family.collect()
+    }
+}
+
+/// The section of docs/METRICS.md about one program.
+pub fn section(program: &str, descriptions: &[Description]) -> String {
+    let mut lines = vec![
+        format!("## {program}"),
+        String::new(),
+        "| name | type | labels | meaning |".to_owned(),
+        "| --- | --- | --- | --- |".to_owned(),
+    ];
+    lines.extend(descriptions.iter().map(|metric| {
+        let labels: Vec<String> = metric.labels.iter().map(label_cell).collect();
+        format!(
+            "| `{}` | {} | {} | {} |",
+            metric.name,
+            metric.kind,
+            labels.join("; "),
+            metric.help
+        )
+    }));
+    lines.join("\n") + "\n"
+}
+
+fn label_cell((label, values): &(String, Vec<String>)) -> String {
+    if values.is_empty() {
+        return format!("`{label}`");
+    }
+    let values: Vec<String> = values.iter().map(|value| format!("`{value}`")).collect();
+    format!("`{label}`: {}", values.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(set: &MetricSet, name: &str) -> Vec<f64> {
+        let families = set.registry().gather();
+        let family = families.iter().find(|family| family.name() == name);
+        let metrics = family.expect("registered").get_metric();
+        metrics
+            .iter()
+            .map(|metric| metric.get_gauge().get_value())
+            .collect()
+    }
+
+    #[test]
+    fn an_age_that_is_not_set_any_more_grows_by_itself() {
+        let set = MetricSet::new();
+        let fresh = set.age("fresh_seconds", "Fresh", Duration::from_secs(3600));
+        let stale = set.ages(
+            "stale_seconds",
+            "Stale",
+            "kind",
+            &["a", "b"],
+            Duration::ZERO,
+        );
+        fresh.set(Duration::from_secs(5));
+        stale[1].set(Duration::from_secs(5));
+        assert_eq!(shown(&set, "fresh_seconds"), [5.0]);
+        let [a, b] = shown(&set, "stale_seconds")[..] else {
+            panic!("one series a kind");
+        };
+        assert!(a > 0.0 && b > 5.0, "{a} {b}");
+        assert!(shown(&set, "stale_seconds")[1] > b);
+    }
+
+    #[test]
+    fn every_known_series_is_there_from_the_start_and_described() {
+        let set = MetricSet::new();
+        set.counters("things_total", "Things", "kind", &["a", "b"]);
+        set.histograms("work_seconds", "Work", &["route"], &[1.0]);
+        assert_eq!(set.registry().gather()[0].get_metric().len(), 2);
+        assert_eq!(
+            section("program", &set.descriptions()),
+            "## program\n\n| name | type | labels | meaning |\n| --- | --- | --- | --- |\n\
+             | `things_total` | counter | `kind`: `a`, `b` | Things |\n\
+             | `work_seconds` | histogram | `route` | Work |\n"
+        );
+    }
+}

@@ -1,0 +1,391 @@
+//! Named tasks with one order of stopping, work that repeats, back-off, and outages that are reported once.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::future::select_all;
+use rand::RngExt;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant as TokioInstant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+/// Paces work that repeats until `stop`: `while turns.next().await { work }`.
+///
+/// A loop and no closure, because the future of a closure that borrows its state cannot be sent to another thread
+/// (rust-lang/rust issue 110338).
+#[derive(Debug)]
+pub struct Every {
+    period: Duration,
+    stop: CancellationToken,
+    /// Before the next turn.
+    pause: Duration,
+}
+
+/// Work at once, and again `period` after each end of it.
+pub fn every(period: Duration, stop: &CancellationToken) -> Every {
+    Every {
+        period,
+        stop: stop.clone(),
+        pause: Duration::ZERO,
+    }
+}
+
+impl Every {
+    /// Waits for the next turn; `false` once stopped. Cancel-safe.
+    pub async fn next(&mut self) -> bool {
+        let pause = tokio::time::sleep(self.pause);
+        let waited = self.stop.run_until_cancelled(pause).await.is_some();
+        self.pause = self.period;
+        waited && !self.stop.is_cancelled()
+    }
+
+    /// The next pause only: shorter because there is more to do, or longer after a failure.
+    pub fn pause_next(&mut self, pause: Duration) {
+        self.pause = pause;
+    }
+}
+
+/// Exponential back-off with full jitter.
+///
+/// Full jitter spreads a herd best for the same total work
+/// (<https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    pub base: Duration,
+    pub cap: Duration,
+}
+
+impl Backoff {
+    /// A uniform share of `base × 2^attempt`, at most `cap`.
+    pub fn pause(self, attempt: u32) -> Duration {
+        self.ceiling(attempt)
+            .mul_f64(rand::rng().random_range(0.0..=1.0))
+    }
+
+    fn ceiling(self, attempt: u32) -> Duration {
+        let factor = 2_u32.saturating_pow(attempt);
+        self.base.saturating_mul(factor).min(self.cap)
+    }
+}
+
+/// Logs an outage once: a warning when it begins, and its length when it ends.
+#[derive(Debug)]
+pub struct Outage {
+    what: &'static str,
+    since: Option<Instant>,
+}
+
+impl Outage {
+    /// `what` reads as "WHAT fails" and "WHAT works again".
+    pub fn new(what: &'static str) -> Self {
+        Self { what, since: None }
+    }
+
+    /// A failure. Only the first of an outage is logged.
+    pub fn failed(&mut self, error: &(dyn Error + 'static)) {
+        if self.since.is_none() {
+            self.since = Some(Instant::now());
+            tracing::warn!(
+                error = chain(error),
+                "{} fails; it is tried again",
+                self.what
+            );
+        }
+    }
+
+    /// A success.
+    pub fn ended(&mut self) {
+        if let Some(since) = self.since.take() {
+            let seconds = since.elapsed().as_secs_f64();
+            tracing::info!(outage.seconds = seconds, "{} works again", self.what);
+        }
+    }
+}
+
+/// An error with its sources, as one text.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// Why a program ended before it was stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    #[error("the {0} ended although nothing stopped it")]
+    Ended(&'static str),
+    #[error("the {0} panicked")]
+    Panicked(&'static str),
+    #[error("the {name} failed")]
+    Failed {
+        name: &'static str,
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// A stage may take this long to end even if another one has used up the drain.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
+/// The tasks of a program, in stages. Stages stop in the reverse order of their creation, each only when the one after
+/// it has ended: what was started first is there until the end.
+#[derive(Debug, Default)]
+pub struct Tasks {
+    stages: Vec<Stage>,
+}
+
+/// Tasks that stop together.
+#[derive(Debug, Default)]
+pub struct Stage {
+    stop: CancellationToken,
+    tasks: JoinSet<Outcome>,
+    names: HashMap<Id, &'static str>,
+}
+
+/// What a task of [`Stage::spawn_fallible`] returned.
+#[derive(Debug)]
+pub struct Finished<T>(Arc<Mutex<Option<T>>>);
+
+impl<T> Finished<T> {
+    /// `None` if the task failed or has not ended.
+    pub fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Tasks {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A new stage, which stops before all earlier ones.
+    pub fn stage(&mut self) -> &mut Stage {
+        self.stages.push(Stage::default());
+        self.stages.last_mut().expect("just pushed")
+    }
+
+    /// Waits until `stop`, or until a task ends early, which stops all others. Then stops stage by stage, all within
+    /// `drain`. Returns the names of the tasks that were still running at the end of it; they are left to run.
+    ///
+    /// # Errors
+    /// A task ended early: the process should end, loudly.
+    pub async fn run(
+        mut self,
+        stop: &CancellationToken,
+        drain: Duration,
+    ) -> Result<Vec<&'static str>, TaskError> {
+        let early = tokio::select! {
+            // A stopped program's tasks end too, which is no early end.
+            biased;
+            () = stop.cancelled() => None,
+            error = self.early_end() => Some(error),
+        };
+        if let Some(error) = &early {
+            tracing::error!(error = chain(error), "a task ended early: stopping");
+            stop.cancel();
+        }
+        let deadline = TokioInstant::now() + drain;
+        let mut late = Vec::new();
+        for stage in self.stages.into_iter().rev() {
+            let deadline = deadline.max(TokioInstant::now() + LAST_MOMENT);
+            late.extend(stage.finish(deadline).await);
+        }
+        early.map_or(Ok(late), Err)
+    }
+
+    async fn early_end(&mut self) -> TaskError {
+        let ends = self
+            .stages
+            .iter_mut()
+            .filter(|stage| !stage.tasks.is_empty());
+        let ends: Vec<_> = ends.map(|stage| Box::pin(stage.next_end())).collect();
+        if ends.is_empty() {
+            return std::future::pending().await;
+        }
+        match select_all(ends).await.0 {
+            Some((_, Err(error))) => error,
+            Some((name, Ok(()))) => TaskError::Ended(name),
+            None => TaskError::Ended("stage"),
+        }
+    }
+}
+
+impl Stage {
+    /// Cancelled when this stage has to stop.
+    pub fn stop(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Starts a task that runs until the stage stops.
+    pub fn spawn(&mut self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+        self.start(name, async {
+            future.await;
+            Ok(())
+        });
+    }
+
+    /// As [`Self::spawn`], for a task that can fail or has a result.
+    pub fn spawn_fallible<T, E>(
+        &mut self,
+        name: &'static str,
+        future: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Finished<T>
+    where
+        T: Send + 'static,
+        E: Into<Box<dyn Error + Send + Sync>> + 'static,
+    {
+        let finished = Arc::new(Mutex::new(None));
+        let result = Arc::clone(&finished);
+        self.start(name, async move {
+            let value = future.await.map_err(Into::into)?;
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+            Ok(())
+        });
+        Finished(finished)
+    }
+
+    fn start(
+        &mut self,
+        name: &'static str,
+        future: impl Future<Output = Outcome> + Send + 'static,
+    ) {
+        let started = self.tasks.spawn(future);
+        self.names.insert(started.id(), name);
+    }
+
+    /// The next task that ends; `None` when all have.
+    async fn next_end(&mut self) -> Option<(&'static str, Result<(), TaskError>)> {
+        let ended = self.tasks.join_next_with_id().await?;
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let name = self.names.remove(&id).unwrap_or("task");
+        let result = match ended {
+            Ok((_, Ok(()))) => Ok(()),
+            Ok((_, Err(source))) => Err(TaskError::Failed { name, source }),
+            Err(_) => Err(TaskError::Panicked(name)),
+        };
+        Some((name, result))
+    }
+
+    /// Stops the tasks and waits for them. Returns the names of those that still run at the deadline.
+    async fn finish(mut self, deadline: TokioInstant) -> Vec<&'static str> {
+        self.stop.cancel();
+        while let Ok(ended) = timeout_at(deadline, self.next_end()).await {
+            match ended {
+                Some((_, Ok(()))) => {}
+                Some((_, Err(error))) => {
+                    tracing::error!(error = chain(&error), "a task failed while stopping");
+                }
+                None => return Vec::new(),
+            }
+        }
+        self.tasks.detach_all();
+        self.names.into_values().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ceiling_doubles_up_to_the_cap() {
+        let backoff = Backoff {
+            base: Duration::from_millis(5),
+            cap: Duration::from_millis(100),
+        };
+        let millis = [0, 1, 4, 5, 31, u32::MAX].map(|attempt| backoff.ceiling(attempt).as_millis());
+        assert_eq!(millis, [5, 10, 80, 100, 100, 100]);
+        assert!((0..1_000).all(|n| backoff.pause(n % 10) <= backoff.ceiling(n % 10)));
+    }
+
+    #[tokio::test]
+    async fn stages_stop_in_reverse_order() {
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Tasks::new();
+        for name in ["first", "second"] {
+            let stage = tasks.stage();
+            let (stop, order) = (stage.stop(), Arc::clone(&order));
+            stage.spawn(name, async move {
+                stop.cancelled().await;
+                order.lock().expect("not poisoned").push(name);
+            });
+        }
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let late = tasks.run(&stop, Duration::from_secs(60)).await;
+        assert!(late.expect("no early end").is_empty());
+        assert_eq!(*order.lock().expect("not poisoned"), ["second", "first"]);
+    }
+
+    #[tokio::test]
+    async fn an_early_end_stops_the_others_and_is_the_error() {
+        let mut tasks = Tasks::new();
+        let stage = tasks.stage();
+        let stop = stage.stop();
+        stage.spawn("patient task", async move { stop.cancelled().await });
+        stage.spawn("early task", async {});
+        let stop = CancellationToken::new();
+        let ended = tasks.run(&stop, Duration::from_secs(60)).await;
+        assert!(
+            matches!(ended, Err(TaskError::Ended("early task"))),
+            "{ended:?}"
+        );
+        assert!(stop.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_failure_keeps_its_cause_and_a_panic_its_name() {
+        let mut tasks = Tasks::new();
+        let failing = async { Err::<(), _>(std::io::Error::other("cause")) };
+        tasks.stage().spawn_fallible("failing task", failing);
+        let ended = tasks.run(&CancellationToken::new(), Duration::ZERO).await;
+        assert_eq!(
+            chain(&ended.expect_err("it failed")),
+            "the failing task failed: cause"
+        );
+        let mut tasks = Tasks::new();
+        tasks
+            .stage()
+            .spawn("panicking task", async { panic!("on purpose") });
+        let ended = tasks.run(&CancellationToken::new(), Duration::ZERO).await;
+        assert!(
+            matches!(ended, Err(TaskError::Panicked("panicking task"))),
+            "{ended:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_outlives_the_drain_is_named() {
+        let mut tasks = Tasks::new();
+        tasks.stage().spawn("endless task", std::future::pending());
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let late = tasks.run(&stop, Duration::from_secs(5)).await;
+        assert_eq!(late.expect("no early end"), ["endless task"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_repeats_until_stopped_and_can_be_spawned() {
+        let stop = CancellationToken::new();
+        let began = tokio::time::Instant::now();
+        let task = tokio::spawn(async move {
+            let (mut turns, mut runs) = (every(Duration::from_secs(10), &stop), 0);
+            while turns.next().await {
+                runs += 1;
+                match runs {
+                    2 => turns.pause_next(Duration::from_secs(1)),
+                    4 => stop.cancel(),
+                    _ => {}
+                }
+            }
+            runs
+        });
+        assert_eq!(task.await.expect("no panic"), 4);
+        assert_eq!(began.elapsed(), Duration::from_secs(10 + 1 + 10));
+    }
+}
