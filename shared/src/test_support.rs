@@ -1,5 +1,6 @@
 //! For tests: a fresh, migrated database, orders to return, and a proxy that breaks connections.
 
+pub mod docs;
 pub mod mysql_proxy;
 
 use secrecy::SecretString;

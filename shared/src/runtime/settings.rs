@@ -168,6 +168,54 @@ fn name(arg: &Arg) -> String {
     }
 }
 
+/// The section of docs/SETTINGS.md about one program: the variables of the command and of its sub-commands.
+pub fn section(command: &Command) -> String {
+    let mut rows = Vec::new();
+    collect_rows(command, &mut rows);
+    rows.sort();
+    rows.dedup();
+    let head = [
+        format!("## {}", command.get_name()),
+        String::new(),
+        "| variable | flag | default | meaning |".to_owned(),
+        "| --- | --- | --- | --- |".to_owned(),
+    ];
+    let lines: Vec<String> = head.into_iter().chain(rows).collect();
+    lines.join("\n") + "\n"
+}
+
+fn collect_rows(command: &Command, rows: &mut Vec<String>) {
+    rows.extend(command.get_arguments().filter_map(row));
+    for sub in command.get_subcommands() {
+        collect_rows(sub, rows);
+    }
+}
+
+fn row(arg: &Arg) -> Option<String> {
+    let variable = arg
+        .get_env()
+        .filter(|_| !arg.is_hide_set())?
+        .to_string_lossy();
+    let defaults: Vec<_> = arg
+        .get_default_values()
+        .iter()
+        .map(|value| format!("`{}`", value.to_string_lossy()))
+        .collect();
+    let default = match (defaults.is_empty(), arg.is_required_set()) {
+        (false, _) => defaults.join(", "),
+        (true, true) => "required".to_owned(),
+        (true, false) => "unset".to_owned(),
+    };
+    let help = arg.get_long_help().or(arg.get_help());
+    let help = help.map(ToString::to_string).unwrap_or_default();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let flag = arg.get_long().unwrap_or_default();
+    let meaning = help.replace('|', "\\|");
+    Some(format!(
+        "| `{variable}` | `--{flag}` | {default} | {meaning} |"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +294,33 @@ mod tests {
         assert_eq!(refused("program --version").exit, 0);
         assert_eq!(refused("program --help").exit, 0);
         assert_eq!(refused("program --prot 1").exit, BAD_USAGE);
+    }
+
+    #[test]
+    fn a_section_lists_the_variables_with_their_defaults() {
+        let command = Command::new("program")
+            .arg(
+                Arg::new("port")
+                    .long("port")
+                    .env("SECTION_PORT")
+                    .default_value("80")
+                    .help("Where."),
+            )
+            .subcommand(
+                Command::new("mint").arg(
+                    Arg::new("user")
+                        .long("user")
+                        .env("SECTION_USER")
+                        .required(true)
+                        .help("Who."),
+                ),
+            );
+        assert_eq!(
+            section(&command),
+            "## program\n\n| variable | flag | default | meaning |\n| --- | --- | --- | --- |\n\
+             | `SECTION_PORT` | `--port` | `80` | Where. |\n\
+             | `SECTION_USER` | `--user` | required | Who. |\n"
+        );
     }
 
     #[test]

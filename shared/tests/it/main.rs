@@ -1,3 +1,4 @@
 //! What the unit tests beside the code cannot see.
 
+mod database;
 mod docs;
