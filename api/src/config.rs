@@ -248,14 +248,7 @@ impl Config {
         if let Err(problem) = auth::check(&self.auth) {
             problems.push(problem.to_string());
         }
-        for (name, value) in [
-            ("TOPIC_RETURNS", &self.topics.topic_returns),
-            ("TOPIC_STATUS", &self.topics.topic_status),
-        ] {
-            if value.is_empty() {
-                problems.push(format!("{name} is empty"));
-            }
-        }
+        problems.extend(self.topics.problems());
         problems
     }
 }

@@ -16,7 +16,6 @@ use shared::runtime::kafka::KafkaArgs;
 
 use crate::error::CtlError;
 use crate::keys::KeyArgs;
-use crate::topics;
 
 pub(crate) use report::{Check, Report};
 
@@ -47,7 +46,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let problems = topics::problems(&args.topics);
+    let problems = args.topics.problems();
     if !problems.is_empty() {
         return Err(CtlError::Usage(problems));
     }

@@ -22,7 +22,6 @@ use rand::Rng;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shared::auth::{KeyRing, KeyUse, Role};
-use shared::domain::hex;
 
 use self::files::{io_error, make_folder, write_temporary};
 use crate::error::CtlError;

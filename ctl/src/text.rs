@@ -1,7 +1,6 @@
 //! Values as a person at a terminal reads them, and as it is safe to show them there.
 
 use serde::Serialize;
-use shared::domain::hex;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 

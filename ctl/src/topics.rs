@@ -61,7 +61,7 @@ const MAX_MESSAGE_BYTES: i64 = 1_048_588;
 const HOUR_MS: i64 = 3_600_000;
 
 pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let problems = problems(&args.topics);
+    let problems = args.topics.problems();
     if !problems.is_empty() {
         return Err(CtlError::Usage(problems));
     }
@@ -73,31 +73,6 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
     tell(&lines, args.json)?;
     let good = lines.iter().all(|line| line.differences.is_empty());
     Ok(ExitCode::from(if good { 0 } else { 1 }))
-}
-
-/// What is wrong with the names taken together.
-pub(crate) fn problems(topics: &TopicArgs) -> Vec<String> {
-    let mut problems = Vec::new();
-    for (variable, name) in [
-        ("TOPIC_RETURNS", &topics.topic_returns),
-        ("TOPIC_STATUS", &topics.topic_status),
-    ] {
-        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if name.is_empty()
-            || name.len() > 249
-            || !name.bytes().all(legal)
-            || name == "."
-            || name == ".."
-        {
-            problems.push(format!(
-                "{variable} must be 1 to 249 of a-z A-Z 0-9 . _ -, not {name:?}"
-            ));
-        }
-    }
-    if topics.topic_returns == topics.topic_status {
-        problems.push("TOPIC_RETURNS and TOPIC_STATUS must differ".to_owned());
-    }
-    problems
 }
 
 async fn ensure(broker: &Broker, plan: &TopicPlan) -> Result<Line, CtlError> {
@@ -304,19 +279,5 @@ mod tests {
             state.settings.min_insync_replicas = insync;
             assert_eq!(note(&state).is_some(), noted, "{copies} {insync}");
         }
-    }
-
-    #[test]
-    fn names_are_legal_and_differ() {
-        let named = |returns: &str, status: &str| {
-            problems(&TopicArgs {
-                topic_returns: returns.to_owned(),
-                topic_status: status.to_owned(),
-            })
-            .len()
-        };
-        assert_eq!(named("order.returns", "order.returns.status"), 0);
-        assert_eq!(named("a", "a"), 1);
-        assert_eq!(named("a b", ""), 2);
     }
 }

@@ -5,10 +5,12 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Context, ensure};
 use rust_decimal::Decimal;
 use serde_json::Value;
-use shared::domain::actor::{Actor, ActorType};
+use shared::domain::actor::Actor;
 use shared::domain::audit::AuditRow;
+use shared::domain::row::decode_enum;
 use shared::domain::status::{Action, Status};
 use sqlx::Row;
+use strum::IntoEnumIterator;
 use uuid::Uuid;
 
 use crate::kafka_log::{self, Record};
@@ -275,7 +277,6 @@ async fn hashes_match(system: &System) -> anyhow::Result<()> {
         .fetch_all(&system.db.pool)
         .await?;
     for row in &rows {
-        let kind: String = row.try_get("actor_type")?;
         let stored = AuditRow {
             return_id: row.try_get("return_id")?,
             seq: row.try_get("seq")?,
@@ -283,7 +284,7 @@ async fn hashes_match(system: &System) -> anyhow::Result<()> {
             event_type: row.try_get("event_type")?,
             event_data: row.try_get("event_data")?,
             actor: Actor {
-                kind: ActorType::parse(&kind).context("an unknown actor type")?,
+                kind: decode_enum(row, "actor_type")?,
                 id: row.try_get("actor_id")?,
             },
             request_id: row.try_get("request_id")?,
@@ -311,15 +312,13 @@ async fn moves_follow_the_graph(system: &System) -> anyhow::Result<()> {
     let mut status = None;
     for (return_id, seq, event_type, data) in rows {
         let data: Value = serde_json::from_str(&data)?;
-        let named = |field: &str| data[field].as_str().and_then(Status::parse);
+        let named = |field: &str| data[field].as_str().and_then(|name| name.parse().ok());
         let (from, to) = (named("from"), named("to"));
         let expected = if seq == 1 {
             status = None;
             Some(Status::Initiated)
         } else {
-            let action = Action::ALL
-                .into_iter()
-                .find(|action| action.event_type() == event_type);
+            let action = Action::iter().find(|action| action.event_type() == event_type);
             status
                 .zip(action)
                 .and_then(|(status, action): (Status, Action)| status.after(action).ok())

@@ -20,22 +20,16 @@ pub mod verdict;
 
 use std::time::Duration;
 
-/// Polls `condition` until it holds.
+use shared::test_support::{Condition, try_until};
+
+/// Waits until `check` returns `true` or `Some`.
 ///
 /// # Errors
-/// It did not within `deadline`; the message is `what`.
-pub async fn until(
+/// The first error of `check`, or the deadline passes.
+pub async fn until<C: Condition>(
     what: &str,
     deadline: Duration,
-    mut condition: impl AsyncFnMut() -> anyhow::Result<bool>,
-) -> anyhow::Result<()> {
-    let end = tokio::time::Instant::now() + deadline;
-    while !condition().await? {
-        anyhow::ensure!(
-            tokio::time::Instant::now() < end,
-            "not within {deadline:?}: {what}"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    Ok(())
+    check: impl AsyncFnMut() -> anyhow::Result<C>,
+) -> anyhow::Result<C::Value> {
+    try_until(what, deadline, check).await
 }

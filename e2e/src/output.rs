@@ -1,7 +1,8 @@
 //! What a program writes, to both of its outputs: read by a thread to its very end, and searched line by line for
 //! secrets (P13).
 
-use std::io::{BufRead, BufReader, PipeReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, PipeReader, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -32,7 +33,11 @@ struct Read {
 impl Output {
     /// Reads until every holder of the pipe's other end is gone, or the program would block on a full pipe. The
     /// record "listening" is handed out once it comes; nothing, if the program ends before.
-    pub(crate) fn read(pipe: PipeReader) -> (Self, oneshot::Receiver<Value>) {
+    /// Each line is also written to `log`.
+    pub(crate) fn read(
+        pipe: PipeReader,
+        mut log: Option<File>,
+    ) -> (Self, oneshot::Receiver<Value>) {
         let (listening, start_line) = oneshot::channel();
         let read = Arc::<Mutex<Read>>::default();
         let kept = Arc::clone(&read);
@@ -41,6 +46,10 @@ impl Output {
             // By bytes: a program that writes no UTF-8 is searched as well.
             for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
+                if let Some(log) = &mut log {
+                    // A full disk must not stop the program that writes.
+                    let _ = writeln!(log, "{line}");
+                }
                 let record = listening.as_ref().and_then(|_| start_record(&line));
                 lock(&kept).take(line);
                 if let Some(record) = record

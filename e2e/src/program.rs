@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -64,6 +65,24 @@ impl Program {
         args: &[String],
         env: &Env,
     ) -> anyhow::Result<Self> {
+        Self::launch(name, args, env, None).await
+    }
+
+    /// The same without arguments; everything that the program writes is also kept in the file `log`.
+    ///
+    /// # Errors
+    /// As above, or the file cannot be created.
+    pub async fn start_logged(name: &'static str, env: &Env, log: &Path) -> anyhow::Result<Self> {
+        let file = File::create(log).with_context(|| log.display().to_string())?;
+        Self::launch(name, &[], env, Some(file)).await
+    }
+
+    async fn launch(
+        name: &'static str,
+        args: &[String],
+        env: &Env,
+        log: Option<File>,
+    ) -> anyhow::Result<Self> {
         let path = bin_dir()?.join(name);
         secrets::know(Secrets::of(env));
         let (reader, writer) = std::io::pipe()?;
@@ -79,7 +98,7 @@ impl Program {
             .spawn()
             .with_context(|| format!("{} is not built: use `make`", path.display()))?;
         let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let (output, start_line) = Output::read(reader);
+        let (output, start_line) = Output::read(reader, log);
         let mut program = Self {
             name,
             child,
@@ -95,6 +114,11 @@ impl Program {
         program.start_line =
             said.with_context(|| format!("{name} did not start: {}", program.last_lines()))?;
         Ok(program)
+    }
+
+    /// The name of its binary.
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Its process id.

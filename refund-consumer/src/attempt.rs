@@ -1,56 +1,36 @@
-//! An attempt to pay a return back: the words that claim, call and settlement share.
+//! An attempt that this process owns and has to carry to an outcome.
 
 use std::time::Instant;
 
 use shared::domain::ids::OrderId;
 use shared::domain::money::Money;
+use shared::domain::refund::{AttemptId, ProviderKey};
 use shared::domain::trace_context::TraceContext;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
-pub use shared::domain::attempt::{AttemptId, AttemptState, IdempotencyKey};
-
-/// An attempt as stored, locked by the transaction that read it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
-    pub id: AttemptId,
-    pub state: AttemptState,
-    /// Who may call the gateway for it; free when `None`.
-    pub owner: Option<Uuid>,
-    pub call_deadline: Option<OffsetDateTime>,
-    pub first_sent_at: Option<OffsetDateTime>,
-    pub next_check_at: OffsetDateTime,
-    /// Look-ups and polls so far.
-    pub checks: i32,
-    pub amount: Money,
-    pub gateway: Option<String>,
-    pub gateway_ref: Option<String>,
-    pub last_error: Option<String>,
-}
-
-/// An attempt this process owns and has to carry to an outcome.
+/// See the module.
 #[derive(Debug, Clone)]
-pub struct Attempt {
+pub struct OwnedAttempt {
     pub id: AttemptId,
     pub order_id: OrderId,
-    pub key: IdempotencyKey,
+    pub key: ProviderKey,
     pub amount: Money,
-    pub known: Known,
-    /// The row's `call_deadline` as we wrote it. It tells this taking of the attempt from an earlier one by the same
-    /// process, which may still be under way.
-    pub taken_until: OffsetDateTime,
-    /// Our own clock's reading of `call_deadline`, counted from before it was written: at or before it.
+    pub sent: SendState,
+    /// The row's `call_deadline` as we wrote it. A process may own one attempt twice, while the first call is still under
+    /// way; this value differs.
+    pub owned_until: OffsetDateTime,
+    /// The same moment by our own clock, counted from before the row was written, so never later.
     pub deadline: Instant,
     /// The trace of the message; without one the return's own trace is continued.
     pub trace: Option<TraceContext>,
 }
 
-/// What the row tells about the gateway's side.
+/// What earlier calls may have done at the gateway, as far as the row shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Known {
-    /// We claimed it just now: nobody can have sent it.
+pub enum SendState {
+    /// We claimed it just now: no process can have sent it.
     Fresh,
-    /// Taken over, or claimed long after its filing. It was certainly not sent, but `find` is asked first all the same.
+    /// Taken over, or claimed long after its filing. It was certainly not sent, but it is looked up first all the same.
     Unsent,
     /// Taken over, and it may have been sent. `may_resend`: with the same key, within the key's lifetime.
     MaybeSent { may_resend: bool, checks: i32 },
@@ -58,8 +38,8 @@ pub enum Known {
     Pending { gateway_ref: String },
 }
 
-impl Known {
-    /// Whether the call about to be made is the attempt's first for certain.
+impl SendState {
+    /// Whether the next call is certainly the attempt's first.
     pub fn is_unsent(&self) -> bool {
         match self {
             Self::Fresh | Self::Unsent => true,

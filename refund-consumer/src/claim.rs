@@ -1,12 +1,12 @@
-//! Messages in, attempts out: one transaction per group of returns.
+//! Messages in, attempts out: one transaction per batch of returns.
 //!
-//! A committed claim is what makes an offset safe to store: from then on the rows of `refunds` drive everything. What
-//! names a return is safe without one too, because a scan finds the return (or a person, if it needs review); a bad
-//! record is not, until it is kept.
-//! Lock order: orders (shared), returns, then inserts. The body may run several times and has no other effects.
+//! An offset is safe to store after the claim was committed: from then on the rows of `refunds` drive everything. A record
+//! that names a return is safe without a claim too, because a scan finds the return (or a person does, if it needs
+//! review). A bad record is safe once it is a dead letter.
+//! Lock order: orders (shared), returns, then inserts. The transaction may run several times and has no other effects.
 
-mod group;
-mod plan;
+mod batch;
+mod changes;
 
 use std::time::{Duration, Instant};
 
@@ -22,22 +22,22 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::attempt::Attempt;
+use crate::attempt::OwnedAttempt;
 use crate::dead_letter::{DeadLetter, Reason};
 use crate::error::Error;
 use crate::message::Record;
 use crate::metrics::Metrics;
 use crate::store::{self, NewAttempts, OrderLock};
-pub(crate) use group::sorted;
-use group::{Group, Notice};
-use plan::Plan;
-pub(crate) use plan::trace;
+pub(crate) use batch::sorted;
+use batch::{Batch, Candidate};
+use changes::Changes;
+pub(crate) use changes::trace;
 
 /// Conflicts pass within milliseconds; an outage is asked about once a second.
 const RETRY_BASE: Duration = Duration::from_millis(5);
 const RETRY_CAP: Duration = Duration::from_secs(1);
-/// A group of ours holds its rows for up to about 0.2 s; who holds them longer is not waited for, because the next
-/// messages wait meanwhile.
+/// A batch of ours holds its rows for up to about 0.2 s. No longer lock is waited for, because the next messages wait
+/// meanwhile.
 const HELD_PAUSES: [Duration; 4] = [
     Duration::from_millis(25),
     Duration::from_millis(50),
@@ -61,19 +61,19 @@ pub struct Claimer {
     pub stop: CancellationToken,
 }
 
-/// What a transaction wrote; counted after its commit only.
+/// What a transaction wrote; counted only after its commit.
 #[derive(Debug, Default)]
 struct Claimed {
-    attempts: Vec<Attempt>,
-    /// The notices that were left out, because another transaction holds the return or its order.
+    attempts: Vec<OwnedAttempt>,
+    /// Indexes of candidates that were left out, because another transaction holds the return or its order.
     held: Vec<usize>,
-    /// What became of each record that names a return.
+    /// The result of each record that names a return.
     results: Vec<&'static str>,
     dead: Vec<Reason>,
 }
 
 impl Claimer {
-    /// Claims the returns that these records name; what cannot be used becomes a dead letter. Attempts are handed over
+    /// Claims the returns that these records name; an unusable record becomes a dead letter. Attempts are handed over
     /// as they are committed. Once this returns, the records' offsets may be stored. Not cancel-safe: run it in a task
     /// of its own.
     ///
@@ -82,9 +82,9 @@ impl Claimer {
     pub async fn claim_records(
         &self,
         records: &[Record],
-        hand_over: impl FnMut(Vec<Attempt>) + Send,
+        hand_over: impl FnMut(Vec<OwnedAttempt>) + Send,
     ) -> Result<(), Error> {
-        self.claim_group(Group::of_records(records), hand_over)
+        self.claim_batch(Batch::of_records(records), hand_over)
             .await
     }
 
@@ -96,22 +96,22 @@ impl Claimer {
     pub async fn claim_found(
         &self,
         found: &[ReturnId],
-        hand_over: impl FnMut(Vec<Attempt>) + Send,
+        hand_over: impl FnMut(Vec<OwnedAttempt>) + Send,
     ) -> Result<(), Error> {
-        self.claim_group(Group::of_found(found), hand_over).await
+        self.claim_batch(Batch::of_found(found), hand_over).await
     }
 
-    /// What others hold is tried again a little later, and then left to the scan, so that it holds up nobody else.
-    async fn claim_group(
+    /// Held returns are tried again a little later and then left to the scan, so that they delay no others.
+    async fn claim_batch(
         &self,
-        mut group: Group<'_>,
-        mut hand_over: impl FnMut(Vec<Attempt>) + Send,
+        mut batch: Batch<'_>,
+        mut hand_over: impl FnMut(Vec<OwnedAttempt>) + Send,
     ) -> Result<(), Error> {
         let mut pauses = HELD_PAUSES.into_iter();
         loop {
-            let held = self.claim_free(&group, &mut hand_over).await?;
-            group = group.only(&held);
-            if group.is_empty() {
+            let held = self.claim_free(&batch, &mut hand_over).await?;
+            batch = batch.only(&held);
+            if batch.is_empty() {
                 return Ok(());
             }
             let Some(pause) = pauses.next() else { break };
@@ -122,25 +122,25 @@ impl Claimer {
         self.metrics
             .messages
             .with_label_values(&["left"])
-            .inc_by(group.records());
-        let (returns, first) = (group.notices.len(), group.notices.first());
-        let first = first.map(|notice| notice.return_id.0);
+            .inc_by(batch.records());
+        let (returns, first) = (batch.candidates.len(), batch.candidates.first());
+        let first = first.map(|candidate| candidate.return_id.0);
         tracing::warn!(
             returns,
             first,
-            "somebody holds returns or their orders: left to the scan"
+            "other transactions hold returns or their orders: left to the scan"
         );
         Ok(())
     }
 
-    /// All that is free together; if that fails for good, one by one, so that one return does not hold up the others.
-    /// Answers which of the notices are held.
+    /// Claims all free returns together; if that fails for good, one by one, so that one return does not delay the others.
+    /// Returns the indexes of the held candidates.
     async fn claim_free(
         &self,
-        group: &Group<'_>,
-        hand_over: &mut (impl FnMut(Vec<Attempt>) + Send),
+        batch: &Batch<'_>,
+        hand_over: &mut (impl FnMut(Vec<OwnedAttempt>) + Send),
     ) -> Result<Vec<usize>, Error> {
-        let error = match self.until_done(group).await {
+        let error = match self.until_done(batch).await {
             Ok(claimed) => {
                 hand_over(claimed.attempts);
                 return Ok(claimed.held);
@@ -148,11 +148,11 @@ impl Claimer {
             Err(error) if self.is_stopping(&error) => return Err(error),
             Err(error) => error,
         };
-        tracing::warn!(cause = ?error, returns = group.notices.len(), "a group cannot be claimed together");
-        self.write_letters(group.letters.clone()).await?;
+        tracing::warn!(cause = ?error, returns = batch.candidates.len(), "a batch cannot be claimed together");
+        self.write_dead_letters(batch.dead_letters.clone()).await?;
         let mut held = Vec::new();
-        for (at, notice) in group.notices.iter().enumerate() {
-            let claimed = self.claim_alone(notice).await?;
+        for (at, candidate) in batch.candidates.iter().enumerate() {
+            let claimed = self.claim_alone(candidate).await?;
             hand_over(claimed.attempts);
             if !claimed.held.is_empty() {
                 held.push(at);
@@ -161,22 +161,26 @@ impl Claimer {
         Ok(held)
     }
 
-    async fn claim_alone(&self, notice: &Notice<'_>) -> Result<Claimed, Error> {
-        let error = match self.until_done(&Group::of_one(notice.clone())).await {
+    async fn claim_alone(&self, candidate: &Candidate<'_>) -> Result<Claimed, Error> {
+        let error = match self.until_done(&Batch::of_one(candidate.clone())).await {
             Err(error) if !self.is_stopping(&error) => error,
             done => return done,
         };
-        tracing::error!(cause = ?error, return.id = %notice.return_id, "a return cannot be claimed");
+        tracing::error!(cause = ?error, return.id = %candidate.return_id, "a return cannot be claimed");
         self.metrics
             .permanent_failures
             .with_label_values(&["claim"])
             .inc();
-        let letter = notice.letter(Reason::ClaimFailed);
-        self.write_letters(letter.into_iter().collect()).await
+        let dead_letter = candidate.dead_letter(Reason::ClaimFailed);
+        self.write_dead_letters(dead_letter.into_iter().collect())
+            .await
     }
 
-    async fn write_letters(&self, letters: Vec<DeadLetter<'_>>) -> Result<Claimed, Error> {
-        self.until_done(&Group::of_letters(letters)).await
+    async fn write_dead_letters(
+        &self,
+        dead_letters: Vec<DeadLetter<'_>>,
+    ) -> Result<Claimed, Error> {
+        self.until_done(&Batch::of_dead_letters(dead_letters)).await
     }
 
     /// Whether a claim ended early because the process stops.
@@ -185,10 +189,10 @@ impl Claimer {
     }
 
     /// Runs the transaction until it commits, fails for good, or the process stops.
-    async fn until_done(&self, group: &Group<'_>) -> Result<Claimed, Error> {
+    async fn until_done(&self, batch: &Batch<'_>) -> Result<Claimed, Error> {
         let mut tries = 0;
         loop {
-            match self.claim_once(group).await {
+            match self.claim_once(batch).await {
                 Ok(claimed) => {
                     self.count(&claimed);
                     return Ok(claimed);
@@ -208,14 +212,14 @@ impl Claimer {
         }
     }
 
-    async fn claim_once(&self, group: &Group<'_>) -> Result<Claimed, Error> {
-        if group.is_empty() {
+    async fn claim_once(&self, batch: &Batch<'_>) -> Result<Claimed, Error> {
+        if batch.is_empty() {
             return Ok(Claimed::default());
         }
         // Before the transaction, so that our clock's deadline is never later than the row's.
         let began = Instant::now();
         let mut tx = self.pool.begin().await?;
-        let claimed = match self.write(&mut tx, group, began + self.call_deadline).await {
+        let claimed = match self.write(&mut tx, batch, began + self.call_deadline).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 // At once: a dropped transaction keeps its locks until the connection is used again.
@@ -234,15 +238,15 @@ impl Claimer {
     async fn write(
         &self,
         tx: &mut MySqlConnection,
-        group: &Group<'_>,
+        batch: &Batch<'_>,
         deadline: Instant,
     ) -> Result<Claimed, Error> {
-        let filings = store::read_filings(tx, &group.returns()).await?;
-        let (matched, letters) = group.match_filings(&filings);
+        let filings = store::read_filings(tx, &batch.returns()).await?;
+        let (matched, dead_letters) = batch.match_filings(&filings);
 
         let order_ids = sorted(matched.iter().map(|one| one.filing.order_id));
         let orders = store::lock_orders(tx, &order_ids, OrderLock::Share).await?;
-        // Both exist (foreign keys), so what is not answered is held.
+        // Both exist (foreign keys), so a row that is not returned is held.
         let (matched, order_held): (Vec<_>, Vec<_>) = matched
             .into_iter()
             .partition(|one| orders.contains_key(&one.filing.order_id));
@@ -261,7 +265,7 @@ impl Claimer {
         let seen = store::read_inbox(tx, &self.consumer, &events).await?;
         events.retain(|event| !seen.contains(event));
 
-        let plan = Plan::make(
+        let changes = Changes::decide(
             &matched,
             &seen,
             &locked,
@@ -270,17 +274,17 @@ impl Claimer {
             self.call_deadline,
             deadline,
         )?;
-        store::insert_attempts(tx, &plan.attempts, &self.new_attempts(locked.now)).await?;
+        store::insert_attempts(tx, &changes.attempts, &self.new_attempts(locked.now)).await?;
         store::insert_inbox(tx, &self.consumer, &events, locked.now).await?;
-        for letter in &letters {
-            store::insert_dead_letter(tx, letter).await?;
+        for dead_letter in &dead_letters {
+            store::insert_dead_letter(tx, dead_letter).await?;
         }
-        transition::apply(tx, &mut locked, &self.topics, &plan.changes).await?;
+        transition::apply(tx, &mut locked, &self.topics, &changes.changes).await?;
         Ok(Claimed {
-            held: held.map(|one| one.notice).collect(),
-            attempts: plan.attempts,
-            results: plan.results,
-            dead: letters.iter().map(|letter| letter.reason).collect(),
+            held: held.map(|one| one.index).collect(),
+            attempts: changes.attempts,
+            results: changes.results,
+            dead: dead_letters.iter().map(|one| one.reason).collect(),
         })
     }
 

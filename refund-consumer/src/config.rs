@@ -240,14 +240,7 @@ impl Config {
                 self.pay.lookup_backoff_max_ms, self.pay.lookup_backoff_ms
             ));
         }
-        for (name, topic) in [
-            ("TOPIC_RETURNS", &self.topics.topic_returns),
-            ("TOPIC_STATUS", &self.topics.topic_status),
-        ] {
-            if topic.is_empty() {
-                problems.push(format!("{name} is empty"));
-            }
-        }
+        problems.extend(self.topics.problems());
         problems
     }
 

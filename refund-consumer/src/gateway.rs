@@ -1,7 +1,7 @@
 //! The seam to the payment provider.
 //!
-//! A call has three ends: an answer, "certainly not sent", and "we do not know". The third is never taken for
-//! either of the others; an answer to something else is the third.
+//! A call has three ends: a response, "certainly not sent", and "unknown". An unknown end never counts as one of the
+//! others; a response about another refund is an unknown end.
 
 pub mod http;
 pub mod simulated;
@@ -9,37 +9,37 @@ pub mod simulated;
 use std::future::Future;
 
 use shared::domain::money::Money;
-
-use crate::attempt::IdempotencyKey;
+use shared::domain::refund::{ParkReason, ProviderKey};
 
 /// What a provider can do; the consumer's care depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
     /// It honors an idempotency key for the configured window: the same key twice has one effect.
     pub native_idempotency: bool,
-    /// It may accept a refund and settle it later; another one's "pending" is no answer.
+    /// It may accept a refund and settle it later. From any other provider "pending" is unusable.
     pub asynchronous: bool,
 }
 
 /// A refund to be paid.
 #[derive(Debug, Clone)]
 pub struct RefundRequest {
-    pub key: IdempotencyKey,
+    pub key: ProviderKey,
     pub amount: Money,
 }
 
-/// What the provider says about a refund.
+/// A refund as the provider reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    pub outcome: Outcome,
+pub struct ProviderRefund {
+    pub status: RefundStatus,
     /// The provider's own id of the refund.
     pub gateway_ref: String,
-    /// The amount the provider speaks of; one that is not ours makes the answer unusable.
+    /// If it is not the amount that we asked for, the response is unusable.
     pub amount: Money,
 }
 
+/// The provider's state of a refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RefundStatus {
     Succeeded,
     /// Refused for good, with the provider's code.
     Declined {
@@ -49,7 +49,7 @@ pub enum Outcome {
     Pending,
 }
 
-/// A call without a usable answer. The codes are short and stable: they are stored and counted.
+/// A call without a usable response. The codes are short and stable: they are stored and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CallFailed {
     /// The request cannot have reached the provider.
@@ -58,19 +58,20 @@ pub enum CallFailed {
     /// It may have.
     #[error("outcome unknown: {0}")]
     Unknown(&'static str),
-    /// An answer came that is not about what was asked; asking again will tell the same.
-    #[error("unusable answer: {0}")]
-    Unusable(&'static str),
-    /// The provider knows the key from another request, and did nothing.
+    /// The response is not about the refund that was asked for; a repeat would bring the same.
+    #[error("unusable response: {}", .0.as_str())]
+    Unusable(ParkReason),
+    /// The provider knows the key from another request, and paid nothing.
     #[error("the key was used for another request")]
     KeyReused,
 }
 
 impl CallFailed {
-    pub fn code(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::NotSent(code) | Self::Unknown(code) | Self::Unusable(code) => code,
-            Self::KeyReused => "key_reused",
+            Self::NotSent(code) | Self::Unknown(code) => code,
+            Self::Unusable(reason) => reason.as_str(),
+            Self::KeyReused => ParkReason::KeyReused.as_str(),
         }
     }
 }
@@ -82,13 +83,13 @@ pub trait RefundGateway: Send + Sync + 'static {
 
     fn capabilities(&self) -> Capabilities;
 
-    /// Waits until a call may be made: for the provider's rate limit, or until it answers again. Cancel-safe.
+    /// Waits until a call may be made: for the rate limit, or until the provider is back. Cancel-safe.
     fn ready(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 
-    /// Whether a call would have to wait now, for longer than a rate limit makes it.
-    fn lets_nobody_in(&self) -> bool {
+    /// Whether calls wait now for longer than a rate limit makes them.
+    fn is_closed(&self) -> bool {
         false
     }
 
@@ -96,18 +97,18 @@ pub trait RefundGateway: Send + Sync + 'static {
     fn submit(
         &self,
         request: &RefundRequest,
-    ) -> impl Future<Output = Result<Answer, CallFailed>> + Send;
+    ) -> impl Future<Output = Result<ProviderRefund, CallFailed>> + Send;
 
     /// Looks a refund up by its key; `None` if the provider knows none.
     fn find(
         &self,
-        key: &IdempotencyKey,
-    ) -> impl Future<Output = Result<Option<Answer>, CallFailed>> + Send;
+        key: &ProviderKey,
+    ) -> impl Future<Output = Result<Option<ProviderRefund>, CallFailed>> + Send;
 
-    /// Asks for the state of a refund the provider has accepted under `key`.
+    /// Asks for the state of a refund that the provider has accepted under `key`.
     fn status(
         &self,
         gateway_ref: &str,
-        key: &IdempotencyKey,
-    ) -> impl Future<Output = Result<Option<Answer>, CallFailed>> + Send;
+        key: &ProviderKey,
+    ) -> impl Future<Output = Result<Option<ProviderRefund>, CallFailed>> + Send;
 }

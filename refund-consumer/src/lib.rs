@@ -8,22 +8,20 @@ pub mod config;
 pub mod error;
 
 pub mod claim;
-pub mod consumer;
 pub mod dead_letter;
+pub mod intake;
 pub mod message;
 
 pub mod attempt;
+pub mod batcher;
 pub mod gateway;
-pub mod grouped;
-pub mod open;
+pub mod open_attempts;
 pub mod refund;
 
 pub mod settle;
-pub mod standing;
-pub mod verdict;
 
-pub mod census;
 pub mod expiry;
+pub mod gauges;
 pub mod reconcile;
 
 pub mod metrics;
@@ -46,18 +44,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use batcher::batcher;
 use claim::Claimer;
 use config::Config;
-use consumer::Intake;
 use error::Error;
 use gateway::RefundGateway;
-use grouped::grouped;
+use intake::Intake;
 use metrics::Metrics;
-use open::OpenAttempts;
+use open_attempts::OpenAttempts;
 use reconcile::Reconciler;
-use refund::Cashier;
-use settle::Settler;
-use standing::Backoff;
+use refund::RefundWorker;
+use settle::{LookUpBackoff, Settler};
 
 /// Our name as an actor and towards Kafka.
 pub const PROGRAM: &str = "refund-consumer";
@@ -79,9 +76,9 @@ pub struct RefundConsumer<G> {
     db: Database,
     ops: TcpListener,
     claimer: Arc<Claimer>,
-    cashier: Arc<Cashier<G>>,
+    worker: Arc<RefundWorker<G>>,
     metrics: Metrics,
-    /// What the cashier hands its findings to; ends with it.
+    /// What the worker hands its findings to; ends with it.
     workers: JoinSet<()>,
     /// Stops intake and scans, and gives up attempts that wait for their turn.
     stopping: CancellationToken,
@@ -125,14 +122,14 @@ impl<G: RefundGateway> RefundConsumer<G> {
             stop: stopping.clone(),
         };
         let mut workers = JoinSet::new();
-        let cashier = cashier(&cfg, gateway, &claimer, &mut workers);
+        let worker = worker(&cfg, gateway, &claimer, &mut workers);
         Ok(Self {
             cfg,
             pool,
             db,
             ops,
             claimer: Arc::new(claimer),
-            cashier: Arc::new(cashier),
+            worker: Arc::new(worker),
             metrics,
             workers,
             stopping,
@@ -157,7 +154,7 @@ impl<G: RefundGateway> RefundConsumer<G> {
             self.stopping.clone(),
             quit.clone(),
         ));
-        let mut loops = start_loops(&self.cfg, &self.claimer, &self.cashier, &self.stopping)?;
+        let mut loops = start_loops(&self.cfg, &self.claimer, &self.worker, &self.stopping)?;
         let ended = tokio::select! {
             // The loops end by the same token, which is no early end.
             biased;
@@ -167,7 +164,7 @@ impl<G: RefundGateway> RefundConsumer<G> {
         };
         self.stopping.cancel();
         let deadline = Instant::now() + self.cfg.drain();
-        let drain = drain(&self.cashier, loops, deadline).await;
+        let drain = drain(&self.worker, loops, deadline).await;
         quit.cancel();
         // Its own drain takes at most a second.
         let _ = ops.await;
@@ -177,42 +174,42 @@ impl<G: RefundGateway> RefundConsumer<G> {
     }
 }
 
-fn cashier<G: RefundGateway>(
+fn worker<G: RefundGateway>(
     cfg: &Config,
     gateway: G,
     claimer: &Claimer,
     workers: &mut JoinSet<()>,
-) -> Cashier<G> {
+) -> RefundWorker<G> {
     let max_open = usize::try_from(cfg.pay.max_open_attempts).unwrap_or(usize::MAX);
-    let (settlements, to_settle) = grouped(max_open);
+    let (settlements, to_settle) = batcher(max_open);
     let settler = Arc::new(Settler {
         pool: claimer.pool.clone(),
         topics: claimer.topics.clone(),
-        backoff: Backoff {
+        backoff: LookUpBackoff {
             base: Duration::from_millis(cfg.pay.lookup_backoff_ms),
             cap: Duration::from_millis(cfg.pay.lookup_backoff_max_ms),
         },
         metrics: claimer.metrics.clone(),
     });
-    workers.spawn(to_settle.serve(settle::MAX_GROUP, move |group| {
+    workers.spawn(to_settle.serve(settle::MAX_BATCH, move |batch| {
         let settler = Arc::clone(&settler);
-        async move { settler.settle(group).await }
+        async move { settler.settle(batch).await }
     }));
-    let (sent, to_send) = grouped(max_open);
+    let (mark_sent, to_send) = batcher(max_open);
     let (pool, owner) = (claimer.pool.clone(), claimer.owner);
-    workers.spawn(to_send.serve(settle::MAX_GROUP, move |ids| {
+    workers.spawn(to_send.serve(settle::MAX_BATCH, move |ids| {
         refund::mark_sent(pool.clone(), owner, ids)
     }));
-    Cashier {
+    RefundWorker {
         gateway,
         pool: claimer.pool.clone(),
         owner,
         open: OpenAttempts::new(claimer.metrics.open_attempts.clone()),
         max_open,
         call_deadline: claimer.call_deadline,
-        turns: Semaphore::new(usize::from(cfg.pay.gateway_parallel_calls)),
-        settler: settlements,
-        sent,
+        call_permits: Semaphore::new(usize::from(cfg.pay.gateway_parallel_calls)),
+        settlements,
+        mark_sent,
         metrics: claimer.metrics.clone(),
         tasks: TaskTracker::new(),
         stop: claimer.stop.clone(),
@@ -224,20 +221,20 @@ type Loops = JoinSet<(&'static str, Result<(), Error>)>;
 fn start_loops<G: RefundGateway>(
     cfg: &Config,
     claimer: &Arc<Claimer>,
-    cashier: &Arc<Cashier<G>>,
+    worker: &Arc<RefundWorker<G>>,
     stopping: &CancellationToken,
 ) -> Result<Loops, Error> {
-    let client = consumer::client_config(cfg.kafka.client(PROGRAM), &cfg.intake);
+    let client = intake::client_config(cfg.kafka.client(PROGRAM), &cfg.intake);
     let intake = Intake::join(
         client,
         cfg.topics.topic_returns.clone(),
         usize::from(cfg.intake.consumer_batch_max),
         Arc::clone(claimer),
-        Arc::clone(cashier),
+        Arc::clone(worker),
     )?;
     let reconciler = Reconciler {
         claimer: Arc::clone(claimer),
-        cashier: Arc::clone(cashier),
+        worker: Arc::clone(worker),
         interval: Duration::from_millis(cfg.reconcile.reconcile_interval_ms),
         initiated_grace_secs: cfg.reconcile.initiated_grace_secs,
         window: cfg.pay.window(),
@@ -261,14 +258,14 @@ fn start_loops<G: RefundGateway>(
         expiry.await;
         ("the inbox expiry", Ok(()))
     });
-    let census = census::run(
+    let gauges = gauges::run(
         claimer.pool.clone(),
         claimer.metrics.clone(),
         stopping.clone(),
     );
     loops.spawn(async move {
-        census.await;
-        ("the census", Ok(()))
+        gauges.await;
+        ("the gauges", Ok(()))
     });
     Ok(loops)
 }
@@ -283,7 +280,7 @@ fn early_end(ended: Result<(&'static str, Result<(), Error>), tokio::task::JoinE
 
 /// Lets the running claim, calls and settlements end; what was never called is given back at the deadline or before.
 async fn drain<G: RefundGateway>(
-    cashier: &Cashier<G>,
+    worker: &RefundWorker<G>,
     mut loops: Loops,
     deadline: Instant,
 ) -> Drain {
@@ -293,15 +290,15 @@ async fn drain<G: RefundGateway>(
                 tracing::warn!(error = %early_end(ended), "while stopping");
             }
         }
-        cashier.tasks.close();
-        cashier.tasks.wait().await;
+        worker.tasks.close();
+        worker.tasks.wait().await;
     };
     if timeout_at(deadline, all).await.is_err() {
         tracing::warn!("the drain deadline has passed");
     }
     loops.detach_all();
-    let given_back = cashier.give_back().await;
-    match cashier.open.count().saturating_sub(given_back) {
+    let given_back = worker.give_back().await;
+    match worker.open.count().saturating_sub(given_back) {
         0 => Drain::Complete,
         left => Drain::LeftOpen(left),
     }

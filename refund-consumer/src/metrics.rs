@@ -5,9 +5,11 @@ use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry,
 };
+use shared::domain::refund::Settled;
+use strum::VariantNames;
 
 use crate::dead_letter::Reason;
-use crate::verdict::{NotSettled, Settled};
+use crate::settle::NotSettled;
 
 /// See each field's help text.
 #[derive(Debug, Clone)]
@@ -119,11 +121,7 @@ impl Metrics {
                 "refund_consumer_settlements_total",
                 "Findings, by what they led to; `held` for each time that somebody held the rows",
                 "result",
-                &[
-                    Settled::ALL.map(Settled::code).as_slice(),
-                    NotSettled::ALL.map(NotSettled::code).as_slice(),
-                ]
-                .concat(),
+                &[Settled::VARIANTS, NotSettled::VARIANTS].concat(),
             ),
             settle_group: histogram(
                 "refund_consumer_settle_group_size",

@@ -1,22 +1,23 @@
-//! What no message brings: lost messages, approvals, retries, unclear outcomes, attempts whose owner died.
+//! Finds the work that no message brings: lost messages, approvals, retries, unclear outcomes, attempts whose owner died.
 //!
-//! Scans by index and hands what it finds to the same claim and the same cashier. Any number of consumers may run
-//! it: a claim decides on locked rows, and one conditional UPDATE decides who takes an attempt over.
+//! Scans by index and hands the rows to the same claim and the same refund worker. Any number of consumers may run it: a
+//! claim decides on locked rows, and one conditional UPDATE decides which process takes an attempt over.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::domain::ids::ReturnId;
+use shared::domain::refund::{Attempt, AttemptState};
 use shared::runtime::retry::full_jitter;
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::{Attempt, AttemptState, Known};
+use crate::attempt::{OwnedAttempt, SendState};
 use crate::claim::Claimer;
 use crate::error::Error;
 use crate::gateway::RefundGateway;
 use crate::metrics::Metrics;
-use crate::refund::Cashier;
+use crate::refund::RefundWorker;
 use crate::store::{self, Due, DueKind, Page, TakeOver, Waiting};
 
 /// Rows per statement.
@@ -29,7 +30,7 @@ const BACKOFF_CAP: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Reconciler<G> {
     pub claimer: Arc<Claimer>,
-    pub cashier: Arc<Cashier<G>>,
+    pub worker: Arc<RefundWorker<G>>,
     pub interval: Duration,
     pub initiated_grace_secs: u32,
     /// How long the gateway honors a key.
@@ -72,8 +73,8 @@ impl<G: RefundGateway> Reconciler<G> {
     async fn pass(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         let now = Instant::now();
         self.sidelined.retain(|_, until| *until > now);
-        // First what a customer may have been paid for, last what the provider takes its time for: neither a backlog nor
-        // thousands of pending refunds may starve the rest.
+        // First the attempts that may have paid, last those that the provider settles in its own time: neither a backlog
+        // nor thousands of pending refunds may starve the rest.
         self.due(DueKind::Unclear, stop).await?;
         self.due(DueKind::Claimed, stop).await?;
         for reviewed in [false, true] {
@@ -86,11 +87,11 @@ impl<G: RefundGateway> Reconciler<G> {
         self.due(DueKind::Pending, stop).await
     }
 
-    /// New returns are a backlog, whoever names them.
+    /// New returns count as a backlog, whether a message or a scan names them.
     fn room_for(&self, waiting: Waiting) -> usize {
         match waiting {
-            Waiting::Initiated { .. } => self.cashier.room_for_messages(),
-            Waiting::Approved { .. } => self.cashier.room(),
+            Waiting::Initiated { .. } => self.worker.room_for_messages(),
+            Waiting::Approved { .. } => self.worker.room(),
         }
     }
 
@@ -115,10 +116,10 @@ impl<G: RefundGateway> Reconciler<G> {
                 .filter(|id| !self.sidelined.contains_key(id))
                 .collect();
             self.count(kind, found.len());
-            let (cashier, mut claimed) = (&self.cashier, HashSet::new());
-            let hand_over = |attempts: Vec<Attempt>| {
+            let (worker, mut claimed) = (&self.worker, HashSet::new());
+            let hand_over = |attempts: Vec<OwnedAttempt>| {
                 claimed.extend(attempts.iter().map(|attempt| attempt.id.return_id));
-                cashier.take(attempts);
+                worker.take(attempts);
             };
             self.claimer.claim_found(&found, hand_over).await?;
             self.sideline(&found, &claimed);
@@ -129,7 +130,7 @@ impl<G: RefundGateway> Reconciler<G> {
         Ok(())
     }
 
-    /// What was found and gave no attempt was rejected, taken by another consumer, or cannot be claimed: no hurry.
+    /// A found return without an attempt was rejected, taken by another consumer, or cannot be claimed: no hurry.
     fn sideline(&mut self, found: &[ReturnId], claimed: &HashSet<ReturnId>) {
         let until = Instant::now() + SIDELINE;
         let unclaimed = found.iter().filter(|id| !claimed.contains(id));
@@ -139,18 +140,19 @@ impl<G: RefundGateway> Reconciler<G> {
     /// Takes over attempts that are due, as long as there is room.
     async fn due(&mut self, kind: DueKind, stop: &CancellationToken) -> Result<(), Error> {
         while !stop.is_cancelled() {
-            let room = self.cashier.room().min(PAGE as usize);
+            let room = self.worker.room().min(PAGE as usize);
             if room == 0 {
                 return Ok(());
             }
             let began = Instant::now();
-            let gateway = self.cashier.gateway.name();
-            // Our own may be due too, as while somebody holds their rows: they must not hide the others.
-            let limit = room + self.cashier.open.count();
+            let gateway = self.worker.gateway.name();
+            // Our own attempts may be due too, for example while another transaction holds their rows. They must not hide
+            // the others.
+            let limit = room + self.worker.open.count();
             let limit = u32::try_from(limit).unwrap_or(u32::MAX);
             let (now, mut due) =
                 store::due_attempts(&self.claimer.pool, gateway, kind, limit).await?;
-            due.retain(|due| !self.cashier.open.contains(due.id));
+            due.retain(|due| !self.worker.open.contains(due.attempt.id));
             due.truncate(room);
             let full = due.len() == room;
             let Some(now) = now.filter(|_| !due.is_empty()) else {
@@ -159,7 +161,7 @@ impl<G: RefundGateway> Reconciler<G> {
             let taken = self.take_over(due, now, began).await?;
             self.count("due", taken.len());
             let progressed = !taken.is_empty();
-            self.cashier.take(taken);
+            self.worker.take(taken);
             if !full || !progressed {
                 return Ok(());
             }
@@ -172,7 +174,7 @@ impl<G: RefundGateway> Reconciler<G> {
         due: Vec<Due>,
         now: time::OffsetDateTime,
         began: Instant,
-    ) -> Result<Vec<Attempt>, Error> {
+    ) -> Result<Vec<OwnedAttempt>, Error> {
         let by = TakeOver {
             owner: self.claimer.owner,
             gateway: self.claimer.gateway,
@@ -182,15 +184,17 @@ impl<G: RefundGateway> Reconciler<G> {
         };
         let mut conn = self.claimer.pool.acquire().await?;
         let taken = store::take_over(&mut conn, &due, &by).await?;
-        let attempts = due.into_iter().filter(|due| taken.contains(&due.id));
+        let attempts = due
+            .into_iter()
+            .filter(|due| taken.contains(&due.attempt.id));
         Ok(attempts
-            .map(|due| Attempt {
-                id: due.id,
-                order_id: due.order_id,
-                known: known(&due, &by, self.window),
-                key: due.key,
-                amount: due.amount,
-                taken_until: by.call_deadline,
+            .map(|Due { attempt, order_id }| OwnedAttempt {
+                id: attempt.id,
+                order_id,
+                sent: send_state(&attempt, &by, self.window),
+                key: attempt.key,
+                amount: attempt.amount,
+                owned_until: by.call_deadline,
                 deadline: began + self.claimer.call_deadline,
                 trace: None,
             })
@@ -206,8 +210,8 @@ impl<G: RefundGateway> Reconciler<G> {
     }
 }
 
-/// What the row tells about the gateway's side, as of the take-over.
-fn known(due: &Due, by: &TakeOver<'_>, window: Duration) -> Known {
+/// What earlier calls may have done at the gateway, as of the take-over.
+fn send_state(due: &Attempt, by: &TakeOver<'_>, window: Duration) -> SendState {
     let may_resend = || {
         by.native_idempotency
             && due.sent_with_key
@@ -216,11 +220,11 @@ fn known(due: &Due, by: &TakeOver<'_>, window: Duration) -> Known {
                 .is_some_and(|first| by.call_deadline < first + window)
     };
     match (due.state, &due.gateway_ref) {
-        (AttemptState::Pending, Some(gateway_ref)) => Known::Pending {
+        (AttemptState::Pending, Some(gateway_ref)) => SendState::Pending {
             gateway_ref: gateway_ref.clone(),
         },
-        (AttemptState::Claimed, _) if due.first_sent_at.is_none() => Known::Unsent,
-        _ => Known::MaybeSent {
+        (AttemptState::Claimed, _) if due.first_sent_at.is_none() => SendState::Unsent,
+        _ => SendState::MaybeSent {
             may_resend: may_resend(),
             checks: due.checks,
         },
@@ -229,34 +233,37 @@ fn known(due: &Due, by: &TakeOver<'_>, window: Duration) -> Known {
 
 #[cfg(test)]
 mod tests {
-    use shared::domain::ids::OrderId;
     use shared::domain::money::{Currency, Money};
+    use shared::domain::refund::{AttemptId, ProviderKey};
     use time::macros::datetime;
     use uuid::Uuid;
 
     use super::*;
-    use crate::attempt::{AttemptId, IdempotencyKey};
 
     const NOW: time::OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
     const WINDOW: Duration = Duration::from_secs(24 * 3600);
 
     /// Sent with its key, if at all.
-    fn due(state: AttemptState, sent_hours_ago: Option<i64>, gateway_ref: Option<&str>) -> Due {
-        Due {
+    fn due(state: AttemptState, sent_hours_ago: Option<i64>, gateway_ref: Option<&str>) -> Attempt {
+        Attempt {
             id: AttemptId {
                 return_id: ReturnId(1),
                 number: 1,
             },
-            order_id: OrderId(1),
-            key: IdempotencyKey("k".to_owned()),
+            key: ProviderKey("k".to_owned()),
             amount: Money::new(1.into(), Currency::parse("EUR").expect("a code")),
             state,
             owner: None,
+            call_deadline: None,
             first_sent_at: sent_hours_ago.map(|hours| NOW - time::Duration::hours(hours)),
             sent_with_key: true,
             next_check_at: NOW,
             checks: 3,
+            gateway: None,
             gateway_ref: gateway_ref.map(str::to_owned),
+            last_error: None,
+            created_at: NOW,
+            updated_at: NOW,
         }
     }
 
@@ -272,17 +279,17 @@ mod tests {
 
     #[test]
     fn p5_only_a_key_within_its_lifetime_may_go_out_again() {
-        let maybe = |may_resend| Known::MaybeSent {
+        let maybe = |may_resend| SendState::MaybeSent {
             may_resend,
             checks: 3,
         };
-        let pending = Known::Pending {
+        let pending = SendState::Pending {
             gateway_ref: "r".to_owned(),
         };
         use AttemptState as S;
         for (row, keys, expected) in [
-            (due(S::Claimed, None, None), true, Known::Unsent),
-            (due(S::Claimed, None, None), false, Known::Unsent),
+            (due(S::Claimed, None, None), true, SendState::Unsent),
+            (due(S::Claimed, None, None), false, SendState::Unsent),
             (due(S::Claimed, Some(1), None), true, maybe(true)),
             (due(S::Unknown, Some(23), None), true, maybe(true)),
             (due(S::Unknown, Some(24), None), true, maybe(false)),
@@ -291,19 +298,19 @@ mod tests {
             (due(S::Unknown, Some(1), None), false, maybe(false)),
             (due(S::Pending, Some(1), Some("r")), true, pending.clone()),
         ] {
-            assert_eq!(known(&row, &by(keys), WINDOW), expected, "{row:?}");
+            assert_eq!(send_state(&row, &by(keys), WINDOW), expected, "{row:?}");
         }
         let mut without_key = due(S::Unknown, Some(1), None);
         without_key.sent_with_key = false;
         assert_eq!(
-            known(&without_key, &by(true), WINDOW),
+            send_state(&without_key, &by(true), WINDOW),
             maybe(false),
             "a gateway that never saw the key would take it for a new call"
         );
         let mut edge = due(S::Unknown, Some(24), None);
         edge.first_sent_at = Some(NOW - WINDOW + Duration::from_secs(30));
         assert_eq!(
-            known(&edge, &by(true), WINDOW),
+            send_state(&edge, &by(true), WINDOW),
             maybe(false),
             "the call could end after the window"
         );

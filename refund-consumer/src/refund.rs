@@ -1,17 +1,18 @@
-//! One attempt from intent to outcome: ask the gateway, settle what was learned.
+//! One attempt from intent to outcome: call the gateway, settle what was learned.
 //!
-//! Must stay true: a call starts only before the attempt's deadline, so before anyone may take it over; a call whose
-//! end is not known is never taken for "not paid"; what may have been sent is looked up before it is sent again, and
-//! sent again only with the same key within the key's lifetime. The attempt's row, not this task, is what survives:
-//! a task may end anywhere, and the row is due again at its deadline.
+//! Must stay true: a call starts only before the attempt's deadline, so before another process may take it over. An
+//! unknown outcome never counts as "not paid": what may have been sent is looked up before it is sent again, and sent
+//! again only with the same key within the key's lifetime. The attempt's row survives, not this task: a task may end
+//! anywhere, and its row is due again at its deadline.
 
-mod answer;
 mod earlier;
 mod ownership;
+mod response;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shared::domain::refund::{AttemptId, Outcome, OutcomeReport, ParkReason, ProviderKey, Settled};
 use shared::runtime::killpoint::kill_point;
 use shared::runtime::retry::full_jitter;
 use sqlx::mysql::MySqlPool;
@@ -22,26 +23,25 @@ use uuid::Uuid;
 
 pub use ownership::mark_sent;
 
-use crate::attempt::{Attempt, AttemptId, IdempotencyKey, Known};
-use crate::gateway::{Answer, CallFailed, RefundGateway, RefundRequest};
-use crate::grouped::Grouped;
+use crate::attempt::{OwnedAttempt, SendState};
+use crate::batcher::Batcher;
+use crate::gateway::{CallFailed, ProviderRefund, RefundGateway, RefundRequest};
 use crate::metrics::Metrics;
-use crate::open::OpenAttempts;
-use crate::settle::Settlement;
-use crate::verdict::{Finding, NotSettled, Settled, Verdict};
+use crate::open_attempts::OpenAttempts;
+use crate::settle::{NotSettled, Settlement};
 
-/// A gateway may need a moment until a refund can be found; this many look-ups, with back-off, allow for it.
+/// A gateway may need a moment until a refund can be found; this many look-ups, with backoff, allow for it.
 const LOOK_UPS_BEFORE_PARKING: i32 = 5;
-/// A group of ours holds its rows for up to about 0.2 s, a forgotten client for as long as it likes.
+/// A batch of ours holds its rows for up to about 0.2 s, a forgotten client for as long as it likes.
 const HELD_BASE: Duration = Duration::from_millis(20);
 const HELD_CAP: Duration = Duration::from_secs(5);
 const HELD_STOPPING: Duration = Duration::from_millis(100);
-/// After so many tries, some five seconds, the log says so.
+/// The log reports a held row after this many tries, about five seconds.
 const HELD_FOR_LONG: u32 = 10;
 
-/// Carries attempts, many at a time.
+/// Carries attempts to their outcome, many at a time.
 #[derive(Debug)]
-pub struct Cashier<G> {
+pub struct RefundWorker<G> {
     pub gateway: G,
     pub pool: MySqlPool,
     pub owner: Uuid,
@@ -49,27 +49,26 @@ pub struct Cashier<G> {
     pub max_open: usize,
     /// From the claim to the end of the call.
     pub call_deadline: Duration,
-    /// Gateway calls at the same time.
-    pub turns: Semaphore,
-    pub settler: Grouped<Settlement, Result<Settled, NotSettled>>,
-    /// Claimed to sent, for gateways without keys; answers whether the attempt was still ours.
-    pub sent: Grouped<AttemptId, bool>,
+    /// One permit per gateway call at the same time.
+    pub call_permits: Semaphore,
+    pub settlements: Batcher<Settlement, Result<Settled, NotSettled>>,
+    /// From claimed to sent, for gateways without keys; returns whether we still owned the attempt.
+    pub mark_sent: Batcher<AttemptId, bool>,
     pub metrics: Metrics,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
 }
 
-impl<G: RefundGateway> Cashier<G> {
+impl<G: RefundGateway> RefundWorker<G> {
     /// Carries each attempt to its outcome, in a task of its own.
-    pub fn take(self: &Arc<Self>, attempts: Vec<Attempt>) {
+    pub fn take(self: &Arc<Self>, attempts: Vec<OwnedAttempt>) {
         for attempt in attempts {
-            // Taken over by ourselves meanwhile, because the claim took so long: that one is carried already.
+            // A slow claim may let its attempt fall due, and then we have taken it over ourselves already.
             if !self.open.add(attempt.id) {
                 continue;
             }
-            let cashier = Arc::clone(self);
-            self.tasks
-                .spawn(async move { cashier.carry(attempt).await });
+            let worker = Arc::clone(self);
+            self.tasks.spawn(async move { worker.carry(attempt).await });
         }
     }
 
@@ -78,127 +77,123 @@ impl<G: RefundGateway> Cashier<G> {
         self.max_open.saturating_sub(self.open.count())
     }
 
-    /// The same for new messages: a backlog in Kafka must not starve approvals, retries and unclear attempts.
-    /// While the gateway lets no call in there is none: what is claimed then only waits, and is found again and again.
+    /// How many more attempts may come from messages: a backlog in Kafka must not starve approvals, retries and unclear
+    /// attempts. There is no room while the gateway accepts no calls: claimed attempts would only wait and fall due.
     pub fn room_for_messages(&self) -> usize {
-        if self.gateway.lets_nobody_in() {
+        if self.gateway.is_closed() {
             return 0;
         }
         self.most_for_messages().saturating_sub(self.open.count())
     }
 
-    /// How many attempts may be open for messages to be taken.
+    /// Above this many open attempts no messages are taken.
     pub fn most_for_messages(&self) -> usize {
         self.max_open - self.max_open / 4
     }
 
-    async fn carry(&self, attempt: Attempt) {
-        let Some(turn) = self.turn().await else {
-            // Stopping: it stays among the waiting ones, which are given back at the end.
+    async fn carry(&self, attempt: OwnedAttempt) {
+        let Some(permit) = self.call_permit().await else {
+            // Stopping: it stays among the waiting attempts, which are given back at the end.
             return;
         };
-        let _open = self.open.ask(attempt.id);
-        let learned = if Instant::now() < self.latest_start(attempt.deadline) {
-            self.learn(&attempt).await
+        let _open = self.open.call(attempt.id);
+        let report = if Instant::now() < self.latest_start(attempt.deadline) {
+            self.call_gateway(&attempt).await
         } else {
             self.metrics.expired_before_call.inc();
             Some(self.too_late(&attempt))
         };
-        drop(turn);
-        if let Some(finding) = learned {
-            self.settle(&attempt, finding).await;
+        drop(permit);
+        if let Some(report) = report {
+            self.settle(&attempt, report).await;
         }
     }
 
-    /// A call that begins in the second half of its time would be cut off by the deadline rather than answered, and
-    /// end unknown.
+    /// A call that begins in the second half of its time is likely to be cut off by the deadline and to end unknown.
     fn latest_start(&self, deadline: Instant) -> Instant {
         deadline - self.call_deadline / 2
     }
 
-    /// Its turn did not come in time: it is given up at once, for whoever has room.
-    fn too_late(&self, attempt: &Attempt) -> Finding {
+    /// There was no call permit in time: the attempt is given up at once, for any process that has room.
+    fn too_late(&self, attempt: &OwnedAttempt) -> OutcomeReport {
         const ERROR: &str = "no_turn";
-        if attempt.known.is_unsent() {
-            self.not_sent(attempt, ERROR)
-        } else {
-            let looked_up = false;
-            self.finding(
-                attempt,
-                Verdict::StillOpen {
-                    error: ERROR,
-                    looked_up,
-                },
-            )
+        if attempt.sent.is_unsent() {
+            return self.not_sent(attempt, ERROR);
         }
-    }
-
-    fn not_sent(&self, attempt: &Attempt, error: &'static str) -> Finding {
-        let verdict = Verdict::NotSent {
-            error,
-            never_sent: attempt.known.is_unsent(),
+        let still_open = Outcome::StillOpen {
+            error: ERROR,
+            looked_up: false,
         };
-        self.finding(attempt, verdict)
+        self.report(attempt, still_open)
     }
 
-    /// `None` once stopping, even if a turn is to be had: nothing new is called for then.
-    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
-        let turn = self.stop.run_until_cancelled(self.turns.acquire()).await?;
-        let turn = turn.expect("the semaphore is never closed");
-        (!self.stop.is_cancelled()).then_some(turn)
+    fn not_sent(&self, attempt: &OwnedAttempt, error: &'static str) -> OutcomeReport {
+        let outcome = Outcome::NotSent {
+            error,
+            never_sent: attempt.sent.is_unsent(),
+        };
+        self.report(attempt, outcome)
     }
 
-    /// What the gateway says about the attempt; `None` if it was taken over before it could be sent.
-    async fn learn(&self, attempt: &Attempt) -> Option<Finding> {
-        match &attempt.known {
-            Known::Fresh => self.send(attempt).await,
-            Known::Pending { gateway_ref } => Some(self.poll(attempt, gateway_ref).await),
-            Known::Unsent | Known::MaybeSent { .. } => match self.look_up(attempt).await {
-                Some(finding) => Some(finding),
+    /// `None` once stopping, even if a permit is free: no new call begins then.
+    async fn call_permit(&self) -> Option<SemaphorePermit<'_>> {
+        let permit = self.call_permits.acquire();
+        let permit = self.stop.run_until_cancelled(permit).await?;
+        let permit = permit.expect("the semaphore is never closed");
+        (!self.stop.is_cancelled()).then_some(permit)
+    }
+
+    /// What the gateway reports about the attempt; `None` if it was taken over before it could be sent.
+    async fn call_gateway(&self, attempt: &OwnedAttempt) -> Option<OutcomeReport> {
+        match &attempt.sent {
+            SendState::Fresh => self.send(attempt).await,
+            SendState::Pending { gateway_ref } => Some(self.poll(attempt, gateway_ref).await),
+            SendState::Unsent | SendState::MaybeSent { .. } => match self.look_up(attempt).await {
+                Some(report) => Some(report),
                 None => self.not_found(attempt).await,
             },
         }
     }
 
-    async fn settle(&self, attempt: &Attempt, finding: Finding) {
+    async fn settle(&self, attempt: &OwnedAttempt, report: OutcomeReport) {
         kill_point("consumer.before_settle");
         let settlement = Settlement {
             order_id: attempt.order_id,
-            finding,
+            report,
             trace: attempt.trace.clone(),
         };
-        let settled = self.written(settlement).await;
+        let settled = self.write(settlement).await;
         kill_point("consumer.after_settle");
-        let result = settled.map_or_else(NotSettled::code, Settled::code);
+        let result = settled.map_or_else(NotSettled::as_str, Settled::as_str);
         self.metrics.settlements.with_label_values(&[result]).inc();
         if let Ok(Settled::Parked | Settled::Disagreed | Settled::Stuck) = settled {
-            tracing::error!(return.id = %attempt.id.return_id, attempt = attempt.id.number, result, "a person must look");
+            tracing::error!(return.id = %attempt.id.return_id, attempt = attempt.id.number, result, "a refund needs a person");
         }
     }
 
-    /// What was learned is kept for as long as somebody holds the rows it belongs to: a provider without look-ups would
-    /// not tell it again. Only the drain deadline ends that. Where nothing was learned, there is nothing to keep.
-    async fn written(&self, settlement: Settlement) -> Result<Settled, NotSettled> {
-        let nothing_learned = matches!(settlement.finding.verdict, Verdict::StillOpen { .. });
-        let id = settlement.finding.attempt;
+    /// Keeps what was learned for as long as another transaction holds the rows: a provider without look-ups would not
+    /// report it again. Only the drain deadline ends that. If nothing was learned, there is nothing to keep.
+    async fn write(&self, settlement: Settlement) -> Result<Settled, NotSettled> {
+        let nothing_learned = matches!(settlement.report.outcome, Outcome::StillOpen { .. });
+        let id = settlement.report.attempt;
         let mut tries = 0;
         loop {
-            let settled = self.settler.write(settlement.clone()).await;
+            let settled = self.settlements.write(settlement.clone()).await;
             match settled.unwrap_or(Err(NotSettled::Failed)) {
                 Err(NotSettled::Held) if !nothing_learned => {}
                 done => return done,
             }
-            let held = NotSettled::Held.code();
+            let held = NotSettled::Held.as_str();
             self.metrics.settlements.with_label_values(&[held]).inc();
             if tries == HELD_FOR_LONG {
-                tracing::warn!(return.id = %id.return_id, attempt = id.number, "somebody holds a return or its order: the gateway's answer waits");
+                tracing::warn!(return.id = %id.return_id, attempt = id.number, "another transaction holds a return or its order: the gateway's response waits");
             }
             self.pause_held(tries).await;
             tries += 1;
         }
     }
 
-    /// Later and later; while stopping often, because the drain deadline ends it.
+    /// Exponential backoff; while stopping a short pause, because the drain deadline ends it.
     async fn pause_held(&self, tries: u32) {
         if self.stop.is_cancelled() {
             return tokio::time::sleep(HELD_STOPPING).await;
@@ -207,14 +202,15 @@ impl<G: RefundGateway> Cashier<G> {
         self.stop.run_until_cancelled(pause).await;
     }
 
-    async fn send(&self, attempt: &Attempt) -> Option<Finding> {
-        if let Some(finding) = self.earlier_attempts(attempt).await {
-            return Some(finding);
+    async fn send(&self, attempt: &OwnedAttempt) -> Option<OutcomeReport> {
+        if let Some(report) = self.look_up_earlier(attempt).await {
+            return Some(report);
         }
         if let Err(error) = self.admitted(attempt.deadline).await {
             return Some(self.not_sent(attempt, error));
         }
-        if !self.gateway.capabilities().native_idempotency && !self.mark_sent(attempt.id).await {
+        if !self.gateway.capabilities().native_idempotency && !self.is_marked_sent(attempt.id).await
+        {
             return None;
         }
         let request = RefundRequest {
@@ -222,87 +218,86 @@ impl<G: RefundGateway> Cashier<G> {
             amount: attempt.amount.clone(),
         };
         kill_point("consumer.before_call");
-        let answer = self
+        let refund = self
             .call("submit", attempt.deadline, self.gateway.submit(&request))
             .await;
         kill_point("consumer.after_call");
-        let verdict = match answer {
-            Ok(answer) => answer::verdict(answer, &attempt.amount, self.gateway.capabilities())
-                .unwrap_or_else(|error| Verdict::Unknown { error }),
+        let outcome = match refund {
+            Ok(refund) => response::submitted(refund, &attempt.amount, self.gateway.capabilities()),
             Err(CallFailed::NotSent(error)) => return Some(self.not_sent(attempt, error)),
-            Err(CallFailed::Unknown(error) | CallFailed::Unusable(error)) => {
-                Verdict::Unknown { error }
-            }
             Err(CallFailed::KeyReused) => return Some(self.key_reused(attempt).await),
+            Err(failed @ (CallFailed::Unknown(_) | CallFailed::Unusable(_))) => Outcome::Unknown {
+                error: failed.as_str(),
+            },
         };
-        Some(self.finding(attempt, verdict))
+        Some(self.report(attempt, outcome))
     }
 
-    /// The key names a refund already: perhaps ours. If not, no repeat will ever be accepted.
-    async fn key_reused(&self, attempt: &Attempt) -> Finding {
-        let parked = || {
-            let reason = CallFailed::KeyReused.code();
-            self.finding(attempt, Verdict::Park { reason })
-        };
+    /// The key names a refund already: perhaps ours. If not, the provider will never accept a repeat.
+    async fn key_reused(&self, attempt: &OwnedAttempt) -> OutcomeReport {
+        let reason = ParkReason::KeyReused;
+        let parked = || self.report(attempt, Outcome::Park { reason });
         self.look_up(attempt).await.unwrap_or_else(parked)
     }
 
     /// Looks the attempt up by its key; `None` if the gateway does not know it.
-    async fn look_up(&self, attempt: &Attempt) -> Option<Finding> {
-        let verdict = match self.find(&attempt.key, attempt.deadline).await {
-            Ok(Some(answer)) => answer::found(answer, &attempt.amount, self.gateway.capabilities()),
+    async fn look_up(&self, attempt: &OwnedAttempt) -> Option<OutcomeReport> {
+        let can = self.gateway.capabilities();
+        let outcome = match self.find(&attempt.key, attempt.deadline).await {
+            Ok(Some(refund)) => response::looked_up(refund, &attempt.amount, can),
             Ok(None) => return None,
-            Err(failed) => answer::not_told(failed),
+            Err(failed) => response::not_looked_up(failed),
         };
-        Some(self.finding(attempt, verdict))
+        Some(self.report(attempt, outcome))
     }
 
     /// "Not found" proves nothing about what may have been sent, so only the same key may go out again.
-    async fn not_found(&self, attempt: &Attempt) -> Option<Finding> {
-        let verdict = match attempt.known {
-            Known::Fresh
-            | Known::Unsent
-            | Known::MaybeSent {
+    async fn not_found(&self, attempt: &OwnedAttempt) -> Option<OutcomeReport> {
+        let outcome = match attempt.sent {
+            SendState::Fresh
+            | SendState::Unsent
+            | SendState::MaybeSent {
                 may_resend: true, ..
-            } => {
-                return self.send(attempt).await;
+            } => return self.send(attempt).await,
+            SendState::MaybeSent { checks, .. } if checks >= LOOK_UPS_BEFORE_PARKING => {
+                Outcome::Park {
+                    reason: ParkReason::NotFound,
+                }
             }
-            Known::MaybeSent { checks, .. } if checks >= LOOK_UPS_BEFORE_PARKING => Verdict::Park {
-                reason: "not_found",
-            },
-            Known::MaybeSent { .. } | Known::Pending { .. } => Verdict::StillOpen {
-                error: "not_found",
+            SendState::MaybeSent { .. } | SendState::Pending { .. } => Outcome::StillOpen {
+                error: ParkReason::NotFound.as_str(),
                 looked_up: true,
             },
         };
-        Some(self.finding(attempt, verdict))
+        Some(self.report(attempt, outcome))
     }
 
-    /// Asks for the state of what the gateway has accepted. It is never sent again.
-    async fn poll(&self, attempt: &Attempt, gateway_ref: &str) -> Finding {
-        let answer = match self.admitted(attempt.deadline).await {
+    /// Asks for the state of a refund that the gateway has accepted. It is never sent again.
+    async fn poll(&self, attempt: &OwnedAttempt, gateway_ref: &str) -> OutcomeReport {
+        let refund = match self.admitted(attempt.deadline).await {
             Ok(()) => {
                 let call = self.gateway.status(gateway_ref, &attempt.key);
                 self.call("status", attempt.deadline, call).await
             }
             Err(error) => Err(CallFailed::NotSent(error)),
         };
-        let verdict = match answer {
-            Ok(Some(answer)) => answer::found(answer, &attempt.amount, self.gateway.capabilities()),
-            Ok(None) => Verdict::StillOpen {
+        let can = self.gateway.capabilities();
+        let outcome = match refund {
+            Ok(Some(refund)) => response::looked_up(refund, &attempt.amount, can),
+            Ok(None) => Outcome::StillOpen {
                 error: "pending_not_found",
                 looked_up: true,
             },
-            Err(failed) => answer::not_told(failed),
+            Err(failed) => response::not_looked_up(failed),
         };
-        self.finding(attempt, verdict)
+        self.report(attempt, outcome)
     }
 
     async fn find(
         &self,
-        key: &IdempotencyKey,
+        key: &ProviderKey,
         deadline: Instant,
-    ) -> Result<Option<Answer>, CallFailed> {
+    ) -> Result<Option<ProviderRefund>, CallFailed> {
         self.admitted(deadline).await.map_err(CallFailed::NotSent)?;
         self.call("find", deadline, self.gateway.find(key)).await
     }
@@ -310,7 +305,7 @@ impl<G: RefundGateway> Cashier<G> {
     /// Waits until the gateway may be called.
     ///
     /// # Errors
-    /// Why it will not be.
+    /// Why it will not be called.
     async fn admitted(&self, deadline: Instant) -> Result<(), &'static str> {
         let latest = self.latest_start(deadline);
         // A timeout alone would still let a call through that is ready at once.
@@ -325,7 +320,7 @@ impl<G: RefundGateway> Cashier<G> {
         }
     }
 
-    /// A call, within the attempt's deadline, counted.
+    /// A call within the attempt's deadline, counted.
     async fn call<T>(
         &self,
         operation: &'static str,
@@ -347,17 +342,17 @@ impl<G: RefundGateway> Cashier<G> {
             .observe(seconds);
         let label = result
             .as_ref()
-            .map_or_else(|failed| failed.code(), |_| "answered");
+            .map_or_else(|failed| failed.as_str(), |_| "answered");
         self.metrics.gateway_calls.with_label_values(&[label]).inc();
         result
     }
 
-    fn finding(&self, attempt: &Attempt, verdict: Verdict) -> Finding {
-        Finding {
+    fn report(&self, attempt: &OwnedAttempt, outcome: Outcome) -> OutcomeReport {
+        OutcomeReport {
             attempt: attempt.id,
-            verdict,
-            finder: self.owner,
-            taken_until: attempt.taken_until,
+            outcome,
+            reporter: self.owner,
+            owned_until: attempt.owned_until,
             unsent: None,
         }
     }

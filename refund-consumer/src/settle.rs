@@ -1,48 +1,91 @@
-//! Findings in, rows out: many outcomes in one transaction.
+//! Outcome reports in, rows out: many outcomes in one transaction.
 //!
-//! Lock order: orders (for update), returns, attempts. A success is written whoever brings it. The body may run
-//! several times; after a lost COMMIT the second run finds the row saying so already.
+//! Lock order: orders (for update), returns, attempts. A success is written whichever process reports it. The transaction
+//! may run several times; after a lost COMMIT the second run finds what the first one wrote.
 
-use std::collections::{BTreeMap, HashMap};
+mod batch;
+
 use std::time::Duration;
 
-use shared::domain::actor::Actor;
-use shared::domain::eligibility::OrderFacts;
 use shared::domain::event::TopicArgs;
 use shared::domain::ids::{OrderId, ReturnId};
-use shared::domain::money::Money;
+use shared::domain::refund::{
+    IfHeld, OutcomeReport, Pauses, Settled, lock_attempts, update_attempts,
+};
 use shared::domain::trace_context::TraceContext;
-use shared::domain::transition::{self, Cause, Change, Locked};
+use shared::domain::transition;
 use shared::runtime::killpoint::kill_point;
 use shared::runtime::retry::full_jitter;
 use sqlx::MySqlConnection;
 use sqlx::mysql::MySqlPool;
+use strum::{IntoStaticStr, VariantNames};
 
-use crate::PROGRAM;
-use crate::attempt::Recorded;
-use crate::claim::{sorted, trace};
+use crate::claim::sorted;
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::standing::{Backoff, Judgement, Standing};
-use crate::store::{self, OrderLock};
-use crate::verdict::{Finding, NotSettled, Settled};
+use crate::store::{self, OrderLock, expect_rows};
+use batch::SettlementBatch;
 
-/// Findings that wait are settled together, but a group holds its order locks for as long as it takes: about 0.2 s for
-/// this many on two cores.
-pub const MAX_GROUP: usize = 500;
+/// Waiting reports are settled together, but a batch holds its order locks while it is written: about 0.2 s for this many
+/// on two cores.
+pub const MAX_BATCH: usize = 500;
 
 const RETRY_BASE: Duration = Duration::from_millis(5);
 const RETRY_CAP: Duration = Duration::from_secs(1);
-/// A take-over or a claimed → sent of ours holds attempts for milliseconds.
+/// Taking over and marking as sent hold attempts for milliseconds.
 const HELD_TRIES: u32 = 4;
 
-/// A finding, and where it belongs.
+/// A report, and where it belongs.
 #[derive(Debug, Clone)]
 pub struct Settlement {
     pub order_id: OrderId,
-    pub finding: Finding,
-    /// Of the message that brought the attempt about, if one did.
+    pub report: OutcomeReport,
+    /// Of the message that led to the attempt, if one did.
     pub trace: Option<TraceContext>,
+}
+
+/// Why a report was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum NotSettled {
+    /// Another transaction holds the return or its order: try again.
+    Held,
+    /// It cannot be written; the attempt's row is due at its deadline, and looked up.
+    Failed,
+}
+
+impl NotSettled {
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// How long an open attempt waits until it is looked up again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LookUpBackoff {
+    pub base: Duration,
+    pub cap: Duration,
+}
+
+/// For an attempt that was not sent.
+const UNSENT: LookUpBackoff = LookUpBackoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(60),
+};
+
+impl LookUpBackoff {
+    /// Between one and two times the base at first, doubling with every look-up.
+    fn pause(self, look_ups: u32) -> Duration {
+        self.base + full_jitter(look_ups, self.base, self.cap - self.base)
+    }
+
+    /// The shorter of both.
+    fn at_most(self, other: Self) -> Self {
+        Self {
+            base: self.base.min(other.base),
+            cap: self.cap.min(other.cap),
+        }
+    }
 }
 
 /// Writes settlements.
@@ -50,24 +93,24 @@ pub struct Settlement {
 pub struct Settler {
     pub pool: MySqlPool,
     pub topics: TopicArgs,
-    pub backoff: Backoff,
+    pub backoff: LookUpBackoff,
     pub metrics: Metrics,
 }
 
 impl Settler {
-    /// Settles a group; one result per settlement, in order. What others hold is left out of it. If the group fails for
-    /// good, or somebody holds an attempt's row alone, it is settled one by one. Waits for the database for as long as
-    /// it is away, and for no row.
-    pub async fn settle(&self, group: Vec<Settlement>) -> Vec<Result<Settled, NotSettled>> {
-        let size = u32::try_from(group.len()).unwrap_or(u32::MAX);
+    /// Settles a batch; returns one result per settlement, in order. Rows that another transaction holds are left out. If
+    /// the batch fails for good, or another transaction holds an attempt's row alone, it is settled one by one. Waits
+    /// for the database for as long as it is away, and for no row.
+    pub async fn settle(&self, batch: Vec<Settlement>) -> Vec<Result<Settled, NotSettled>> {
+        let size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
         self.metrics.settle_group.observe(f64::from(size));
-        let error = match self.until_done(&group).await {
+        let error = match self.until_done(&batch).await {
             Ok(settled) => return settled,
             Err(error) => error,
         };
-        tracing::warn!(cause = ?error, attempts = group.len(), "a group cannot be settled together");
-        let mut results = Vec::with_capacity(group.len());
-        for settlement in &group {
+        tracing::warn!(cause = ?error, attempts = batch.len(), "a batch cannot be settled together");
+        let mut results = Vec::with_capacity(batch.len());
+        for settlement in &batch {
             results.push(self.settle_alone(settlement).await);
         }
         results
@@ -78,7 +121,7 @@ impl Settler {
             Ok(settled) => settled.first().copied().unwrap_or(Err(NotSettled::Failed)),
             Err(error) if error.is_held() => Err(NotSettled::Held),
             Err(error) => {
-                let id = settlement.finding.attempt;
+                let id = settlement.report.attempt;
                 tracing::error!(cause = ?error, return.id = %id.return_id, "an attempt cannot be settled");
                 self.metrics
                     .permanent_failures
@@ -89,15 +132,15 @@ impl Settler {
         }
     }
 
-    /// Until it commits, fails for good or meets an attempt that somebody holds. No stop signal ends it: what it writes
-    /// is known to the gateway, and the drain deadline gives up on the whole task.
+    /// Until it commits, fails for good or meets an attempt that another transaction holds. No stop signal ends it: the
+    /// gateway knows what it writes, and the drain deadline gives up the whole task.
     async fn until_done(
         &self,
-        group: &[Settlement],
+        batch: &[Settlement],
     ) -> Result<Vec<Result<Settled, NotSettled>>, Error> {
         let mut tries = 0;
         loop {
-            match self.settle_once(group).await {
+            match self.settle_once(batch).await {
                 Err(error) if error.is_transient() && !(error.is_held() && tries >= HELD_TRIES) => {
                     self.metrics
                         .transient_failures
@@ -114,10 +157,10 @@ impl Settler {
 
     async fn settle_once(
         &self,
-        group: &[Settlement],
+        batch: &[Settlement],
     ) -> Result<Vec<Result<Settled, NotSettled>>, Error> {
         let mut tx = self.pool.begin().await?;
-        match self.write(&mut tx, group).await {
+        match self.write(&mut tx, batch).await {
             Ok(settled) => {
                 kill_point("consumer.before_settle_commit");
                 tx.commit().await?;
@@ -134,115 +177,71 @@ impl Settler {
     async fn write(
         &self,
         tx: &mut MySqlConnection,
-        group: &[Settlement],
+        settlements: &[Settlement],
     ) -> Result<Vec<Result<Settled, NotSettled>>, Error> {
-        let order_ids = sorted(group.iter().map(|one| one.order_id));
+        let order_ids = sorted(settlements.iter().map(|one| one.order_id));
         let orders = store::lock_orders(tx, &order_ids, OrderLock::Update).await?;
-        let free = group
+        let free = settlements
             .iter()
             .filter(|one| orders.contains_key(&one.order_id))
-            .map(|one| one.finding.attempt.return_id);
+            .map(|one| one.report.attempt.return_id);
         let mut locked = transition::lock_free(tx, &sorted(free)).await?;
         let return_ids: Vec<ReturnId> = locked.rows().iter().map(|row| row.id).collect();
-        let attempts = store::lock_attempts(tx, &return_ids).await?;
+        let attempts = lock_attempts(tx, &return_ids, IfHeld::Fail).await?;
 
-        let mut books = Books::open(&locked, attempts, orders);
-        let settled = group
-            .iter()
-            .map(|one| books.enter(one, &locked, self.backoff))
-            .collect();
+        let mut batch = SettlementBatch::new(&locked, attempts, orders);
+        let settled = self.apply(&mut batch, settlements, &locked);
 
-        store::update_attempts(tx, &books.changed_attempts(), locked.now).await?;
-        store::add_refunds(tx, &books.paid()).await?;
-        transition::apply(tx, &mut locked, &self.topics, &books.changes).await?;
-        Ok(settled)
-    }
-}
-
-/// The locked rows of a group, moved in memory.
-struct Books {
-    before: HashMap<ReturnId, Vec<Recorded>>,
-    standings: BTreeMap<ReturnId, Standing>,
-    orders_before: HashMap<OrderId, OrderFacts>,
-    orders: BTreeMap<OrderId, OrderFacts>,
-    changes: Vec<Change>,
-}
-
-impl Books {
-    fn open(
-        locked: &Locked,
-        before: HashMap<ReturnId, Vec<Recorded>>,
-        orders: HashMap<OrderId, OrderFacts>,
-    ) -> Self {
-        let standing = |row: &transition::LockedReturn| Standing {
-            status: row.status,
-            attempts: before.get(&row.id).cloned().unwrap_or_default(),
-        };
-        Self {
-            standings: locked
-                .rows()
-                .iter()
-                .map(|row| (row.id, standing(row)))
-                .collect(),
-            before,
-            orders: orders.clone().into_iter().collect(),
-            orders_before: orders,
-            changes: Vec::new(),
-        }
-    }
-
-    /// Judges one settlement on what those before it have left. An attempt has a return and an order (foreign keys), so
-    /// what is not here is held.
-    fn enter(
-        &mut self,
-        one: &Settlement,
-        locked: &Locked,
-        backoff: Backoff,
-    ) -> Result<Settled, NotSettled> {
-        let id = one.finding.attempt.return_id;
-        let (row, standing) = locked
-            .get(id)
-            .zip(self.standings.get_mut(&id))
-            .ok_or(NotSettled::Held)?;
-        let order = self.orders.get_mut(&row.order_id).ok_or(NotSettled::Held)?;
-        let Judgement { settled, change } =
-            standing.judge(&one.finding, order, locked.now, backoff);
-        if let Some((action, detail)) = change {
-            self.changes.push(Change {
-                return_id: id,
-                action,
-                cause: Cause {
-                    actor: Actor::system(PROGRAM),
-                    request_id: None,
-                    trace: trace(one.trace.as_ref(), row),
-                },
-                detail,
-            });
-        }
+        let changed = batch.changed_attempts();
+        let wrote = update_attempts(tx, &changed, locked.now).await?;
+        expect_rows("refunds", changed.len(), wrote)?;
+        store::add_refunds(tx, &batch.paid()).await?;
+        transition::apply(tx, &mut locked, &self.topics, &batch.changes).await?;
         Ok(settled)
     }
 
-    fn changed_attempts(&self) -> Vec<&Recorded> {
-        let was = |row: &Recorded| {
-            let rows = self.before.get(&row.id.return_id)?;
-            rows.iter().find(|old| old.id == row.id)
+    fn apply(
+        &self,
+        batch: &mut SettlementBatch,
+        settlements: &[Settlement],
+        locked: &transition::Locked,
+    ) -> Vec<Result<Settled, NotSettled>> {
+        let unsent = self.backoff.at_most(UNSENT);
+        let pauses = Pauses {
+            look_up: &|look_ups| self.backoff.pause(look_ups),
+            unsent: &|look_ups| unsent.pause(look_ups),
         };
-        self.standings
-            .values()
-            .flat_map(|standing| &standing.attempts)
-            .filter(|row| was(row) != Some(row))
-            .collect()
+        let settle = |one| batch.settle(one, locked, pauses);
+        settlements.iter().map(settle).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BACKOFF: LookUpBackoff = LookUpBackoff {
+        base: Duration::from_secs(30),
+        cap: Duration::from_secs(3_600),
+    };
+
+    #[test]
+    fn look_ups_become_rarer_up_to_a_cap() {
+        for look_ups in [0, 1, 5, 20, u32::MAX] {
+            assert!(BACKOFF.pause(look_ups) >= BACKOFF.base, "{look_ups}");
+            assert!(BACKOFF.pause(look_ups) <= BACKOFF.cap, "{look_ups}");
+        }
+        assert!(BACKOFF.pause(0) <= BACKOFF.base * 2);
     }
 
-    fn paid(&self) -> Vec<(OrderId, Money)> {
-        let paid = |(id, order): (&OrderId, &OrderFacts)| {
-            let before = self.orders_before.get(id)?;
-            let added = order
-                .refunded_amount
-                .checked_sub(&before.refunded_amount)
-                .ok()?;
-            added.is_positive().then_some((*id, added))
+    /// No provider knows it, so there is nothing to wait for.
+    #[test]
+    fn an_attempt_that_was_not_sent_is_tried_again_soon() {
+        assert_eq!(BACKOFF.at_most(UNSENT), UNSENT);
+        let quick = LookUpBackoff {
+            base: Duration::from_millis(50),
+            cap: Duration::from_millis(100),
         };
-        self.orders.iter().filter_map(paid).collect()
+        assert_eq!(quick.at_most(UNSENT), quick);
     }
 }

@@ -17,6 +17,7 @@ mod vet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use strum::{EnumIter, EnumString, IntoStaticStr};
 
 use crate::domain::actor::{Actor, ActorType};
 use crate::domain::ids::CustomerId;
@@ -63,8 +64,21 @@ pub struct Caller {
 }
 
 /// What a caller may be. Auditors read the audit trail and nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    clap::ValueEnum,
+    EnumIter,
+    EnumString,
+    IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Role {
     Customer,
     Admin,
@@ -72,19 +86,9 @@ pub enum Role {
 }
 
 impl Role {
-    pub const ALL: [Self; 3] = [Self::Customer, Self::Admin, Self::Auditor];
-
-    /// As in tokens and in the policy.
+    /// The name, as in tokens and in the policy.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Customer => "customer",
-            Self::Admin => "admin",
-            Self::Auditor => "auditor",
-        }
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text)
+        self.into()
     }
 }
 
@@ -109,6 +113,8 @@ impl Caller {
 
 #[cfg(test)]
 mod tests {
+    use strum::IntoEnumIterator;
+
     use super::*;
 
     #[test]
@@ -127,12 +133,12 @@ mod tests {
 
     #[test]
     fn a_role_is_spelt_the_same_in_both_formats_and_in_one_way() {
-        for role in Role::ALL {
-            assert_eq!(Role::parse(role.as_str()), Some(role));
+        for role in Role::iter() {
+            assert_eq!(role.as_str().parse(), Ok(role));
             assert_eq!(serde_json::json!(role), role.as_str());
         }
         for other in ["", "Admin", "admin ", "root"] {
-            assert_eq!(Role::parse(other), None, "{other:?}");
+            assert!(other.parse::<Role>().is_err(), "{other:?}");
         }
     }
 }

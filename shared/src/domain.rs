@@ -5,9 +5,10 @@ pub mod money;
 pub mod status;
 
 pub mod actor;
-pub mod attempt;
 pub mod eligibility;
 pub mod trace_context;
+
+pub mod refund;
 
 pub mod dead_letter;
 pub mod event;
@@ -17,4 +18,5 @@ pub mod audit;
 pub mod outbox;
 
 mod bulk;
-pub mod hex;
+pub mod row;
+pub mod timestamp;

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use shared::auth::{Operation, Request};
 use shared::domain::actor::ActorType;
-use shared::domain::audit::timestamp_text;
 use shared::domain::ids::{EventId, OrderId, ReturnId};
+use shared::domain::timestamp::timestamp_text;
 use utoipa::{IntoParams, ToSchema};
 use warp::http::HeaderMap;
 use warp::reply::Response;
@@ -181,7 +181,7 @@ fn parse(query: &str, form: Form) -> Result<Asked, ApiError> {
             "actor_type",
             parameters.actor_type,
             "a type of actor",
-            ActorType::parse,
+            |name| name.parse::<ActorType>().ok(),
         ),
         actor_id: read.field("actor_id", parameters.actor_id, CODE, code),
         event_type: read.field("event_type", parameters.event_type, CODE, code),

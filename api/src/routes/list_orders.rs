@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use shared::auth::{Operation, Request};
-use shared::domain::audit::timestamp_text;
 use shared::domain::eligibility::{self, PolicyArgs, Violation};
 use shared::domain::ids::{CustomerId, OrderId, ReturnId};
+use shared::domain::timestamp::timestamp_text;
 use utoipa::{IntoParams, ToSchema};
 use warp::reply::Response;
 

@@ -62,7 +62,9 @@ fn parse(query: &str) -> Result<(ReturnFilter, u32), ApiError> {
     let parameters: Parameters = query::parameters(query)?;
     let mut read = Reader::default();
     let filter = ReturnFilter {
-        status: read.field("status", parameters.status, "a status", Status::parse),
+        status: read.field("status", parameters.status, "a status", |name| {
+            name.parse::<Status>().ok()
+        }),
         order_id: read.number("order_id", parameters.order_id, OrderId),
         customer_id: read.number("customer_id", parameters.customer_id, CustomerId),
         created_from: read.time("created_from", parameters.created_from),

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 use shared::auth::Operation;
-use shared::domain::audit::timestamp_text;
 use shared::domain::ids::{OrderId, ReturnId};
 use shared::domain::money::Money;
 use shared::domain::status::Status;
+use shared::domain::timestamp::timestamp_text;
 use utoipa::ToSchema;
 use warp::Reply;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};

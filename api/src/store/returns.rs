@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde_json::json;
 use shared::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
 use shared::domain::money::Money;
+use shared::domain::row::decode_enum;
 use shared::domain::status::Status;
 use shared::domain::transition::{Applied, Filed};
 use sqlx::mysql::{MySqlExecutor, MySqlRow};
@@ -147,15 +148,13 @@ pub(crate) async fn list_returns(
 }
 
 fn return_row(row: &MySqlRow) -> sqlx::Result<ReturnRow> {
-    let status: String = row.try_get("status")?;
     Ok(ReturnRow {
         id: row.try_get("id")?,
         order_id: row.try_get("order_id")?,
         customer_id: row.try_get("customer_id")?,
         reason: row.try_get("reason")?,
         reason_code: row.try_get("reason_code")?,
-        status: Status::parse(&status)
-            .ok_or_else(|| sqlx::Error::Decode("an unknown status".into()))?,
+        status: decode_enum(row, "status")?,
         version: row.try_get("version")?,
         review_required: row.try_get("review_required")?,
         refund_amount: Money::from_row(row, "refund_amount")?,

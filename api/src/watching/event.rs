@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use serde::Serialize;
-use shared::domain::audit::timestamp_text;
 use shared::domain::status::Status;
+use shared::domain::timestamp::timestamp_text;
 use time::OffsetDateTime;
 
 /// One event of a return.
@@ -33,7 +33,7 @@ impl StatusEvent {
         let data = serde_json::to_string(&data).expect("text and a number always serialize");
         Self {
             seq,
-            is_final: Status::parse(status).is_some_and(|status| !status.is_open()),
+            is_final: status.parse().is_ok_and(|status: Status| !status.is_open()),
             frame: format!("event: status\nid: {seq}\ndata: {data}\n\n").into(),
         }
     }

@@ -4,9 +4,8 @@ use futures_util::StreamExt;
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use shared::domain::actor::{Actor, ActorType};
+use shared::domain::actor::Actor;
 use shared::domain::audit::AuditRow;
-use shared::domain::hex;
 use shared::domain::ids::{EventId, ReturnId};
 use shared::test_support::TestDb;
 use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
@@ -46,7 +45,7 @@ fn checked(body: &str) -> (Vec<Value>, OffsetDateTime) {
     let last = parsed(last);
     let manifest = &last["_manifest"];
     assert_eq!(manifest["count"], items.len());
-    assert_eq!(manifest["sha256"], hex::encode(&Sha256::digest(lines)));
+    assert_eq!(manifest["sha256"], hex::encode(Sha256::digest(lines)));
     let before = manifest["created_before"].as_str().expect("a time");
     let before = OffsetDateTime::parse(before, &Rfc3339).expect("a time");
     (items, before)
@@ -85,7 +84,11 @@ fn rehashed(line: &Value) -> String {
         event_type: must("event_type"),
         event_data: must("event_data"),
         actor: Actor {
-            kind: ActorType::parse(actor["type"].as_str().expect("text")).expect("a type"),
+            kind: actor["type"]
+                .as_str()
+                .expect("text")
+                .parse()
+                .expect("a type"),
             id: actor["id"].as_str().expect("text").to_owned(),
         },
         request_id: text("request_id"),

@@ -1,7 +1,7 @@
 //! Starts an api on a fresh database and speaks to it.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use api::App;
 use api::config::Cli;
@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use shared::domain::ids::CustomerId;
 use shared::runtime::http_server::Drain;
 use shared::test_support::TestDb;
+pub(crate) use shared::test_support::until;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::tokens::{Format, Keys};
@@ -137,16 +137,12 @@ impl Api {
         self.until_shown(line, MEASURED_WITHIN).await;
     }
 
-    async fn until_shown(&self, line: &str, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        loop {
+    async fn until_shown(&self, line: &str, deadline: Duration) {
+        until(line, deadline, async || {
             let (_, metrics) = self.ops("/metrics").await;
-            if metrics.lines().any(|shown| shown == line) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "no {line} in\n{metrics}");
-            pause().await;
-        }
+            metrics.lines().any(|shown| shown == line)
+        })
+        .await;
     }
 
     /// Drains, then checks what must hold after every test: a return has its events and its outbox rows, with the
@@ -287,24 +283,6 @@ pub(crate) async fn post_return(
         request = request.header("idempotency-key", key);
     }
     Answer::read(request.send().await.expect("an answer")).await
-}
-
-/// Looks again until something is seen, and fails the test if that takes longer than `patience`.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
-    what: &str,
-    patience: Duration,
-    look: impl Fn() -> F,
-) -> T {
-    let seen = async {
-        loop {
-            if let Some(seen) = look().await {
-                return seen;
-            }
-            pause().await;
-        }
-    };
-    let seen = timeout(patience, seen).await;
-    seen.unwrap_or_else(|_| panic!("not within {patience:?}: {what}"))
 }
 
 /// Asks again while no turn at the database is free: a busy machine's 503 is no answer to the question.

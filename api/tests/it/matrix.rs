@@ -325,7 +325,8 @@ async fn last_event(api: &Api) -> i64 {
         Duration::from_secs(5),
         || async {
             let query = sqlx::query_scalar(AssertSqlSafe(sql.clone()));
-            query.fetch_one(&api.db.pool).await.expect("an event")
+            let event: Option<i64> = query.fetch_one(&api.db.pool).await.expect("an event");
+            event
         },
     )
     .await

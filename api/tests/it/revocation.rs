@@ -7,7 +7,6 @@ use base64::prelude::BASE64_URL_SAFE;
 use biscuit_auth::UnverifiedBiscuit;
 use serde_json::json;
 use shared::auth::jwt_revocation_id;
-use shared::domain::hex;
 use shared::test_support::TestDb;
 use shared::test_support::mysql_proxy::MysqlProxy;
 
@@ -40,7 +39,7 @@ fn block_ids(token: &str) -> Vec<String> {
     let ids = UnverifiedBiscuit::from(raw)
         .expect("a Biscuit")
         .revocation_identifiers();
-    ids.iter().map(|id| hex::encode(id)).collect()
+    ids.iter().map(hex::encode).collect()
 }
 
 #[tokio::test]

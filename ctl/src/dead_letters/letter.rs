@@ -4,7 +4,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shared::domain::dead_letter::{Headers, decode_headers};
-use shared::domain::hex;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 use time::OffsetDateTime;
@@ -109,7 +108,7 @@ pub(super) async fn remove(
 /// What `record_letter` keeps of a row, from a letter in memory whose row is gone.
 pub(super) fn details_of(letter: &Letter, redriven_to: &Value) -> Value {
     let row = &letter.row;
-    let digest = |bytes: &[u8]| hex::encode(&Sha256::digest(bytes));
+    let digest = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
     // As MySQL writes a DATETIME(6) into JSON.
     let received_at = row.received_at.format(format_description!(
         "[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:6]"

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use shared::domain::event::TopicArgs;
 use shared::domain::ids::{EventId, ReturnId};
+use shared::domain::refund::{IfHeld, RefundState, lock_attempts};
 use shared::domain::status::{Action, Status};
 use shared::domain::trace_context::TraceContext;
 use shared::domain::transition::{self, Applied, Cause, Change, Locked};
@@ -18,7 +19,6 @@ use crate::operator::{Operator, OperatorToken};
 use crate::session::SessionArgs;
 use crate::store::actions::{Verb, record_return};
 use crate::store::{refunds, settle};
-use crate::topics;
 
 // No doc comment: see `session::SessionArgs`.
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub(super) struct ActArgs {
 impl ActArgs {
     /// Who decides, then a connection: whoever may not decide learns nothing about the return.
     pub(super) async fn begin(&self) -> Result<(Operator, MySqlConnection), CtlError> {
-        let problems = topics::problems(&self.topics);
+        let problems = self.topics.problems();
         if !problems.is_empty() {
             return Err(CtlError::Usage(problems));
         }
@@ -83,14 +83,17 @@ pub(super) async fn hold(
     let (Some(order), Some(row)) = (order, locked.get(id)) else {
         return Err(no_such_return(id));
     };
+    let mut attempts = lock_attempts(tx, &[id], IfHeld::Wait).await?;
     let case = Case {
         return_id: id,
         customer_id: row.customer_id,
-        status: row.status,
         version: row.version,
         refund_amount: row.refund_amount.clone(),
         order,
-        attempts: settle::lock_attempts(tx, id).await?,
+        refund: RefundState {
+            status: row.status,
+            attempts: attempts.remove(&id).unwrap_or_default(),
+        },
     };
     Ok(Held { locked, case })
 }

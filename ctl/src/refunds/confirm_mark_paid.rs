@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use shared::domain::attempt::AttemptState;
+use shared::domain::refund::{AttemptState, MarkPaid};
 use shared::domain::status::Action;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
@@ -15,7 +15,7 @@ use super::act::{
     ActArgs, Decision, Held, OrderLock, commit, expect_one, hold, not_now, record, refuse_own,
     write,
 };
-use super::case::{Case, Paid};
+use super::case::{Case, accepts};
 use super::request::Request;
 use crate::error::CtlError;
 use crate::operator::Operator;
@@ -105,7 +105,7 @@ async fn confirmable<'a>(
     case: &'a Case,
     wanted: i64,
     operator: &Operator,
-) -> Result<(Request, Paid<'a>), CtlError> {
+) -> Result<(Request, MarkPaid<'a>), CtlError> {
     let id = case.return_id;
     let last = last_request(tx, id).await?;
     let request = last
@@ -129,8 +129,7 @@ async fn confirmable<'a>(
         );
         return Err(not_now(id, &why));
     }
-    paid.accepts(request.gateway_ref.as_deref())
-        .map_err(|why| not_now(id, &why))?;
+    accepts(&paid, request.gateway_ref.as_deref()).map_err(|why| not_now(id, &why))?;
     Ok((request, paid))
 }
 
@@ -138,7 +137,7 @@ async fn confirmable<'a>(
 async fn close(
     tx: &mut MySqlConnection,
     held: &Held,
-    paid: &Paid<'_>,
+    paid: &MarkPaid<'_>,
     gateway_ref: Option<&str>,
 ) -> Result<(), CtlError> {
     let now = held.locked.now;
@@ -159,7 +158,7 @@ async fn close(
     expect_one(settle::add_refund(tx, &held.case.order, &paid.by.amount).await?)
 }
 
-fn details(case: &Case, paid: &Paid<'_>, request: &Request) -> Value {
+fn details(case: &Case, paid: &MarkPaid<'_>, request: &Request) -> Value {
     json!({
         "request": request.id,
         "requested_by": request.requested_by,
@@ -172,7 +171,7 @@ fn details(case: &Case, paid: &Paid<'_>, request: &Request) -> Value {
 }
 
 /// The event's actor is who confirmed; who requested stands here.
-fn detail(paid: &Paid<'_>, request: &Request, recorded: u64) -> Map<String, Value> {
+fn detail(paid: &MarkPaid<'_>, request: &Request, recorded: u64) -> Map<String, Value> {
     Map::from_iter([
         ("attempt".to_owned(), json!(paid.by.id.number)),
         ("gateway_ref".to_owned(), json!(reference(paid, request))),
@@ -183,7 +182,7 @@ fn detail(paid: &Paid<'_>, request: &Request, recorded: u64) -> Map<String, Valu
 }
 
 /// As the attempt's row has it from now on.
-fn reference<'a>(paid: &Paid<'a>, request: &'a Request) -> Option<&'a str> {
+fn reference<'a>(paid: &MarkPaid<'a>, request: &'a Request) -> Option<&'a str> {
     let known = paid.by.gateway_ref.as_deref();
     known.or(request.gateway_ref.as_deref())
 }

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde::Serialize;
-use shared::domain::attempt::AttemptState;
 use shared::domain::ids::{OrderId, ReturnId};
+use shared::domain::refund::AttemptState;
 use shared::domain::status::Status;
+use strum::VariantArray;
 
 use super::parse_return;
 use crate::error::CtlError;
@@ -57,14 +58,14 @@ const WAITING_FOR_A_PERSON: [Which; 2] =
 impl ValueEnum for Which {
     fn value_variants<'a>() -> &'a [Self] {
         const ALL: [Which; 9] = [
-            Which::Attempts(AttemptState::ALL[0]),
-            Which::Attempts(AttemptState::ALL[1]),
-            Which::Attempts(AttemptState::ALL[2]),
-            Which::Attempts(AttemptState::ALL[3]),
-            Which::Attempts(AttemptState::ALL[4]),
-            Which::Attempts(AttemptState::ALL[5]),
-            Which::Attempts(AttemptState::ALL[6]),
-            Which::Attempts(AttemptState::ALL[7]),
+            Which::Attempts(AttemptState::VARIANTS[0]),
+            Which::Attempts(AttemptState::VARIANTS[1]),
+            Which::Attempts(AttemptState::VARIANTS[2]),
+            Which::Attempts(AttemptState::VARIANTS[3]),
+            Which::Attempts(AttemptState::VARIANTS[4]),
+            Which::Attempts(AttemptState::VARIANTS[5]),
+            Which::Attempts(AttemptState::VARIANTS[6]),
+            Which::Attempts(AttemptState::VARIANTS[7]),
             Which::RefundFailed,
         ];
         &ALL
@@ -214,11 +215,13 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
+    use strum::IntoEnumIterator;
+
     use super::*;
 
     #[test]
     fn every_state_can_be_asked_for_by_its_name() {
-        for state in AttemptState::ALL {
+        for state in AttemptState::iter() {
             assert_eq!(
                 Which::from_str(state.as_str(), false),
                 Ok(Which::Attempts(state))

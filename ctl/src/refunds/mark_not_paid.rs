@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::value_parser;
 use serde_json::{Map, json};
-use shared::domain::attempt::AttemptState;
+use shared::domain::refund::AttemptState;
 use shared::domain::status::Action;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;

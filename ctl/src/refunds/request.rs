@@ -7,8 +7,9 @@ use std::num::ParseIntError;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use shared::domain::refund::MarkPaid;
 
-use super::case::{Case, Paid};
+use super::case::Case;
 use crate::error::CtlError;
 use crate::store::refunds::RequestRow;
 use crate::text::{rfc3339, span};
@@ -42,10 +43,10 @@ struct Details {
 }
 
 /// The details of a request made now.
-pub(super) fn details(case: &Case, paid: &Paid<'_>, gateway_ref: Option<&str>) -> Value {
+pub(super) fn details(case: &Case, paid: &MarkPaid<'_>, gateway_ref: Option<&str>) -> Value {
     json!({
         "version": case.version,
-        "status": case.status,
+        "status": case.refund.status,
         "attempt": paid.by.id.number,
         "amount": paid.by.amount.decimal_text(),
         "currency": paid.by.amount.currency,

@@ -9,6 +9,7 @@ use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 
 use super::act::{ActArgs, OrderLock, commit, hold, not_now, record, refuse_own};
+use super::case::accepts;
 use super::request::{Request, details};
 use crate::error::CtlError;
 use crate::operator::{Operator, parse_reason};
@@ -94,8 +95,7 @@ async fn ask(
     refuse_own(&held.case, operator)?;
     let paid = held.case.mark_paid(args.attempt);
     let paid = paid.map_err(|why| not_now(id, &why))?;
-    paid.accepts(args.gateway_ref.as_deref())
-        .map_err(|why| not_now(id, &why))?;
+    accepts(&paid, args.gateway_ref.as_deref()).map_err(|why| not_now(id, &why))?;
     let before = last_request(&mut tx, id)
         .await?
         .map(Request::read)

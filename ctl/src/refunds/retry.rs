@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::value_parser;
 use serde::Serialize;
 use serde_json::{Map, json};
-use shared::domain::attempt::IdempotencyKey;
+use shared::domain::refund::ProviderKey;
 use shared::domain::status::Action;
 use shared::domain::transition;
 use sqlx::Connection;
@@ -52,7 +52,7 @@ pub(super) struct Args {
 struct Report {
     #[serde(flatten)]
     decision: Decision,
-    idempotency_key: IdempotencyKey,
+    idempotency_key: ProviderKey,
 }
 
 pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {

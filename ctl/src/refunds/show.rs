@@ -5,8 +5,8 @@ mod commands;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shared::domain::attempt::{AttemptState, IdempotencyKey};
 use shared::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
+use shared::domain::refund::{Attempt, AttemptState, ProviderKey, RefundState};
 use shared::domain::status::Status;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
@@ -18,7 +18,7 @@ use super::{no_such_return, parse_return};
 use crate::error::CtlError;
 use crate::output;
 use crate::session::SessionArgs;
-use crate::store::refunds::{self as store, Attempt, Event};
+use crate::store::refunds::{self as store, Event};
 use crate::text::{or_dash, printable, rfc3339};
 
 const EXAMPLE: &str = "\
@@ -67,7 +67,7 @@ struct OrderMoney {
 struct AttemptView {
     attempt: i32,
     state: AttemptState,
-    idempotency_key: IdempotencyKey,
+    idempotency_key: ProviderKey,
     amount: String,
     currency: String,
     /// Whether a consumer owns it now.
@@ -129,11 +129,13 @@ impl Report {
         let case = Case {
             return_id: id,
             customer_id: row.customer_id,
-            status: row.status,
             version: row.version,
             refund_amount: row.refund_amount.clone(),
             order,
-            attempts,
+            refund: RefundState {
+                status: row.status,
+                attempts,
+            },
         };
         let request = request.map(Request::read).transpose()?;
         let commands = commands(&case, request.as_ref());
@@ -153,7 +155,12 @@ impl Report {
                 refunded_amount: case.order.refunded_amount.decimal_text(),
                 currency: case.order.total.currency.to_string(),
             },
-            attempts: case.attempts.into_iter().map(AttemptView::from).collect(),
+            attempts: case
+                .refund
+                .attempts
+                .into_iter()
+                .map(AttemptView::from)
+                .collect(),
             events: events.into_iter().map(EventView::from).collect(),
             mark_paid_request: request.map(|request| RequestView::of(request, version)),
             commands,

@@ -1,8 +1,9 @@
 //! What `doctor` counts: returns, refunds and records that wait, for a consumer or a person. Each by an index.
 
-use shared::domain::attempt::AttemptState;
+use shared::domain::refund::AttemptState;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, FromRow};
+use strum::IntoEnumIterator;
 
 /// What waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
@@ -40,9 +41,7 @@ fn sql(overdue_secs: i64) -> String {
             "(SELECT COUNT(*) FROM returns FORCE INDEX (status_updated) WHERE status = '{status}'"
         )
     };
-    let open = AttemptState::ALL
-        .into_iter()
-        .filter(|state| state.is_open());
+    let open = AttemptState::iter().filter(|state| state.is_open());
     let overdue: Vec<String> = open
         .map(|state| {
             format!(

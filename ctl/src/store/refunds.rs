@@ -1,68 +1,19 @@
 //! What an operator reads about refunds: plain reads, each by an index; `settle` has those that lock.
 
-use shared::domain::attempt::{AttemptId, AttemptState, IdempotencyKey};
 use shared::domain::eligibility::OrderFacts;
 use shared::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
 use shared::domain::money::Money;
+use shared::domain::row::decode_enum;
+use shared::domain::refund::{ATTEMPT, Attempt, AttemptState};
 use shared::domain::status::Status;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Executor, FromRow, Row};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::actions::Verb;
 
-/// A row of `refunds`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Attempt {
-    pub(crate) id: AttemptId,
-    pub(crate) key: IdempotencyKey,
-    pub(crate) amount: Money,
-    pub(crate) state: AttemptState,
-    /// The process that may call the gateway for it.
-    pub(crate) owner: Option<Uuid>,
-    pub(crate) call_deadline: Option<OffsetDateTime>,
-    pub(crate) first_sent_at: Option<OffsetDateTime>,
-    pub(crate) next_check_at: OffsetDateTime,
-    pub(crate) checks: i32,
-    pub(crate) gateway: Option<String>,
-    pub(crate) gateway_ref: Option<String>,
-    pub(crate) last_error: Option<String>,
-    pub(crate) created_at: OffsetDateTime,
-    pub(crate) updated_at: OffsetDateTime,
-}
-
-/// The columns of an [`Attempt`], of the table `f`.
-pub(super) const ATTEMPT: &str = "f.return_id, f.attempt, f.idempotency_key, f.amount, f.currency, f.state, f.owner, \
-                                  f.call_deadline, f.first_sent_at, f.next_check_at, f.checks, f.gateway, \
-                                  f.gateway_ref, f.last_error, f.created_at, f.updated_at";
-
-pub(super) fn read_attempt(row: &MySqlRow) -> sqlx::Result<Attempt> {
-    let state: String = row.try_get("state")?;
-    Ok(Attempt {
-        id: AttemptId {
-            return_id: row.try_get("return_id")?,
-            number: row.try_get("attempt")?,
-        },
-        key: row.try_get("idempotency_key")?,
-        amount: Money::from_row(row, "amount")?,
-        state: AttemptState::parse(&state).ok_or_else(|| unreadable("state"))?,
-        owner: row.try_get("owner")?,
-        call_deadline: row.try_get("call_deadline")?,
-        first_sent_at: row.try_get("first_sent_at")?,
-        next_check_at: row.try_get("next_check_at")?,
-        checks: row.try_get("checks")?,
-        gateway: row.try_get("gateway")?,
-        gateway_ref: row.try_get("gateway_ref")?,
-        last_error: row.try_get("last_error")?,
-        created_at: row.try_get("created_at")?,
-        updated_at: row.try_get("updated_at")?,
-    })
-}
-
 fn status(row: &MySqlRow) -> sqlx::Result<Status> {
-    let name: String = row.try_get("status")?;
-    Status::parse(&name).ok_or_else(|| unreadable("status"))
+    decode_enum(row, "status")
 }
 
 fn unreadable(column: &str) -> sqlx::Error {
@@ -149,7 +100,7 @@ pub(crate) async fn list_refunds(
     let rows = wanted.fetch("/* list_refunds */", conn).await?;
     let read = |row: &MySqlRow| {
         Ok(Listed {
-            attempt: read_attempt(row)?,
+            attempt: Attempt::from_row(row)?,
             order_id: row.try_get("order_id")?,
             status: status(row)?,
             age_secs: row.try_get("age_secs")?,
@@ -223,11 +174,10 @@ pub(crate) async fn read_attempts(
     let sql = format!(
         "/* read_attempts */ SELECT {ATTEMPT} FROM refunds AS f WHERE f.return_id = ? ORDER BY f.attempt"
     );
-    let rows = sqlx::query(AssertSqlSafe(sql))
+    sqlx::query_as(AssertSqlSafe(sql))
         .bind(id)
         .fetch_all(conn)
-        .await?;
-    rows.iter().map(read_attempt).collect()
+        .await
 }
 
 /// A row of `return_events`, without its payload and hashes.
@@ -288,8 +238,10 @@ pub(crate) async fn last_request(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use shared::test_support::TestDb;
+    use strum::IntoEnumIterator;
+
+    use super::*;
 
     /// With the statistics of empty tables, and with those of many returns that were refunded long ago.
     #[tokio::test]
@@ -320,7 +272,7 @@ mod tests {
         for (states, failed) in [
             (vec![Parked], true),
             (vec![Succeeded, Unknown], false),
-            (AttemptState::ALL.to_vec(), true),
+            (AttemptState::iter().collect(), true),
             (vec![], true),
         ] {
             let wanted = Wanted {

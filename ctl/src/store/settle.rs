@@ -2,15 +2,12 @@
 //! consumer's: the order (where money is counted), the return, its attempts, then inserts; the caller opens and commits
 //! the transaction.
 
-use shared::domain::attempt::AttemptState;
 use shared::domain::eligibility::OrderFacts;
 use shared::domain::ids::{OrderId, ReturnId};
 use shared::domain::money::Money;
-use sqlx::AssertSqlSafe;
+use shared::domain::refund::{Attempt, AttemptState};
 use sqlx::mysql::MySqlConnection;
 use time::OffsetDateTime;
-
-use super::refunds::{ATTEMPT, Attempt, read_attempt};
 
 /// The order of a return: it never changes, so no lock is needed.
 pub(crate) async fn order_of(
@@ -34,22 +31,6 @@ pub(crate) async fn lock_order(
     .bind(id)
     .fetch_optional(conn)
     .await
-}
-
-/// The attempts of a return, ascending.
-pub(crate) async fn lock_attempts(
-    conn: &mut MySqlConnection,
-    id: ReturnId,
-) -> sqlx::Result<Vec<Attempt>> {
-    let sql = format!(
-        "/* lock_attempts */ SELECT {ATTEMPT} FROM refunds AS f FORCE INDEX (PRIMARY) WHERE f.return_id = ? \
-         ORDER BY f.attempt FOR UPDATE"
-    );
-    let rows = sqlx::query(AssertSqlSafe(sql))
-        .bind(id)
-        .fetch_all(conn)
-        .await?;
-    rows.iter().map(read_attempt).collect()
 }
 
 /// How an attempt ends by a person's word.

@@ -8,7 +8,6 @@ use biscuit_auth::UnverifiedBiscuit;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use shared::auth::{AuthArgs, Policy, TokenFormat, Verifier, is_token_id, jwt_revocation_id};
-use shared::domain::hex;
 
 use super::{TokenFileArgs, biscuit_bytes};
 use crate::error::CtlError;
@@ -85,7 +84,7 @@ fn biscuit(token: &str) -> Result<Value, CtlError> {
         .map(|block| token.print_block_source(block))
         .collect();
     let ids = token.revocation_identifiers();
-    let ids: Vec<String> = ids.iter().map(|id| hex::encode(id)).collect();
+    let ids: Vec<String> = ids.iter().map(hex::encode).collect();
     Ok(json!({
         "format": "biscuit",
         "root_key_id": token.root_key_id(),

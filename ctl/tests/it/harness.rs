@@ -1,12 +1,12 @@
 //! Runs the program in an environment of its own; a topic pair that is deleted with its value.
 
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
-use shared::test_support::{TestDb, env};
+use shared::test_support::{TestDb, env, until};
 use uuid::Uuid;
 
 /// The program with only these variables set, so that the tests' own environment does not leak in.
@@ -71,21 +71,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until a session of this database waits for a row lock.
 pub(crate) async fn somebody_waits_for_a_lock(db: &TestDb) {
-    let deadline = Instant::now() + PATIENCE;
-    let blocked = || async {
-        let found: i64 = sqlx::query_scalar(
+    until("a session waits for a lock", PATIENCE, async || {
+        let waiting: i64 = sqlx::query_scalar(
             "SELECT COUNT(*) FROM performance_schema.data_locks WHERE object_schema = DATABASE() \
              AND lock_status = 'WAITING'",
         )
         .fetch_one(&db.pool)
         .await
         .expect("data_locks");
-        found == 1
-    };
-    while !blocked().await {
-        assert!(Instant::now() < deadline, "nobody waits");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        waiting == 1
+    })
+    .await;
 }
 
 /// Names for both topics that nobody else uses.

@@ -1,9 +1,12 @@
 //! The built programs together, on real servers that stay up.
 
 mod api_crash;
+mod chaos;
 mod consumer_crash;
 mod path;
 mod redrive;
+mod refunds;
 mod relay_crash;
+mod secrets;
 mod shutdown;
 mod start;

@@ -1,9 +1,9 @@
 //! A payment provider behind JSON over HTTP; docs/GATEWAY.md is the contract.
 //!
-//! One call is one request: nothing is repeated here, redirects are not followed, and what is not exactly an answer to
-//! what was asked is no answer. An error says whether the request can have had an effect.
+//! One call is one request: nothing is repeated here, redirects are not followed, and a response that deviates from the
+//! contract counts as none. An error says whether the request can have had an effect.
 
-mod brake;
+mod admission;
 mod wire;
 
 use std::time::Duration;
@@ -11,15 +11,15 @@ use std::time::Duration;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
+use shared::domain::refund::ProviderKey;
 
-use super::{Answer, CallFailed, Capabilities, RefundGateway, RefundRequest};
-use crate::attempt::IdempotencyKey;
+use super::{CallFailed, Capabilities, ProviderRefund, RefundGateway, RefundRequest};
 use crate::config::HttpArgs;
-use brake::Brake;
+use admission::Admission;
 
-/// An answer holds a few hundred bytes.
-const ANSWER_BYTES: usize = 64 * 1024;
-/// A provider that asks for more is asked again all the same: an attempt should not rest for a day on one header.
+/// A response holds a few hundred bytes.
+const RESPONSE_BYTES: usize = 64 * 1024;
+/// A longer pause that the provider asks for is cut to this: one header should not stop an attempt for a day.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// RFC 9110 allows 429 without Retry-After.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ pub struct Http {
     url: Url,
     token: Option<SecretString>,
     native_idempotency: bool,
-    brake: Brake,
+    admission: Admission,
 }
 
 impl Http {
@@ -56,7 +56,7 @@ impl Http {
             url,
             token: args.gateway_token.clone(),
             native_idempotency: args.gateway_idempotency_keys,
-            brake: Brake::new(args),
+            admission: Admission::new(args),
         })
     }
 
@@ -73,27 +73,27 @@ impl Http {
         }
     }
 
-    /// Sends, and reads the whole answer. The brake learns how it went, also when this future is dropped.
+    /// Sends, and reads the whole response. The circuit breaker learns how it went, also when this future is dropped.
     async fn send(&self, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), CallFailed> {
-        let outcome = self.brake.watch();
+        let call = self.admission.begin_call();
         let mut response = request.send().await.map_err(|error| failed(&error))?;
         let status = response.status();
         let busy = status == StatusCode::SERVICE_UNAVAILABLE
             && response.headers().contains_key(RETRY_AFTER);
         if status == StatusCode::TOO_MANY_REQUESTS || busy {
-            self.brake.pause(retry_after(response.headers()));
+            self.admission.pause(retry_after(response.headers()));
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
-            if body.len() + chunk.len() > ANSWER_BYTES {
-                return Err(CallFailed::Unknown("answer_too_large"));
+            if body.len() + chunk.len() > RESPONSE_BYTES {
+                return Err(CallFailed::Unknown("refund_ofo_large"));
             }
             body.extend_from_slice(&chunk);
         }
-        // Who is not let in need not come again at once, nor bring others.
-        let turned_away = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status);
-        if !status.is_server_error() && !turned_away {
-            outcome.answered();
+        // Without access every call fails: like an outage, that opens the circuit.
+        let no_access = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status);
+        if !status.is_server_error() && !no_access {
+            call.succeeded();
         }
         Ok((status, body))
     }
@@ -112,14 +112,14 @@ impl RefundGateway for Http {
     }
 
     async fn ready(&self) {
-        self.brake.admit().await;
+        self.admission.admit().await;
     }
 
-    fn lets_nobody_in(&self) -> bool {
-        self.brake.closed_for().is_some()
+    fn is_closed(&self) -> bool {
+        self.admission.closed_for().is_some()
     }
 
-    async fn submit(&self, request: &RefundRequest) -> Result<Answer, CallFailed> {
+    async fn submit(&self, request: &RefundRequest) -> Result<ProviderRefund, CallFailed> {
         let mut call = self
             .request(Method::POST, &["refunds"])
             .json(&wire::NewRefund::of(request));
@@ -128,39 +128,39 @@ impl RefundGateway for Http {
         }
         match self.send(call).await? {
             (StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED, body) => {
-                wire::Refund::read(&body)?.answer_to(&request.key)
+                wire::Refund::read(&body)?.refund_of(&request.key)
             }
             (status, _) => Err(refused(status)),
         }
     }
 
-    async fn find(&self, key: &IdempotencyKey) -> Result<Option<Answer>, CallFailed> {
+    async fn find(&self, key: &ProviderKey) -> Result<Option<ProviderRefund>, CallFailed> {
         let call = self
             .request(Method::GET, &["refunds"])
             .query(&[("reference", &key.0)]);
         match self.send(call).await? {
-            (StatusCode::OK, body) => wire::Found::read(&body)?.answer_to(key),
-            (status, _) => Err(not_told(status)),
+            (StatusCode::OK, body) => wire::Found::read(&body)?.refund_of(key),
+            (status, _) => Err(without_refund(status)),
         }
     }
 
     async fn status(
         &self,
         gateway_ref: &str,
-        key: &IdempotencyKey,
-    ) -> Result<Option<Answer>, CallFailed> {
+        key: &ProviderKey,
+    ) -> Result<Option<ProviderRefund>, CallFailed> {
         let call = self.request(Method::GET, &["refunds", gateway_ref]);
         match self.send(call).await? {
             (StatusCode::OK, body) => wire::Refund::read(&body)?
-                .answer_about(gateway_ref, key)
+                .refund_named(gateway_ref, key)
                 .map(Some),
             (StatusCode::NOT_FOUND, _) => Ok(None),
-            (status, _) => Err(not_told(status)),
+            (status, _) => Err(without_refund(status)),
         }
     }
 }
 
-/// No whole answer came.
+/// No complete response came.
 fn failed(error: &reqwest::Error) -> CallFailed {
     if error.is_connect() {
         CallFailed::NotSent("connect_failed")
@@ -173,19 +173,19 @@ fn failed(error: &reqwest::Error) -> CallFailed {
     }
 }
 
-/// What the contract says about a refund that was not accepted. A status that it does not name proves nothing.
+/// The contract's statuses for a refund that was not accepted. Any other status proves nothing.
 fn refused(status: StatusCode) -> CallFailed {
     match status {
         StatusCode::BAD_REQUEST => CallFailed::NotSent("bad_request"),
         StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => CallFailed::NotSent("not_there"),
         StatusCode::CONFLICT => CallFailed::Unknown("in_progress"),
         StatusCode::UNPROCESSABLE_ENTITY => CallFailed::KeyReused,
-        status => not_told(status),
+        status => without_refund(status),
     }
 }
 
-/// A look-up that was turned away was not made.
-fn not_told(status: StatusCode) -> CallFailed {
+/// A look-up that was rejected was not made.
+fn without_refund(status: StatusCode) -> CallFailed {
     match status {
         StatusCode::TOO_MANY_REQUESTS => CallFailed::NotSent("rate_limited"),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CallFailed::NotSent("not_authorized"),
@@ -195,7 +195,7 @@ fn not_told(status: StatusCode) -> CallFailed {
     }
 }
 
-/// Seconds, or a date (RFC 9110, 10.2.3), which is held against the answer's own date and not against our clock.
+/// Seconds, or a date (RFC 9110, 10.2.3), which is compared with the response's own date and not with our clock.
 fn retry_after(headers: &HeaderMap) -> Duration {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let date = |name| httpdate::parse_http_date(text(name)?).ok();
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn p5_only_what_the_contract_names_is_proof_that_nothing_was_paid() {
+    fn p5_only_statuses_of_the_contract_prove_that_nothing_was_paid() {
         for code in 300..600 {
             let status = StatusCode::from_u16(code).expect("in range");
             let proof = matches!(refused(status), CallFailed::NotSent(_));
@@ -223,23 +223,23 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_neither_nothing_nor_for_ever() {
-        let told = |value: &str| {
+    fn a_pause_has_a_minimum_and_a_maximum() {
+        let pause = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, value.parse().expect("a value"));
             let date = "Wed, 21 Oct 2026 07:27:00 GMT";
             headers.insert(DATE, date.parse().expect("a value"));
             retry_after(&headers)
         };
-        assert_eq!(told("7"), Duration::from_secs(7));
-        assert_eq!(told("0"), PAUSE);
-        assert_eq!(told("99999999"), LONGEST_PAUSE);
+        assert_eq!(pause("7"), Duration::from_secs(7));
+        assert_eq!(pause("0"), PAUSE);
+        assert_eq!(pause("99999999"), LONGEST_PAUSE);
         assert_eq!(
-            told("Wed, 21 Oct 2026 07:28:00 GMT"),
+            pause("Wed, 21 Oct 2026 07:28:00 GMT"),
             Duration::from_secs(60)
         );
-        assert_eq!(told("Wed, 21 Oct 2026 07:26:00 GMT"), PAUSE);
-        assert_eq!(told("soon"), PAUSE);
+        assert_eq!(pause("Wed, 21 Oct 2026 07:26:00 GMT"), PAUSE);
+        assert_eq!(pause("soon"), PAUSE);
         assert_eq!(retry_after(&HeaderMap::new()), PAUSE);
     }
 }

@@ -1,60 +1,54 @@
 //! Before a later attempt is sent: has an earlier one paid after all?
 
-use super::Cashier;
-use super::answer;
-use crate::attempt::{Attempt, AttemptId};
+use shared::domain::refund::{Attempt, AttemptId, Outcome, OutcomeReport, ParkReason};
+
+use super::{RefundWorker, response};
+use crate::attempt::OwnedAttempt;
 use crate::error::Error;
 use crate::gateway::{CallFailed, RefundGateway};
 use crate::store;
-use crate::verdict::{Finding, Verdict};
 
-impl<G: RefundGateway> Cashier<G> {
+impl<G: RefundGateway> RefundWorker<G> {
     /// Looks every earlier attempt up, declined ones too: one may have paid after all. `None` if none has.
-    pub(super) async fn earlier_attempts(&self, attempt: &Attempt) -> Option<Finding> {
+    pub(super) async fn look_up_earlier(&self, attempt: &OwnedAttempt) -> Option<OutcomeReport> {
         if attempt.id.number == 1 {
             return None;
         }
-        // It is not sent now. Where it may have been sent before, it was looked up just now.
-        let still_open = |error| Some(self.not_sent(attempt, error));
-        let park = |reason| Some(self.finding(attempt, Verdict::Park { reason }));
+        // It is not sent now. If it may have been sent before, it was looked up just now.
+        let not_now = |error| Some(self.not_sent(attempt, error));
+        let park = |reason| Some(self.report(attempt, Outcome::Park { reason }));
         let Ok(earlier) = self.read_earlier(attempt.id).await else {
-            return still_open("database");
+            return not_now("database");
         };
         for earlier in earlier {
-            if earlier
-                .gateway
-                .as_deref()
-                .is_some_and(|name| name != self.gateway.name())
-            {
-                return park("earlier_attempt_elsewhere");
+            let gateway = earlier.gateway.as_deref();
+            if gateway.is_some_and(|name| name != self.gateway.name()) {
+                return park(ParkReason::EarlierAttemptElsewhere);
             }
-            let verdict = match self.find(&earlier.key, attempt.deadline).await {
-                Ok(Some(answer)) => {
-                    answer::found(answer, &earlier.amount, self.gateway.capabilities())
-                }
+            let can = self.gateway.capabilities();
+            let outcome = match self.find(&earlier.key, attempt.deadline).await {
+                Ok(Some(refund)) => response::looked_up(refund, &earlier.amount, can),
                 Ok(None) => continue,
-                Err(CallFailed::Unusable(_)) => return park("earlier_attempt_mismatched"),
-                Err(_) => return still_open("earlier_not_looked_up"),
+                Err(CallFailed::Unusable(_)) => return park(ParkReason::EarlierAttemptMismatched),
+                Err(_) => return not_now("earlier_not_looked_up"),
             };
-            match verdict {
-                Verdict::Succeeded { .. } => {
-                    return Some(Finding {
+            match outcome {
+                Outcome::Succeeded { .. } => {
+                    return Some(OutcomeReport {
                         attempt: earlier.id,
-                        unsent: attempt.known.is_unsent().then_some(attempt.id.number),
-                        verdict,
-                        finder: self.owner,
-                        taken_until: attempt.taken_until,
+                        unsent: attempt.sent.is_unsent().then_some(attempt.id.number),
+                        ..self.report(attempt, outcome)
                     });
                 }
-                Verdict::Declined { .. } => {}
-                Verdict::Park { .. } => return park("earlier_attempt_mismatched"),
-                _ => return still_open("earlier_attempt_pending"),
+                Outcome::Declined { .. } => {}
+                Outcome::Park { .. } => return park(ParkReason::EarlierAttemptMismatched),
+                _ => return not_now("earlier_attempt_pending"),
             }
         }
         None
     }
 
-    async fn read_earlier(&self, id: AttemptId) -> Result<Vec<store::Earlier>, Error> {
+    async fn read_earlier(&self, id: AttemptId) -> Result<Vec<Attempt>, Error> {
         let mut conn = self.pool.acquire().await?;
         store::read_earlier(&mut conn, id).await
     }

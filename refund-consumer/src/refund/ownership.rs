@@ -1,20 +1,21 @@
-//! What the attempt's row says about who may send: claimed → sent, and giving back what was never called for.
+//! Which process may send an attempt, as its row says: from claimed to sent, and giving back what was never called for.
 
 use std::time::Duration;
 
+use shared::domain::refund::AttemptId;
 use sqlx::mysql::MySqlPool;
 use uuid::Uuid;
 
-use super::Cashier;
-use crate::attempt::AttemptId;
+use super::RefundWorker;
 use crate::gateway::RefundGateway;
 use crate::store;
 
 /// After the drain deadline, so short.
 const GIVE_BACK_DEADLINE: Duration = Duration::from_secs(2);
 
-impl<G: RefundGateway> Cashier<G> {
-    /// Frees what the gateway was never asked about, for others to take over at once; answers how many were freed.
+impl<G: RefundGateway> RefundWorker<G> {
+    /// Frees the attempts that the gateway was never called for, so that other consumers take them over at once; returns
+    /// how many were freed.
     pub async fn give_back(&self) -> usize {
         let waiting = self.open.waiting();
         if waiting.is_empty() {
@@ -41,13 +42,13 @@ impl<G: RefundGateway> Cashier<G> {
     }
 
     /// Whether the attempt is marked as sent and still ours. Only then may a gateway without keys be called.
-    pub(super) async fn mark_sent(&self, id: AttemptId) -> bool {
-        self.sent.write(id).await.unwrap_or(false)
+    pub(super) async fn is_marked_sent(&self, id: AttemptId) -> bool {
+        self.mark_sent.write(id).await.unwrap_or(false)
     }
 }
 
-/// Writes claimed → sent for a group; one answer per attempt, in order: whether it was still ours. After an error
-/// nobody sends: the attempts are due again at their deadline.
+/// Marks a batch of claimed attempts as sent; returns for each, in order, whether it was still ours. After an error none
+/// of them is sent: they are due again at their deadline.
 pub async fn mark_sent(pool: MySqlPool, owner: Uuid, ids: Vec<AttemptId>) -> Vec<bool> {
     let mut sorted = ids.clone();
     sorted.sort_unstable();

@@ -5,12 +5,13 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 use shared::domain::eligibility::OrderFacts;
 use shared::domain::ids::{EventId, OrderId, ReturnId};
+use shared::domain::refund::datetime;
 use sqlx::Row;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Conn, datetime, expect_rows, hex, money};
-use crate::attempt::Attempt;
+use super::{Conn, expect_rows, hex};
+use crate::attempt::OwnedAttempt;
 use crate::dead_letter::DeadLetter;
 use crate::error::Error;
 
@@ -63,30 +64,19 @@ pub async fn lock_orders(
 ) -> Result<HashMap<OrderId, OrderFacts>, Error> {
     debug_assert!(ids.is_sorted());
     let query = match lock {
-        OrderLock::Share => sqlx::query(
+        OrderLock::Share => sqlx::query_as(
             "/* lock_orders */ SELECT o.id, o.customer_id, o.total, o.currency, o.refunded_amount, o.status, \
              o.delivered_at FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
              STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = wanted.id FOR SHARE OF o SKIP LOCKED",
         ),
-        OrderLock::Update => sqlx::query(
+        OrderLock::Update => sqlx::query_as(
             "/* lock_orders */ SELECT o.id, o.customer_id, o.total, o.currency, o.refunded_amount, o.status, \
              o.delivered_at FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
              STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = wanted.id FOR UPDATE OF o SKIP LOCKED",
         ),
     };
-    let rows = query.bind(json!(ids).to_string()).fetch_all(conn).await?;
-    let read = |row: &sqlx::mysql::MySqlRow| -> Result<_, Error> {
-        let order = OrderFacts {
-            id: row.try_get("id")?,
-            customer_id: row.try_get("customer_id")?,
-            total: money(row, "total")?,
-            refunded_amount: money(row, "refunded_amount")?,
-            status: row.try_get("status")?,
-            delivered_at: row.try_get("delivered_at")?,
-        };
-        Ok((order.id, order))
-    };
-    rows.iter().map(read).collect()
+    let orders: Vec<OrderFacts> = query.bind(json!(ids).to_string()).fetch_all(conn).await?;
+    Ok(orders.into_iter().map(|order| (order.id, order)).collect())
 }
 
 /// Which of these events the inbox of `consumer` holds.
@@ -149,7 +139,7 @@ pub struct NewAttempts<'a> {
 /// Records attempts, which must be sorted by id.
 pub async fn insert_attempts(
     conn: &mut Conn,
-    attempts: &[Attempt],
+    attempts: &[OwnedAttempt],
     shared: &NewAttempts<'_>,
 ) -> Result<(), Error> {
     debug_assert!(attempts.is_sorted_by_key(|attempt| attempt.id));

@@ -1,18 +1,18 @@
-//! What the reconciler looks for, each by an index of its own.
+//! The reconciler's scans and the gauges, each by an index of its own.
 
 use std::time::Duration;
 
 use shared::domain::ids::ReturnId;
+use shared::domain::refund::{ATTEMPT, Attempt, datetime};
 use shared::domain::status::Status;
-use sqlx::Row;
 use sqlx::mysql::{MySqlPool, MySqlRow};
+use sqlx::{AssertSqlSafe, FromRow, Row};
 use time::OffsetDateTime;
 
-use super::attempts::{Due, read_due};
-use super::datetime;
+use super::attempts::Due;
 use crate::error::Error;
 
-/// Returns that nobody has claimed.
+/// Returns that wait to be claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
     /// New, without review, and older than the grace that its message has.
@@ -21,7 +21,7 @@ pub enum Waiting {
     Approved { reviewed: bool },
 }
 
-/// Where the next page of a scan begins: after this row.
+/// The next page of a scan begins after this row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
     pub updated_at: OffsetDateTime,
@@ -74,17 +74,17 @@ pub async fn waiting_returns(
     rows.iter().map(read).collect()
 }
 
-/// Attempts that are looked for together.
+/// Attempts that one scan looks for together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DueKind {
-    /// Sent or unknown: somebody may have been paid.
+    /// Sent or unknown: the customer may have been paid.
     Unclear,
     Claimed,
     /// Accepted by the provider, which settles it in its own time.
     Pending,
 }
 
-/// Attempts that are due at this gateway, with the database's clock. No order: what is taken is no longer due.
+/// Attempts that are due at this gateway, and the database's clock. No order: an attempt that is taken is no longer due.
 pub async fn due_attempts(
     pool: &MySqlPool,
     gateway: &str,
@@ -97,29 +97,33 @@ pub async fn due_attempts(
         DueKind::Pending => ["pending"; 2],
     };
     let [one, other] = states;
-    let rows = sqlx::query(
-        "/* due_attempts */ SELECT UTC_TIMESTAMP(6) AS now, f.return_id, f.attempt, r.order_id, f.idempotency_key, \
-         f.amount, f.currency, f.state, f.owner, f.first_sent_at, f.sent_with_key, f.next_check_at, f.checks, \
-         f.gateway_ref \
-         FROM refunds AS f FORCE INDEX (due) STRAIGHT_JOIN returns AS r FORCE INDEX (PRIMARY) ON r.id = f.return_id \
+    let sql = format!(
+        "/* due_attempts */ SELECT UTC_TIMESTAMP(6) AS now, r.order_id, {ATTEMPT} FROM refunds AS f FORCE INDEX (due) STRAIGHT_JOIN returns AS r FORCE INDEX (PRIMARY) ON r.id = f.return_id \
          WHERE f.state IN (?, ?) AND f.next_check_at <= UTC_TIMESTAMP(6) \
          AND (f.call_deadline IS NULL OR f.call_deadline <= UTC_TIMESTAMP(6)) \
-         AND (f.gateway IS NULL OR f.gateway = ?) LIMIT ?",
-    )
-    .bind(one)
-    .bind(other)
-    .bind(gateway)
-    .bind(limit)
-    .fetch_all(pool)
-    .await?;
+         AND (f.gateway IS NULL OR f.gateway = ?) LIMIT ?"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(one)
+        .bind(other)
+        .bind(gateway)
+        .bind(limit)
+        .fetch_all(pool)
+        .await?;
     let now = rows.first().map(|row| row.try_get("now")).transpose()?;
-    let mut due: Vec<Due> = rows.iter().map(read_due).collect::<Result<_, _>>()?;
-    due.sort_unstable_by_key(|due| due.id);
+    let read = |row: &MySqlRow| -> sqlx::Result<Due> {
+        Ok(Due {
+            attempt: Attempt::from_row(row)?,
+            order_id: row.try_get("order_id")?,
+        })
+    };
+    let mut due: Vec<Due> = rows.iter().map(read).collect::<sqlx::Result<_>>()?;
+    due.sort_unstable_by_key(|due| due.attempt.id);
     Ok((now, due))
 }
 
-/// Forgets up to `limit` events older than the retention, of every consumer: one that has another name now will not come
-/// back for its own. Answers how many.
+/// Deletes up to `limit` events older than the retention, of every consumer group: a group that was renamed does not delete
+/// its own. Returns how many.
 pub async fn expire_inbox(pool: &MySqlPool, retention_days: u16, limit: u32) -> Result<u64, Error> {
     let deleted = sqlx::query(
         "/* expire_inbox */ DELETE /*+ INDEX(inbox received_at) */ FROM inbox \
@@ -133,10 +137,10 @@ pub async fn expire_inbox(pool: &MySqlPool, retention_days: u16, limit: u32) -> 
     Ok(deleted)
 }
 
-/// What a return that does not move waits for.
+/// What a return that does not move waits for: the value of the metric's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standstill {
-    /// Something that should go on by itself, or by the retry of a failed refund.
+    /// A step that follows by itself, or the retry of a failed refund.
     In(Status),
     /// A new return that a person must review.
     Review,
@@ -170,13 +174,13 @@ impl Standstill {
 
 /// How long the oldest return of each unfinished kind has not moved, and how many attempts wait for a person.
 #[derive(Debug, Clone, Copy)]
-pub struct Census {
+pub struct Gauges {
     /// As in [`Standstill::ALL`]; zero where there is none.
     pub oldest: [Duration; Standstill::ALL.len()],
     pub parked: i64,
 }
 
-impl Default for Census {
+impl Default for Gauges {
     fn default() -> Self {
         Self {
             oldest: [Duration::ZERO; Standstill::ALL.len()],
@@ -185,13 +189,13 @@ impl Default for Census {
     }
 }
 
-/// Reads the census; one or two steps into an index for each kind.
-pub async fn take_census(pool: &MySqlPool) -> Result<Census, Error> {
-    let mut census = Census::default();
-    for (kind, oldest) in Standstill::ALL.into_iter().zip(&mut census.oldest) {
+/// Reads the gauges; one or two steps into an index for each kind.
+pub async fn read_gauges(pool: &MySqlPool) -> Result<Gauges, Error> {
+    let mut gauges = Gauges::default();
+    for (kind, oldest) in Standstill::ALL.into_iter().zip(&mut gauges.oldest) {
         for (status, review) in kind.ranges() {
             let micros: Option<i64> = sqlx::query_scalar(
-                "/* take_census */ SELECT TIMESTAMPDIFF(MICROSECOND, updated_at, UTC_TIMESTAMP(6)) \
+                "/* read_gauges */ SELECT TIMESTAMPDIFF(MICROSECOND, updated_at, UTC_TIMESTAMP(6)) \
                  FROM returns FORCE INDEX (status_updated) WHERE status = ? AND review_required = ? \
                  ORDER BY updated_at LIMIT 1",
             )
@@ -203,10 +207,10 @@ pub async fn take_census(pool: &MySqlPool) -> Result<Census, Error> {
             *oldest = (*oldest).max(age);
         }
     }
-    census.parked = sqlx::query_scalar(
-        "/* take_census */ SELECT COUNT(*) FROM refunds FORCE INDEX (due) WHERE state = 'parked'",
+    gauges.parked = sqlx::query_scalar(
+        "/* read_gauges */ SELECT COUNT(*) FROM refunds FORCE INDEX (due) WHERE state = 'parked'",
     )
     .fetch_one(pool)
     .await?;
-    Ok(census)
+    Ok(gauges)
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
 use rdkafka::ClientConfig;
@@ -23,7 +23,7 @@ use shared::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
 use shared::domain::money::{Currency, Money};
 use shared::domain::trace_context::TraceContext;
 use shared::domain::transition::{self, Cause, Filed, NewReturn};
-use shared::test_support::{TestDb, env};
+use shared::test_support::{self, Condition, TestDb, env};
 use sqlx::Row;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
@@ -459,30 +459,17 @@ impl Running {
     }
 }
 
-/// Polls until `look` answers, or fails the test after [`PATIENCE`].
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn() -> F) -> T {
-    until_within(PATIENCE, what, look).await
-}
-
-/// [`until`] for what may take longer.
-pub(crate) async fn until_within<T, F: Future<Output = Option<T>>>(
-    patience: Duration,
+/// Waits for a condition up to [`PATIENCE`].
+pub(crate) async fn until<C: Condition, F: Future<Output = C>>(
     what: &str,
-    look: impl Fn() -> F,
-) -> T {
-    let deadline = Instant::now() + patience;
-    loop {
-        if let Some(seen) = look().await {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "waited too long: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    check: impl FnMut() -> F,
+) -> C::Value {
+    test_support::until(what, PATIENCE, check).await
 }
 
 /// [`until`] for a condition that needs no waiting itself.
-pub(crate) async fn until_true(what: &str, look: impl Fn() -> bool) {
-    until(what, || async { look().then_some(()) }).await;
+pub(crate) async fn until_true(what: &str, check: impl Fn() -> bool) {
+    until(what, || std::future::ready(check())).await;
 }
 
 pub(crate) fn types(events: &[Event]) -> Vec<&str> {

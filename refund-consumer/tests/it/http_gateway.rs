@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use refund_consumer::attempt::IdempotencyKey;
 use refund_consumer::config::HttpArgs;
 use refund_consumer::gateway::http::Http;
-use refund_consumer::gateway::{Answer, CallFailed, RefundGateway, RefundRequest};
+use refund_consumer::gateway::{CallFailed, ProviderRefund, RefundGateway, RefundRequest};
 use serde_json::{Value, json};
 use shared::domain::money::{Currency, Money};
+use shared::domain::refund::ProviderKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -174,11 +174,11 @@ fn request() -> RefundRequest {
     }
 }
 
-fn key() -> IdempotencyKey {
-    IdempotencyKey("refund-k-1".to_owned())
+fn key() -> ProviderKey {
+    ProviderKey("refund-k-1".to_owned())
 }
 
-async fn submit(gateway: &Http) -> Result<Answer, CallFailed> {
+async fn submit(gateway: &Http) -> Result<ProviderRefund, CallFailed> {
     gateway.submit(&request()).await
 }
 
@@ -238,7 +238,7 @@ async fn the_token_goes_with_every_call() {
         let running = world.start(gateway(), &["--initiated-grace-secs=0"]).await;
         world.wait_for(filed.return_id, "refunded").await;
         running.stop().await;
-        let key = IdempotencyKey(format!("refund-{}-1", filed.event_id));
+        let key = ProviderKey(format!("refund-{}-1", filed.event_id));
         let found = gateway().find(&key).await.expect("an answer");
         assert_eq!(found.expect("a refund").gateway_ref, "r1");
 
@@ -441,10 +441,10 @@ async fn p12_a_provider_that_does_not_know_us_is_left_alone() {
         .await;
         let gateway = gateway(&provider.url, |args| args.gateway_breaker_failures = 2);
         for calls in 1..=2 {
-            assert!(!gateway.lets_nobody_in(), "{status} {calls}");
+            assert!(!gateway.is_closed(), "{status} {calls}");
             gateway.submit(&request()).await.expect_err("refused");
         }
-        assert_eq!(gateway.lets_nobody_in(), closed, "{status}");
+        assert_eq!(gateway.is_closed(), closed, "{status}");
     }
 }
 
@@ -457,8 +457,8 @@ async fn p12_a_try_that_is_due_lets_somebody_in() {
         args.gateway_breaker_pause_ms = 2_000;
     });
     gateway.submit(&request()).await.expect_err("no answer");
-    assert!(gateway.lets_nobody_in());
-    until_true("a try is due", || !gateway.lets_nobody_in()).await;
+    assert!(gateway.is_closed());
+    until_true("a try is due", || !gateway.is_closed()).await;
     gateway.ready().await;
-    assert!(gateway.lets_nobody_in(), "one at a time");
+    assert!(gateway.is_closed(), "one at a time");
 }

@@ -2,7 +2,6 @@
 
 mod harness;
 
-mod census;
 mod claims;
 mod closed;
 #[cfg(feature = "failpoints")]
@@ -11,6 +10,7 @@ mod dead_letters;
 mod debezium;
 mod draining;
 mod duplicates;
+mod gauges;
 mod held;
 mod http_gateway;
 mod locks;

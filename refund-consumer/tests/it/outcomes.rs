@@ -1,4 +1,4 @@
-use refund_consumer::gateway::Outcome;
+use refund_consumer::gateway::RefundStatus;
 use shared::domain::ids::ReturnId;
 use shared::domain::transition::Filed;
 
@@ -221,7 +221,7 @@ async fn what_the_provider_settles_later_is_polled_and_never_sent_again() {
     .await;
     assert_eq!(world.attempt_state(filed.return_id, 1).await, "pending");
     assert_eq!(world.status(filed.return_id).await.0, "refund_pending");
-    gateway.settle(&key(&filed, 1), Outcome::Succeeded);
+    gateway.settle(&key(&filed, 1), RefundStatus::Succeeded);
     world.wait_for(filed.return_id, "refunded").await;
     assert_eq!(world.audited(filed.return_id).await.len(), 4);
     assert_eq!(gateway.submitted().len(), 1);
@@ -275,7 +275,7 @@ async fn p5_a_retry_is_not_paid_when_the_declined_attempt_paid_after_all() {
     let running = start(&world, &gateway).await;
     let filed = filed_and_announced(&world).await;
     world.wait_for(filed.return_id, "refund_failed").await;
-    gateway.settle(&key(&filed, 1), Outcome::Succeeded);
+    gateway.settle(&key(&filed, 1), RefundStatus::Succeeded);
     retry(&world, &filed).await;
     world.wait_for(filed.return_id, "refunded").await;
     let events = world.audited(filed.return_id).await;

@@ -1,14 +1,15 @@
 use std::time::Duration;
 
-use refund_consumer::attempt::IdempotencyKey;
 use refund_consumer::gateway::{RefundGateway, RefundRequest};
 use refund_consumer::store::{Page, Waiting, waiting_returns};
 use shared::domain::ids::ReturnId;
 use shared::domain::money::{Currency, Money};
+use shared::domain::refund::ProviderKey;
 use shared::domain::transition::Filed;
+use shared::test_support::until;
 
 use crate::harness::fake::Fake;
-use crate::harness::{World, types, until_true, until_within};
+use crate::harness::{World, types, until_true};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p6_a_return_whose_message_was_lost_is_found() {
@@ -129,7 +130,7 @@ async fn orphan(world: &World, paid: bool) -> shared::domain::transition::Filed 
     let drain = running.stop().await;
     assert_eq!(drain, refund_consumer::Drain::LeftOpen(1));
     if paid {
-        let key = IdempotencyKey(owner.submitted().remove(0));
+        let key = ProviderKey(owner.submitted().remove(0));
         let amount = Money::new(
             "49.90".parse().expect("a decimal"),
             Currency::parse("EUR").expect("a code"),
@@ -222,7 +223,7 @@ async fn old_inbox_rows_are_forgotten_and_young_ones_kept() {
         .expect("a row of a consumer that was renamed");
     let running = world.start(world.simulated(), &[]).await;
     // Should the first round fail, the next is a minute later.
-    until_within(Duration::from_secs(90), "the old ones are gone", || async {
+    until("the old ones are gone", Duration::from_secs(90), || async {
         (world.count("SELECT COUNT(*) FROM inbox").await == 2).then_some(())
     })
     .await;

@@ -7,7 +7,7 @@ mod history;
 mod topics;
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Parser;
 use relay::config::{Cli, Config};
@@ -16,7 +16,7 @@ use relay::metrics::Metrics;
 use relay::publisher::{Kafka, Publish};
 use relay::{Drain, Relay};
 use shared::domain::ids::{EventId, OrderId, Shard};
-use shared::test_support::{TestDb, env};
+use shared::test_support::{self, Condition, TestDb, env};
 use sqlx::mysql::MySqlPool;
 use sqlx::{Executor, MySql};
 use time::OffsetDateTime;
@@ -290,15 +290,10 @@ impl Running {
     }
 }
 
-/// Asks again until it holds.
-pub(crate) async fn until<F, R>(what: &str, mut holds: F)
-where
-    F: FnMut() -> R,
-    R: Future<Output = bool>,
-{
-    let deadline = Instant::now() + PATIENCE;
-    while !holds().await {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+/// Waits for a condition up to [`PATIENCE`].
+pub(crate) async fn until<C: Condition, F: Future<Output = C>>(
+    what: &str,
+    check: impl FnMut() -> F,
+) -> C::Value {
+    test_support::until(what, PATIENCE, check).await
 }

@@ -10,7 +10,6 @@ use sha2::{Digest, Sha256};
 use super::key_ring::{JwtKey, KeyRing};
 use super::verifier::{Claims, Refused};
 use super::{AuthArgs, Caller, Role};
-use crate::domain::hex;
 
 /// The widest id that the list of revoked tokens holds.
 const TOKEN_ID_MAX: usize = 128;
@@ -66,7 +65,7 @@ pub(super) fn verify<'r>(
 /// because those of ES256 have two spellings.
 pub fn jwt_revocation_id(token: &str) -> String {
     let signed = token.rsplit_once('.').map_or(token, |(signed, _)| signed);
-    hex::encode(&Sha256::digest(signed))
+    hex::encode(Sha256::digest(signed))
 }
 
 fn vet_header(header: &Header) -> Result<(), Refused> {

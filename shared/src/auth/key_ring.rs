@@ -14,6 +14,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse, T
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
+use strum::IntoEnumIterator;
 
 use super::Role;
 use super::verifier::Refused;
@@ -332,7 +333,7 @@ fn thumbprint(jwk: &Jwk) -> Option<String> {
 fn roles(named: Option<&Value>) -> Result<Fact, &'static str> {
     const NO_ROLES: &str = "roles is no list of customer, admin, auditor";
     let roles: Vec<Role> = match named {
-        None => Role::ALL.to_vec(),
+        None => Role::iter().collect(),
         Some(named) => serde_json::from_value(named.clone()).map_err(|_| NO_ROLES)?,
     };
     let terms: BTreeSet<Term> = roles.iter().map(|role| Term::from(role.as_str())).collect();

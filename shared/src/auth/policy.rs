@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use biscuit_auth::AuthorizerBuilder;
 use biscuit_auth::builder::{Fact, Term, fact, string};
 use biscuit_auth::error::{FailedCheck, Logic, RunLimit, Token as BiscuitError};
+use strum::{EnumIter, IntoStaticStr};
 
 pub(super) use self::judged::Judged;
 use super::biscuit::LIMITS;
@@ -17,20 +18,29 @@ use crate::domain::ids::{CustomerId, ReturnId};
 const POLICY: &str = include_str!("policy.datalog");
 
 /// What somebody wants to do; each endpoint and command names one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, IntoStaticStr)]
 pub enum Operation {
+    #[strum(serialize = "returns.create")]
     ReturnsCreate,
+    #[strum(serialize = "returns.read")]
     ReturnsRead,
+    #[strum(serialize = "returns.list")]
     ReturnsList,
+    #[strum(serialize = "returns.cancel")]
     ReturnsCancel,
     /// Approve or reject.
+    #[strum(serialize = "returns.decide")]
     ReturnsDecide,
     /// Of refunds that wait for a person.
+    #[strum(serialize = "refunds.decide")]
     RefundsDecide,
+    #[strum(serialize = "orders.list")]
     OrdersList,
     /// The audit trail of one return.
+    #[strum(serialize = "events.read")]
     EventsRead,
     /// The audit trail of all.
+    #[strum(serialize = "events.list")]
     EventsList,
 }
 
@@ -74,31 +84,9 @@ pub struct Policy {
 }
 
 impl Operation {
-    pub const ALL: [Self; 9] = [
-        Self::ReturnsCreate,
-        Self::ReturnsRead,
-        Self::ReturnsList,
-        Self::ReturnsCancel,
-        Self::ReturnsDecide,
-        Self::RefundsDecide,
-        Self::OrdersList,
-        Self::EventsRead,
-        Self::EventsList,
-    ];
-
-    /// As in the policy.
+    /// The name, as in the policy.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ReturnsCreate => "returns.create",
-            Self::ReturnsRead => "returns.read",
-            Self::ReturnsList => "returns.list",
-            Self::ReturnsCancel => "returns.cancel",
-            Self::ReturnsDecide => "returns.decide",
-            Self::RefundsDecide => "refunds.decide",
-            Self::OrdersList => "orders.list",
-            Self::EventsRead => "events.read",
-            Self::EventsList => "events.list",
-        }
+        self.into()
     }
 
     /// Whether it changes anything, as in the policy. Holders narrow a Biscuit to reading by this.

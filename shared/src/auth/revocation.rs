@@ -2,14 +2,17 @@
 
 use std::collections::HashSet;
 
-use sqlx::MySqlConnection;
+use sqlx::{MySqlConnection, Row};
+use strum::{EnumString, IntoStaticStr};
 
 use super::verifier::Verified;
+use crate::domain::row::decode_enum;
 
 pub use super::jwt::{is_token_id, jwt_revocation_id};
 
 /// By what a token is named in `revoked_tokens`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum RevocationKind {
     /// `jti` or `token_id`: the token, and all that was made from it.
     TokenId,
@@ -33,14 +36,9 @@ impl std::fmt::Debug for RevokedTokens {
 }
 
 impl RevocationKind {
-    pub const ALL: [Self; 2] = [Self::TokenId, Self::RevocationId];
-
-    /// As in the column `kind`.
+    /// The name, as in the column `kind`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::TokenId => "token_id",
-            Self::RevocationId => "revocation_id",
-        }
+        self.into()
     }
 }
 
@@ -50,25 +48,16 @@ impl RevokedTokens {
     /// # Errors
     /// The database does not answer.
     pub async fn read(conn: &mut MySqlConnection) -> sqlx::Result<Self> {
-        let rows: Vec<(String, String)> = sqlx::query_as(
+        let rows = sqlx::query(
             "/* read_revoked_tokens */ SELECT kind, token FROM revoked_tokens WHERE expires_at IS NULL OR expires_at > UTC_TIMESTAMP(6)",
         )
         .fetch_all(conn)
         .await?;
         let mut revoked = Self::default();
-        for (kind, token) in rows {
-            match RevocationKind::ALL
-                .into_iter()
-                .find(|known| known.as_str() == kind)
-            {
-                Some(kind) => revoked.set_mut(kind).insert(token),
-                // Of a later version: not knowing how to read it must not let the token in.
-                None => {
-                    return Err(sqlx::Error::Decode(
-                        format!("revoked_tokens.kind {kind}").into(),
-                    ));
-                }
-            };
+        for row in &rows {
+            // An unknown kind comes from a later version. It is an error, because skipping it would let the token in.
+            let kind = decode_enum(row, "kind")?;
+            revoked.set_mut(kind).insert(row.try_get("token")?);
         }
         Ok(revoked)
     }
@@ -172,7 +161,7 @@ mod tests {
             (1, [false, true, false, true]),
             (2, [false, false, false, true]),
         ] {
-            let id = crate::domain::hex::encode(&ids[block]);
+            let id = hex::encode(&ids[block]);
             let revoked = revoked(RevocationKind::RevocationId, &id);
             let found = tokens
                 .each_ref()
@@ -189,7 +178,8 @@ mod tests {
             .insert("t-1".to_owned());
         assert_eq!(revoked.count(), 2);
         assert!(!format!("{revoked:?}").contains("t-1"));
-        let names = RevocationKind::ALL.map(RevocationKind::as_str);
+        let kinds = [RevocationKind::TokenId, RevocationKind::RevocationId];
+        let names = kinds.map(RevocationKind::as_str);
         assert_eq!(names, ["token_id", "revocation_id"]);
     }
 }

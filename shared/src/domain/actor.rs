@@ -1,14 +1,16 @@
 //! Who did it: the actor of an audit row.
 
 use serde::Serialize;
+use strum::{EnumString, IntoStaticStr};
 
 use crate::domain::eligibility::POLICY_VERSION;
 use crate::domain::ids::CustomerId;
 
 /// The kind of actor, as stored in `return_events.actor_type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, EnumString, IntoStaticStr)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum ActorType {
     Customer,
     Admin,
@@ -19,20 +21,9 @@ pub enum ActorType {
 }
 
 impl ActorType {
-    const ALL: [Self; 4] = [Self::Customer, Self::Admin, Self::Policy, Self::System];
-
-    /// The kind of this name, as stored.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-
+    /// The name, as in the column.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Customer => "customer",
-            Self::Admin => "admin",
-            Self::Policy => "policy",
-            Self::System => "system",
-        }
+        self.into()
     }
 }
 

@@ -6,12 +6,11 @@
 use sha2::{Digest, Sha256};
 use sqlx::{MySqlConnection, QueryBuilder};
 use time::OffsetDateTime;
-use time::macros::format_description;
 
 use crate::domain::actor::Actor;
 use crate::domain::bulk;
-use crate::domain::hex;
 use crate::domain::ids::{EventId, ReturnId};
+use crate::domain::timestamp::timestamp_text;
 
 /// `prev_hash` of a return's first event: 64 zeros.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -30,6 +29,20 @@ pub struct AuditRow {
     pub trace_id: Option<String>,
     pub created_at: OffsetDateTime,
     pub prev_hash: String,
+}
+
+/// A row with its hash, which the next row of the chain needs too.
+#[derive(Debug)]
+pub(crate) struct HashedRow {
+    pub(crate) row: AuditRow,
+    pub(crate) hash: String,
+}
+
+impl From<AuditRow> for HashedRow {
+    fn from(row: AuditRow) -> Self {
+        let hash = row.hash();
+        Self { row, hash }
+    }
 }
 
 impl AuditRow {
@@ -64,26 +77,17 @@ fn hash_fields(fields: &[Option<&str>]) -> String {
             None => hasher.update(u32::MAX.to_be_bytes()),
         }
     }
-    hex::encode(&hasher.finalize())
-}
-
-/// RFC 3339 in UTC with exactly six fraction digits: what `DATETIME(6)` holds.
-pub fn timestamp_text(at: OffsetDateTime) -> String {
-    at.to_offset(time::UtcOffset::UTC)
-        .format(format_description!(
-            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z"
-        ))
-        .expect("every component is present in an OffsetDateTime")
+    hex::encode(hasher.finalize())
 }
 
 /// Appends rows, which must be sorted by `(return_id, seq)`.
-pub(crate) async fn append(conn: &mut MySqlConnection, rows: &[AuditRow]) -> sqlx::Result<()> {
+pub(crate) async fn append(conn: &mut MySqlConnection, rows: &[HashedRow]) -> sqlx::Result<()> {
     for slice in bulk::slices(rows) {
         let mut insert = QueryBuilder::new(
             "/* audit::append */ INSERT INTO return_events (return_id, seq, event_id, event_type, event_data, \
              actor_type, actor_id, request_id, trace_id, created_at, prev_hash, hash) ",
         );
-        insert.push_values(slice, |mut values, row| {
+        insert.push_values(slice, |mut values, HashedRow { row, hash }| {
             values
                 .push_bind(row.return_id)
                 .push_bind(row.seq)
@@ -96,7 +100,7 @@ pub(crate) async fn append(conn: &mut MySqlConnection, rows: &[AuditRow]) -> sql
                 .push_bind(&row.trace_id)
                 .push_bind(row.created_at)
                 .push_bind(&row.prev_hash)
-                .push_bind(row.hash());
+                .push_bind(hash);
         });
         insert.build().execute(&mut *conn).await?;
     }

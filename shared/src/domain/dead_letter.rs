@@ -2,8 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::domain::hex;
-
 /// Name and value of each header, in the record's order. Names may repeat; values are bytes, or absent.
 pub type Headers = Vec<(String, Option<Vec<u8>>)>;
 
@@ -23,7 +21,7 @@ pub fn decode_headers(stored: &[u8]) -> Option<Headers> {
     let pairs: Vec<(String, Option<String>)> = serde_json::from_slice(stored).ok()?;
     let read = |(name, digits): (String, Option<String>)| match digits {
         None => Some((name, None)),
-        Some(digits) => Some((name, Some(hex::decode(&digits)?))),
+        Some(digits) => Some((name, Some(hex::decode(digits).ok()?))),
     };
     pairs.into_iter().map(read).collect()
 }

@@ -6,6 +6,7 @@
 use serde::Serialize;
 use sqlx::mysql::MySqlRow;
 use sqlx::{FromRow, Row};
+use strum::IntoStaticStr;
 use time::{Duration, OffsetDateTime};
 
 use crate::domain::ids::{CustomerId, OrderId};
@@ -60,9 +61,10 @@ pub struct PolicyArgs {
 pub const POLICY_VERSION: &str = "2026-11";
 
 /// One reason why an order may not be returned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, IntoStaticStr)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Violation {
     OrderNotDelivered,
     WindowExpired,
@@ -73,13 +75,7 @@ pub enum Violation {
 
 impl Violation {
     pub fn code(self) -> &'static str {
-        match self {
-            Self::OrderNotDelivered => "order_not_delivered",
-            Self::WindowExpired => "window_expired",
-            Self::AlreadyRefunded => "already_refunded",
-            Self::TotalNotPositive => "total_not_positive",
-            Self::AlreadyOpen => "already_open",
-        }
+        self.into()
     }
 }
 

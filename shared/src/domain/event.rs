@@ -8,11 +8,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
 use crate::domain::ids::{EventId, OrderId, ReturnId};
 use crate::domain::status::Status;
+use crate::domain::timestamp::timestamp_text;
 
 /// Where events go. New returns have a topic of their own, because most readers want nothing else.
 #[derive(Debug, Clone, clap::Args)]
@@ -24,6 +24,40 @@ pub struct TopicArgs {
     /// Kafka topic of every later change. All programs must agree.
     #[arg(long, env = "TOPIC_STATUS", default_value = "order.returns.status")]
     pub topic_status: String,
+}
+
+/// Kafka's own limit on the length of a topic's name.
+const TOPIC_NAME_MAX: usize = 249;
+
+impl TopicArgs {
+    /// What is wrong with the two names, one text for each problem.
+    pub fn problems(&self) -> Vec<String> {
+        let named = [
+            ("TOPIC_RETURNS", &self.topic_returns),
+            ("TOPIC_STATUS", &self.topic_status),
+        ];
+        let mut problems: Vec<String> = named
+            .into_iter()
+            .filter(|(_, name)| !is_topic_name(name))
+            .map(|(variable, name)| {
+                format!(
+                    "{variable} must be 1 to {TOPIC_NAME_MAX} of a-z A-Z 0-9 . _ -, not {name:?}"
+                )
+            })
+            .collect();
+        if self.topic_returns == self.topic_status {
+            problems.push("TOPIC_RETURNS and TOPIC_STATUS must differ".to_owned());
+        }
+        problems
+    }
+}
+
+/// The names that Kafka accepts.
+fn is_topic_name(name: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=TOPIC_NAME_MAX).contains(&name.len())
+        && name.bytes().all(is_legal)
+        && ![".", ".."].contains(&name)
 }
 
 /// Header names of CloudEvents 1.0 in binary mode over Kafka, and ours.
@@ -95,10 +129,7 @@ impl Envelope<'_> {
                 .expect("writing to a String cannot fail");
             add(folded, name, &text)
         };
-        let time = self
-            .created_at
-            .format(&Rfc3339)
-            .expect("the database holds years 1000 to 9999");
+        let time = timestamp_text(self.created_at);
         let mut folded = write(init, header::SPEC_VERSION, format_args!("1.0"));
         folded = write(folded, header::ID, format_args!("{}", self.event_id));
         folded = write(folded, header::TYPE, format_args!("{}.v1", self.event_type));
@@ -136,6 +167,21 @@ mod tests {
     use uuid::uuid;
 
     use super::*;
+
+    #[test]
+    fn topic_names_are_legal_and_differ() {
+        let problems = |returns: &str, status: &str| {
+            let topics = TopicArgs {
+                topic_returns: returns.to_owned(),
+                topic_status: status.to_owned(),
+            };
+            topics.problems().len()
+        };
+        assert_eq!(problems("order.returns", "order.returns.status"), 0);
+        assert_eq!(problems("a", "a"), 1);
+        assert_eq!(problems("a b", ""), 2);
+        assert_eq!(problems("..", &"a".repeat(TOPIC_NAME_MAX)), 1);
+    }
 
     #[test]
     fn payloads_are_pinned() {

@@ -7,6 +7,8 @@ use serde::{Serialize, Serializer};
 use sqlx::Row;
 use sqlx::mysql::MySqlRow;
 
+use crate::domain::row::unreadable;
+
 /// An amount as stored in `DECIMAL(19,4)`: at most four fraction digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Money {
@@ -34,16 +36,14 @@ impl Money {
         Self { amount, currency }
     }
 
-    /// What the column `amount` holds, in the currency of the column `currency`.
+    /// The column `amount`, in the currency of the column `currency`.
     ///
     /// # Errors
-    /// [`sqlx::Error::ColumnDecode`] for what is no currency; whatever sqlx says of a missing column or another type.
+    /// [`sqlx::Error::ColumnDecode`] if the currency is not a currency code; sqlx's own error for a missing column or
+    /// another type.
     pub fn from_row(row: &MySqlRow, amount: &str) -> sqlx::Result<Self> {
         let currency: String = row.try_get("currency")?;
-        let currency = Currency::parse(&currency).map_err(|error| sqlx::Error::ColumnDecode {
-            index: "currency".to_owned(),
-            source: error.into(),
-        })?;
+        let currency = Currency::parse(&currency).map_err(|error| unreadable("currency", error))?;
         Ok(Self::new(row.try_get(amount)?, currency))
     }
 

@@ -2,14 +2,27 @@
 //!
 //! Pure: it knows nothing of rows. `transition` asks it about the locked row before it writes.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumIter, EnumString, IntoStaticStr};
 
-/// Where a return stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// The state of a return.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    Display,
+    EnumIter,
+    EnumString,
+    IntoStaticStr,
+)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Status {
     Initiated,
     Approved,
@@ -21,7 +34,7 @@ pub enum Status {
 }
 
 /// What may happen to a return after it was filed. Each allowed action writes exactly one event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumIter)]
 pub enum Action {
     /// By the policy (automatic) or by an admin.
     Approve,
@@ -58,16 +71,6 @@ pub struct NotAllowed {
 }
 
 impl Status {
-    pub const ALL: [Self; 7] = [
-        Self::Initiated,
-        Self::Approved,
-        Self::Rejected,
-        Self::Cancelled,
-        Self::RefundPending,
-        Self::Refunded,
-        Self::RefundFailed,
-    ];
-
     /// The transition table: the state after `action`.
     ///
     /// # Errors
@@ -104,47 +107,13 @@ impl Status {
         }
     }
 
+    /// The name, as in columns and messages.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Initiated => "initiated",
-            Self::Approved => "approved",
-            Self::Rejected => "rejected",
-            Self::Cancelled => "cancelled",
-            Self::RefundPending => "refund_pending",
-            Self::Refunded => "refunded",
-            Self::RefundFailed => "refund_failed",
-        }
-    }
-
-    /// The state of this name, as stored and as written in messages.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == name)
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        self.into()
     }
 }
 
 impl Action {
-    pub const ALL: [Self; 13] = [
-        Self::Approve,
-        Self::Reject,
-        Self::Cancel,
-        Self::Claim,
-        Self::Confirm,
-        Self::Decline,
-        Self::Retry,
-        Self::MarkPaid,
-        Self::MarkNotPaid,
-        Self::LateSuccess,
-        Self::OutcomeUnknown,
-        Self::Park,
-        Self::Disagreement,
-    ];
-
     /// The event this action writes.
     pub fn event_type(self) -> &'static str {
         match self {
@@ -167,6 +136,8 @@ impl Action {
 
 #[cfg(test)]
 mod tests {
+    use strum::IntoEnumIterator;
+
     use super::*;
 
     /// Every allowed move, one per line; the test below holds the table against all other pairs.
@@ -210,8 +181,8 @@ mod tests {
 
     #[test]
     fn p8_every_pair_is_on_the_graph_or_refused() {
-        for status in Status::ALL {
-            for action in Action::ALL {
+        for status in Status::iter() {
+            for action in Action::iter() {
                 let expected = ALLOWED
                     .iter()
                     .find(|(from, by, _)| (*from, *by) == (status, action))
@@ -223,10 +194,11 @@ mod tests {
     }
 
     #[test]
-    fn names_are_read_back() {
-        for status in Status::ALL {
-            assert_eq!(Status::parse(status.as_str()), Some(status));
+    fn columns_and_messages_use_the_same_names() {
+        for status in Status::iter() {
+            assert_eq!(status.as_str().parse(), Ok(status));
+            assert_eq!(serde_json::json!(status), status.as_str());
         }
-        assert_eq!(Status::parse("Refunded"), None);
+        assert!("Refunded".parse::<Status>().is_err());
     }
 }

@@ -9,19 +9,20 @@ mod open;
 
 use std::collections::HashMap;
 
-use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 use time::OffsetDateTime;
 
 use crate::domain::actor::Actor;
-use crate::domain::attempt::NoFurther;
-use crate::domain::audit::{self, AuditRow};
+use crate::domain::audit::{self, AuditRow, HashedRow};
 use crate::domain::event::TopicArgs;
 use crate::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
-use crate::domain::money::{Currency, Money};
+use crate::domain::money::Money;
 use crate::domain::outbox::{self, OutboxRow};
+use crate::domain::row::decode_enum;
+use crate::domain::refund::NoFurther;
 use crate::domain::status::{Action, NotAllowed, Status};
 use crate::domain::trace_context::TraceContext;
 
@@ -153,22 +154,15 @@ async fn lock_rows(
     Ok(Locked { now, rows: locked })
 }
 
-fn read_locked(row: &sqlx::mysql::MySqlRow) -> Result<LockedReturn, TransitionError> {
-    let status: String = row.try_get("status")?;
-    let currency: String = row.try_get("currency")?;
-    let amount: Decimal = row.try_get("refund_amount")?;
+fn read_locked(row: &MySqlRow) -> sqlx::Result<LockedReturn> {
     Ok(LockedReturn {
         id: row.try_get("id")?,
         order_id: row.try_get("order_id")?,
         customer_id: row.try_get("customer_id")?,
-        status: Status::parse(&status).ok_or(TransitionError::Unreadable("returns.status"))?,
+        status: decode_enum(row, "status")?,
         version: row.try_get("version")?,
         review_required: row.try_get("review_required")?,
-        refund_amount: Money::new(
-            amount,
-            Currency::parse(&currency)
-                .map_err(|_| TransitionError::Unreadable("returns.currency"))?,
-        ),
+        refund_amount: Money::from_row(row, "refund_amount")?,
         created_at: row.try_get("created_at")?,
         trace_id: None,
         head_hash: String::new(),
@@ -231,14 +225,14 @@ pub async fn apply(
         let (audit_row, outbox_row) = step(&mut rows[at], locked.now, change)?;
         applied.push(Applied {
             return_id: change.return_id,
-            event_id: audit_row.event_id,
-            seq: audit_row.seq,
+            event_id: outbox_row.event_id,
+            seq: outbox_row.seq,
             status: outbox_row.status,
         });
         audit.push(audit_row);
         outbox.push(outbox_row);
     }
-    audit.sort_by_key(|row| (row.return_id, row.seq));
+    audit.sort_by_key(|HashedRow { row, .. }| (row.return_id, row.seq));
     update_returns(conn, &locked.rows, &rows, locked.now).await?;
     audit::append(conn, &audit).await?;
     outbox::append(conn, topics, &outbox).await?;
@@ -251,7 +245,7 @@ fn step(
     row: &mut LockedReturn,
     now: OffsetDateTime,
     change: &Change,
-) -> Result<(AuditRow, OutboxRow), NotAllowed> {
+) -> Result<(HashedRow, OutboxRow), NotAllowed> {
     let to = row.status.after(change.action)?;
     let head = Head {
         return_id: row.id,
@@ -259,7 +253,7 @@ fn step(
         version: row.version,
         hash: std::mem::take(&mut row.head_hash),
     };
-    let written = head.append(
+    let (audit, outbox) = head.append(
         now,
         &Step {
             event_type: change.action.event_type(),
@@ -271,9 +265,9 @@ fn step(
     );
     row.status = to;
     row.version += 1;
-    row.head_hash = written.0.hash();
-    row.trace_id = written.0.trace_id.clone();
-    Ok(written)
+    row.head_hash.clone_from(&audit.hash);
+    row.trace_id.clone_from(&audit.row.trace_id);
+    Ok((audit, outbox))
 }
 
 /// One UPDATE for the group. The old version is in the WHERE, because affected rows count matched rows.
@@ -342,7 +336,7 @@ struct EventData<'a> {
 
 impl Head {
     /// The audit row and the outbox row of one change: same event id, same seq.
-    fn append(self, now: OffsetDateTime, step: &Step<'_>) -> (AuditRow, OutboxRow) {
+    fn append(self, now: OffsetDateTime, step: &Step<'_>) -> (HashedRow, OutboxRow) {
         let event_id = EventId::generate();
         let seq = self.version + 1;
         let event_data = serde_json::to_string(&EventData {
@@ -375,6 +369,6 @@ impl Head {
             trace: step.cause.trace.clone(),
             created_at: now,
         };
-        (audit, outbox)
+        (audit.into(), outbox)
     }
 }

@@ -3,6 +3,7 @@
 use shared::domain::event::{Envelope, NewReturnEvent, StatusEvent, TopicArgs};
 use shared::domain::ids::{EventId, OrderId, ReturnId};
 use shared::domain::status::{Action, Status};
+use strum::IntoEnumIterator;
 use time::macros::datetime;
 use uuid::uuid;
 
@@ -30,8 +31,8 @@ fn words(action: Action) -> String {
 #[test]
 fn every_move_is_in_the_table_and_no_other() {
     let mut moves: Vec<String> = Vec::new();
-    for from in Status::ALL {
-        for action in Action::ALL {
+    for from in Status::iter() {
+        for action in Action::iter() {
             if let Ok(to) = from.after(action) {
                 moves.push(format!(
                     "| `{from}` | {} | `{to}` | `{}` |",
@@ -52,8 +53,7 @@ fn every_move_is_in_the_table_and_no_other() {
 
 #[test]
 fn open_states_are_named() {
-    let open: Vec<String> = Status::ALL
-        .into_iter()
+    let open: Vec<String> = Status::iter()
         .filter(|status| status.is_open())
         .map(|status| format!("`{status}`"))
         .collect();

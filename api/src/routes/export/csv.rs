@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use csv::{Terminator, Writer, WriterBuilder};
-use shared::domain::audit::timestamp_text;
+use shared::domain::timestamp::timestamp_text;
 
 use crate::store::EventRow;
 

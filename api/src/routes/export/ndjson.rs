@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use shared::domain::audit::timestamp_text;
-use shared::domain::hex;
+use shared::domain::timestamp::timestamp_text;
 use time::OffsetDateTime;
 
 use crate::routes::list_events::EventView;
@@ -60,7 +59,7 @@ impl Lines {
         LastLine {
             manifest: Manifest {
                 count: self.count,
-                sha256: hex::encode(&self.sha256.clone().finalize()),
+                sha256: hex::encode(self.sha256.clone().finalize()),
                 created_before: timestamp_text(self.before),
             },
         }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::refunds::case::Case;
+use crate::refunds::case::{Case, accepts};
 use crate::refunds::request::Request;
 
 #[derive(Debug, Serialize)]
@@ -18,7 +18,7 @@ pub(super) struct CommandView {
 
 /// What the states allow, in the order in which a person would think of it.
 pub(super) fn commands(case: &Case, request: Option<&Request>) -> Vec<CommandView> {
-    let last = case.last_number();
+    let last = case.refund.last_number();
     let attempt = |more: &str| format!("--attempt {last} {more}");
     let mut views = vec![CommandView::of(
         case,
@@ -47,18 +47,23 @@ fn requests(case: &Case) -> Vec<CommandView> {
         let allowed = case.mark_paid(number).map(|_| arguments());
         CommandView::of(case, "request-mark-paid", allowed)
     };
-    let numbers = case.attempts.iter().rev().map(|attempt| attempt.id.number);
+    let numbers = case
+        .refund
+        .attempts
+        .iter()
+        .rev()
+        .map(|attempt| attempt.id.number);
     let possible: Vec<CommandView> = numbers.map(view).filter(|view| view.possible).collect();
     if possible.is_empty() {
-        return vec![view(case.last_number())];
+        return vec![view(case.refund.last_number())];
     }
     possible
 }
 
 fn confirmation(case: &Case, request: Option<&Request>) -> Result<String, String> {
     let request = request.ok_or("nobody has requested it")?;
-    case.mark_paid(request.attempt)?
-        .accepts(request.gateway_ref.as_deref())?;
+    let paid = case.mark_paid(request.attempt)?;
+    accepts(&paid, request.gateway_ref.as_deref())?;
     request.open(case.version)?;
     Ok(format!("--request {}", request.id))
 }

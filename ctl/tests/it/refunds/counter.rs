@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Map, Value, json};
-use shared::domain::actor::{Actor, ActorType};
+use shared::domain::actor::Actor;
 use shared::domain::audit::{AuditRow, GENESIS};
 use shared::domain::event::TopicArgs;
 use shared::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
@@ -344,7 +344,7 @@ impl Counter {
                 event_type: row.get("event_type"),
                 event_data: row.get("event_data"),
                 actor: Actor {
-                    kind: ActorType::parse(&kind).expect("a kind"),
+                    kind: kind.parse().expect("a kind"),
                     id: row.get("actor_id"),
                 },
                 request_id: row.get("request_id"),

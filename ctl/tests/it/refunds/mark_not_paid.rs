@@ -85,7 +85,7 @@ async fn p5_a_return_whose_earlier_attempt_paid_is_not_marked_not_paid() {
     ];
     let ran = counter.act(1, ADA, &args);
     assert!(
-        ran.stderr.contains("told that attempt 1 has paid"),
+        ran.stderr.contains("reported that attempt 1 has paid"),
         "{}",
         ran.stderr
     );
@@ -106,7 +106,7 @@ async fn p5_what_the_gateway_said_it_paid_is_not_marked_not_paid() {
         let before = counter.everything(id).await;
         let ran = counter.act(1, ADA, &args);
         assert!(
-            ran.stderr.contains("told that attempt 1 has paid"),
+            ran.stderr.contains("reported that attempt 1 has paid"),
             "{sql}: {}",
             ran.stderr
         );

@@ -5,22 +5,41 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use e2e::kafka_log::{self, Record};
-use e2e::program::Program;
 use e2e::until;
 use sqlx::Row;
 use sqlx::mysql::{MySqlPool, MySqlRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::Stage;
+use crate::programs::LikelyCause;
+use crate::stage::Stage;
 
 /// No step may take longer.
 const STEP: Duration = Duration::from_secs(30);
+/// Between two reads of a return: well below the 50 requests a second that a caller may send.
+const POLL: Duration = Duration::from_millis(25);
+
+const NOT_FILED: LikelyCause = LikelyCause {
+    program: "returns-api",
+    cause: "the api cannot use MySQL, or too many events wait in the outbox",
+};
+const NOT_PUBLISHED: LikelyCause = LikelyCause {
+    program: "outbox-relay",
+    cause: "the relay cannot reach Kafka, or another relay still owns the shard",
+};
+const NOT_REFUNDED: LikelyCause = LikelyCause {
+    program: "refund-consumer",
+    cause: "the refund consumer cannot read from Kafka, or its gateway does not answer",
+};
 
 /// A clock that starts with the request.
 struct Clock(Instant);
 
 impl Clock {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
     fn step(&self, title: &str) {
         println!("\n{:>6} ms  {title}", self.0.elapsed().as_millis());
     }
@@ -30,40 +49,113 @@ fn show(text: &str) {
     println!("           {text}");
 }
 
-/// Tells it; answers the relay, which starts in the middle, and the first return.
-pub(crate) async fn tell(stage: &Stage, api: SocketAddr) -> anyhow::Result<(Program, i64)> {
-    let pool = MySqlPool::connect_lazy(&stage.env["DATABASE_URL"])?;
-    println!("One return, step by step. The relay starts only after the outbox was shown.");
-    let clock = Clock(Instant::now());
-    let return_id = file(stage, api, stage.order, &clock).await?;
-    let event = show_outbox_row(&pool, return_id, &clock).await?;
-    let relay = Program::start("outbox-relay", &stage.env).await?;
-    clock.step("The relay has started and reads the outbox");
-    show_record(stage, event, &clock).await?;
-    wait_refunded(stage, api, return_id, &clock).await?;
-    show_refund(&pool, return_id, &clock).await?;
-    show_audit(&pool, return_id, &clock).await?;
-
-    println!("\nAnother return, now that everything runs:");
-    let clock = Clock(Instant::now());
-    let second = file(stage, api, stage.order + 1, &clock).await?;
-    wait_refunded(stage, api, second, &clock).await?;
-    pool.close().await;
-    Ok((relay, return_id))
+/// The first return, as far as its outbox row.
+pub(crate) struct FirstReturn {
+    clock: Clock,
+    return_id: i64,
+    event: Uuid,
 }
 
-async fn file(stage: &Stage, api: SocketAddr, order: i64, clock: &Clock) -> anyhow::Result<i64> {
-    clock.step("The customer files a return");
-    show(&format!("POST http://{api}/returns"));
-    show(&format!(
-        r#"{{"order_id":{order},"reason":"does not fit"}}"#
-    ));
-    let answer = stage.customer.file(api, order, None).await?;
-    clock.step(&format!("The api answers {}", answer.status));
-    show(&answer.body.to_string());
-    answer
-        .return_id()
-        .with_context(|| format!("not filed: {answer:?}"))
+pub(crate) struct Story<'a> {
+    stage: &'a Stage,
+    api: SocketAddr,
+    pool: MySqlPool,
+}
+
+impl<'a> Story<'a> {
+    pub(crate) fn new(stage: &'a Stage, api: SocketAddr) -> anyhow::Result<Self> {
+        let pool = MySqlPool::connect_lazy(&stage.env["DATABASE_URL"])?;
+        Ok(Self { stage, api, pool })
+    }
+
+    /// Files a return while no relay runs, so that its event can be seen in the outbox.
+    pub(crate) async fn file_and_show_outbox(&self) -> anyhow::Result<FirstReturn> {
+        let clock = Clock::start();
+        let return_id = self.file(self.stage.order, &clock).await?;
+        let event = show_outbox_row(&self.pool, return_id, &clock).await?;
+        Ok(FirstReturn {
+            clock,
+            return_id,
+            event,
+        })
+    }
+
+    /// Follows it to Kafka, the refund and the audit trail.
+    pub(crate) async fn follow(&self, first: &FirstReturn) -> anyhow::Result<()> {
+        let (clock, id) = (&first.clock, first.return_id);
+        clock.step("The relay has started and reads the outbox");
+        self.show_record(first.event, clock)
+            .await
+            .context(NOT_PUBLISHED)?;
+        self.wait_refunded(id, clock).await?;
+        show_refund(&self.pool, id, clock).await?;
+        show_audit(&self.pool, id, clock).await
+    }
+
+    pub(crate) async fn file_another(&self) -> anyhow::Result<()> {
+        let clock = Clock::start();
+        let return_id = self.file(self.stage.order + 1, &clock).await?;
+        self.wait_refunded(return_id, &clock).await
+    }
+
+    /// Files a return that waits for an admin, and answers its id.
+    pub(crate) async fn file_for_review(&self) -> anyhow::Result<i64> {
+        println!("\nA return of an expensive order, which an admin has to approve:");
+        self.file(self.stage.expensive_order, &Clock::start()).await
+    }
+
+    async fn file(&self, order: i64, clock: &Clock) -> anyhow::Result<i64> {
+        clock.step("The customer files a return");
+        show(&format!("POST http://{}/returns", self.api));
+        show(&format!(
+            r#"{{"order_id":{order},"reason":"does not fit"}}"#
+        ));
+        let response = self.stage.customer.file(self.api, order, None).await?;
+        clock.step(&format!("The api responds {}", response.status));
+        show(&response.body.to_string());
+        response
+            .return_id()
+            .with_context(|| format!("not filed: {response:?}"))
+            .context(NOT_FILED)
+    }
+
+    async fn show_record(&self, event: Uuid, clock: &Clock) -> anyhow::Result<()> {
+        let mut found: Option<Record> = None;
+        until("the record in Kafka", STEP, async || {
+            let brokers = &self.stage.env["KAFKA_BROKERS"];
+            let records = kafka_log::read_all(brokers, &["order.returns"]).await?;
+            found = records
+                .into_iter()
+                .find(|record| record.header("ce_id") == Some(event.to_string().as_str()));
+            Ok(found.is_some())
+        })
+        .await?;
+        let record = found.context("found above")?;
+        clock.step("The record in Kafka");
+        show(&format!(
+            "{}[{}]@{} key {} value {}",
+            record.topic, record.partition, record.offset, record.key, record.payload
+        ));
+        for (name, value) in &record.headers {
+            show(&format!("  {name}: {value}"));
+        }
+        Ok(())
+    }
+
+    async fn wait_refunded(&self, return_id: i64, clock: &Clock) -> anyhow::Result<()> {
+        let mut last = String::new();
+        until("the return is refunded", STEP, async || {
+            let status = self.stage.customer.status(self.api, return_id).await?;
+            if status != last {
+                clock.step(&format!("The customer sees: {status}"));
+                last = status;
+            }
+            tokio::time::sleep(POLL).await;
+            Ok(last == "refunded")
+        })
+        .await
+        .context(NOT_REFUNDED)
+    }
 }
 
 async fn show_outbox_row(pool: &MySqlPool, return_id: i64, clock: &Clock) -> anyhow::Result<Uuid> {
@@ -74,7 +166,7 @@ async fn show_outbox_row(pool: &MySqlPool, return_id: i64, clock: &Clock) -> any
     .bind(return_id)
     .fetch_one(pool)
     .await
-    .context("no outbox row")?;
+    .context("no outbox row; another relay may have sent and deleted it already")?;
     let event: Uuid = row.try_get("event_id")?;
     clock.step("The outbox row, committed with the return");
     show(&format!(
@@ -92,52 +184,6 @@ async fn show_outbox_row(pool: &MySqlPool, return_id: i64, clock: &Clock) -> any
     ));
     show(&format!("traceparent {}", text(&row, "traceparent")?));
     Ok(event)
-}
-
-async fn show_record(stage: &Stage, event: Uuid, clock: &Clock) -> anyhow::Result<()> {
-    let mut found: Option<Record> = None;
-    until("the record in Kafka", STEP, async || {
-        let brokers = &stage.env["KAFKA_BROKERS"];
-        let records = kafka_log::read_all(brokers, &["order.returns"]).await?;
-        found = records
-            .into_iter()
-            .find(|record| record.header("ce_id") == Some(event.to_string().as_str()));
-        Ok(found.is_some())
-    })
-    .await?;
-    let record = found.context("found above")?;
-    clock.step("The record in Kafka");
-    show(&format!(
-        "{}[{}]@{} key {} value {}",
-        record.topic, record.partition, record.offset, record.key, record.payload
-    ));
-    for (name, value) in &record.headers {
-        show(&format!("  {name}: {value}"));
-    }
-    Ok(())
-}
-
-/// Between two looks at a return: well below the 50 requests a second that a caller may make.
-const PACE: Duration = Duration::from_millis(25);
-
-async fn wait_refunded(
-    stage: &Stage,
-    api: SocketAddr,
-    return_id: i64,
-    clock: &Clock,
-) -> anyhow::Result<()> {
-    let mut last = String::new();
-    until("the return is refunded", STEP, async || {
-        let status = stage.customer.status(api, return_id).await?;
-        if status != last {
-            clock.step(&format!("The customer sees: {status}"));
-            last = status;
-        }
-        // A customer has a rate (RATE_PER_CALLER), and nothing here turns it off.
-        tokio::time::sleep(PACE).await;
-        Ok(last == "refunded")
-    })
-    .await
 }
 
 async fn show_refund(pool: &MySqlPool, return_id: i64, clock: &Clock) -> anyhow::Result<()> {
@@ -186,7 +232,7 @@ async fn show_audit(pool: &MySqlPool, return_id: i64, clock: &Clock) -> anyhow::
             text(row, "event_type")?,
             text(row, "actor_type")?,
             text(row, "actor_id")?,
-            shared::domain::audit::timestamp_text(at),
+            shared::domain::timestamp::timestamp_text(at),
             text(row, "prev_hash")?,
             text(row, "hash")?,
         ));

@@ -1,13 +1,13 @@
-//! The JSON of docs/GATEWAY.md. Fields that we do not know are ignored; those that we know must be right.
+//! The JSON of docs/GATEWAY.md. Unknown fields are ignored; known fields must be right.
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use shared::domain::money::{Currency, Money};
+use shared::domain::refund::{ParkReason, ProviderKey};
 
-use crate::attempt::IdempotencyKey;
-use crate::gateway::{Answer, CallFailed, Outcome, RefundRequest};
+use crate::gateway::{CallFailed, ProviderRefund, RefundRequest, RefundStatus};
 
-/// What a refund is asked for with.
+/// The request for a refund.
 #[derive(Debug, Serialize)]
 pub(super) struct NewRefund<'a> {
     reference: &'a str,
@@ -25,7 +25,7 @@ impl<'a> NewRefund<'a> {
     }
 }
 
-/// A refund as the provider tells it.
+/// A refund in a response.
 #[derive(Debug, Deserialize)]
 pub(super) struct Refund {
     id: String,
@@ -52,6 +52,7 @@ pub(super) struct Found {
     refunds: Vec<Refund>,
 }
 
+/// The response is not the JSON of the contract.
 const BAD_ANSWER: CallFailed = CallFailed::Unknown("bad_answer");
 
 impl Refund {
@@ -61,36 +62,36 @@ impl Refund {
 
     /// # Errors
     /// It is about another refund.
-    pub(super) fn answer_to(self, key: &IdempotencyKey) -> Result<Answer, CallFailed> {
+    pub(super) fn refund_of(self, key: &ProviderKey) -> Result<ProviderRefund, CallFailed> {
         if self.reference == key.0 {
-            self.answer()
+            self.into_refund()
         } else {
-            Err(CallFailed::Unusable("mismatched_reference"))
+            Err(CallFailed::Unusable(ParkReason::MismatchedReference))
         }
     }
 
     /// # Errors
     /// It is about another refund.
-    pub(super) fn answer_about(
+    pub(super) fn refund_named(
         self,
         gateway_ref: &str,
-        key: &IdempotencyKey,
-    ) -> Result<Answer, CallFailed> {
+        key: &ProviderKey,
+    ) -> Result<ProviderRefund, CallFailed> {
         if self.id == gateway_ref {
-            self.answer_to(key)
+            self.refund_of(key)
         } else {
-            Err(CallFailed::Unusable("mismatched_reference"))
+            Err(CallFailed::Unusable(ParkReason::MismatchedReference))
         }
     }
 
-    fn answer(self) -> Result<Answer, CallFailed> {
+    fn into_refund(self) -> Result<ProviderRefund, CallFailed> {
         let amount = Decimal::from_str_exact(&self.amount).map_err(|_| BAD_ANSWER)?;
         let currency = Currency::parse(&self.currency).map_err(|_| BAD_ANSWER)?;
-        Ok(Answer {
-            outcome: match self.status {
-                Status::Pending => Outcome::Pending,
-                Status::Succeeded => Outcome::Succeeded,
-                Status::Declined => Outcome::Declined {
+        Ok(ProviderRefund {
+            status: match self.status {
+                Status::Pending => RefundStatus::Pending,
+                Status::Succeeded => RefundStatus::Succeeded,
+                Status::Declined => RefundStatus::Declined {
                     code: self.code.unwrap_or_default(),
                 },
             },
@@ -105,20 +106,20 @@ impl Found {
         serde_json::from_slice(body).map_err(|_| BAD_ANSWER)
     }
 
-    /// The one refund that may have moved money; a declined one only if there is no such.
+    /// The one refund that may have moved money; without one, the last declined refund.
     ///
     /// # Errors
-    /// One of them is not about `key`, or several may have moved money: only a person can tell.
-    pub(super) fn answer_to(self, key: &IdempotencyKey) -> Result<Option<Answer>, CallFailed> {
+    /// One of them is not about `key`, or several may have moved money: only a person can find out.
+    pub(super) fn refund_of(self, key: &ProviderKey) -> Result<Option<ProviderRefund>, CallFailed> {
         let (declined, mut paying): (Vec<_>, Vec<_>) = self
             .refunds
             .into_iter()
             .partition(|refund| refund.status == Status::Declined);
         if paying.len() > 1 {
-            return Err(CallFailed::Unusable("several_found"));
+            return Err(CallFailed::Unusable(ParkReason::SeveralFound));
         }
         let refund = paying.pop().or_else(|| declined.into_iter().last());
-        refund.map(|refund| refund.answer_to(key)).transpose()
+        refund.map(|refund| refund.refund_of(key)).transpose()
     }
 }
 
@@ -129,25 +130,25 @@ mod tests {
     const OURS: &str =
         r#"{"id":"r1","reference":"k","status":"succeeded","amount":"49.90","currency":"EUR"}"#;
 
-    fn answer(body: &str) -> Result<Answer, CallFailed> {
-        Refund::read(body.as_bytes())?.answer_to(&IdempotencyKey("k".to_owned()))
+    fn parse(body: &str) -> Result<ProviderRefund, CallFailed> {
+        Refund::read(body.as_bytes())?.refund_of(&ProviderKey("k".to_owned()))
     }
 
-    fn found(refunds: &[String]) -> Result<Option<Answer>, CallFailed> {
+    fn found(refunds: &[String]) -> Result<Option<ProviderRefund>, CallFailed> {
         let body = format!(r#"{{"refunds":[{}]}}"#, refunds.join(","));
-        Found::read(body.as_bytes())?.answer_to(&IdempotencyKey("k".to_owned()))
+        Found::read(body.as_bytes())?.refund_of(&ProviderKey("k".to_owned()))
     }
 
     #[test]
-    fn an_answer_is_read_and_unknown_fields_are_ignored() {
-        let read = answer(&OURS.replace("{", r#"{"new":{"a":1},"#)).expect("ours");
+    fn a_response_is_read_and_unknown_fields_are_ignored() {
+        let read = parse(&OURS.replace("{", r#"{"new":{"a":1},"#)).expect("ours");
         assert_eq!(read.gateway_ref, "r1");
         assert_eq!(read.amount.decimal_text(), "49.90");
-        assert_eq!(read.outcome, Outcome::Succeeded);
+        assert_eq!(read.status, RefundStatus::Succeeded);
     }
 
     #[test]
-    fn p5_what_is_not_exactly_an_answer_is_none() {
+    fn p5_a_body_that_deviates_from_the_contract_is_no_response() {
         for (from, to) in [
             (r#""k""#, r#""other""#),
             ("succeeded", "paid"),
@@ -163,10 +164,10 @@ mod tests {
         ] {
             let body = OURS.replacen(from, to, 1);
             assert_ne!(body, OURS, "{from}");
-            assert!(answer(&body).is_err(), "{body}");
+            assert!(parse(&body).is_err(), "{body}");
         }
         for body in ["", "null", "[]", "<html>", "\u{feff}{}"] {
-            assert_eq!(answer(body), Err(BAD_ANSWER), "{body}");
+            assert_eq!(parse(body), Err(BAD_ANSWER), "{body}");
         }
     }
 
@@ -180,8 +181,8 @@ mod tests {
             .expect("one");
         assert_eq!(one.gateway_ref, "r1");
         let none = found(&[declined]).expect("one").expect("one");
-        assert!(matches!(none.outcome, Outcome::Declined { .. }));
+        assert!(matches!(none.status, RefundStatus::Declined { .. }));
         let two = found(&[ours.clone(), ours.replace("r1", "r2")]);
-        assert_eq!(two, Err(CallFailed::Unusable("several_found")));
+        assert_eq!(two, Err(CallFailed::Unusable(ParkReason::SeveralFound)));
     }
 }

@@ -4,10 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use refund_consumer::attempt::IdempotencyKey;
 use refund_consumer::gateway::{
-    Answer, CallFailed, Capabilities, Outcome, RefundGateway, RefundRequest,
+    CallFailed, Capabilities, ProviderRefund, RefundGateway, RefundRequest, RefundStatus,
 };
+use shared::domain::refund::ProviderKey;
 use tokio::sync::{Semaphore, watch};
 
 /// What the next `submit` does; afterwards it pays.
@@ -35,7 +35,7 @@ pub(crate) struct Fake(Arc<Inner>);
 struct Inner {
     keys: AtomicBool,
     script: Mutex<VecDeque<Step>>,
-    known: Mutex<HashMap<String, Answer>>,
+    known: Mutex<HashMap<String, ProviderRefund>>,
     submitted: Mutex<Vec<String>>,
     effects: Mutex<Vec<String>>,
     looked_up: Mutex<Vec<String>>,
@@ -107,25 +107,25 @@ impl Fake {
     }
 
     /// What the provider knows under `key` from now on.
-    pub(crate) fn settle(&self, key: &str, outcome: Outcome) {
+    pub(crate) fn settle(&self, key: &str, status: RefundStatus) {
         let mut known = lock(&self.0.known);
-        if outcome == Outcome::Succeeded {
+        if status == RefundStatus::Succeeded {
             lock(&self.0.effects).push(key.to_owned());
         }
-        known.get_mut(key).expect("a known key").outcome = outcome;
+        known.get_mut(key).expect("a known key").status = status;
     }
 
-    fn pay(&self, request: &RefundRequest) -> Answer {
+    fn pay(&self, request: &RefundRequest) -> ProviderRefund {
         if let Some(answer) = self.known(&request.key.0).filter(|_| self.has_keys()) {
             return answer;
         }
         lock(&self.0.effects).push(request.key.0.clone());
-        self.remember(request, Outcome::Succeeded)
+        self.remember(request, RefundStatus::Succeeded)
     }
 
-    fn remember(&self, request: &RefundRequest, outcome: Outcome) -> Answer {
-        let answer = Answer {
-            outcome,
+    fn remember(&self, request: &RefundRequest, status: RefundStatus) -> ProviderRefund {
+        let answer = ProviderRefund {
+            status,
             gateway_ref: format!("ref-{}", request.key),
             amount: request.amount.clone(),
         };
@@ -137,7 +137,7 @@ impl Fake {
         self.0.keys.load(Ordering::SeqCst)
     }
 
-    fn known(&self, key: &str) -> Option<Answer> {
+    fn known(&self, key: &str) -> Option<ProviderRefund> {
         lock(&self.0.known).get(key).cloned()
     }
 }
@@ -160,20 +160,20 @@ impl RefundGateway for Fake {
         open.expect("the sender is ours");
     }
 
-    fn lets_nobody_in(&self) -> bool {
+    fn is_closed(&self) -> bool {
         *self.0.closed.borrow()
     }
 
-    async fn submit(&self, request: &RefundRequest) -> Result<Answer, CallFailed> {
+    async fn submit(&self, request: &RefundRequest) -> Result<ProviderRefund, CallFailed> {
         lock(&self.0.submitted).push(request.key.0.clone());
         let step = lock(&self.0.script).pop_front();
         match step {
             None => Ok(self.pay(request)),
             Some(Step::Decline) => {
                 let code = "card_expired".to_owned();
-                Ok(self.remember(request, Outcome::Declined { code }))
+                Ok(self.remember(request, RefundStatus::Declined { code }))
             }
-            Some(Step::Pend) => Ok(self.remember(request, Outcome::Pending)),
+            Some(Step::Pend) => Ok(self.remember(request, RefundStatus::Pending)),
             Some(Step::PayUnheard) => {
                 self.pay(request);
                 Err(CallFailed::Unknown("answer_lost"))
@@ -181,7 +181,7 @@ impl RefundGateway for Fake {
             Some(Step::Lose) => Err(CallFailed::Unknown("answer_lost")),
             Some(Step::Unreachable) => Err(CallFailed::NotSent("connect_failed")),
             Some(Step::Mismatch) => {
-                let mut answer = self.remember(request, Outcome::Succeeded);
+                let mut answer = self.remember(request, RefundStatus::Succeeded);
                 answer.amount.amount += rust_decimal::Decimal::ONE;
                 lock(&self.0.known).insert(request.key.0.clone(), answer.clone());
                 Ok(answer)
@@ -193,7 +193,7 @@ impl RefundGateway for Fake {
         }
     }
 
-    async fn find(&self, key: &IdempotencyKey) -> Result<Option<Answer>, CallFailed> {
+    async fn find(&self, key: &ProviderKey) -> Result<Option<ProviderRefund>, CallFailed> {
         lock(&self.0.looked_up).push(key.0.clone());
         if self.0.find_fails.load(Ordering::SeqCst) {
             return Err(CallFailed::Unknown("find_failed"));
@@ -205,8 +205,8 @@ impl RefundGateway for Fake {
     async fn status(
         &self,
         gateway_ref: &str,
-        _: &IdempotencyKey,
-    ) -> Result<Option<Answer>, CallFailed> {
+        _: &ProviderKey,
+    ) -> Result<Option<ProviderRefund>, CallFailed> {
         let known = lock(&self.0.known);
         Ok(known
             .values()

@@ -78,10 +78,7 @@ fn a_revocation_id_names_each_block() {
     let raw = child.to_vec().expect("encodes");
     let blocks = schema::Biscuit::decode(&raw[..]).expect("ours");
     let signatures = [&blocks.authority.signature, &blocks.blocks[0].signature];
-    assert_eq!(
-        ids(&child),
-        signatures.map(|signature| hex::encode(signature))
-    );
+    assert_eq!(ids(&child), signatures.map(hex::encode));
     assert_eq!(ids(&parent), ids(&child)[..1]);
     assert_eq!(ids(&child.seal().expect("seals")), ids(&child));
     assert_ne!(
@@ -117,7 +114,7 @@ fn the_text_is_base64url_with_padding_or_without() {
         format!("{padded}\n"),
         format!("{}\n{}", &padded[..9], &padded[9..]),
         format!("biscuit:{padded}"),
-        hex::encode(&root.biscuit(&said(&[])).to_vec().expect("encodes")),
+        hex::encode(root.biscuit(&said(&[])).to_vec().expect("encodes")),
     ] {
         assert_eq!(outcome(&verifier, &other), "Malformed", "{other}");
     }

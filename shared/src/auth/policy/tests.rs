@@ -1,6 +1,7 @@
 use biscuit_auth::Biscuit;
 use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
+use strum::IntoEnumIterator;
 
 use super::super::Role;
 use super::super::key_ring::Signer;
@@ -49,7 +50,7 @@ fn claims(role: Role, issued_at: u64, expires_at: u64) -> Claims {
 fn unread(biscuit: Biscuit) -> Verified {
     Verified {
         claims: claims(Role::Customer, 0, 0),
-        signer: signer(&Role::ALL),
+        signer: signer(&[Role::Customer, Role::Admin, Role::Auditor]),
         biscuit: Some(biscuit),
         judged: Judged::default(),
     }
@@ -63,7 +64,7 @@ fn says(changed: &[(&str, &str)]) -> Verified {
 fn read_jwt(role: Role, issued_at: u64, expires_at: u64) -> Verified {
     Verified {
         claims: claims(role, issued_at, expires_at),
-        signer: signer(&Role::ALL),
+        signer: signer(&[Role::Customer, Role::Admin, Role::Auditor]),
         biscuit: None,
         judged: Judged::default(),
     }
@@ -126,13 +127,13 @@ const MATRIX: [(Role, Operation, [&str; 4]); 27] = {
 fn every_role_may_do_its_own_and_no_more_in_both_formats() {
     let (shop, root, policy) = (JwtIssuer::eddsa("ed", 7), Root::new(1, 1), policy());
     let verifier = verifier(&[shop.jwk(), root.jwk()]);
-    for role in Role::ALL {
+    for role in Role::iter() {
         let jwt = shop.token(&json!({"role": role}));
         let name = format!("{:?}", role.as_str());
         let biscuit = text(&root.biscuit(&said(&[("role", &name)])));
         for token in [jwt, biscuit] {
             let token = verifier.verify(&token).expect("good");
-            for operation in Operation::ALL {
+            for operation in Operation::iter() {
                 let mut rows = MATRIX
                     .iter()
                     .filter(|row| (row.0, row.1) == (role, operation));

@@ -1,21 +1,23 @@
 //! The attempt that a retry records beside its change of status.
 
-use sqlx::{MySqlConnection, Row};
+use sqlx::MySqlConnection;
 use time::OffsetDateTime;
 
 use super::{LockedReturn, TransitionError};
-use crate::domain::attempt::{AttemptId, AttemptState, IdempotencyKey, following};
 use crate::domain::ids::EventId;
+use crate::domain::refund::{
+    AttemptId, AttemptState, IfHeld, ProviderKey, following, lock_attempts,
+};
 
-/// An attempt that was recorded: due at once and nobody's, so whichever consumer scans first takes it.
+/// An attempt that was recorded. It is due at once and has no owner, so the first consumer that scans takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewAttempt {
     pub id: AttemptId,
-    pub key: IdempotencyKey,
+    pub key: ProviderKey,
 }
 
-/// Locks the attempts of a locked return and records the one that follows. `Action::Retry` is owed in the same
-/// transaction; whether the order still has the money is the caller's to judge.
+/// Locks the attempts of a locked return and records the one that follows. The caller applies `Action::Retry` in the
+/// same transaction, and checks whether the order still has the money.
 ///
 /// # Errors
 /// [`TransitionError::NoAttempt`] before anything is written; any other error: roll back.
@@ -24,11 +26,12 @@ pub async fn add_attempt(
     row: &LockedReturn,
     now: OffsetDateTime,
 ) -> Result<NewAttempt, TransitionError> {
+    let attempts = lock_attempts(conn, &[row.id], IfHeld::Wait).await?;
     let id = AttemptId {
         return_id: row.id,
-        number: following(lock_attempts(conn, row).await?)?,
+        number: following(attempts.get(&row.id).into_iter().flatten())?,
     };
-    let key = IdempotencyKey::of(first_event(conn, row).await?, id.number);
+    let key = ProviderKey::of(first_event(conn, row).await?, id.number);
     sqlx::query(
         "/* transition::add_attempt */ INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, \
          state, next_check_at, checks, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
@@ -45,27 +48,6 @@ pub async fn add_attempt(
     .execute(conn)
     .await?;
     Ok(NewAttempt { id, key })
-}
-
-/// Number and state of each attempt, ascending.
-async fn lock_attempts(
-    conn: &mut MySqlConnection,
-    row: &LockedReturn,
-) -> Result<Vec<(i32, AttemptState)>, TransitionError> {
-    let rows = sqlx::query(
-        "/* transition::lock_attempts */ SELECT attempt, state FROM refunds FORCE INDEX (PRIMARY) \
-         WHERE return_id = ? ORDER BY attempt FOR UPDATE",
-    )
-    .bind(row.id)
-    .fetch_all(conn)
-    .await?;
-    let read = |row: &sqlx::mysql::MySqlRow| {
-        let state: String = row.try_get("state")?;
-        let state = AttemptState::parse(&state);
-        let state = state.ok_or(TransitionError::Unreadable("refunds.state"))?;
-        Ok((row.try_get("attempt")?, state))
-    };
-    rows.iter().map(read).collect()
 }
 
 /// The event that opened the return's history: part of every attempt's key.

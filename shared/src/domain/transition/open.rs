@@ -103,7 +103,7 @@ pub async fn open(
         opened.filed.push(Filed {
             order_id: row.order_id,
             return_id,
-            event_id: audit_row.event_id,
+            event_id: outbox_row.event_id,
         });
         audit.push(audit_row);
         opened.outbox.push(outbox_row);

@@ -56,7 +56,7 @@ fn a_holder_can_narrow_a_token() {
 }
 
 fn unread_as(role: &str) -> impl Fn(Biscuit) -> Verified {
-    let role = Role::parse(role).expect("a role");
+    let role = role.parse().expect("a role");
     move |biscuit| Verified {
         claims: claims(role, 0, 0),
         ..unread(biscuit)

@@ -1,0 +1,178 @@
+//! Tests that kill servers under load, or measure times. They need servers that `deploy/local/stack` started, with
+//! MySQL's default durability, and run one after the other.
+
+mod kafka_away;
+mod refund_time;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use e2e::client::Client;
+use e2e::program::Program;
+use e2e::stack::{Server, control};
+use e2e::system::{CUSTOMER, System};
+use e2e::{checks, until};
+use tokio::sync::{Mutex, watch};
+
+/// Held by the test that runs.
+static EXCLUSIVE: Mutex<()> = Mutex::const_new(());
+
+/// Clients that file one order after the other, on whichever api is there, and remember every 201.
+struct Filers {
+    api: watch::Sender<SocketAddr>,
+    stop: Arc<AtomicBool>,
+    tasks: tokio::task::JoinSet<Filed>,
+}
+
+#[derive(Default)]
+struct Filed {
+    /// Every return id that was answered with 201.
+    acknowledged: HashSet<i64>,
+    /// No answer, or 503.
+    unanswered: u32,
+    slowest: Duration,
+}
+
+const FILERS: i64 = 16;
+const ORDERS_EACH: i64 = 20_000;
+
+impl Filers {
+    fn start(client: &Client, api: SocketAddr) -> Self {
+        let (api, stop) = (watch::Sender::new(api), Arc::new(AtomicBool::new(false)));
+        let mut tasks = tokio::task::JoinSet::new();
+        for filer in 0..FILERS {
+            let first = 1 + filer * ORDERS_EACH;
+            tasks.spawn(file_until(
+                client.clone(),
+                api.subscribe(),
+                Arc::clone(&stop),
+                first,
+            ));
+        }
+        Self { api, stop, tasks }
+    }
+
+    fn now_at(&self, api: SocketAddr) {
+        self.api.send_replace(api);
+    }
+
+    async fn finish(self) -> Filed {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Filed::default();
+        for part in self.tasks.join_all().await {
+            all.acknowledged.extend(part.acknowledged);
+            all.unanswered += part.unanswered;
+            all.slowest = all.slowest.max(part.slowest);
+        }
+        all
+    }
+}
+
+/// Files each order until it is answered 201, with one key per order: the repeat of an unknown outcome finds it.
+async fn file_until(
+    client: Client,
+    mut api: watch::Receiver<SocketAddr>,
+    stop: Arc<AtomicBool>,
+    first: i64,
+) -> Filed {
+    let mut filed = Filed::default();
+    let mut order = first;
+    while !stop.load(Ordering::Relaxed) && order < first + ORDERS_EACH {
+        let (address, sent) = (*api.borrow_and_update(), Instant::now());
+        let key = format!("order-{order}");
+        match client.file(address, order, Some(&key)).await {
+            Ok(answer) if answer.status == 503 => filed.unanswered += 1,
+            Ok(answer) => {
+                // After an unknown outcome too: never 409, never a second return.
+                let id = answer.return_id().unwrap_or_else(|| panic!("{answer:?}"));
+                filed.slowest = filed.slowest.max(sent.elapsed());
+                assert!(filed.acknowledged.insert(id), "an id twice");
+                order += 1;
+            }
+            Err(_) => {
+                filed.unanswered += 1;
+                // Until there is another api; the pause covers one that answers again on the same address.
+                let _ = tokio::time::timeout(Duration::from_millis(200), api.changed()).await;
+            }
+        }
+    }
+    filed
+}
+
+/// A server that was killed recovers first, and a busy disk makes that long.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Waits for `more` further returns, so that each kill meets load.
+async fn more_returns(system: &System, api: &Program, more: u32) -> anyhow::Result<()> {
+    let rows = "SELECT COUNT(*) FROM returns";
+    let before = system.count(rows).await?;
+    until("more returns", PATIENCE, async || {
+        Ok(system
+            .count(rows)
+            .await
+            .is_ok_and(|now| now >= before + i64::from(more)))
+    })
+    .await
+    .with_context(|| api.last_lines())
+}
+
+/// P1: every 201 has its row and first event.
+async fn acknowledged_are_there(system: &System, filed: &Filed) -> anyhow::Result<()> {
+    let rows: Vec<i64> = sqlx::query_scalar(
+        "SELECT r.id FROM returns r JOIN return_events e ON e.return_id = r.id AND e.seq = 1",
+    )
+    .fetch_all(&system.db.pool)
+    .await?;
+    let rows: HashSet<i64> = rows.into_iter().collect();
+    let lost: Vec<&i64> = filed.acknowledged.difference(&rows).collect();
+    anyhow::ensure!(lost.is_empty(), "P1: answered 201 and lost: {lost:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn p1_every_201_survives_kill_9_of_api_and_mysqld() -> anyhow::Result<()> {
+    let _exclusive = EXCLUSIVE.lock().await;
+    let system = System::create().await?;
+    system
+        .db
+        .seed_orders(1, FILERS * ORDERS_EACH, CUSTOMER)
+        .await;
+    let mut api = system.start("returns-api").await?;
+    let relay = system.start("outbox-relay").await?;
+    let client = system.customer.clone();
+    let filers = Filers::start(&client, api.api_address()?);
+    for round in 1..=20 {
+        more_returns(&system, &api, 200).await?;
+        if round % 4 == 0 {
+            // Under the load of a living api, whose connections break in mid-word.
+            control(Server::Mysql, "kill").await?;
+            control(Server::Mysql, "start").await?;
+            more_returns(&system, &api, 200).await?;
+        }
+        api.kill().await?;
+        api = system.start("returns-api").await?;
+        filers.now_at(api.api_address()?);
+    }
+    more_returns(&system, &api, 200).await?;
+    let filed = filers.finish().await;
+    acknowledged_are_there(&system, &filed).await?;
+    let twice = "SELECT COUNT(*) - COUNT(DISTINCT order_id) FROM returns";
+    assert_eq!(system.count(twice).await?, 0, "P9: an order filed twice");
+    until("the outbox is empty", Duration::from_secs(60), async || {
+        Ok(system.count("SELECT COUNT(*) FROM outbox").await? == 0)
+    })
+    .await?;
+    let records = checks::log_matches_events(&system).await?;
+    eprintln!(
+        "20 kills of the api, 5 of mysqld: {} acknowledged, {} unanswered, {} records",
+        filed.acknowledged.len(),
+        filed.unanswered,
+        records.len()
+    );
+    relay.stop(Duration::from_secs(20)).await?;
+    api.stop(Duration::from_secs(20)).await
+}

@@ -1,0 +1,101 @@
+//! Programs that do not start say why, without the setting that keeps them from it.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use e2e::program::{Env, run_to_end};
+
+use super::secret;
+use super::stage::Stage;
+
+/// Longer than any of them waits for a server.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PROGRAMS: [(&str, &[&str]); 4] = [
+    ("returns-api", &[]),
+    ("outbox-relay", &[]),
+    ("refund-consumer", &[]),
+    ("returnsctl", &["refunds", "list"]),
+];
+
+async fn refuses(env: &Env, args: &[&str], code: Option<i32>) -> anyhow::Result<()> {
+    for (name, usual) in PROGRAMS {
+        let args = [usual, args].concat();
+        let ended = tokio::time::timeout(PATIENCE, run_to_end(name, &args, env));
+        let ended = ended.await.with_context(|| name)??;
+        let refused = !ended.status.success() && !ended.stderr.trim().is_empty();
+        ensure!(refused, "{name}: {ended:?}");
+        ensure!(
+            code.is_none_or(|code| ended.status.code() == Some(code)),
+            "{name}: {ended:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn p13_a_wrong_password_is_not_repeated() -> anyhow::Result<()> {
+    let stage = Stage::set().await?;
+    let mut env = stage.system.env.clone();
+    let url = env["DATABASE_URL"].replace("canary-p", &format!("{}-p", secret("password")));
+    env.insert("DATABASE_URL".to_owned(), url);
+    refuses(&env, &[], None).await
+}
+
+#[tokio::test]
+async fn p13_a_url_that_is_none_is_not_repeated() -> anyhow::Result<()> {
+    let stage = Stage::set().await?;
+    for url in [
+        "postgres://me:PASSWORD@host/db",
+        "mysql://me:PASSWORD@host:port/db",
+        "mysql://me:PASSWORD@host",
+        "mysql://me:PASSWORD@127.0.0.1:1/db?ssl-mode=PASSWORD",
+        "mysql://me:PASSWORD@127.0.0.1:1/db?PASSWORD=PASSWORD",
+        "mysql://me:1/PASSWORD@host/db",
+        "PASSWORD",
+    ] {
+        let mut env = stage.system.env.clone();
+        let url = url.replace("PASSWORD", &secret("password"));
+        env.insert("DATABASE_URL".to_owned(), url.clone());
+        refuses(&env, &[], None).await?;
+        // Here clap speaks, and not our own reader of settings.
+        refuses(&env, &["--no-such-flag"], Some(64)).await?;
+        let flag = format!("--database-url={url}");
+        refuses(&stage.system.env, &[&flag, "--no-such-flag"], Some(64)).await?;
+    }
+    Ok(())
+}
+
+/// clap shows the value of each variable, unless it is told not to.
+#[tokio::test]
+async fn p13_help_shows_no_secret() -> anyhow::Result<()> {
+    let stage = Stage::set().await?;
+    let mut env = stage.system.env.clone();
+    env.insert("OPERATOR_TOKEN".to_owned(), secret("operator"));
+    let decide = ("returnsctl", &["refunds", "retry"][..]);
+    for (name, usual) in PROGRAMS.into_iter().chain([decide]) {
+        let help = run_to_end(name, &[usual, &["--help"]].concat(), &env).await?;
+        ensure!(help.stdout.contains("DATABASE_URL"), "{name}: {help:?}");
+    }
+    Ok(())
+}
+
+/// Whoever writes a login there has not read that it belongs into GATEWAY_TOKEN.
+#[tokio::test]
+async fn p13_a_login_in_the_gateways_url_is_not_repeated() -> anyhow::Result<()> {
+    let stage = Stage::set().await?;
+    let mut env = stage.system.env.clone();
+    env.insert("REFUND_GATEWAY".to_owned(), "http".to_owned());
+    for url in [
+        "https://me:PASSWORD@pay.example",
+        "https://pay.example/?key=PASSWORD",
+        "ftp://me:PASSWORD@pay.example",
+        "https://me:PASSWORD@:port",
+    ] {
+        let url = url.replace("PASSWORD", &secret("login"));
+        env.insert("GATEWAY_URL".to_owned(), url);
+        let ended = run_to_end("refund-consumer", &[], &env).await?;
+        ensure!(ended.status.code() == Some(64), "{ended:?}");
+        ensure!(ended.stderr.contains("GATEWAY_URL"), "{ended:?}");
+    }
+    Ok(())
+}

@@ -1,0 +1,238 @@
+//! What a claim changes about each locked return. Pure: rows in, changes and attempts out.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+use shared::domain::actor::Actor;
+use shared::domain::eligibility::{OrderFacts, POLICY_VERSION, PolicyArgs, Violation, violations};
+use shared::domain::ids::{EventId, OrderId, ReturnId};
+use shared::domain::refund::{AttemptId, ProviderKey};
+use shared::domain::status::{Action, Status};
+use shared::domain::trace_context::TraceContext;
+use shared::domain::transition::{Cause, Change, Locked, LockedReturn};
+use time::OffsetDateTime;
+
+use super::batch::Matched;
+use crate::PROGRAM;
+use crate::attempt::{OwnedAttempt, SendState};
+use crate::error::Error;
+
+/// Everything one claim will write about returns.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Ascending by return.
+    pub(super) attempts: Vec<OwnedAttempt>,
+    pub(super) changes: Vec<Change>,
+    /// One per record, as counted.
+    pub(super) results: Vec<&'static str>,
+}
+
+/// What follows for a return.
+#[derive(Debug, PartialEq, Eq)]
+enum NextStep {
+    Pay {
+        approve: bool,
+    },
+    Reject(Vec<Violation>),
+    AwaitReview,
+    /// It was claimed, rejected or cancelled before.
+    AlreadyMoved,
+}
+
+impl Changes {
+    pub(super) fn decide(
+        matched: &[Matched],
+        seen: &HashSet<EventId>,
+        locked: &Locked,
+        orders: &HashMap<OrderId, OrderFacts>,
+        policy: &PolicyArgs,
+        call_deadline: Duration,
+        deadline: Instant,
+    ) -> Result<Self, Error> {
+        let mut all = Self::default();
+        let mut taken: HashSet<ReturnId> = HashSet::new();
+        let mut by_return: Vec<&Matched> = matched.iter().collect();
+        by_return.sort_by_key(|one| one.filing.return_id);
+        for one in by_return {
+            let duplicate = one.named && seen.contains(&one.filing.first_event);
+            let result = if duplicate || !taken.insert(one.filing.return_id) {
+                "duplicate"
+            } else {
+                let row = locked.get(one.filing.return_id);
+                let order = orders.get(&one.filing.order_id);
+                let (Some(row), Some(order)) = (row, order) else {
+                    return Err(Error::Unreadable(
+                        "returns: a return without its row or order",
+                    ));
+                };
+                let taking = (locked.now, call_deadline);
+                all.add(row, decide(row, order, policy), one, taking, deadline)
+            };
+            if one.named {
+                all.results.push(result);
+            }
+        }
+        Ok(all)
+    }
+
+    fn add(
+        &mut self,
+        row: &LockedReturn,
+        next: NextStep,
+        one: &Matched,
+        taking: (OffsetDateTime, Duration),
+        deadline: Instant,
+    ) -> &'static str {
+        match next {
+            NextStep::Pay { approve } => {
+                if approve {
+                    self.change(row, one, Action::Approve, Actor::policy(), approval());
+                }
+                self.change(
+                    row,
+                    one,
+                    Action::Claim,
+                    Actor::system(PROGRAM),
+                    claim_detail(row),
+                );
+                self.attempts
+                    .push(first_attempt(row, one, taking, deadline));
+                "claimed"
+            }
+            NextStep::Reject(violations) => {
+                self.change(
+                    row,
+                    one,
+                    Action::Reject,
+                    Actor::system(PROGRAM),
+                    rejection(&violations),
+                );
+                "rejected"
+            }
+            NextStep::AwaitReview => "awaits_review",
+            NextStep::AlreadyMoved => "already_moved",
+        }
+    }
+
+    fn change(
+        &mut self,
+        row: &LockedReturn,
+        one: &Matched,
+        action: Action,
+        actor: Actor,
+        detail: Map<String, Value>,
+    ) {
+        self.changes.push(Change {
+            return_id: row.id,
+            action,
+            cause: Cause {
+                actor,
+                request_id: None,
+                trace: trace(one.trace.as_ref(), row),
+            },
+            detail,
+        });
+    }
+}
+
+/// The message's trace; without one the return's own trace continues.
+pub(crate) fn trace(given: Option<&TraceContext>, row: &LockedReturn) -> TraceContext {
+    given
+        .cloned()
+        .unwrap_or_else(|| TraceContext::continuing(row.trace_id.as_deref().unwrap_or_default()))
+}
+
+/// Review comes after eligibility: no person should review a return that is rejected anyway.
+fn decide(row: &LockedReturn, order: &OrderFacts, policy: &PolicyArgs) -> NextStep {
+    let approve = match row.status {
+        Status::Initiated => true,
+        Status::Approved => false,
+        Status::Rejected
+        | Status::Cancelled
+        | Status::RefundPending
+        | Status::Refunded
+        | Status::RefundFailed => return NextStep::AlreadyMoved,
+    };
+    let violations = violations_at_claim(row, order, policy);
+    if !violations.is_empty() {
+        NextStep::Reject(violations)
+    } else if approve && row.review_required {
+        NextStep::AwaitReview
+    } else {
+        NextStep::Pay { approve }
+    }
+}
+
+/// The rules as of the filing, without counting this return. The amount was fixed at filing: if the order has been
+/// refunded since, less may be left than we would pay.
+fn violations_at_claim(
+    row: &LockedReturn,
+    order: &OrderFacts,
+    policy: &PolicyArgs,
+) -> Vec<Violation> {
+    let mut violations = violations(order, false, row.created_at, policy);
+    if !order.covers(&row.refund_amount) && !violations.contains(&Violation::AlreadyRefunded) {
+        violations.push(Violation::AlreadyRefunded);
+    }
+    violations
+}
+
+/// A return is claimed within seconds of its filing. An older one may stem from a restored backup and be paid already;
+/// its key is the same, so it is looked up first.
+const LOOK_UP_FIRST_AFTER: time::Duration = time::Duration::minutes(15);
+
+fn first_attempt(
+    row: &LockedReturn,
+    one: &Matched,
+    (now, call_deadline): (OffsetDateTime, Duration),
+    deadline: Instant,
+) -> OwnedAttempt {
+    const FIRST: i32 = 1;
+    OwnedAttempt {
+        id: AttemptId {
+            return_id: row.id,
+            number: FIRST,
+        },
+        order_id: row.order_id,
+        key: ProviderKey::of(one.filing.first_event, FIRST),
+        amount: row.refund_amount.clone(),
+        sent: if now - row.created_at < LOOK_UP_FIRST_AFTER {
+            SendState::Fresh
+        } else {
+            SendState::Unsent
+        },
+        owned_until: now + call_deadline,
+        deadline,
+        trace: Some(trace(one.trace.as_ref(), row)),
+    }
+}
+
+fn approval() -> Map<String, Value> {
+    object([
+        ("policy_version", json!(POLICY_VERSION)),
+        ("auto", json!(true)),
+    ])
+}
+
+fn rejection(violations: &[Violation]) -> Map<String, Value> {
+    object([
+        ("policy_version", json!(POLICY_VERSION)),
+        ("reasons", json!(violations)),
+    ])
+}
+
+fn claim_detail(row: &LockedReturn) -> Map<String, Value> {
+    object([
+        ("attempt", json!(1)),
+        ("amount", json!(row.refund_amount.decimal_text())),
+        ("currency", json!(row.refund_amount.currency)),
+    ])
+}
+
+fn object<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
+    fields
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}

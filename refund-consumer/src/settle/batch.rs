@@ -1,0 +1,101 @@
+//! The locked rows of a settlement batch, changed in memory.
+
+use std::collections::{BTreeMap, HashMap};
+
+use shared::domain::actor::Actor;
+use shared::domain::eligibility::OrderFacts;
+use shared::domain::ids::{OrderId, ReturnId};
+use shared::domain::money::Money;
+use shared::domain::refund::{Attempt, Pauses, RefundState, Settled};
+use shared::domain::transition::{Cause, Change, Locked, LockedReturn};
+
+use super::{NotSettled, Settlement};
+use crate::PROGRAM;
+use crate::claim::trace;
+
+pub(super) struct SettlementBatch {
+    before: HashMap<ReturnId, Vec<Attempt>>,
+    states: BTreeMap<ReturnId, RefundState>,
+    orders_before: HashMap<OrderId, OrderFacts>,
+    orders: BTreeMap<OrderId, OrderFacts>,
+    pub(super) changes: Vec<Change>,
+}
+
+impl SettlementBatch {
+    pub(super) fn new(
+        locked: &Locked,
+        before: HashMap<ReturnId, Vec<Attempt>>,
+        orders: HashMap<OrderId, OrderFacts>,
+    ) -> Self {
+        let state = |row: &LockedReturn| RefundState {
+            status: row.status,
+            attempts: before.get(&row.id).cloned().unwrap_or_default(),
+        };
+        Self {
+            states: locked
+                .rows()
+                .iter()
+                .map(|row| (row.id, state(row)))
+                .collect(),
+            before,
+            orders: orders.clone().into_iter().collect(),
+            orders_before: orders,
+            changes: Vec::new(),
+        }
+    }
+
+    /// Settles one report on what those before it have left. An attempt has a return and an order (foreign keys), so a
+    /// row that is not here is held.
+    pub(super) fn settle(
+        &mut self,
+        one: &Settlement,
+        locked: &Locked,
+        pauses: Pauses<'_>,
+    ) -> Result<Settled, NotSettled> {
+        let id = one.report.attempt.return_id;
+        let (row, state) = locked
+            .get(id)
+            .zip(self.states.get_mut(&id))
+            .ok_or(NotSettled::Held)?;
+        let order = self.orders.get_mut(&row.order_id).ok_or(NotSettled::Held)?;
+        let step = state.settle(&one.report, order, locked.now, pauses);
+        if let Some((action, detail)) = step.change {
+            self.changes.push(Change {
+                return_id: id,
+                action,
+                cause: Cause {
+                    actor: Actor::system(PROGRAM),
+                    request_id: None,
+                    trace: trace(one.trace.as_ref(), row),
+                },
+                detail,
+            });
+        }
+        Ok(step.settled)
+    }
+
+    pub(super) fn changed_attempts(&self) -> Vec<&Attempt> {
+        let was = |row: &Attempt| {
+            let rows = self.before.get(&row.id.return_id)?;
+            rows.iter().find(|old| old.id == row.id)
+        };
+        self.states
+            .values()
+            .flat_map(|state| &state.attempts)
+            .filter(|row| was(row) != Some(row))
+            .collect()
+    }
+
+    /// What was paid of each order.
+    pub(super) fn paid(&self) -> Vec<(OrderId, Money)> {
+        let paid = |(id, order): (&OrderId, &OrderFacts)| {
+            let before = self.orders_before.get(id)?;
+            let added = order
+                .refunded_amount
+                .checked_sub(&before.refunded_amount)
+                .ok()?;
+            added.is_positive().then_some((*id, added))
+        };
+        self.orders.iter().filter_map(paid).collect()
+    }
+}

@@ -1,0 +1,16 @@
+//! Paying a return back: its attempts, what may happen to them, and their rows in `refunds`.
+//!
+//! Must stay true: at most one attempt of a return pays. A later attempt is recorded only when every earlier one paid
+//! nothing; what contradicts that, or what nobody can know, waits for a person.
+
+mod attempt;
+mod outcome;
+mod park_reason;
+mod rows;
+mod state;
+
+pub use attempt::{Attempt, AttemptId, AttemptState, NoFurther, ProviderKey, following};
+pub use outcome::{Outcome, OutcomeReport, Settled};
+pub use park_reason::ParkReason;
+pub use rows::{ATTEMPT, IfHeld, datetime, lock_attempts, update_attempts};
+pub use state::{MarkPaid, Pauses, RefundState, Refusal, SettleStep};

@@ -1,0 +1,198 @@
+//! An attempt to pay a return back: a row of `refunds`.
+
+use std::fmt;
+
+use serde::Serialize;
+use strum::{EnumIter, EnumString, IntoStaticStr, VariantArray};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::domain::ids::{EventId, ReturnId};
+use crate::domain::money::Money;
+
+/// Names one attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttemptId {
+    pub return_id: ReturnId,
+    /// From 1.
+    pub number: i32,
+}
+
+/// The idempotency key that the payment provider sees; the same for every repeat of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, sqlx::Type)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub struct ProviderKey(pub String);
+
+impl ProviderKey {
+    /// Made from the return's first event, not its id: ids repeat after a restored backup, event ids do not.
+    pub fn of(first_event: EventId, number: i32) -> Self {
+        Self(format!("refund-{first_event}-{number}"))
+    }
+}
+
+impl fmt::Display for ProviderKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The state of an attempt, as stored.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, EnumIter, EnumString, IntoStaticStr, VariantArray,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum AttemptState {
+    /// Recorded. A gateway with keys may have received it; a gateway without keys has not.
+    Claimed,
+    /// Sent to a gateway without keys, or about to be.
+    Sent,
+    /// Accepted by the gateway, not settled there yet.
+    Pending,
+    Succeeded,
+    Declined,
+    /// Sent, and the result is not known.
+    Unknown,
+    /// Waits for a person; the reason is a [`super::ParkReason`].
+    Parked,
+    /// Closed unsent, because an earlier attempt turned out to have succeeded.
+    Void,
+}
+
+impl AttemptState {
+    /// The name, as in the column.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// Whether a consumer still has work to do on the attempt.
+    pub fn is_open(self) -> bool {
+        match self {
+            Self::Claimed | Self::Sent | Self::Pending | Self::Unknown => true,
+            Self::Succeeded | Self::Declined | Self::Parked | Self::Void => false,
+        }
+    }
+}
+
+/// A row of `refunds`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    pub id: AttemptId,
+    pub key: ProviderKey,
+    pub amount: Money,
+    pub state: AttemptState,
+    /// The process that may call the gateway for it; `None` if any may take it.
+    pub owner: Option<Uuid>,
+    /// Until then only the owner may call.
+    pub call_deadline: Option<OffsetDateTime>,
+    /// When it may have reached the gateway for the first time.
+    pub first_sent_at: Option<OffsetDateTime>,
+    /// Whether that call carried the key.
+    pub sent_with_key: bool,
+    pub next_check_at: OffsetDateTime,
+    /// Look-ups so far.
+    pub checks: i32,
+    pub gateway: Option<String>,
+    pub gateway_ref: Option<String>,
+    pub last_error: Option<String>,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+}
+
+impl Attempt {
+    /// Ends it in `state`; without an owner nobody calls the gateway for it again.
+    pub(super) fn close(&mut self, state: AttemptState, gateway_ref: Option<&str>) {
+        self.state = state;
+        self.owner = None;
+        self.call_deadline = None;
+        if let Some(gateway_ref) = gateway_ref {
+            self.gateway_ref = Some(gateway_ref.to_owned());
+        }
+        if state == AttemptState::Succeeded {
+            self.last_error = None;
+        }
+    }
+
+    /// The call is over, so any process may take it from `at` on.
+    pub(super) fn check_again(&mut self, at: OffsetDateTime) {
+        self.owner = None;
+        self.call_deadline = None;
+        self.next_check_at = at;
+    }
+}
+
+/// Why no further attempt may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoFurther {
+    #[error("it has no attempt")]
+    NoneYet,
+    #[error("attempt {number} is {}, so another one could pay twice", .state.as_str())]
+    Unsettled { number: i32, state: AttemptState },
+    #[error("there are no more numbers for attempts")]
+    NoNumber,
+}
+
+/// The number of the attempt that may follow these: all of a return's, ascending.
+///
+/// # Errors
+/// There is none yet, or one of them may still pay or has paid.
+pub fn following<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> Result<i32, NoFurther> {
+    let mut last = None;
+    for Attempt { id, state, .. } in attempts {
+        if !matches!(state, AttemptState::Declined | AttemptState::Void) {
+            return Err(NoFurther::Unsettled {
+                number: id.number,
+                state: *state,
+            });
+        }
+        last = Some(id.number);
+    }
+    let last: i32 = last.ok_or(NoFurther::NoneYet)?;
+    last.checked_add(1).ok_or(NoFurther::NoNumber)
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::IntoEnumIterator;
+
+    use super::super::state::tests::row;
+    use super::*;
+
+    #[test]
+    fn state_names_are_read_back() {
+        for state in AttemptState::iter() {
+            assert_eq!(state.as_str().parse(), Ok(state));
+        }
+        assert!("paid".parse::<AttemptState>().is_err());
+    }
+
+    #[test]
+    fn an_attempt_follows_only_those_that_paid_nothing() {
+        use AttemptState::{Declined, Void};
+        let next = |rows: &[(i32, AttemptState)]| {
+            let rows: Vec<Attempt> = rows.iter().map(|(n, s)| row(*n, *s, None)).collect();
+            following(&rows)
+        };
+        assert_eq!(next(&[(1, Declined)]), Ok(2));
+        assert_eq!(next(&[(1, Declined), (2, Void), (3, Declined)]), Ok(4));
+        assert_eq!(next(&[]), Err(NoFurther::NoneYet));
+        assert_eq!(next(&[(i32::MAX, Declined)]), Err(NoFurther::NoNumber));
+        for state in AttemptState::iter() {
+            if !matches!(state, Declined | Void) {
+                let unsettled = Err(NoFurther::Unsettled { number: 1, state });
+                assert_eq!(next(&[(1, state), (2, Declined)]), unsettled);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_fits_its_column_for_any_attempt() {
+        let key = ProviderKey::of(EventId(Uuid::nil()), i32::MAX);
+        assert_eq!(
+            key.0,
+            "refund-00000000-0000-0000-0000-000000000000-2147483647"
+        );
+        assert!(key.0.len() <= 64);
+    }
+}

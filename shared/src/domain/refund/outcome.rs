@@ -1,0 +1,82 @@
+//! What a process learned about an attempt, and what that led to.
+
+use strum::{IntoStaticStr, VariantNames};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{AttemptId, ParkReason};
+
+/// What was learned about an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Succeeded {
+        gateway_ref: String,
+    },
+    /// Refused for good.
+    Declined {
+        gateway_ref: String,
+        code: String,
+    },
+    /// Accepted; the gateway settles it later.
+    Pending {
+        gateway_ref: String,
+    },
+    /// It was sent, and no usable response came.
+    Unknown {
+        error: &'static str,
+    },
+    /// This call certainly did not reach the gateway.
+    NotSent {
+        error: &'static str,
+        /// Nor did any call before it.
+        never_sent: bool,
+    },
+    /// The look-up brought nothing new, or was not made.
+    StillOpen {
+        error: &'static str,
+        looked_up: bool,
+    },
+    /// Only a person can find out.
+    Park {
+        reason: ParkReason,
+    },
+}
+
+/// An outcome, the attempt it is about, and the process that reports it.
+#[derive(Debug, Clone)]
+pub struct OutcomeReport {
+    pub attempt: AttemptId,
+    pub outcome: Outcome,
+    pub reporter: Uuid,
+    /// The row's `call_deadline` while the reporter owned the attempt. A process may own one attempt several times; this
+    /// value differs each time.
+    pub owned_until: OffsetDateTime,
+    /// A later attempt that the reporter owns and certainly has not sent: `attempt` was looked up on its behalf.
+    pub unsent: Option<i32>,
+}
+
+/// What a report led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum Settled {
+    Refunded,
+    Declined,
+    /// Kept open, to be looked up again.
+    Postponed,
+    Parked,
+    /// The row already says so.
+    Agreed,
+    /// The row says otherwise; there is an audit row about it.
+    Disagreed,
+    /// The reporter no longer owns the attempt; the present owner will learn the outcome too.
+    NotOwner,
+    /// The rows contradict each other, as after a restored backup. Needs a person.
+    Stuck,
+}
+
+impl Settled {
+    /// The name, as counted.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
