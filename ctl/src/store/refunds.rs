@@ -3,8 +3,8 @@
 use shared::domain::eligibility::OrderFacts;
 use shared::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
 use shared::domain::money::Money;
-use shared::domain::row::decode_enum;
 use shared::domain::refund::{ATTEMPT, Attempt, AttemptState};
+use shared::domain::row::decode_enum;
 use shared::domain::status::Status;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Executor, FromRow, Row};

@@ -21,8 +21,8 @@ use crate::domain::event::TopicArgs;
 use crate::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
 use crate::domain::money::Money;
 use crate::domain::outbox::{self, OutboxRow};
-use crate::domain::row::decode_enum;
 use crate::domain::refund::NoFurther;
+use crate::domain::row::decode_enum;
 use crate::domain::status::{Action, NotAllowed, Status};
 use crate::domain::trace_context::TraceContext;
 

@@ -1,7 +1,7 @@
-//! The command line and the environment, read so that every bad value is told at once.
+//! The command line and the environment, read so that every bad value is reported at once.
 //!
-//! clap alone stops at the first bad value, which costs a restart per mistake. So values are first taken as text,
-//! then each is judged by its own argument's parser.
+//! clap alone stops at the first bad value, which costs a restart per mistake. So all values are first read as text; then
+//! each is checked by its own argument's parser.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -12,10 +12,10 @@ use clap::builder::ValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Command, Parser};
 
-/// `EX_USAGE` of sysexits.h: the settings are bad, trying again does not help.
+/// `EX_USAGE` of sysexits.h: the settings are bad, and a retry does not help.
 pub const BAD_USAGE: u8 = 64;
 
-/// Why there is nothing to run, and how the process should end.
+/// Why the program does not run, and how the process should end.
 #[derive(Debug)]
 pub struct Refused {
     /// What to print: help and version to stdout, problems to stderr.
@@ -32,7 +32,7 @@ pub fn parse<C: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<C, R
     let args: Vec<OsString> = args.into_iter().collect();
     let matches = match relaxed(C::command()).try_get_matches_from(&args) {
         Ok(matches) => matches,
-        // Help, or a flag that does not exist: values cannot be told from flags then.
+        // Help, or an unknown flag: then values cannot be told apart from flags.
         Err(error) => {
             let strict = C::try_parse_from(&args).err();
             return Err(from_clap(strict.filter(repeats_no_value).unwrap_or(error)));
@@ -47,9 +47,9 @@ pub fn parse<C: Parser>(args: impl IntoIterator<Item = OsString>) -> Result<C, R
 }
 
 impl Refused {
-    /// Prints the message where it belongs; the exit code to end with.
+    /// Prints the message to stdout or stderr, and returns the exit code.
     pub fn print(&self) -> ExitCode {
-        // A closed pipe leaves nobody to tell; the exit code still speaks.
+        // If the pipe is closed, the exit code still says it.
         let _ = if self.exit == 0 {
             writeln!(std::io::stdout(), "{}", self.message)
         } else {
@@ -82,7 +82,7 @@ fn from_clap(error: clap::Error) -> Refused {
     }
 }
 
-/// A value may be a secret, and clap does not ask which.
+/// These errors of clap repeat the value, which may be a secret.
 fn repeats_no_value(error: &clap::Error) -> bool {
     !matches!(
         error.kind(),
@@ -90,7 +90,7 @@ fn repeats_no_value(error: &clap::Error) -> bool {
     )
 }
 
-/// The same command, with every value taken as it is and nothing required.
+/// The same command, but every value is read as text and nothing is required.
 fn relaxed(command: Command) -> Command {
     command
         .mut_args(|arg| {
@@ -105,7 +105,7 @@ fn relaxed(command: Command) -> Command {
         .mut_subcommands(relaxed)
 }
 
-/// What is wrong with the values of this command and of the sub-command that was named.
+/// The problems with the values of this command and of the chosen sub-command.
 fn command_problems(command: &Command, matches: &ArgMatches) -> Vec<String> {
     let mut problems: Vec<String> = command
         .get_arguments()
@@ -135,17 +135,17 @@ fn arg_problems(arg: &Arg, matches: &ArgMatches) -> Vec<String> {
         .collect()
 }
 
-/// Judges one value by a command that has nothing but its argument.
+/// Checks one value with a command that has only this argument.
 fn value_problem(arg: &Arg, value: &OsString) -> Option<String> {
     let mut token = OsString::new();
     if let Some(long) = arg.get_long() {
         token.push(format!("--{long}="));
     }
     token.push(value);
-    let alone = Command::new("value").no_binary_name(true).arg(arg.clone());
-    let error = alone.try_get_matches_from([token]).err()?;
+    let single = Command::new("value").no_binary_name(true).arg(arg.clone());
+    let error = single.try_get_matches_from([token]).err()?;
     if arg.is_hide_env_values_set() {
-        // Its value may be a secret: only the parser's own words are repeated.
+        // The value may be a secret, so only the parser's own message is shown.
         let reason = error.source().map(ToString::to_string);
         return Some(reason.unwrap_or_else(|| format!("{} is not valid", name(arg))));
     }
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_value_is_told() {
+    fn every_bad_value_is_reported() {
         let Refused { message, exit } = refused("program --port x --level 10 mint --user -5");
         assert_eq!(exit, BAD_USAGE);
         assert_eq!(
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_value_is_told_beside_a_bad_one() {
+    fn a_missing_value_is_reported_beside_a_bad_one() {
         let Refused { message, .. } = refused("program --level 10 mint");
         assert!(
             message.contains("--port (SETTINGS_TEST_PORT) is required"),
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn p13_a_secret_is_judged_and_not_repeated() {
+    fn p13_a_secret_is_checked_and_not_repeated() {
         let Refused { message, .. } = refused("program --port 1 --secret s3cret");
         assert_eq!(message, "error: SECRET must be good");
         for more in ["--no-such-flag", "--help", "mint --no-such-flag"] {
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn help_and_version_are_no_errors() {
+    fn help_and_version_are_not_errors() {
         assert_eq!(refused("program --version").exit, 0);
         assert_eq!(refused("program --help").exit, 0);
         assert_eq!(refused("program --prot 1").exit, BAD_USAGE);
