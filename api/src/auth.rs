@@ -1,65 +1,84 @@
-//! From the `Authorization` header to a [`Caller`] that may do what it asks. Code behind it never sees a token.
+//! Authentication and authorization: from the `Authorization` header to a [`Caller`] that may do what it requests.
+//!
+//! Code outside this module never sees a token.
 
 mod keys;
 mod refusals;
-mod revoked;
+mod revocations;
 mod verified;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Args;
 use shared::auth::{
-    AuthArgs, Caller, Denied, KeyError, KeyProblem, Policy, Refused, Request, TOKEN_MAX, Verified,
-    Verifier,
+    AuthArgs, Caller, Denied, KeyError, KeyProblem, Policy, Request, TOKEN_MAX, TokenError,
+    Verified, Verifier,
 };
+use shared::runtime::db::Database;
 use shared::runtime::ops::Check;
-use sqlx::mysql::MySqlConnectOptions;
 use tokio::sync::watch;
 use warp::http::{HeaderMap, header};
 
 use self::keys::KeyWatch;
 use self::refusals::Refusals;
-pub(crate) use self::revoked::Reading;
-use self::revoked::RevocationWatch;
+use self::revocations::RevocationWatch;
+pub(crate) use self::revocations::Snapshot;
 use self::verified::VerifiedTokens;
-use crate::config::TokenArgs;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 
-/// Lets callers in, and judges what they ask.
+/// Revoked tokens.
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    /// Seconds for which the api relies on the list of revoked tokens while MySQL does not respond (the list is read
+    /// every second). Afterwards callers get 503. Too low refuses all callers in a short outage; too high accepts a
+    /// revoked token for as long.
+    #[arg(long, env = "REVOCATIONS_MAX_AGE_SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(5..=3600))]
+    pub revocations_max_age_secs: u64,
+}
+
+/// Authenticates tokens, and checks what their bearers may do.
 #[derive(Debug)]
-pub struct Authenticator {
+pub(crate) struct Authenticator {
     keys: watch::Receiver<Arc<Verifier>>,
-    revoked: watch::Receiver<Reading>,
+    revocations: watch::Receiver<Snapshot>,
     policy: Policy,
     verified: VerifiedTokens,
     revocations_max_age: Duration,
     refusals: Refusals,
 }
 
-/// A token that was let in. What its bearer may is asked for each request: [`Credential::caller_for`].
+/// An authenticated token. Its permissions are checked for each request: [`Credential::caller_for`].
 #[derive(Debug, Clone)]
-pub struct Credential {
+pub(crate) struct Credential {
     token: Arc<Verified>,
     verified_by: Arc<Verifier>,
     request_id: String,
     authenticator: Arc<Authenticator>,
 }
 
+/// What allows a long response, such as a stream or an export. It is checked again while the response goes on.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    credential: Credential,
+    request: Request,
+}
+
 /// The authenticator, and the tasks that keep its keys and its list of revoked tokens up to date.
-pub(crate) fn open(
+pub(crate) fn authenticator(
     verifier: Verifier,
     auth: &AuthArgs,
     tokens: &TokenArgs,
-    revoked: Reading,
-    options: MySqlConnectOptions,
+    revocations: Snapshot,
+    db: &Database,
     metrics: &Arc<Metrics>,
 ) -> (Arc<Authenticator>, KeyWatch, RevocationWatch) {
     let (keys, key_watch) = keys::watch(verifier, auth.clone(), Arc::clone(metrics));
-    let (revoked, revocation_watch) = revoked::watch(revoked, options, Arc::clone(metrics));
+    let (revocations, revocation_watch) = revocations::watch(revocations, db, Arc::clone(metrics));
     let authenticator = Authenticator {
         keys,
-        revoked,
+        revocations,
         policy: Policy::new(auth),
         verified: VerifiedTokens::new(),
         revocations_max_age: Duration::from_secs(tokens.revocations_max_age_secs),
@@ -68,11 +87,11 @@ pub(crate) fn open(
     (Arc::new(authenticator), key_watch, revocation_watch)
 }
 
-/// The keys to begin with.
+/// Loads the keys at the start.
 ///
 /// # Errors
 /// The key file cannot be read or used, or holds no key; the message says why.
-pub fn check(auth: &AuthArgs) -> Result<Verifier, KeyError> {
+pub(crate) fn load_keys(auth: &AuthArgs) -> Result<Verifier, KeyError> {
     let verifier = Verifier::load(auth)?;
     if verifier.keys().is_empty() {
         return Err(KeyError {
@@ -84,29 +103,26 @@ pub fn check(auth: &AuthArgs) -> Result<Verifier, KeyError> {
 }
 
 impl Authenticator {
-    /// Lets the bearer of a request's token in.
+    /// Authenticates the bearer token of a request.
     ///
     /// # Errors
-    /// [`ApiError::Unauthenticated`] without a token, [`ApiError::InvalidToken`] whichever check failed: the log says which,
-    /// without the token.
-    pub fn authenticate(
+    /// [`ApiError::Unauthenticated`] without a token, [`ApiError::InvalidToken`] for every failed check: only the log
+    /// says which, without the token.
+    pub(crate) fn authenticate(
         self: &Arc<Self>,
         headers: &HeaderMap,
         request_id: &str,
     ) -> Result<Credential, ApiError> {
-        let token = match bearer(headers) {
-            Ok(token) => token,
-            Err(reason) => {
-                self.refusals.tell(request_id, reason.code(), &reason);
-                return Err(match reason {
-                    NoBearer::Missing => ApiError::Unauthenticated,
-                    NoBearer::Malformed => ApiError::InvalidToken,
-                });
+        let token = bearer(headers).map_err(|reason| {
+            self.refusals.report(request_id, reason.code(), &reason);
+            match reason {
+                NoBearer::Missing => ApiError::Unauthenticated,
+                NoBearer::Malformed => ApiError::InvalidToken,
             }
-        };
+        })?;
         let (token, verified_by) = self
             .verify(token)
-            .map_err(|refused| self.refuse(request_id, refused))?;
+            .map_err(|refusal| self.refuse(request_id, refusal))?;
         Ok(Credential {
             token,
             verified_by,
@@ -116,37 +132,36 @@ impl Authenticator {
     }
 
     fn verify(&self, token: &str) -> Result<(Arc<Verified>, Arc<Verifier>), Refusal> {
-        // Not held across the check: the lock belongs to whoever brings new keys.
+        // Cloned, because a lock held during the check would block the task that loads new keys.
         let verifier = Arc::clone(&self.keys.borrow());
-        let verified = self.verified.of(token, &verifier, |token| {
+        let verified = self.verified.get_or_verify(token, &verifier, |token| {
             let verified = verifier.verify(token).map_err(Refusal::Token)?;
-            // Also judged for each request. Here it keeps what is not for us from memory and database.
+            // Also checked for each request. Here it keeps tokens for another audience out of the cache.
             self.policy.honors(&verified).map_err(Refusal::Denied)?;
             Ok(verified)
         })?;
-        // Also judged for each request. Here it keeps whoever stole a token from using up its owner's rate.
+        // Also checked for each request. Here it keeps a thief from using up the rate limit of the token's owner.
         if self.is_revoked(&verified)? {
             return Err(Refusal::Revoked);
         }
         Ok((verified, verifier))
     }
 
-    /// Whether the list knows it, as it is now.
     fn is_revoked(&self, token: &Verified) -> Result<bool, Refusal> {
-        let reading = self.revoked.borrow();
-        if reading.is_fresh(self.revocations_max_age) {
-            Ok(reading.list.contains(token))
+        let snapshot = self.revocations.borrow();
+        if snapshot.is_fresh(self.revocations_max_age) {
+            Ok(snapshot.list.contains(token))
         } else {
             Err(Refusal::RevocationsUnknown)
         }
     }
 
-    /// Told to operators as it is, and to the caller as what can be done about it.
+    /// Operators get the exact reason; the caller gets what it can do about it.
     fn refuse(&self, request_id: &str, refusal: Refusal) -> ApiError {
-        self.refusals.tell(request_id, refusal.code(), &refusal);
+        self.refusals.report(request_id, refusal.code(), &refusal);
         match refusal {
             Refusal::RevocationsUnknown => ApiError::RevocationsUnknown,
-            Refusal::Token(Refused::Undecided) | Refusal::Denied(Denied::Undecided) => {
+            Refusal::Token(TokenError::Undecided) | Refusal::Denied(Denied::Undecided) => {
                 ApiError::Undecided
             }
             Refusal::Token(_) | Refusal::Revoked | Refusal::Denied(Denied::Token(_)) => {
@@ -159,40 +174,32 @@ impl Authenticator {
 
     /// For `/readyz?verbose`.
     pub(crate) fn checks(&self) -> Vec<Check> {
-        vec![self.revoked.borrow().check(self.revocations_max_age)]
+        vec![self.revocations.borrow().check(self.revocations_max_age)]
     }
 }
 
 impl Credential {
-    /// Who its issuer says its bearer is.
+    /// The user that the token was issued to.
     pub(crate) fn user(&self) -> i64 {
         self.token.caller().user
     }
 
-    /// The caller, if the token is not revoked and the policy allows this to it.
+    /// The caller, if the token is not revoked and the policy allows this request.
     ///
     /// # Errors
-    /// [`ApiError::InvalidToken`] (revoked, not in time, not for us), [`ApiError::Forbidden`], [`ApiError::NotFound`] for
-    /// what is somebody else's, [`ApiError::Undecided`], and [`ApiError::RevocationsUnknown`] while nobody can tell which
-    /// tokens are revoked.
-    pub fn caller_for(&self, request: &Request) -> Result<&Caller, ApiError> {
+    /// [`ApiError::InvalidToken`] (revoked, expired, for another audience), [`ApiError::Forbidden`],
+    /// [`ApiError::NotFound`] for another customer's resource, [`ApiError::Undecided`], and
+    /// [`ApiError::RevocationsUnknown`] while the list of revoked tokens is too old.
+    pub(crate) fn caller_for(&self, request: &Request) -> Result<&Caller, ApiError> {
         self.decide(request)
             .map_err(|refusal| self.authenticator.refuse(&self.request_id, refusal))
     }
 
-    /// Whether it has to be let in anew: the key that verified it is gone, or the keys were read anew and it is not known.
-    pub(crate) fn is_outdated(&self) -> bool {
-        let keys = self.authenticator.keys.borrow();
-        !Arc::ptr_eq(&self.verified_by, &keys) && !keys.still_vouches_for(&self.token)
-    }
-
-    /// As [`Credential::caller_for`], of one that was let in and has only grown older: that it ends one day is no refusal
-    /// to be told of. `None` while nobody can tell.
-    pub(crate) fn still_allows(&self, request: &Request) -> Option<bool> {
-        match self.decide(request) {
-            Ok(_) => Some(true),
-            Err(Refusal::RevocationsUnknown | Refusal::Denied(Denied::Undecided)) => None,
-            Err(_) => Some(false),
+    /// For a long response to a request that [`Credential::caller_for`] has allowed.
+    pub(crate) fn grant(self, request: Request) -> Grant {
+        Grant {
+            credential: self,
+            request,
         }
     }
 
@@ -205,12 +212,36 @@ impl Credential {
     }
 }
 
-/// Why somebody is not let in, or not allowed what they ask.
+impl Grant {
+    /// See [`Credential::user`].
+    pub(crate) fn user(&self) -> i64 {
+        self.credential.user()
+    }
+
+    /// Whether the client must authenticate again: the keys were reloaded, and the token's key is not among them.
+    pub(crate) fn is_outdated(&self) -> bool {
+        let credential = &self.credential;
+        let keys = credential.authenticator.keys.borrow();
+        !Arc::ptr_eq(&credential.verified_by, &keys) && !keys.still_trusts(&credential.token)
+    }
+
+    /// Whether the policy still allows the request. `None` while the list of revoked tokens is too old, or if the policy
+    /// was not evaluated in time. Not reported as a refusal: tokens are meant to expire.
+    pub(crate) fn still_holds(&self) -> Option<bool> {
+        match self.credential.decide(&self.request) {
+            Ok(_) => Some(true),
+            Err(Refusal::RevocationsUnknown | Refusal::Denied(Denied::Undecided)) => None,
+            Err(_) => Some(false),
+        }
+    }
+}
+
+/// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("{0}")]
-    Token(Refused),
-    #[error("it is revoked")]
+    Token(TokenError),
+    #[error("the token is revoked")]
     Revoked,
     #[error("the list of revoked tokens is too old")]
     RevocationsUnknown,
@@ -219,7 +250,7 @@ enum Refusal {
 }
 
 impl Refusal {
-    /// A label for metrics.
+    /// A metric label.
     fn code(&self) -> &'static str {
         match self {
             Self::Token(refused) => refused.code(),
@@ -230,7 +261,7 @@ impl Refusal {
     }
 }
 
-/// Why there is no token to look at.
+/// Why a request has no token to verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoBearer {
     #[error("no Authorization header")]
@@ -242,6 +273,7 @@ pub enum NoBearer {
 }
 
 impl NoBearer {
+    /// A metric label.
     fn code(self) -> &'static str {
         match self {
             Self::Missing => "missing",
@@ -250,10 +282,10 @@ impl NoBearer {
     }
 }
 
-/// The token of the one `Authorization: Bearer` header there may be. Nothing else carries one: no query, no cookie.
+/// The token of the only `Authorization: Bearer` header. No query and no cookie carries a token.
 ///
 /// # Errors
-/// There is none, or more than one.
+/// There is no such header, or more than one.
 pub fn bearer(headers: &HeaderMap) -> Result<&str, NoBearer> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next().ok_or(NoBearer::Missing)?;
@@ -277,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_bearer_header_is_needed() {
+    fn exactly_one_bearer_header_is_needed() {
         let with = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {

@@ -1,79 +1,83 @@
 //! Backpressure: new filings are refused while too much waits in the outbox, so that an outage of Kafka or of the
 //! relays cannot fill the database's disk.
 //!
-//! Must stay true: only rows and bytes refuse, age alone alarms (an outage by itself must not stop filing); reads and
-//! repeats of answered filings are never refused; what is refused has written nothing. The other writers of the outbox
-//! are not refused: they add at most a few events to returns that were filed. Parked rows do not count, they are in a
-//! table of their own.
+//! Must stay true: only rows and bytes refuse; age alone raises an alarm, because an outage by itself must not stop
+//! filing. Reads and retries of filings that have a response are never refused. A refused filing has written nothing.
+//! The other writers of the outbox are not refused: they add at most a few events to returns that were filed. Parked
+//! rows do not count; they are in a table of their own.
 
-mod meter;
+mod monitor;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::Args;
+use shared::runtime::db::Database;
 use shared::runtime::ops::Check;
-use sqlx::mysql::MySqlConnectOptions;
 use tokio::sync::watch;
 
-use crate::config::BacklogArgs;
-use crate::error::ApiError;
+use self::monitor::Monitor;
+use crate::error::{ApiError, Excess};
 use crate::metrics::Metrics;
+use crate::store::Backlog;
 
-use meter::Meter;
+/// How much may wait in the outbox while Kafka or the relays are away.
+#[derive(Debug, Clone, Args)]
+pub struct BacklogArgs {
+    /// Rows in the outbox above which new filings get 503 with Retry-After. They are accepted again at 80 % of it.
+    /// A slow relay (11,000 rows/s) publishes the default number in a quarter of an hour; it takes about 3 GiB of disk
+    /// with this system's small events. Too low refuses customers in an outage that the disk could have bridged; too
+    /// high fills the disk, prolongs the end of an outage and slows measuring (2 s per million rows). The api may notice
+    /// two minutes and one measurement late that a limit is exceeded: leave room for that.
+    #[arg(long, env = "BACKLOG_MAX_ROWS", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub backlog_max_rows: u64,
 
-/// What waits in the outbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Backlog {
-    pub(crate) rows: u64,
-    /// Of payloads.
-    pub(crate) bytes: u64,
-    pub(crate) oldest_age: Duration,
+    /// MiB of payload in the outbox above which new filings get 503, as for BACKLOG_MAX_ROWS. On disk a row takes
+    /// about 300 bytes more than its payload. Too low refuses filings because of a few large events; too high fills the
+    /// disk before the limit of rows is reached.
+    #[arg(long, env = "BACKLOG_MAX_MIB", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub backlog_max_mib: u64,
+
+    /// Seconds after which the oldest event in the outbox raises an alarm (a metric and one log line). It never
+    /// refuses a filing. Too low raises an alarm at every restart of a broker; too high reports late that nothing is
+    /// published.
+    #[arg(long, env = "BACKLOG_ALARM_AGE_SECS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub backlog_alarm_age_secs: u64,
 }
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Limits {
+struct Limits {
     rows: u64,
     bytes: u64,
     alarm_age: Duration,
 }
 
-/// Why new filings are refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Excess {
-    Rows,
-    Bytes,
-}
-
-/// The last measurement and what was decided by it.
+/// The last measurement, and the decision that follows from it.
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
-    /// `None` until MySQL has answered for the first time: until then filings are accepted.
+    /// `None` until the first measurement: until then filings are accepted.
     measured: Option<(Backlog, Instant)>,
     refusing: Option<Excess>,
 }
 
-/// What filings ask before they are let in; cheap to clone.
+/// Decides whether a filing is accepted. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Gate {
     limits: Limits,
     state: watch::Receiver<State>,
 }
 
-/// A measurement older than this is shown as overdue: the longest pause, and as long again to measure.
-const OVERDUE: Duration = meter::PAUSE_MAX.saturating_mul(2);
+/// A measurement older than this is shown as overdue: twice the longest pause.
+const OVERDUE: Duration = monitor::PAUSE_MAX.saturating_mul(2);
 
-/// The gate, and the task that opens and closes it.
-pub(crate) fn open(
-    args: &BacklogArgs,
-    options: MySqlConnectOptions,
-    metrics: Arc<Metrics>,
-) -> (Gate, Meter) {
+/// The gate, and the monitor that opens and closes it.
+pub(crate) fn gate(args: &BacklogArgs, db: &Database, metrics: Arc<Metrics>) -> (Gate, Monitor) {
     let limits = Limits::from(args);
     let (sender, state) = watch::channel(State::default());
     (
         Gate { limits, state },
-        Meter::new(options, limits, metrics, sender),
+        Monitor::new(db, limits, metrics, sender),
     )
 }
 
@@ -88,9 +92,9 @@ impl From<&BacklogArgs> for Limits {
 }
 
 impl Limits {
-    /// Why to refuse from now on. Above a limit; once refusing, until rows and bytes are both at 80 % of theirs or
-    /// below: between the two marks the gate stays as it is, or it would flap at the limit.
-    fn judge(&self, backlog: &Backlog, refusing: Option<Excess>) -> Option<Excess> {
+    /// Why to refuse from now on, if at all. The gate closes above a limit. It opens when rows and bytes are both at
+    /// most 80 % of their limits; between the two marks it stays as it is, because it would flap at a single mark.
+    fn decide(&self, backlog: &Backlog, refusing: Option<Excess>) -> Option<Excess> {
         let above = |rows: u64, bytes: u64| {
             if backlog.rows > rows {
                 Some(Excess::Rows)
@@ -117,16 +121,6 @@ fn resume(limit: u64) -> u64 {
     limit.saturating_mul(4) / 5
 }
 
-impl Excess {
-    /// Stable metric label.
-    pub(crate) fn code(self) -> &'static str {
-        match self {
-            Self::Rows => "rows",
-            Self::Bytes => "bytes",
-        }
-    }
-}
-
 impl Gate {
     /// Refuses a new filing while too much waits.
     ///
@@ -139,8 +133,8 @@ impl Gate {
         }
     }
 
-    /// For `/readyz?verbose`. A backlog above its limit does not make the api unready: reads still work, and taking
-    /// every api out of service would be the larger outage.
+    /// For `/readyz?verbose`. A backlog above its limit does not make the api unready: reads still work, and it would be
+    /// a larger outage to take every api out of service.
     pub(crate) fn checks(&self) -> Vec<Check> {
         let (state, limits) = (*self.state.borrow(), &self.limits);
         let (measured, since) = state.measured.unzip();
@@ -202,9 +196,9 @@ mod tests {
         alarm_age: Duration::from_secs(60),
     };
 
-    fn judged(rows: u64, bytes: u64, refusing: Option<Excess>) -> Option<Excess> {
+    fn decided(rows: u64, bytes: u64, refusing: Option<Excess>) -> Option<Excess> {
         let oldest_age = Duration::ZERO;
-        LIMITS.judge(
+        LIMITS.decide(
             &Backlog {
                 rows,
                 bytes,
@@ -224,7 +218,7 @@ mod tests {
             (101, 1_001, Some(Excess::Rows)),
             (u64::MAX, u64::MAX, Some(Excess::Rows)),
         ] {
-            assert_eq!(judged(rows, bytes, None), expected, "{rows} {bytes}");
+            assert_eq!(decided(rows, bytes, None), expected, "{rows} {bytes}");
         }
     }
 
@@ -240,18 +234,18 @@ mod tests {
             (80, 800, None),
             (0, 0, None),
         ] {
-            assert_eq!(judged(rows, bytes, was), expected, "{rows} {bytes}");
+            assert_eq!(decided(rows, bytes, was), expected, "{rows} {bytes}");
         }
     }
 
     #[test]
-    fn p12_age_alone_alarms_and_does_not_refuse() {
+    fn p12_age_alone_raises_an_alarm_and_does_not_refuse() {
         let old = Backlog {
             oldest_age: Duration::from_secs(61),
             ..Backlog::default()
         };
         assert!(LIMITS.is_too_old(&old));
-        assert_eq!(LIMITS.judge(&old, None), None);
+        assert_eq!(LIMITS.decide(&old, None), None);
         assert!(!LIMITS.is_too_old(&Backlog {
             oldest_age: Duration::from_secs(60),
             ..old
@@ -259,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_limits_can_be_met_again() {
+    fn filings_are_accepted_again_below_the_smallest_limits() {
         assert_eq!((resume(1), resume(2), resume(5)), (0, 1, 4));
     }
 }

@@ -1,9 +1,9 @@
-//! Files under `docs/` that are made from code: checked in, and kept equal by a test.
+//! Files under `docs/` that are generated from code and checked in. Tests compare them.
 
-/// Compares `docs/NAME` with `text`; with `UPDATE_DOCS` set it is written first.
+/// Compares `docs/NAME` with `text`. If `UPDATE_DOCS` is set, the file is written first.
 #[expect(
     clippy::disallowed_methods,
-    reason = "how a checked-in copy is renewed is no setting of a binary"
+    reason = "this variable is for developers, not a setting of a program"
 )]
 pub(crate) fn assert_equal(name: &str, text: &[u8]) {
     let path = format!("{}/../docs/{name}", env!("CARGO_MANIFEST_DIR"));
@@ -13,6 +13,6 @@ pub(crate) fn assert_equal(name: &str, text: &[u8]) {
     let copy = std::fs::read(&path).unwrap_or_default();
     assert!(
         copy == text,
-        "docs/{name} is old: UPDATE_DOCS=1 cargo test -p api --lib"
+        "docs/{name} is outdated: UPDATE_DOCS=1 cargo test -p api --lib"
     );
 }

@@ -1,13 +1,12 @@
 //! Filing a return: the heart of the api. Many requests, few transactions.
 //!
-//! Requests that wait while a transaction is in flight are taken together into the next one (group commit); a lone
-//! request goes straight through, so an idle service adds no wait. The use case takes a slice; a single filing is a
-//! slice of one. InnoDB groups only the log flush of transactions that already ran; this also shares their
-//! statements and round trips (docs/adr/0004).
+//! Requests that wait while a transaction is in flight are taken together into the next one (group commit). A single
+//! request is filed at once, so an idle service adds no wait. InnoDB groups only the log flush of transactions that
+//! already ran; group commit also shares their statements and round trips (docs/adr/0004).
 //!
-//! Must stay true: a client that hangs up cancels nothing half way, because writers are tasks of their own; a
-//! group holds one order and one idempotency key at most once; one locked order stalls nobody but its own request;
-//! nobody is answered 201 before COMMIT was, and a COMMIT whose answer was lost is looked up, never repeated.
+//! Must stay true: a client that disconnects cancels nothing half way, because writers are tasks of their own; a group
+//! contains an order and an idempotency key at most once; a locked order delays only its own request; a 201 is sent
+//! only after COMMIT succeeded; if the response to COMMIT is lost, the writer looks the rows up and never repeats them.
 
 mod group;
 mod writer;
@@ -16,49 +15,69 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use clap::Args;
 use serde::{Deserialize, Serialize};
+use shared::domain::eligibility::PolicyArgs;
+use shared::domain::event::TopicArgs;
 use shared::domain::ids::{CustomerId, OrderId, ReturnId};
 use shared::domain::status::Status;
 use shared::domain::transition::Cause;
-use sqlx::mysql::MySqlConnectOptions;
+use shared::runtime::db::Database;
+use shared::runtime::tasks::Stage;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::backlog::Gate;
-use crate::config::Config;
 use crate::error::ApiError;
-use crate::idempotency::IdempotencyKey;
 use crate::metrics::Metrics;
+use crate::store::IdempotencyKey;
 
-/// A checked request to file a return.
+/// Group commit.
+#[derive(Debug, Clone, Args)]
+pub struct FilingArgs {
+    /// The most filings in one transaction. 1 turns group commit off; more than 64 makes each filing wait longer without
+    /// more throughput.
+    #[arg(long, env = "FILING_BATCH_MAX", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub filing_batch_max: u16,
+
+    /// Group transactions in flight, each on a connection of its own beside the pool (as are eight more for filings
+    /// that wait for a lock). Two keep MySQL busy while one answers; more make the groups smaller.
+    #[arg(long, env = "FILING_WRITERS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub filing_writers: u16,
+
+    /// Filings that may wait for a transaction; the next one gets 503 with Retry-After. Too low refuses bursts; too
+    /// high lets clients wait for a response that they no longer want.
+    #[arg(long, env = "FILING_QUEUE", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub filing_queue: u32,
+}
+
+/// A validated request to file a return.
 #[derive(Debug, Clone)]
-pub struct FilingRequest {
-    pub customer: CustomerId,
-    pub order: OrderId,
-    pub reason: String,
-    pub reason_code: Option<String>,
-    pub key: Option<IdempotencyKey>,
-    pub cause: Cause,
+pub(crate) struct FilingRequest {
+    pub(crate) customer: CustomerId,
+    pub(crate) order: OrderId,
+    pub(crate) reason: String,
+    pub(crate) reason_code: Option<String>,
+    pub(crate) key: Option<IdempotencyKey>,
+    pub(crate) cause: Cause,
 }
 
-/// A filed return: the answer's body, which a repeat under the same key gets byte for byte.
+/// A filed return, with the body of the response. A retry under the same key gets the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Receipt {
-    pub return_id: ReturnId,
-    pub body: Bytes,
-    /// Stored under the idempotency key by an earlier request.
-    pub replayed: bool,
+pub(crate) struct Receipt {
+    pub(crate) return_id: ReturnId,
+    pub(crate) body: Bytes,
+    /// An earlier request stored it under the idempotency key.
+    pub(crate) replayed: bool,
 }
 
-/// The answer to a filing.
+/// The response to a filing.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = Filed)]
 pub(crate) struct ReceiptBody {
     #[schema(value_type = i64, minimum = 1, example = 456)]
     return_id: ReturnId,
-    /// `initiated`: what becomes of it, `GET /returns/{id}` tells.
+    /// `initiated`. `GET /returns/{id}` shows the present status.
     status: Status,
 }
 
@@ -79,7 +98,7 @@ impl Receipt {
     /// The receipt that was stored under an idempotency key.
     fn stored(body: Bytes) -> Result<Self, ApiError> {
         let parsed: ReceiptBody = serde_json::from_slice(&body).map_err(|error| {
-            tracing::error!(%error, "a stored answer cannot be read");
+            tracing::error!(%error, "a stored response cannot be read");
             ApiError::Internal
         })?;
         Ok(Self {
@@ -90,23 +109,23 @@ impl Receipt {
     }
 }
 
-/// A request and where its answer goes.
+/// A request in the filing queue, and the channel for its result.
 #[derive(Debug)]
 struct Job {
     request: Arc<FilingRequest>,
-    reply: oneshot::Sender<Result<Receipt, ApiError>>,
+    result: oneshot::Sender<Result<Receipt, ApiError>>,
     deadline: Instant,
 }
 
 impl Job {
-    /// The client may be gone by now; then the answer is dropped and the row stands.
-    fn answer(self, answer: Result<Receipt, ApiError>) {
-        let _ = self.reply.send(answer);
+    /// If the client has disconnected, the result is dropped and the row stays.
+    fn finish(self, result: Result<Receipt, ApiError>) {
+        let _ = self.result.send(result);
     }
 
-    /// Nobody waits for the answer any more: not worth a transaction that has not begun.
+    /// The client has disconnected or its deadline has passed: no transaction is begun for it.
     fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
+        self.result.is_closed()
     }
 
     fn is_late(&self) -> bool {
@@ -114,79 +133,78 @@ impl Job {
     }
 }
 
-/// Where handlers hand in filings.
-#[derive(Debug, Clone)]
-pub struct FilingDesk {
-    queue: mpsc::Sender<Job>,
-    gate: Gate,
-    metrics: Arc<Metrics>,
-    timeout: Duration,
+/// What the filing queue works with.
+#[derive(Debug)]
+pub(crate) struct Filing {
+    pub(crate) args: FilingArgs,
+    /// For a request, from the queue to its result.
+    pub(crate) timeout: Duration,
+    pub(crate) topics: TopicArgs,
+    pub(crate) policy: PolicyArgs,
+    pub(crate) db: Database,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) gate: Gate,
 }
 
-impl FilingDesk {
-    /// Starts the writers. They end once `closing` is cancelled and the queue is empty.
-    pub(crate) fn open(
-        cfg: &Config,
-        options: MySqlConnectOptions,
-        metrics: Arc<Metrics>,
-        gate: Gate,
-        closing: CancellationToken,
-    ) -> (Self, JoinSet<()>) {
-        let capacity = usize::try_from(cfg.filing.filing_queue).expect("bounded by the setting");
-        let (queue, jobs) = mpsc::channel(capacity);
-        let desk = Self {
-            queue,
-            gate: gate.clone(),
-            metrics: Arc::clone(&metrics),
-            timeout: cfg.http.request_timeout(),
-        };
-        let tasks = writer::start(cfg, options, metrics, gate, jobs, closing);
-        (desk, tasks)
+/// Takes filings from handlers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct FilingQueue {
+    jobs: mpsc::Sender<Job>,
+    filing: Arc<Filing>,
+}
+
+impl FilingQueue {
+    /// Starts the writers. They end when `stage` stops and the queue is empty.
+    pub(crate) fn start(filing: Filing, stage: &mut Stage) -> Self {
+        let capacity = usize::try_from(filing.args.filing_queue).expect("bounded by the setting");
+        let (jobs, waiting) = mpsc::channel(capacity);
+        let filing = Arc::new(filing);
+        writer::start(Arc::clone(&filing), waiting, stage);
+        Self { jobs, filing }
     }
 
-    /// Files one return and waits for its COMMIT. Cancel-safe: a request whose transaction has begun is written
-    /// whether or not anybody waits for the answer.
+    /// Files one return and waits for its COMMIT. Cancel-safe: once its transaction has begun, a request is written
+    /// whether or not its client still waits.
     ///
     /// # Errors
     /// [`ApiError::Busy`] at once when the queue is full, [`ApiError::BacklogFull`] while too much waits to be
-    /// published; otherwise what the use case decided.
-    pub async fn file(&self, request: FilingRequest) -> Result<Receipt, ApiError> {
-        let answer = self.queue_and_wait(request).await;
-        let outcome = match &answer {
+    /// published; otherwise the decision about the request.
+    pub(crate) async fn file(&self, request: FilingRequest) -> Result<Receipt, ApiError> {
+        let result = self.queue_and_wait(request).await;
+        let outcome = match &result {
             Ok(receipt) if receipt.replayed => "replayed",
             Ok(_) => "filed",
             Err(error) => error.code(),
         };
-        self.metrics
-            .filing_outcomes
-            .with_label_values(&[outcome])
-            .inc();
-        if let Err(ApiError::BacklogFull(excess)) = &answer {
-            self.metrics.backlog.refused(excess.code());
+        let metrics = &self.filing.metrics.filing;
+        metrics.outcomes.with_label_values(&[outcome]).inc();
+        if let Err(ApiError::BacklogFull(excess)) = &result {
+            metrics.refused.with_label_values(&[excess.code()]).inc();
         }
-        answer
+        result
     }
 
     async fn queue_and_wait(&self, request: FilingRequest) -> Result<Receipt, ApiError> {
-        // With a key it may repeat a filing that was answered; whether it does is known in the group's transaction.
+        // A request with a key may be a retry of a filing that has a response. Only the group's transaction knows.
         if request.key.is_none() {
-            self.gate.admit()?;
+            self.filing.gate.admit()?;
         }
-        let (reply, answer) = oneshot::channel();
-        let deadline = Instant::now() + self.timeout;
+        let (sender, result) = oneshot::channel();
+        let timeout = self.filing.timeout;
         let job = Job {
             request: Arc::new(request),
-            reply,
-            deadline,
+            result: sender,
+            deadline: Instant::now() + timeout,
         };
-        self.metrics.queue_length.inc();
-        if self.queue.try_send(job).is_err() {
-            self.metrics.queue_length.dec();
+        let queue_length = &self.filing.metrics.filing.queue_length;
+        queue_length.inc();
+        if self.jobs.try_send(job).is_err() {
+            queue_length.dec();
             return Err(ApiError::Busy);
         }
-        // Out of time, or the writer broke off: whether the row was or will be written is not known.
-        match tokio::time::timeout(self.timeout, answer).await {
-            Ok(Ok(answer)) => answer,
+        // After the deadline, or if the writer ended: it is not known whether the row was or will be written.
+        match tokio::time::timeout(timeout, result).await {
+            Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(ApiError::OutcomeUnknown),
         }
     }

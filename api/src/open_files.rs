@@ -1,15 +1,15 @@
-//! File descriptors for as many connections as are granted.
+//! Enough file descriptors for the connections that the settings allow.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Beside clients' connections: the pool, the writers, listeners, files.
+/// Besides clients' connections: connections to MySQL, listeners, files.
 const OTHERS: u64 = 256;
 
-/// Raises this process's limit of open files as far as `connections` need, and warns where the system does not allow it.
+/// Raises this process's limit of open files for `connections`, and warns if the system does not allow it.
 ///
-/// The usual soft limit of 1,024 is for programs that call `select`; those that do not may raise it up to the hard limit
+/// The usual soft limit of 1,024 is for programs that call `select`. Other programs may raise it up to the hard limit
 /// (systemd.exec(5), "LimitNOFILE").
-pub fn allow(connections: u32) {
+pub(crate) fn allow(connections: u32) {
     let needed = u64::from(connections) + OTHERS;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {

@@ -8,16 +8,17 @@
 mod batch;
 mod changes;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::domain::eligibility::PolicyArgs;
 use shared::domain::event::TopicArgs;
 use shared::domain::ids::ReturnId;
 use shared::domain::transition;
+use shared::runtime::db::Database;
 use shared::runtime::killpoint::kill_point;
-use shared::runtime::retry::full_jitter;
+use shared::runtime::tasks::chain;
 use sqlx::MySqlConnection;
-use sqlx::mysql::MySqlPool;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -28,14 +29,12 @@ use crate::error::Error;
 use crate::message::Record;
 use crate::metrics::Metrics;
 use crate::store::{self, NewAttempts, OrderLock};
+use crate::transact::Transaction;
 pub(crate) use batch::sorted;
 use batch::{Batch, Candidate};
 use changes::Changes;
 pub(crate) use changes::trace;
 
-/// Conflicts pass within milliseconds; an outage is asked about once a second.
-const RETRY_BASE: Duration = Duration::from_millis(5);
-const RETRY_CAP: Duration = Duration::from_secs(1);
 /// A batch of ours holds its rows for up to about 0.2 s. No longer lock is waited for, because the next messages wait
 /// meanwhile.
 const HELD_PAUSES: [Duration; 4] = [
@@ -48,7 +47,7 @@ const HELD_PAUSES: [Duration; 4] = [
 /// Claims on behalf of this process.
 #[derive(Debug, Clone)]
 pub struct Claimer {
-    pub pool: MySqlPool,
+    pub db: Database,
     pub topics: TopicArgs,
     pub policy: PolicyArgs,
     /// Our name in the inbox.
@@ -64,6 +63,7 @@ pub struct Claimer {
 /// What a transaction wrote; counted only after its commit.
 #[derive(Debug, Default)]
 struct Claimed {
+    began: Option<Instant>,
     attempts: Vec<OwnedAttempt>,
     /// Indexes of candidates that were left out, because another transaction holds the return or its order.
     held: Vec<usize>,
@@ -80,8 +80,8 @@ impl Claimer {
     /// # Errors
     /// Only when stopping, or when not even dead letters can be written: do not store the offsets.
     pub async fn claim_records(
-        &self,
-        records: &[Record],
+        self: &Arc<Self>,
+        records: &[Arc<Record>],
         hand_over: impl FnMut(Vec<OwnedAttempt>) + Send,
     ) -> Result<(), Error> {
         self.claim_batch(Batch::of_records(records), hand_over)
@@ -94,7 +94,7 @@ impl Claimer {
     /// # Errors
     /// Only when stopping.
     pub async fn claim_found(
-        &self,
+        self: &Arc<Self>,
         found: &[ReturnId],
         hand_over: impl FnMut(Vec<OwnedAttempt>) + Send,
     ) -> Result<(), Error> {
@@ -103,8 +103,8 @@ impl Claimer {
 
     /// Held returns are tried again a little later and then left to the scan, so that they delay no others.
     async fn claim_batch(
-        &self,
-        mut batch: Batch<'_>,
+        self: &Arc<Self>,
+        mut batch: Batch,
         mut hand_over: impl FnMut(Vec<OwnedAttempt>) + Send,
     ) -> Result<(), Error> {
         let mut pauses = HELD_PAUSES.into_iter();
@@ -136,11 +136,11 @@ impl Claimer {
     /// Claims all free returns together; if that fails for good, one by one, so that one return does not delay the others.
     /// Returns the indexes of the held candidates.
     async fn claim_free(
-        &self,
-        batch: &Batch<'_>,
+        self: &Arc<Self>,
+        batch: &Batch,
         hand_over: &mut (impl FnMut(Vec<OwnedAttempt>) + Send),
     ) -> Result<Vec<usize>, Error> {
-        let error = match self.until_done(batch).await {
+        let error = match self.until_done(batch.clone()).await {
             Ok(claimed) => {
                 hand_over(claimed.attempts);
                 return Ok(claimed.held);
@@ -148,7 +148,11 @@ impl Claimer {
             Err(error) if self.is_stopping(&error) => return Err(error),
             Err(error) => error,
         };
-        tracing::warn!(cause = ?error, returns = batch.candidates.len(), "a batch cannot be claimed together");
+        tracing::warn!(
+            error = chain(&error),
+            returns = batch.candidates.len(),
+            "a batch cannot be claimed together"
+        );
         self.write_dead_letters(batch.dead_letters.clone()).await?;
         let mut held = Vec::new();
         for (at, candidate) in batch.candidates.iter().enumerate() {
@@ -161,12 +165,12 @@ impl Claimer {
         Ok(held)
     }
 
-    async fn claim_alone(&self, candidate: &Candidate<'_>) -> Result<Claimed, Error> {
-        let error = match self.until_done(&Batch::of_one(candidate.clone())).await {
+    async fn claim_alone(self: &Arc<Self>, candidate: &Candidate) -> Result<Claimed, Error> {
+        let error = match self.until_done(Batch::of_one(candidate.clone())).await {
             Err(error) if !self.is_stopping(&error) => error,
             done => return done,
         };
-        tracing::error!(cause = ?error, return.id = %candidate.return_id, "a return cannot be claimed");
+        tracing::error!(error = chain(&error), return.id = %candidate.return_id, "a return cannot be claimed");
         self.metrics
             .permanent_failures
             .with_label_values(&["claim"])
@@ -177,10 +181,10 @@ impl Claimer {
     }
 
     async fn write_dead_letters(
-        &self,
-        dead_letters: Vec<DeadLetter<'_>>,
+        self: &Arc<Self>,
+        dead_letters: Vec<DeadLetter>,
     ) -> Result<Claimed, Error> {
-        self.until_done(&Batch::of_dead_letters(dead_letters)).await
+        self.until_done(Batch::of_dead_letters(dead_letters)).await
     }
 
     /// Whether a claim ended early because the process stops.
@@ -189,58 +193,34 @@ impl Claimer {
     }
 
     /// Runs the transaction until it commits, fails for good, or the process stops.
-    async fn until_done(&self, batch: &Batch<'_>) -> Result<Claimed, Error> {
-        let mut tries = 0;
-        loop {
-            match self.claim_once(batch).await {
-                Ok(claimed) => {
-                    self.count(&claimed);
-                    return Ok(claimed);
-                }
-                Err(error) if error.is_transient() && !self.stop.is_cancelled() => {
-                    self.metrics
-                        .transient_failures
-                        .with_label_values(&["claim"])
-                        .inc();
-                    tracing::warn!(cause = ?error, tries, "a claim is run again");
-                    let pause = tokio::time::sleep(full_jitter(tries, RETRY_BASE, RETRY_CAP));
-                    self.stop.run_until_cancelled(pause).await;
-                    tries += 1;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn claim_once(&self, batch: &Batch<'_>) -> Result<Claimed, Error> {
+    async fn until_done(self: &Arc<Self>, batch: Batch) -> Result<Claimed, Error> {
         if batch.is_empty() {
             return Ok(Claimed::default());
         }
-        // Before the transaction, so that our clock's deadline is never later than the row's.
-        let began = Instant::now();
-        let mut tx = self.pool.begin().await?;
-        let claimed = match self.write(&mut tx, batch, began + self.call_deadline).await {
-            Ok(claimed) => claimed,
-            Err(error) => {
-                // At once: a dropped transaction keeps its locks until the connection is used again.
-                let _ = tx.rollback().await;
-                return Err(error);
-            }
+        let transaction = Transaction {
+            db: &self.db,
+            name: "claim",
+            failures: &self
+                .metrics
+                .transient_failures
+                .with_label_values(&["claim"]),
         };
-        tx.commit().await?;
-        self.metrics
-            .claim_seconds
-            .observe(began.elapsed().as_secs_f64());
+        let (claimer, batch) = (Arc::clone(self), Arc::new(batch));
+        let stopping = |_: &Error, _| self.stop.is_cancelled();
+        let claimed = transaction
+            .until_committed(stopping, move |tx| {
+                let (claimer, batch) = (Arc::clone(&claimer), Arc::clone(&batch));
+                Box::pin(async move { claimer.write(tx, &batch).await })
+            })
+            .await?;
+        self.count(&claimed);
         kill_point("consumer.after_claim");
         Ok(claimed)
     }
 
-    async fn write(
-        &self,
-        tx: &mut MySqlConnection,
-        batch: &Batch<'_>,
-        deadline: Instant,
-    ) -> Result<Claimed, Error> {
+    async fn write(&self, tx: &mut MySqlConnection, batch: &Batch) -> Result<Claimed, Error> {
+        // Before the row's clock is read, so that our clock's deadline is never later than the row's.
+        let began = Instant::now();
         let filings = store::read_filings(tx, &batch.returns()).await?;
         let (matched, dead_letters) = batch.match_filings(&filings);
 
@@ -272,7 +252,7 @@ impl Claimer {
             &orders,
             &self.policy,
             self.call_deadline,
-            deadline,
+            began + self.call_deadline,
         )?;
         store::insert_attempts(tx, &changes.attempts, &self.new_attempts(locked.now)).await?;
         store::insert_inbox(tx, &self.consumer, &events, locked.now).await?;
@@ -281,6 +261,7 @@ impl Claimer {
         }
         transition::apply(tx, &mut locked, &self.topics, &changes.changes).await?;
         Ok(Claimed {
+            began: Some(began),
             held: held.map(|one| one.index).collect(),
             attempts: changes.attempts,
             results: changes.results,
@@ -299,6 +280,10 @@ impl Claimer {
     }
 
     fn count(&self, claimed: &Claimed) {
+        if let Some(began) = claimed.began {
+            let seconds = began.elapsed().as_secs_f64();
+            self.metrics.claim_seconds.observe(seconds);
+        }
         let counted = claimed.results.len() + claimed.dead.len();
         if counted > 0 {
             self.metrics
@@ -315,7 +300,7 @@ impl Claimer {
                 .inc();
             self.metrics
                 .dead_letters
-                .with_label_values(&[reason.code()])
+                .with_label_values(&[reason.as_str()])
                 .inc();
         }
     }

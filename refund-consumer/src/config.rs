@@ -4,31 +4,14 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap::{ArgAction, Args, ValueEnum, value_parser};
 use reqwest::Url;
 use secrecy::SecretString;
 use shared::domain::eligibility::PolicyArgs;
 use shared::domain::event::TopicArgs;
 use shared::runtime::db::DbArgs;
 use shared::runtime::kafka::KafkaArgs;
-use shared::runtime::ops::OpsArgs;
-use shared::runtime::telemetry::LogArgs;
-
-/// Pays approved returns back: claims them, calls the refund gateway, settles the outcome.
-#[derive(Debug, Clone, Parser)]
-#[command(name = "refund-consumer", version)]
-pub struct Cli {
-    #[command(subcommand)]
-    pub command: Option<Command>,
-    #[command(flatten)]
-    pub config: Config,
-}
-
-#[derive(Debug, Clone, Subcommand)]
-pub enum Command {
-    /// Asks the running consumer at OPS_LISTEN whether it is alive; exit 0 or 1.
-    Healthcheck,
-}
+use shared::runtime::program::Settings;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Args)]
@@ -49,10 +32,6 @@ pub struct Config {
     pub kafka: KafkaArgs,
     #[command(flatten)]
     pub db: DbArgs,
-    #[command(flatten)]
-    pub ops: OpsArgs,
-    #[command(flatten)]
-    pub log: LogArgs,
 
     /// Seconds after SIGTERM in which calls and settlements in flight may end; the rest is left to other consumers.
     /// Must be below the platform's kill delay. Too low leaves more to be looked up again.
@@ -124,7 +103,8 @@ pub struct GatewayArgs {
     #[arg(long, env = "REFUND_GATEWAY", value_enum)]
     pub refund_gateway: GatewayKind,
 
-    /// File in which the simulated gateway keeps what it paid; all consumers must name the same file.
+    /// File in which the simulated gateway records its payments, for one consumer only: two consumers would not know
+    /// each other's payments.
     #[arg(long, env = "SIMULATED_LEDGER")]
     pub simulated_ledger: Option<PathBuf>,
 
@@ -205,14 +185,17 @@ pub struct ReconcileArgs {
     pub initiated_grace_secs: u32,
 }
 
-/// Claim, settlement, claimed → sent, scan, expiry, census, and one look at earlier attempts at the same time.
-const CONNECTIONS_NEEDED: u32 = 7;
+/// Claim, settlement, marking as sent, scan, expiry, gauges, and one read of earlier attempts at the same time.
+pub(crate) const CONNECTIONS_NEEDED: u32 = 7;
 /// The call deadline must be far below the key's lifetime, or a repeat could start within it and end after it.
 const DEADLINES_PER_WINDOW: u32 = 10;
 
-impl Config {
-    /// Everything that is wrong with these settings taken together; empty when they are good.
-    pub fn problems(&self) -> Vec<String> {
+impl Settings for Config {
+    const NAME: &'static str = "refund-consumer";
+    const ABOUT: &'static str =
+        "Pays approved returns back: claims them, calls the refund gateway, settles the outcome.";
+
+    fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if self.db.database_max_connections < CONNECTIONS_NEEDED {
             problems.push(format!(
@@ -243,7 +226,9 @@ impl Config {
         problems.extend(self.topics.problems());
         problems
     }
+}
 
+impl Config {
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.consumer_drain_secs)
     }
@@ -307,6 +292,9 @@ fn parse_group(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+    use shared::runtime::program::Cli;
+
     use super::*;
 
     const GOOD: [&str; 9] = [
@@ -329,8 +317,8 @@ mod tests {
                 !extra.iter().any(|other| other.starts_with(name))
             })
             .chain(extra);
-        match Cli::try_parse_from(args) {
-            Ok(cli) => cli.config.problems(),
+        match Cli::<Config>::try_parse_from(args) {
+            Ok(cli) => cli.settings.problems(),
             Err(error) => vec![error.to_string()],
         }
     }
@@ -357,8 +345,8 @@ mod tests {
             .into_iter()
             .filter(|arg| !arg.starts_with("--simulated-ledger"))
             .collect();
-        let config = Cli::try_parse_from(without).expect("parses").config;
-        assert_eq!(config.problems().len(), 1);
+        let cli = Cli::<Config>::try_parse_from(without).expect("parses");
+        assert_eq!(cli.settings.problems().len(), 1);
     }
 
     #[test]

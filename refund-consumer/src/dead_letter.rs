@@ -1,14 +1,18 @@
 //! Records that cannot be used: why, and how they are kept.
 //!
-//! A dead letter is written in the claim's transaction, so before its offset may be stored, byte for byte as far as the
-//! client hands it out; docs/EVENTS.md tells what it does not hand out of headers.
+//! A dead letter is written in the claim's transaction, so before its offset may be stored. It keeps the record byte for
+//! byte as far as the client returns it; docs/EVENTS.md names the headers that it does not return.
 
-use shared::domain::dead_letter::{UNREADABLE_HEADER, encode_headers};
+use std::sync::Arc;
+
+use shared::domain::dead_letter::encode_headers;
+use strum::{IntoStaticStr, VariantNames};
 
 use crate::message::Record;
 
-/// Why a record was put aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a record became a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Reason {
     Empty,
     TooLarge,
@@ -19,93 +23,59 @@ pub enum Reason {
     MissingField,
     UnknownSpecVersion,
     UnknownType,
-    /// The value is said to be something else than JSON.
+    /// The header says that the value is not JSON.
     OtherContentType,
     BadEventId,
-    /// A header that is read has no value, or one that is no text.
+    /// A header that we read has no value, or its value is not text.
     BadHeaders,
     DuplicateHeader,
-    /// The client could not hand out every header; the letter lacks those.
+    /// The client could not return every header; the dead letter lacks those.
     UnreadableHeader,
-    /// A later event of a return, which has no place in this topic.
+    /// A later event of a return, which does not belong to this topic.
     OtherSeq,
-    /// The subject is another return than the value says.
+    /// The subject names another return than the value.
     OtherSubject,
-    /// The key is another order than the value says.
+    /// The key names another order than the value.
     OtherKey,
-    /// No such return. Its event is only published after its row was committed.
+    /// No such return. An event is only published after its row was committed.
     UnknownReturn,
-    /// The return belongs to another order than the record says.
+    /// The return belongs to another order than the record.
     OtherOrder,
-    /// The return was opened by another event, as after a restored backup.
+    /// Another event opened the return, as after a restored backup.
     OtherEvent,
-    /// The return could not be claimed for a reason that trying again does not cure; the scan finds it too.
+    /// The return could not be claimed, and a retry would not help; the scan finds it too.
     ClaimFailed,
 }
 
 impl Reason {
-    pub const ALL: [Self; 21] = [
-        Self::Empty,
-        Self::TooLarge,
-        Self::NotJson,
-        Self::TooDeep,
-        Self::DuplicateKey,
-        Self::WrongType,
-        Self::MissingField,
-        Self::UnknownSpecVersion,
-        Self::UnknownType,
-        Self::OtherContentType,
-        Self::BadEventId,
-        Self::BadHeaders,
-        Self::DuplicateHeader,
-        Self::UnreadableHeader,
-        Self::OtherSeq,
-        Self::OtherSubject,
-        Self::OtherKey,
-        Self::UnknownReturn,
-        Self::OtherOrder,
-        Self::OtherEvent,
-        Self::ClaimFailed,
-    ];
-
     /// As stored in `dead_letters.reason` and counted.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Empty => "empty",
-            Self::TooLarge => "too_large",
-            Self::NotJson => "not_json",
-            Self::TooDeep => "too_deep",
-            Self::DuplicateKey => "duplicate_key",
-            Self::WrongType => "wrong_type",
-            Self::MissingField => "missing_field",
-            Self::UnknownSpecVersion => "unknown_spec_version",
-            Self::UnknownType => "unknown_type",
-            Self::OtherContentType => "other_content_type",
-            Self::BadEventId => "bad_event_id",
-            Self::BadHeaders => "bad_headers",
-            Self::DuplicateHeader => "duplicate_header",
-            Self::UnreadableHeader => UNREADABLE_HEADER,
-            Self::OtherSeq => "other_seq",
-            Self::OtherSubject => "other_subject",
-            Self::OtherKey => "other_key",
-            Self::UnknownReturn => "unknown_return",
-            Self::OtherOrder => "other_order",
-            Self::OtherEvent => "other_event",
-            Self::ClaimFailed => "claim_failed",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
-/// A record and why it was put aside.
-#[derive(Debug, Clone, Copy)]
-pub struct DeadLetter<'a> {
-    pub record: &'a Record,
+/// A record and why it became a dead letter.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    pub record: Arc<Record>,
     pub reason: Reason,
 }
 
-impl DeadLetter<'_> {
+impl DeadLetter {
     /// As stored in `dead_letters.headers`.
     pub fn headers(&self) -> String {
         encode_headers(&self.record.headers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::domain::dead_letter::UNREADABLE_HEADER;
+
+    use super::*;
+
+    #[test]
+    fn returnsctl_knows_the_reason_for_missing_headers() {
+        assert_eq!(Reason::UnreadableHeader.as_str(), UNREADABLE_HEADER);
     }
 }

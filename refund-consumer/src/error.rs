@@ -2,16 +2,17 @@
 
 use rdkafka::error::KafkaError;
 use shared::domain::transition::TransitionError;
-use shared::runtime::db::DbFailure;
+use shared::runtime::db::DbError;
 use shared::runtime::schema::SchemaError;
+use shared::runtime::tasks::TaskError;
 use sqlx::mysql::MySqlDatabaseError;
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Transient or not: [`Error::is_transient`] asks the database error.
-    #[error("database")]
-    Database(#[from] sqlx::Error),
+    #[error(transparent)]
+    Database(#[from] DbError),
     #[error("the change was refused")]
     Refused(#[source] TransitionError),
     #[error("{table}: wrote {wrote} rows of {expected}: a row changed under its lock")]
@@ -28,14 +29,29 @@ pub enum Error {
     Kafka(#[from] KafkaError),
     #[error("{0} ended early")]
     TaskEnded(&'static str),
+    #[error(transparent)]
+    Task(#[from] TaskError),
     #[error("bad setting: {0}")]
     Setting(String),
+    #[error("cannot use SIMULATED_LEDGER {path}")]
+    Ledger {
+        path: String,
+        source: std::io::Error,
+    },
+    #[error("cannot set up TLS for the gateway")]
+    Tls(#[source] reqwest::Error),
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.into())
+    }
 }
 
 impl From<TransitionError> for Error {
     fn from(error: TransitionError) -> Self {
         match error {
-            TransitionError::Database(error) => Self::Database(error),
+            TransitionError::Database(error) => error.into(),
             other => Self::Refused(other),
         }
     }
@@ -45,18 +61,21 @@ impl Error {
     /// Whether running the whole transaction again may help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Database(error) => DbFailure::of(error).is_transient(),
+            Self::Database(error) => error.is_transient(),
             Self::Refused(_)
             | Self::RowCount { .. }
             | Self::Unreadable(_)
             | Self::Schema(_)
             | Self::Kafka(_)
             | Self::TaskEnded(_)
-            | Self::Setting(_) => false,
+            | Self::Task(_)
+            | Self::Setting(_)
+            | Self::Ledger { .. }
+            | Self::Tls(_) => false,
         }
     }
 
-    /// Whether somebody holds a row that we would not wait for.
+    /// Whether another transaction holds a row that we do not wait for.
     pub fn is_held(&self) -> bool {
         const NOWAIT: u16 = 3572;
         let number = |error: &sqlx::Error| {
@@ -64,6 +83,6 @@ impl Error {
             let cause = cause.try_downcast_ref::<MySqlDatabaseError>()?;
             Some(cause.number())
         };
-        matches!(self, Self::Database(error) if number(error) == Some(NOWAIT))
+        matches!(self, Self::Database(DbError::Database(error)) if number(error) == Some(NOWAIT))
     }
 }

@@ -1,45 +1,43 @@
-//! Forgets old inbox rows, in small batches so that no statement holds many locks.
+//! Deletes old inbox rows, in small batches so that no statement holds many locks.
 
 use std::time::Duration;
 
-use sqlx::mysql::MySqlPool;
+use shared::runtime::db::Database;
+use shared::runtime::tasks::{Outage, every};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use crate::store;
 
 const BATCH: u32 = 500;
+const DEADLINE: Duration = Duration::from_secs(10);
 /// Between two full batches, to leave the disk to others.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Between two rounds. A day's rows take minutes to delete and nobody waits for it.
+/// Between two rounds. A day's rows take minutes to delete, which is soon enough.
 const ROUND: Duration = Duration::from_secs(60);
 
-/// Deletes until `stop`. Not cancel-safe: run it in a task of its own.
-pub async fn run(pool: MySqlPool, retention_days: u16, metrics: Metrics, stop: CancellationToken) {
-    loop {
-        let deleted = match store::expire_inbox(&pool, retention_days, BATCH).await {
-            Ok(deleted) => deleted,
+/// Deletes until `stop`.
+pub async fn run(db: Database, retention_days: u16, metrics: Metrics, stop: CancellationToken) {
+    let (mut rounds, mut outage) = (every(ROUND, &stop), Outage::new("the inbox expiry"));
+    while rounds.next().await {
+        let expired = db.run("expire_inbox", DEADLINE, move |conn| {
+            Box::pin(store::expire_inbox(conn, retention_days, BATCH))
+        });
+        match expired.await {
+            Ok(deleted) => {
+                outage.ended();
+                metrics.inbox_expired.inc_by(deleted);
+                if deleted == u64::from(BATCH) {
+                    rounds.pause_next(PAUSE);
+                }
+            }
             Err(error) => {
                 metrics
                     .transient_failures
                     .with_label_values(&["expire_inbox"])
                     .inc();
-                tracing::warn!(cause = ?error, "old inbox rows were not deleted");
-                0
+                outage.failed(&error);
             }
-        };
-        metrics.inbox_expired.inc_by(deleted);
-        let pause = if deleted == u64::from(BATCH) {
-            PAUSE
-        } else {
-            ROUND
-        };
-        if stop
-            .run_until_cancelled(tokio::time::sleep(pause))
-            .await
-            .is_none()
-        {
-            return;
         }
     }
 }

@@ -49,6 +49,33 @@ pub enum RefundStatus {
     Pending,
 }
 
+/// The operations of a gateway, as counted.
+pub const CALL_OPERATIONS: [&str; 3] = ["submit", "find", "status"];
+
+/// The results of a call, as counted: a response, or one of the codes of [`CallFailed`].
+pub const CALL_RESULTS: [&str; 20] = [
+    "answered",
+    "connect_failed",
+    "request_not_built",
+    "bad_request",
+    "not_there",
+    "rate_limited",
+    "not_authorized",
+    "deadline_passed",
+    "timeout",
+    "connection_lost",
+    "answer_too_large",
+    "in_progress",
+    "server_error",
+    "redirected",
+    "unexpected_status",
+    "bad_answer",
+    "ledger_write_failed",
+    "mismatched_reference",
+    "several_found",
+    "key_reused",
+];
+
 /// A call without a usable response. The codes are short and stable: they are stored and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CallFailed {

@@ -1,44 +1,80 @@
-//! The gauges of what waits, whoever should move it: read from the rows, so that a killed process hides nothing.
+//! The gauges of what waits, whichever process should move it: read from the rows, so that a killed process hides nothing.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::mysql::MySqlPool;
+use shared::runtime::db::Database;
+use shared::runtime::ops::Check;
+use shared::runtime::tasks::{Outage, every};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::store::{self, Gauges, Standstill};
+use crate::store;
 
-const EVERY: Duration = Duration::from_secs(5);
+const PERIOD: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(5);
+/// One read that fails is not yet worth a look.
+const STALE: Duration = Duration::from_secs(15);
 
-/// Keeps the gauges until `stop`. While MySQL does not answer the ages go on growing: unknown is not good. Not
-/// cancel-safe: run it in a task of its own.
-pub async fn run(pool: MySqlPool, metrics: Metrics, stop: CancellationToken) {
-    let (mut gauges, mut known) = (Gauges::default(), Instant::now());
-    loop {
-        match store::read_gauges(&pool).await {
-            Ok(taken) => (gauges, known) = (taken, Instant::now()),
+/// When the gauges were last read. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct LastRead(Arc<Mutex<Instant>>);
+
+impl LastRead {
+    /// Counts from now until the first read.
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    /// The line of `/readyz?verbose`.
+    pub fn check(&self) -> Check {
+        let age = self.at().elapsed();
+        Check {
+            name: "gauges_read_ago_secs",
+            value: age.as_secs().to_string(),
+            limit: STALE.as_secs().to_string(),
+            over: age > STALE,
+        }
+    }
+
+    fn now(&self) {
+        *self.at() = Instant::now();
+    }
+
+    fn at(&self) -> MutexGuard<'_, Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for LastRead {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Keeps the gauges until `stop`. While they cannot be read the ages grow by themselves: unknown is not good.
+pub async fn run(db: Database, metrics: Metrics, last_read: LastRead, stop: CancellationToken) {
+    let (mut rounds, mut outage) = (every(PERIOD, &stop), Outage::new("reading the gauges"));
+    while rounds.next().await {
+        let read = db.run("read_gauges", DEADLINE, |conn| {
+            Box::pin(store::read_gauges(conn))
+        });
+        match read.await {
+            Ok(gauges) => {
+                outage.ended();
+                last_read.now();
+                metrics.parked_attempts.set(gauges.parked);
+                for (shown, age) in metrics.oldest.iter().zip(gauges.oldest) {
+                    shown.set(age);
+                }
+            }
             Err(error) => {
                 metrics
                     .transient_failures
                     .with_label_values(&["census"])
                     .inc();
-                tracing::warn!(cause = ?error, "what waits could not be read");
+                outage.failed(&error);
             }
-        }
-        metrics.parked_attempts.set(gauges.parked);
-        for (kind, age) in Standstill::ALL.into_iter().zip(gauges.oldest) {
-            let seconds = (age + known.elapsed()).as_secs_f64();
-            metrics
-                .oldest_seconds
-                .with_label_values(&[kind.code()])
-                .set(seconds);
-        }
-        if stop
-            .run_until_cancelled(tokio::time::sleep(EVERY))
-            .await
-            .is_none()
-        {
-            return;
         }
     }
 }

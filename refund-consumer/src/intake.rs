@@ -50,7 +50,7 @@ pub struct Intake<G> {
     metrics: Metrics,
     batch_max: usize,
     /// Received, not yet claimed.
-    waiting: Vec<Record>,
+    waiting: Vec<Arc<Record>>,
     claim: Option<RunningClaim>,
     /// Since when there is no room for the waiting records.
     no_room_since: Option<Instant>,
@@ -186,7 +186,7 @@ impl<G: RefundGateway> Intake<G> {
                     Err(error) if error.is_transient() => {}
                     Err(error) => return Err(error),
                 },
-                Event::Received(Ok(record)) => self.waiting.push(record),
+                Event::Received(Ok(record)) => self.waiting.push(Arc::new(record)),
                 Event::Received(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
                     return Err(error.into());
                 }
@@ -256,7 +256,7 @@ impl<G: RefundGateway> Intake<G> {
     }
 
     fn has_space(&self) -> bool {
-        let bytes: usize = self.waiting.iter().map(Record::bytes).sum();
+        let bytes: usize = self.waiting.iter().map(|record| record.bytes()).sum();
         self.waiting.len() < self.batch_max && bytes < BATCH_BYTES
     }
 
@@ -342,7 +342,7 @@ async fn finished(claim: &mut Option<RunningClaim>) -> Result<(), Error> {
 
 /// Stores one past the highest offset of each partition. librdkafka refuses it after a revocation, which is right: the new
 /// owner decides.
-fn store_offsets(consumer: &StreamConsumer<Rebalancing>, records: &[Record]) {
+fn store_offsets(consumer: &StreamConsumer<Rebalancing>, records: &[Arc<Record>]) {
     let mut next: BTreeMap<(&str, i32), i64> = BTreeMap::new();
     for record in records {
         let offset = next.entry((&record.topic, record.partition)).or_default();

@@ -1,20 +1,21 @@
 //! Every metric of this program. Ids are never labels.
 
-use prometheus::core::Collector;
-use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
-    Registry,
-};
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 use shared::domain::refund::Settled;
+use shared::runtime::metrics::{Age, MetricSet};
 use strum::VariantNames;
 
 use crate::dead_letter::Reason;
+use crate::gateway::{CALL_OPERATIONS, CALL_RESULTS};
 use crate::settle::NotSettled;
+use crate::store::Standstill;
 
 /// See each field's help text.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    pub registry: Registry,
+    pub set: MetricSet,
     pub messages: IntCounterVec,
     pub dead_letters: IntCounterVec,
     pub claim_seconds: Histogram,
@@ -33,7 +34,8 @@ pub struct Metrics {
     pub rebalances: IntCounter,
     pub rejoined: IntCounter,
     pub inbox_expired: IntCounter,
-    pub oldest_seconds: GaugeVec,
+    /// In the order of [`Standstill::ALL`].
+    pub oldest: Vec<Age>,
     pub parked_attempts: IntGauge,
 }
 
@@ -41,30 +43,17 @@ const SECONDS: [f64; 12] = [
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0,
 ];
 const SIZES: [f64; 8] = [1.0, 2.0, 5.0, 20.0, 50.0, 100.0, 200.0, 500.0];
+/// The gauges are read every 5 s.
+const AGE_GRACE: Duration = Duration::from_secs(8);
 
 impl Metrics {
-    /// Registers everything in a registry of its own.
+    /// Registers everything.
     pub fn new() -> Self {
-        let registry = Registry::new();
-        // From the start at 0: a series that begins at its first increment hides it from `rate()`.
-        let counters = |name: &str, help: &str, label: &str, known: &[&str]| {
-            let made = IntCounterVec::new(Opts::new(name, help), &[label]);
-            let made = register(&registry, made);
-            for value in known {
-                made.with_label_values(&[value]);
-            }
-            made
-        };
-        let histogram = |name: &str, help: &str, buckets: &[f64]| {
-            let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-            register(&registry, Histogram::with_opts(opts))
-        };
-        let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help));
-        let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help));
+        let set = MetricSet::new();
         Self {
-            messages: counters(
+            messages: set.counters(
                 "refund_consumer_messages_total",
-                "Records taken, by what became of them",
+                "Records taken, by result",
                 "result",
                 &[
                     "claimed",
@@ -76,111 +65,98 @@ impl Metrics {
                     "dead_letter",
                 ],
             ),
-            dead_letters: counters(
+            dead_letters: set.counters(
                 "refund_consumer_dead_letters_total",
-                "Records put aside, by reason",
+                "Records that became dead letters, by reason",
                 "reason",
-                &Reason::ALL.map(Reason::code),
+                Reason::VARIANTS,
             ),
-            claim_seconds: histogram(
+            claim_seconds: set.histogram(
                 "refund_consumer_claim_seconds",
                 "Time of one claim transaction",
                 &SECONDS,
             ),
-            claim_group: histogram(
+            claim_group: set.histogram(
                 "refund_consumer_claim_group_size",
-                "Returns looked at in one claim",
+                "Returns in one claim",
                 &SIZES,
             ),
-            open_attempts: gauge(
+            open_attempts: set.gauge(
                 "refund_consumer_open_attempts",
                 "Attempts this process is carrying to an outcome",
             ),
-            paused: gauge(
+            paused: set.gauge(
                 "refund_consumer_paused",
-                "1 while no messages are taken: no room, or the gateway lets nobody in",
+                "1 while no messages are taken: no room, or the gateway accepts no calls",
             ),
-            gateway_calls: counters(
+            gateway_calls: set.counters(
                 "refund_consumer_gateway_calls_total",
                 "Gateway calls, by result",
                 "result",
-                &[],
+                &CALL_RESULTS,
             ),
-            gateway_seconds: register(
-                &registry,
-                HistogramVec::new(
-                    HistogramOpts::new(
-                        "refund_consumer_gateway_call_seconds",
-                        "Time of one gateway call",
-                    )
-                    .buckets(SECONDS.to_vec()),
-                    &["operation"],
-                ),
-            ),
-            settlements: counters(
+            gateway_seconds: gateway_seconds(&set),
+            settlements: set.counters(
                 "refund_consumer_settlements_total",
-                "Findings, by what they led to; `held` for each time that somebody held the rows",
+                "Settled outcomes, by result; `held` each time that another transaction held the rows",
                 "result",
                 &[Settled::VARIANTS, NotSettled::VARIANTS].concat(),
             ),
-            settle_group: histogram(
+            settle_group: set.histogram(
                 "refund_consumer_settle_group_size",
-                "Findings settled together",
+                "Outcomes settled together",
                 &SIZES,
             ),
-            found_waiting: counters(
+            found_waiting: set.counters(
                 "refund_consumer_found_waiting_total",
-                "What the scans found",
+                "Attempts (due) and returns (approved, initiated) that the scans found",
                 "kind",
                 &["due", "approved", "initiated"],
             ),
-            expired_before_call: counter(
+            expired_before_call: set.counter(
                 "refund_consumer_expired_before_call_total",
-                "Attempts that were given up because their turn did not come in time",
+                "Attempts that were given up because no call permit became free in time",
             ),
-            transient_failures: counters(
+            transient_failures: set.counters(
                 "refund_consumer_transient_failures_total",
-                "Transactions run again",
+                "Uses of the database that failed and are tried again",
                 "step",
                 &["claim", "settle", "reconcile", "expire_inbox", "census"],
             ),
-            permanent_failures: counters(
+            permanent_failures: set.counters(
                 "refund_consumer_permanent_failures_total",
                 "Returns or attempts that cannot be written; a person should look",
                 "step",
                 &["claim", "settle"],
             ),
-            kafka_errors: counter(
+            kafka_errors: set.counter(
                 "refund_consumer_kafka_errors_total",
                 "Errors reported by the Kafka client",
             ),
-            rebalances: counter(
+            rebalances: set.counter(
                 "refund_consumer_rebalances_total",
-                "Times partitions were given to this consumer or taken from it",
+                "Times that partitions were assigned to this consumer or revoked",
             ),
-            rejoined: counter(
+            rejoined: set.counter(
                 "refund_consumer_rejoined_total",
                 "Kafka clients replaced because they had forgotten all brokers",
             ),
-            inbox_expired: counter(
+            inbox_expired: set.counter(
                 "refund_consumer_inbox_expired_total",
                 "Inbox rows deleted after their retention",
             ),
-            oldest_seconds: register(
-                &registry,
-                GaugeVec::new(
-                    Opts::new(
-                        "refund_consumer_oldest_return_seconds",
-                        "How long the return that has not moved for longest has stood in this status (in_review: initiated, for a person); grows while MySQL is away",
-                    ),
-                    &["status"],
-                ),
+            oldest: set.ages(
+                "refund_consumer_oldest_return_seconds",
+                "For each status, the age of the return that has not moved for longest (in_review: initiated, waits for a person); grows by itself while MySQL is away",
+                "status",
+                &Standstill::ALL.map(Standstill::code),
+                AGE_GRACE,
             ),
-            parked_attempts: gauge(
+            parked_attempts: set.gauge(
                 "refund_consumer_parked_attempts",
                 "Attempts that wait for a person",
             ),
-            registry,
+            set,
         }
     }
 }
@@ -191,10 +167,15 @@ impl Default for Metrics {
     }
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
-    let collector = made.expect("names and labels are constants and valid");
-    registry
-        .register(Box::new(collector.clone()))
-        .expect("each name is registered once");
-    collector
+fn gateway_seconds(set: &MetricSet) -> HistogramVec {
+    let seconds = set.histograms(
+        "refund_consumer_gateway_call_seconds",
+        "Time of one gateway call",
+        &["operation"],
+        &SECONDS,
+    );
+    for operation in CALL_OPERATIONS {
+        seconds.with_label_values(&[operation]);
+    }
+    seconds
 }

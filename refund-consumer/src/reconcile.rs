@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use shared::domain::ids::ReturnId;
 use shared::domain::refund::{Attempt, AttemptState};
-use shared::runtime::retry::full_jitter;
+use shared::runtime::db::Database;
+use shared::runtime::tasks::{Backoff, Outage, every};
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{OwnedAttempt, SendState};
@@ -24,11 +25,14 @@ use crate::store::{self, Due, DueKind, Page, TakeOver, Waiting};
 const PAGE: u32 = 100;
 /// A return that could not be claimed is tried again after this; until then it does not fill the log.
 const SIDELINE: Duration = Duration::from_secs(60);
-const BACKOFF_CAP: Duration = Duration::from_secs(10);
+const BACKOFF_CAP: Duration = Duration::from_secs(5);
+/// For one statement.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Debug)]
 pub struct Reconciler<G> {
+    pub db: Database,
     pub claimer: Arc<Claimer>,
     pub worker: Arc<RefundWorker<G>>,
     pub interval: Duration,
@@ -42,13 +46,23 @@ pub struct Reconciler<G> {
 impl<G: RefundGateway> Reconciler<G> {
     /// Scans until `stop`. Not cancel-safe: run it in a task of its own.
     pub async fn run(mut self, stop: CancellationToken) {
+        let (mut passes, mut outage) = (every(self.interval, &stop), Outage::new("the scan"));
+        let retry = Backoff {
+            base: self.interval,
+            cap: BACKOFF_CAP,
+        };
         let mut failures = 0;
-        loop {
-            let pause = match self.pass(&stop).await {
+        while passes.next().await {
+            match self.pass(&stop).await {
                 Ok(()) => {
                     failures = 0;
+                    outage.ended();
                     // Consumers that started together should not scan together.
-                    self.interval / 2 + full_jitter(0, self.interval, self.interval)
+                    let jitter = Backoff {
+                        cap: self.interval,
+                        ..retry
+                    };
+                    passes.pause_next(self.interval / 2 + jitter.pause(0));
                 }
                 Err(error) => {
                     failures += 1;
@@ -56,16 +70,9 @@ impl<G: RefundGateway> Reconciler<G> {
                         .transient_failures
                         .with_label_values(&["reconcile"])
                         .inc();
-                    tracing::warn!(cause = ?error, failures, "a scan failed");
-                    self.interval + full_jitter(failures, self.interval, BACKOFF_CAP)
+                    outage.failed(&error);
+                    passes.pause_next(self.interval + retry.pause(failures));
                 }
-            };
-            if stop
-                .run_until_cancelled(tokio::time::sleep(pause))
-                .await
-                .is_none()
-            {
-                return;
             }
         }
     }
@@ -104,7 +111,7 @@ impl<G: RefundGateway> Reconciler<G> {
     ) -> Result<(), Error> {
         let mut after = Page::FIRST;
         while self.room_for(waiting) > 0 && !stop.is_cancelled() {
-            let page = store::waiting_returns(&self.claimer.pool, waiting, after, PAGE).await?;
+            let page = self.page(waiting, after).await?;
             let Some(last) = page.last() else {
                 return Ok(());
             };
@@ -150,8 +157,10 @@ impl<G: RefundGateway> Reconciler<G> {
             // the others.
             let limit = room + self.worker.open.count();
             let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-            let (now, mut due) =
-                store::due_attempts(&self.claimer.pool, gateway, kind, limit).await?;
+            let due = self.db.run("due_attempts", DEADLINE, move |conn| {
+                Box::pin(store::due_attempts(conn, gateway, kind, limit))
+            });
+            let (now, mut due) = due.await?;
             due.retain(|due| !self.worker.open.contains(due.attempt.id));
             due.truncate(room);
             let full = due.len() == room;
@@ -171,7 +180,7 @@ impl<G: RefundGateway> Reconciler<G> {
 
     async fn take_over(
         &self,
-        due: Vec<Due>,
+        mut due: Vec<Due>,
         now: time::OffsetDateTime,
         began: Instant,
     ) -> Result<Vec<OwnedAttempt>, Error> {
@@ -182,12 +191,15 @@ impl<G: RefundGateway> Reconciler<G> {
             now,
             call_deadline: now + self.claimer.call_deadline,
         };
-        let mut conn = self.claimer.pool.acquire().await?;
-        let taken = store::take_over(&mut conn, &due, &by).await?;
-        let attempts = due
-            .into_iter()
-            .filter(|due| taken.contains(&due.attempt.id));
-        Ok(attempts
+        let taken = self.db.run("take_over", DEADLINE, move |conn| {
+            Box::pin(async move {
+                let taken = store::take_over(conn, &due, &by).await?;
+                due.retain(|due| taken.contains(&due.attempt.id));
+                Ok::<_, Error>(due)
+            })
+        });
+        let taken = taken.await?.into_iter();
+        Ok(taken
             .map(|Due { attempt, order_id }| OwnedAttempt {
                 id: attempt.id,
                 order_id,
@@ -201,6 +213,13 @@ impl<G: RefundGateway> Reconciler<G> {
             .collect())
     }
 
+    async fn page(&self, waiting: Waiting, after: Page) -> Result<Vec<Page>, Error> {
+        let page = self.db.run("waiting_returns", DEADLINE, move |conn| {
+            Box::pin(store::waiting_returns(conn, waiting, after, PAGE))
+        });
+        page.await
+    }
+
     fn count(&self, kind: &str, found: usize) {
         let found = u64::try_from(found).unwrap_or(u64::MAX);
         self.metrics
@@ -211,7 +230,7 @@ impl<G: RefundGateway> Reconciler<G> {
 }
 
 /// What earlier calls may have done at the gateway, as of the take-over.
-fn send_state(due: &Attempt, by: &TakeOver<'_>, window: Duration) -> SendState {
+fn send_state(due: &Attempt, by: &TakeOver, window: Duration) -> SendState {
     let may_resend = || {
         by.native_idempotency
             && due.sent_with_key
@@ -267,7 +286,7 @@ mod tests {
         }
     }
 
-    fn by(native_idempotency: bool) -> TakeOver<'static> {
+    fn by(native_idempotency: bool) -> TakeOver {
         TakeOver {
             owner: Uuid::nil(),
             gateway: "fake",

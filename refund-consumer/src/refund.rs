@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::domain::refund::{AttemptId, Outcome, OutcomeReport, ParkReason, ProviderKey, Settled};
+use shared::runtime::db::Database;
 use shared::runtime::killpoint::kill_point;
-use shared::runtime::retry::full_jitter;
-use sqlx::mysql::MySqlPool;
+use shared::runtime::tasks::Backoff;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,8 +33,10 @@ use crate::settle::{NotSettled, Settlement};
 /// A gateway may need a moment until a refund can be found; this many look-ups, with backoff, allow for it.
 const LOOK_UPS_BEFORE_PARKING: i32 = 5;
 /// A batch of ours holds its rows for up to about 0.2 s, a forgotten client for as long as it likes.
-const HELD_BASE: Duration = Duration::from_millis(20);
-const HELD_CAP: Duration = Duration::from_secs(5);
+const HELD: Backoff = Backoff {
+    base: Duration::from_millis(20),
+    cap: Duration::from_secs(5),
+};
 const HELD_STOPPING: Duration = Duration::from_millis(100);
 /// The log reports a held row after this many tries, about five seconds.
 const HELD_FOR_LONG: u32 = 10;
@@ -43,7 +45,7 @@ const HELD_FOR_LONG: u32 = 10;
 #[derive(Debug)]
 pub struct RefundWorker<G> {
     pub gateway: G,
-    pub pool: MySqlPool,
+    pub db: Database,
     pub owner: Uuid,
     pub open: OpenAttempts,
     pub max_open: usize,
@@ -198,7 +200,7 @@ impl<G: RefundGateway> RefundWorker<G> {
         if self.stop.is_cancelled() {
             return tokio::time::sleep(HELD_STOPPING).await;
         }
-        let pause = tokio::time::sleep(full_jitter(tries, HELD_BASE, HELD_CAP));
+        let pause = tokio::time::sleep(HELD.pause(tries));
         self.stop.run_until_cancelled(pause).await;
     }
 

@@ -5,6 +5,7 @@
 
 mod batch;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::domain::event::TopicArgs;
@@ -14,24 +15,23 @@ use shared::domain::refund::{
 };
 use shared::domain::trace_context::TraceContext;
 use shared::domain::transition;
+use shared::runtime::db::Database;
 use shared::runtime::killpoint::kill_point;
-use shared::runtime::retry::full_jitter;
+use shared::runtime::tasks::{Backoff, chain};
 use sqlx::MySqlConnection;
-use sqlx::mysql::MySqlPool;
 use strum::{IntoStaticStr, VariantNames};
 
 use crate::claim::sorted;
 use crate::error::Error;
 use crate::metrics::Metrics;
 use crate::store::{self, OrderLock, expect_rows};
+use crate::transact::Transaction;
 use batch::SettlementBatch;
 
 /// Waiting reports are settled together, but a batch holds its order locks while it is written: about 0.2 s for this many
 /// on two cores.
 pub const MAX_BATCH: usize = 500;
 
-const RETRY_BASE: Duration = Duration::from_millis(5);
-const RETRY_CAP: Duration = Duration::from_secs(1);
 /// Taking over and marking as sent hold attempts for milliseconds.
 const HELD_TRIES: u32 = 4;
 
@@ -76,7 +76,11 @@ const UNSENT: LookUpBackoff = LookUpBackoff {
 impl LookUpBackoff {
     /// Between one and two times the base at first, doubling with every look-up.
     fn pause(self, look_ups: u32) -> Duration {
-        self.base + full_jitter(look_ups, self.base, self.cap - self.base)
+        let jitter = Backoff {
+            base: self.base,
+            cap: self.cap - self.base,
+        };
+        self.base + jitter.pause(look_ups)
     }
 
     /// The shorter of both.
@@ -91,7 +95,7 @@ impl LookUpBackoff {
 /// Writes settlements.
 #[derive(Debug, Clone)]
 pub struct Settler {
-    pub pool: MySqlPool,
+    pub db: Database,
     pub topics: TopicArgs,
     pub backoff: LookUpBackoff,
     pub metrics: Metrics,
@@ -101,28 +105,39 @@ impl Settler {
     /// Settles a batch; returns one result per settlement, in order. Rows that another transaction holds are left out. If
     /// the batch fails for good, or another transaction holds an attempt's row alone, it is settled one by one. Waits
     /// for the database for as long as it is away, and for no row.
-    pub async fn settle(&self, batch: Vec<Settlement>) -> Vec<Result<Settled, NotSettled>> {
+    pub async fn settle(
+        self: &Arc<Self>,
+        batch: Vec<Settlement>,
+    ) -> Vec<Result<Settled, NotSettled>> {
+        let batch: Arc<[Settlement]> = batch.into();
         let size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
         self.metrics.settle_group.observe(f64::from(size));
-        let error = match self.until_done(&batch).await {
+        let error = match self.until_done(Arc::clone(&batch)).await {
             Ok(settled) => return settled,
             Err(error) => error,
         };
-        tracing::warn!(cause = ?error, attempts = batch.len(), "a batch cannot be settled together");
+        tracing::warn!(
+            error = chain(&error),
+            attempts = batch.len(),
+            "a batch cannot be settled together"
+        );
         let mut results = Vec::with_capacity(batch.len());
-        for settlement in &batch {
+        for settlement in batch.iter() {
             results.push(self.settle_alone(settlement).await);
         }
         results
     }
 
-    async fn settle_alone(&self, settlement: &Settlement) -> Result<Settled, NotSettled> {
-        match self.until_done(std::slice::from_ref(settlement)).await {
+    async fn settle_alone(
+        self: &Arc<Self>,
+        settlement: &Settlement,
+    ) -> Result<Settled, NotSettled> {
+        match self.until_done(Arc::new([settlement.clone()])).await {
             Ok(settled) => settled.first().copied().unwrap_or(Err(NotSettled::Failed)),
             Err(error) if error.is_held() => Err(NotSettled::Held),
             Err(error) => {
                 let id = settlement.report.attempt;
-                tracing::error!(cause = ?error, return.id = %id.return_id, "an attempt cannot be settled");
+                tracing::error!(error = chain(&error), return.id = %id.return_id, "an attempt cannot be settled");
                 self.metrics
                     .permanent_failures
                     .with_label_values(&["settle"])
@@ -135,43 +150,25 @@ impl Settler {
     /// Until it commits, fails for good or meets an attempt that another transaction holds. No stop signal ends it: the
     /// gateway knows what it writes, and the drain deadline gives up the whole task.
     async fn until_done(
-        &self,
-        batch: &[Settlement],
+        self: &Arc<Self>,
+        settlements: Arc<[Settlement]>,
     ) -> Result<Vec<Result<Settled, NotSettled>>, Error> {
-        let mut tries = 0;
-        loop {
-            match self.settle_once(batch).await {
-                Err(error) if error.is_transient() && !(error.is_held() && tries >= HELD_TRIES) => {
-                    self.metrics
-                        .transient_failures
-                        .with_label_values(&["settle"])
-                        .inc();
-                    tracing::warn!(cause = ?error, tries, "a settlement is run again");
-                    tokio::time::sleep(full_jitter(tries, RETRY_BASE, RETRY_CAP)).await;
-                    tries += 1;
-                }
-                done => return done,
-            }
-        }
-    }
-
-    async fn settle_once(
-        &self,
-        batch: &[Settlement],
-    ) -> Result<Vec<Result<Settled, NotSettled>>, Error> {
-        let mut tx = self.pool.begin().await?;
-        match self.write(&mut tx, batch).await {
-            Ok(settled) => {
-                kill_point("consumer.before_settle_commit");
-                tx.commit().await?;
-                Ok(settled)
-            }
-            Err(error) => {
-                // At once: a dropped transaction keeps its locks until the connection is used again.
-                let _ = tx.rollback().await;
-                Err(error)
-            }
-        }
+        let transaction = Transaction {
+            db: &self.db,
+            name: "settle",
+            failures: &self
+                .metrics
+                .transient_failures
+                .with_label_values(&["settle"]),
+        };
+        let settler = Arc::clone(self);
+        let held = |error: &Error, tries| error.is_held() && tries >= HELD_TRIES;
+        transaction
+            .until_committed(held, move |tx| {
+                let (settler, settlements) = (Arc::clone(&settler), Arc::clone(&settlements));
+                Box::pin(async move { settler.write(tx, &settlements).await })
+            })
+            .await
     }
 
     async fn write(
@@ -197,6 +194,7 @@ impl Settler {
         expect_rows("refunds", changed.len(), wrote)?;
         store::add_refunds(tx, &batch.paid()).await?;
         transition::apply(tx, &mut locked, &self.topics, &batch.changes).await?;
+        kill_point("consumer.before_settle_commit");
         Ok(settled)
     }
 

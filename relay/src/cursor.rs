@@ -1,37 +1,37 @@
 //! Where the next read of one shard begins.
 //!
-//! A pass reads forward from `position`. Auto-increment order is not commit order, so rows keep appearing below it:
-//! - what commits a little late is found by the next pass, which begins at the *floor* (where the position was a
-//!   second or two ago);
-//! - what commits below the floor is found by a *sweep* from 0.
+//! A pass reads forward from `position`. Auto-increment order is not commit order, so rows may appear below it later:
+//! - The next pass finds rows that commit a little late. It begins at the *floor*: the position of one to two seconds
+//!   ago.
+//! - A *sweep* from 0 finds rows that commit below the floor.
 //!
-//! The floor is there only because delete-marked rows make a scan from 0 slow; for the same reason the shards are swept
-//! one after the other, so that no read has to do it for all. Neither decides the order of one return's events: that is
-//! the predecessor rule's business.
+//! Delete-marked rows make a scan from 0 slow. That is why the floor exists, and why the shards are swept one after the
+//! other, so that no read sweeps them all. The cursor does not decide the order of one return's events: module
+//! `predecessor` does.
 
 use std::time::{Duration, Instant};
 
 use shared::domain::ids::Shard;
 
-/// How far, in time, the floor lags behind the position: longer than almost every transaction.
+/// The floor is at least this much older than the position: longer than almost every transaction.
 const FLOOR_LAG: Duration = Duration::from_secs(1);
-/// The longest that a row which committed below the floor waits to be found.
+/// A row that commits below the floor is found within this time.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
-/// The shortest time between two passes: rows in flight are read again in each.
+/// The shortest time between the starts of two passes: each pass reads the rows in flight again.
 const PASS_EVERY: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 pub struct Cursor {
     position: i64,
     floor: i64,
-    /// The next floor: the position at `marked`.
-    mark: i64,
-    marked: Instant,
-    /// The present pass has read to the end of the shard.
+    /// The next floor: the position at `noted_at`.
+    next_floor: i64,
+    noted_at: Instant,
+    /// The current pass has read to the end of the shard.
     complete: bool,
-    begun: Instant,
+    pass_begun: Instant,
     sweep_at: Instant,
-    /// Moved back since the last read was asked for: what that read saw must not move it forward.
+    /// The cursor moved back during the current read, so the result of that read must not move it forward.
     rewound: bool,
 }
 
@@ -41,56 +41,56 @@ impl Cursor {
         Self {
             position: 0,
             floor: 0,
-            mark: 0,
-            marked: now,
+            next_floor: 0,
+            noted_at: now,
             complete: false,
-            begun: now,
+            pass_begun: now,
             sweep_at: now + SWEEP_EVERY * place / u32::from(Shard::COUNT),
             rewound: false,
         }
     }
 
-    /// The id after which the next read begins; starts a new pass or a sweep when one is due.
-    pub fn ask(&mut self, now: Instant) -> i64 {
+    /// Begins a read and returns the id after which it starts. Starts a new pass or a sweep when one is due.
+    pub fn begin_read(&mut self, now: Instant) -> i64 {
         if now >= self.sweep_at {
             self.position = 0;
-            self.begun = now;
-            // By its own clock, so that a long silence does not bring the shards together.
+            self.pass_begun = now;
+            // In fixed steps, so that the sweeps of different shards stay apart after a long idle time.
             while now >= self.sweep_at {
                 self.sweep_at += SWEEP_EVERY;
             }
-        } else if self.complete && now - self.begun >= PASS_EVERY {
+        } else if self.complete && now - self.pass_begun >= PASS_EVERY {
             self.position = self.floor;
-            self.begun = now;
+            self.pass_begun = now;
         }
         self.complete = false;
         self.rewound = false;
         self.position
     }
 
-    /// The read that was asked for last came back with rows up to `last`; `complete` if there were no more.
+    /// Takes the result of the current read: rows up to `last`; `complete` if the shard has no more.
     pub fn advance(&mut self, last: Option<i64>, complete: bool, now: Instant) {
         if self.rewound {
             return;
         }
         self.position = last.unwrap_or(self.position);
         self.complete = complete;
-        if now - self.marked >= FLOOR_LAG {
-            self.floor = self.floor.max(self.mark);
-            self.mark = self.mark.max(self.position);
-            self.marked = now;
+        if now - self.noted_at >= FLOOR_LAG {
+            self.floor = self.floor.max(self.next_floor);
+            self.next_floor = self.next_floor.max(self.position);
+            self.noted_at = now;
         }
     }
 
-    /// Reads row `id` again before anything above it.
+    /// Makes the next read return row `id` again before any row above it.
     pub fn rewind_to(&mut self, id: i64) {
         self.position = self.position.min(id - 1);
         self.floor = self.floor.min(id - 1);
-        self.mark = self.mark.min(id - 1);
+        self.next_floor = self.next_floor.min(id - 1);
         self.rewound = true;
     }
 
-    /// Whether `id` lies where only a sweep looks.
+    /// Whether only a sweep reads row `id`.
     pub fn is_below_floor(&self, id: i64) -> bool {
         id <= self.floor
     }
@@ -100,18 +100,18 @@ impl Cursor {
 mod tests {
     use super::*;
 
-    /// The one whose first sweep is latest.
+    /// The shard whose first sweep comes last.
     const LAST: Shard = Shard(15);
 
     #[test]
-    fn shards_are_swept_one_after_the_other_also_after_a_long_silence() {
+    fn shards_are_swept_one_after_the_other_even_after_a_long_idle_time() {
         let start = Instant::now();
         let mut cursors: Vec<Cursor> = Shard::all()
             .map(|shard| Cursor::at_zero(shard, start))
             .collect();
         let mut sweeps = |now: Instant| {
             let swept = |cursor: &mut Cursor| {
-                cursor.ask(now);
+                cursor.begin_read(now);
                 let was_sweep = cursor.position == 0;
                 cursor.advance(Some(1_000), true, now);
                 was_sweep
@@ -119,15 +119,15 @@ mod tests {
             cursors.iter_mut().map(swept).filter(|swept| *swept).count()
         };
         let step = SWEEP_EVERY / 32;
-        assert_eq!(sweeps(start), 16, "at first all are read from 0");
-        // Until the floor rises, a second or two after the start, every pass begins at 0.
+        assert_eq!(sweeps(start), 16, "each shard is first read from 0");
+        // Every pass begins at 0 until the floor rises, one to two seconds after the start.
         for n in 1..=64 {
             sweeps(start + step * n);
         }
-        let silent_until = start + SWEEP_EVERY * 5;
-        assert_eq!(sweeps(silent_until), 16, "all are overdue");
+        let idle_until = start + SWEEP_EVERY * 5;
+        assert_eq!(sweeps(idle_until), 16, "every sweep is overdue");
         for n in 1..=160 {
-            let count = sweeps(silent_until + step * n);
+            let count = sweeps(idle_until + step * n);
             assert!(count <= 1, "{count} sweeps in one read");
         }
     }
@@ -137,35 +137,39 @@ mod tests {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         let mut cursor = Cursor::at_zero(LAST, start);
-        assert_eq!(cursor.ask(at(0)), 0);
+        assert_eq!(cursor.begin_read(at(0)), 0);
         cursor.advance(Some(100), false, at(1));
-        assert_eq!(cursor.ask(at(6)), 100, "an unfinished pass goes on");
+        assert_eq!(
+            cursor.begin_read(at(6)),
+            100,
+            "an unfinished pass continues"
+        );
         cursor.advance(Some(150), true, at(7));
-        assert_eq!(cursor.ask(at(8)), 0, "a new pass");
+        assert_eq!(cursor.begin_read(at(8)), 0, "a new pass");
         cursor.advance(Some(200), true, at(1_000));
         assert_eq!(
-            cursor.ask(at(1_001)),
+            cursor.begin_read(at(1_001)),
             0,
-            "the floor lags by up to two marks"
+            "the floor lags by up to two seconds"
         );
         cursor.advance(Some(300), true, at(1_999));
-        cursor.ask(at(1_999));
+        cursor.begin_read(at(1_999));
         cursor.advance(Some(300), true, at(2_000));
-        assert_eq!(cursor.ask(at(2_001)), 0, "a sweep");
+        assert_eq!(cursor.begin_read(at(2_001)), 0, "a sweep");
         cursor.advance(Some(300), true, at(2_002));
-        assert_eq!(cursor.ask(at(2_010)), 200, "the floor");
+        assert_eq!(cursor.begin_read(at(2_010)), 200, "the floor");
         assert!(cursor.is_below_floor(200) && !cursor.is_below_floor(201));
     }
 
     #[test]
-    fn a_read_that_was_under_way_does_not_undo_a_rewind() {
+    fn the_result_of_a_read_in_progress_does_not_undo_a_rewind() {
         let start = Instant::now();
         let mut cursor = Cursor::at_zero(LAST, start);
-        cursor.ask(start);
+        cursor.begin_read(start);
         cursor.advance(Some(100), false, start);
-        assert_eq!(cursor.ask(start), 100);
+        assert_eq!(cursor.begin_read(start), 100);
         cursor.rewind_to(40);
         cursor.advance(Some(200), true, start);
-        assert_eq!(cursor.ask(start), 39);
+        assert_eq!(cursor.begin_read(start), 39);
     }
 }

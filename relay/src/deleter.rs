@@ -1,168 +1,163 @@
-//! Deletes what Kafka has acknowledged, on connections of its own, beside reading and sending.
+//! Deletes the rows that Kafka has acknowledged, on its own connections, while other rows are read and sent.
 //!
-//! Keys gather while the workers are busy, so the groups grow with the load; when there is little, they gather for
-//! a moment, because every DELETE costs the server a commit. Deleting by explicit keys is safe for anyone at any
-//! time, so it needs no lease.
+//! Keys collect while the workers are busy, so a DELETE grows with the load. Under a low load they collect for a moment,
+//! because every DELETE costs the server a commit. A delete by explicit keys is safe at any time, so it needs no lease.
 
 use std::time::{Duration, Instant};
 
-use shared::runtime::retry::full_jitter;
-use sqlx::mysql::MySqlConnectOptions;
+use shared::runtime::db::{Database, DbError};
+use shared::runtime::tasks::Backoff;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, WorkWatch};
 use crate::pending::RowKey;
-use crate::session::Session;
-use crate::store::{self, DELETE_GROUP};
+use crate::store::outbox::{self, MAX_DELETE_ROWS};
 
-/// Two connections: one waits for its commit while the other works.
+/// Two, so that one works while the other waits for its commit.
 const WORKERS: usize = 2;
-/// How long acknowledged rows wait for company.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long keys wait for more keys.
+const LINGER: Duration = Duration::from_millis(20);
 const DEADLINE: Duration = Duration::from_secs(10);
-const RETRY_BASE: Duration = Duration::from_millis(20);
-const RETRY_CAP: Duration = Duration::from_secs(2);
+const BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(20),
+    cap: Duration::from_secs(2),
+};
 
-/// The pump's end.
+/// The pump's side.
 #[derive(Debug)]
 pub(crate) struct Deleter {
-    gathered: Vec<RowKey>,
-    since: Instant,
+    collected: Vec<RowKey>,
+    oldest: Instant,
     workers: Vec<mpsc::UnboundedSender<Vec<RowKey>>>,
     idle: Vec<usize>,
-    done: mpsc::UnboundedReceiver<Done>,
+    done: mpsc::UnboundedReceiver<Deleted>,
 }
 
 #[derive(Debug)]
-struct Done {
+struct Deleted {
     worker: usize,
     keys: Vec<RowKey>,
 }
 
 impl Deleter {
-    pub(crate) fn spawn(
-        options: &MySqlConnectOptions,
-        metrics: &Metrics,
-        quit: &CancellationToken,
-    ) -> Self {
+    /// Returns the pump's side and the workers to run.
+    pub(crate) fn new(database: &Database, metrics: &Metrics) -> (Self, Vec<DeleteWorker>) {
         let (report, done) = mpsc::unbounded_channel();
-        let spawn = |number| {
-            let (groups, work) = mpsc::unbounded_channel();
-            let worker = Worker {
+        let worker = |number| {
+            let (dispatch, groups) = mpsc::unbounded_channel();
+            let worker = DeleteWorker {
                 number,
-                session: Session::new(options.clone(), DEADLINE),
+                groups,
+                done: report.clone(),
+                database: database.separate(1),
+                watch: metrics.watch("delete", "deleting published rows"),
                 metrics: metrics.clone(),
             };
-            tokio::spawn(worker.run(work, report.clone(), quit.clone()));
-            groups
+            (dispatch, worker)
         };
-        Self {
-            gathered: Vec::new(),
-            since: Instant::now(),
-            workers: (0..WORKERS).map(spawn).collect(),
+        let (dispatch, workers) = (0..WORKERS).map(worker).unzip();
+        let deleter = Self {
+            collected: Vec::new(),
+            oldest: Instant::now(),
+            workers: dispatch,
             idle: (0..WORKERS).collect(),
             done,
-        }
+        };
+        (deleter, workers)
     }
 
     pub(crate) fn add(&mut self, keys: &mut Vec<RowKey>) {
-        if self.gathered.is_empty() {
-            self.since = Instant::now();
+        if self.collected.is_empty() {
+            self.oldest = Instant::now();
         }
-        self.gathered.append(keys);
+        self.collected.append(keys);
     }
 
-    /// Gives groups to idle workers: full ones, or what has waited long enough, or everything if `at_once`.
-    pub(crate) fn hand_out(&mut self, at_once: bool) {
-        while !self.gathered.is_empty()
-            && (at_once || self.gathered.len() >= DELETE_GROUP || self.since.elapsed() >= GATHER)
+    /// Gives groups to idle workers: full groups, keys that have waited long enough, or all keys if `at_once`.
+    pub(crate) fn dispatch(&mut self, at_once: bool) {
+        while !self.collected.is_empty()
+            && (at_once
+                || self.collected.len() >= MAX_DELETE_ROWS
+                || self.oldest.elapsed() >= LINGER)
             && let Some(worker) = self.idle.pop()
         {
-            let size = self.gathered.len().min(DELETE_GROUP);
-            let mut group: Vec<RowKey> = self.gathered.drain(..size).collect();
-            // In the order of the primary key: neighbors share pages.
+            let size = self.collected.len().min(MAX_DELETE_ROWS);
+            let mut group: Vec<RowKey> = self.collected.drain(..size).collect();
+            // In primary key order: neighbors share pages.
             group.sort_unstable();
-            // A worker that is gone never reports, which `deleted` tells.
+            // If the worker has ended, `deleted` returns `None`.
             let _ = self.workers[worker].send(group);
         }
     }
 
-    /// When [`Self::hand_out`] has something to do although nothing else happens.
+    /// When [`Self::dispatch`] must be called although no event arrives.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let waiting = !self.gathered.is_empty() && !self.idle.is_empty();
-        waiting.then_some(self.since + GATHER)
+        let waiting = !self.collected.is_empty() && !self.idle.is_empty();
+        waiting.then_some(self.oldest + LINGER)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.gathered.is_empty() && self.idle.len() == self.workers.len()
+        self.collected.is_empty() && self.idle.len() == self.workers.len()
     }
 
-    /// Rows that are gone from the table. `None`: every worker is gone. Cancel-safe.
+    /// Rows that are no longer in the table. `None`: every worker has ended. Cancel-safe.
     pub(crate) async fn deleted(&mut self) -> Option<Vec<RowKey>> {
-        let done = self.done.recv().await?;
-        self.idle.push(done.worker);
-        Some(done.keys)
+        let deleted = self.done.recv().await?;
+        self.idle.push(deleted.worker);
+        Some(deleted.keys)
     }
 }
 
-struct Worker {
+#[derive(Debug)]
+pub(crate) struct DeleteWorker {
     number: usize,
-    session: Session,
+    groups: mpsc::UnboundedReceiver<Vec<RowKey>>,
+    done: mpsc::UnboundedSender<Deleted>,
+    database: Database,
     metrics: Metrics,
+    watch: WorkWatch,
 }
 
-impl Worker {
-    async fn run(
-        mut self,
-        mut work: mpsc::UnboundedReceiver<Vec<RowKey>>,
-        report: mpsc::UnboundedSender<Done>,
-        quit: CancellationToken,
-    ) {
-        while let Some(Some(keys)) = quit.run_until_cancelled(work.recv()).await {
-            if !self.delete(&keys, &quit).await {
-                return;
+impl DeleteWorker {
+    /// Deletes group after group until `stop`.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        while let Some(Some(keys)) = stop.run_until_cancelled(self.groups.recv()).await {
+            let delete = self.delete_with_retries(&keys);
+            if stop.run_until_cancelled(delete).await.is_none() {
+                break;
             }
-            let done = Done {
-                worker: self.number,
-                keys,
-            };
-            if report.send(done).is_err() {
+            let worker = self.number;
+            if self.done.send(Deleted { worker, keys }).is_err() {
                 break;
             }
         }
-        self.session.close().await;
+        self.database.close().await;
     }
 
-    /// Tries until it is done; `false` if told to quit before.
-    async fn delete(&mut self, keys: &[RowKey], quit: &CancellationToken) -> bool {
+    async fn delete_with_retries(&mut self, keys: &[RowKey]) {
         let mut attempt = 0;
         loop {
-            let group = keys.to_vec();
-            let deleted = self
-                .session
-                .run(move |mut conn| async move {
-                    let deleted = store::delete_published(&mut conn, &group).await;
-                    (conn, deleted)
-                })
-                .await;
-            match deleted {
-                Ok(deleted) => {
-                    self.metrics.deleted_rows.inc_by(deleted);
-                    let asked = u64::try_from(keys.len()).unwrap_or(u64::MAX);
-                    // After a lost answer the second try finds none: counted too, rarely and harmlessly.
-                    self.metrics
-                        .missing_rows
-                        .inc_by(asked.saturating_sub(deleted));
-                    return true;
-                }
-                Err(error) => self.metrics.database_error("delete", &error),
+            let deleted = self.delete(keys.to_vec()).await;
+            if let Some(deleted) = self.watch.note(deleted) {
+                self.metrics.deleted_rows.inc_by(deleted);
+                let requested = u64::try_from(keys.len()).unwrap_or(u64::MAX);
+                // After a lost response the retry finds no rows. That counts, too: it is rare and harmless.
+                let missing = requested.saturating_sub(deleted);
+                self.metrics.missing_rows.inc_by(missing);
+                return;
             }
-            let pause = tokio::time::sleep(full_jitter(attempt, RETRY_BASE, RETRY_CAP));
-            if quit.run_until_cancelled(pause).await.is_none() {
-                return false;
-            }
+            tokio::time::sleep(BACKOFF.pause(attempt)).await;
             attempt += 1;
         }
+    }
+
+    async fn delete(&self, keys: Vec<RowKey>) -> Result<u64, DbError> {
+        let delete = self
+            .database
+            .run("delete_published", DEADLINE, move |conn| {
+                Box::pin(async move { Ok(outbox::delete_published(conn, &keys).await?) })
+            });
+        delete.await
     }
 }

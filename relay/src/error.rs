@@ -1,12 +1,10 @@
-//! Why the relay cannot go on, and why one unit of database work failed.
-
-use std::time::Duration;
+//! Why the relay ends, and why it replaces its producer.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use shared::runtime::db::DbFailure;
 use shared::runtime::schema::SchemaError;
+use shared::runtime::tasks::TaskError;
 
-/// Why the relay does not start or ends before it is told to.
+/// Why the relay does not start, or ends before it is stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
     #[error("the schema cannot be used")]
@@ -15,62 +13,30 @@ pub enum RelayError {
     Settings(String),
     #[error("a Kafka producer cannot be created")]
     Producer(#[from] KafkaError),
-    #[error("the {0} ended although nobody stopped it")]
+    /// A task that the pump depends on has ended.
+    #[error("the {0} ended before it was stopped")]
     TaskEnded(&'static str),
+    #[error(transparent)]
+    Task(#[from] TaskError),
 }
 
-/// Why a unit of database work gave no result.
+/// Why the producer must be replaced. The reaction is always the same: a new producer, and every owned shard is read
+/// again from 0.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("database")]
-    Database(#[from] sqlx::Error),
-    #[error("no answer from MySQL within {} ms", .0.as_millis())]
-    Silent(Duration),
-    #[error("the unit of work panicked")]
-    Panicked,
-}
-
-impl StoreError {
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Database(error) => DbFailure::of(error).is_transient(),
-            Self::Silent(_) => true,
-            Self::Panicked => false,
-        }
-    }
-
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Database(error) => match DbFailure::of(error) {
-                DbFailure::Duplicate { .. } => "duplicate",
-                DbFailure::LockConflict => "lock_conflict",
-                DbFailure::ConnectionLost => "connection_lost",
-                DbFailure::Unavailable => "unavailable",
-                DbFailure::Other => "other",
-            },
-            Self::Silent(_) => "silent",
-            Self::Panicked => "panicked",
-        }
-    }
-}
-
-/// Why the producer must be destroyed. There is one answer to all of them: a new producer, and every shard that is
-/// still owned read from 0.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum RestartCause {
     #[error("a record was not delivered: {0:?}")]
     Undelivered(RDKafkaErrorCode),
     #[error("the producer reported a fatal error: {0:?}")]
     Fatal(RDKafkaErrorCode),
-    #[error("the producer has forgotten all brokers")]
+    #[error("the producer has lost its list of brokers")]
     BrokersForgotten,
     #[error("a lease was lost with records in flight")]
     LeaseLost,
-    #[error("a shard to be handed over could not be flushed in time")]
+    #[error("a shard could not be flushed before its hand-over deadline")]
     HandOverLate,
 }
 
-impl Failure {
+impl RestartCause {
     /// Every [`code`](Self::code).
     pub const CODES: [&str; 5] = [
         "undelivered",

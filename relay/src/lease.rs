@@ -1,400 +1,250 @@
-//! Which shards are ours, and until when.
+//! Which shards this relay owns, and until when.
 //!
-//! A lease is decided on the database's clock; this process trusts one only for 60 % of its length on its own
-//! monotonic clock, counted from before the renewal was sent, so that it stops before anybody else may begin.
-//! Renewal has a connection and a task of its own: a slow read or a slow broker must not cost a lease. A shard is
-//! never dropped at once: it is marked as to be yielded, the pump flushes and deletes, and gives it back here.
-//! A shard that an operator paused is yielded in the same way, and taken by nobody.
+//! Leases follow the database's clock. This process trusts a lease only for 60 % of its length, on its own monotonic
+//! clock, counted from before the renewal was sent. So it stops sending before another relay can acquire the shard.
+//! Leases are renewed by a task with its own connection: a slow read or a slow broker must not cost a lease.
+//! A shard is never released at once. The keeper marks it as handing over; the pump flushes it and deletes its rows; then
+//! the keeper releases it. A shard that an operator paused is handed over in the same way, and no relay acquires it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use shared::domain::ids::Shard;
+use shared::runtime::db::{Database, DbError};
 use sqlx::MySqlConnection;
-use sqlx::mysql::MySqlConnectOptions;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::StoreError;
-use crate::metrics::Metrics;
-use crate::session::Session;
-use crate::store::lease::{self as store, Lease};
+use crate::metrics::{Metrics, WorkWatch};
+use crate::rebalance::Rebalance;
+use crate::store::lease::{self as store, LeaseRow};
 
-/// Renewals in the length of a lease.
+/// Renewals within the length of a lease.
 const RENEWALS: u32 = 5;
-/// The same while we have less than our share, for shards are on their way to us, and after a round that failed: its
-/// renewal may have taken a fifth of the lease, and trust ends at three fifths.
-const RENEWALS_IN_HASTE: u32 = 20;
+/// Renewals within the length of a lease while the relay owns less than its share, because other relays are about to hand
+/// over shards; and after a failed round. Such a round may take a fifth of the lease, and trust ends at three fifths.
+const FAST_RENEWALS: u32 = 20;
+/// The part of a lease for which this process trusts it.
+const TRUSTED: f64 = 0.6;
 
-/// A shard that is ours.
+/// The lease of a shard that this relay owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldLease {
     pub epoch: i64,
     pub redrive_gen: i64,
-    /// Nothing may be sent after this.
-    pub good_until: Instant,
-    /// Another relay should have it, or it is paused: flush, then give it up.
-    pub yielding: bool,
+    /// Nothing may be sent after this instant.
+    pub valid_until: Instant,
+    /// Another relay should own the shard, or it is paused: flush it, then release it.
+    pub handing_over: bool,
 }
 
-pub type Holdings = BTreeMap<Shard, Held>;
+pub type HeldLeases = BTreeMap<Shard, HeldLease>;
 
-/// The pump's ends of the channels to the keeper.
+/// How the pump talks to the keeper.
 #[derive(Debug)]
-pub struct Leases {
-    pub me: String,
-    pub holdings: watch::Receiver<Holdings>,
-    /// Shards to free, each under the epoch in which it was ours.
-    pub given_up: mpsc::UnboundedSender<(Shard, i64)>,
-    /// The longest that whoever follows the leases may look away: two such spells lie between the end of our trust, at
-    /// 60 %, and that of the lease.
-    pub patience: Duration,
+pub struct LeaseHandle {
+    pub owner: String,
+    pub held: watch::Receiver<HeldLeases>,
+    /// Shards to release, each with the epoch in which it was owned.
+    pub release: mpsc::UnboundedSender<(Shard, i64)>,
+    /// The deadline of one unit of the pump's database work, during which it does not check its leases. Two of them fit
+    /// between the end of trust, at 60 %, and the end of the lease.
+    pub work_deadline: Duration,
 }
 
-/// Renews, takes and frees leases.
+/// Renews, acquires and releases leases.
 #[derive(Debug)]
-pub struct Keeper {
-    me: String,
+pub struct LeaseKeeper {
+    owner: String,
     ttl: Duration,
-    session: Session,
-    holdings: watch::Sender<Holdings>,
-    given_up: mpsc::UnboundedReceiver<(Shard, i64)>,
+    database: Database,
+    held: watch::Sender<HeldLeases>,
+    releases: mpsc::UnboundedReceiver<(Shard, i64)>,
+    renewing: WorkWatch,
+    releasing: WorkWatch,
     metrics: Metrics,
 }
 
-impl Keeper {
-    /// A keeper under a name that is fresh per process start, so that an owner in the table is one process's life.
-    pub fn new(options: MySqlConnectOptions, ttl: Duration, metrics: Metrics) -> (Self, Leases) {
-        let me = format!("relay-{}", uuid::Uuid::now_v7().simple());
-        let (holdings, seen) = watch::channel(Holdings::new());
-        let (give_up, given_up) = mpsc::unbounded_channel();
+impl LeaseKeeper {
+    /// A keeper with a new owner name: an owner in the table stands for one run of one process.
+    pub fn new(database: Database, ttl: Duration, metrics: Metrics) -> (Self, LeaseHandle) {
+        let owner = format!("relay-{}", uuid::Uuid::now_v7().simple());
+        let (held, seen) = watch::channel(HeldLeases::new());
+        let (release, releases) = mpsc::unbounded_channel();
         let keeper = Self {
-            me: me.clone(),
+            owner: owner.clone(),
             ttl,
-            session: Session::new(options, ttl / RENEWALS),
-            holdings,
-            given_up,
+            database,
+            held,
+            releases,
+            renewing: metrics.watch("lease", "renewing leases"),
+            releasing: metrics.watch("release", "releasing a lease"),
             metrics,
         };
-        let leases = Leases {
-            me,
-            holdings: seen,
-            given_up: give_up,
-            patience: ttl / RENEWALS,
+        let handle = LeaseHandle {
+            owner,
+            held: seen,
+            release,
+            work_deadline: ttl / RENEWALS,
         };
-        (keeper, leases)
+        (keeper, handle)
     }
 
-    /// Keeps the leases until `stop`, then frees them all. Once `leaving`, none is taken any more, and each is to be given
-    /// up as soon as the pump has flushed it. Cancel `stop` only when the pump has flushed all.
+    /// Keeps the leases until `stop`, then releases them all. After `leaving` it acquires none, and hands over every
+    /// shard as soon as the pump has flushed it. Cancel `stop` only when the pump has flushed all shards.
     pub async fn run(mut self, leaving: CancellationToken, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let is_leaving = leaving.is_cancelled();
-            let renewals = match self.round(is_leaving).await {
-                Ok(is_short) if is_short => RENEWALS_IN_HASTE,
-                Ok(_) => RENEWALS,
-                Err(error) => {
-                    self.metrics.database_error("lease", &error);
-                    RENEWALS_IN_HASTE
-                }
+            let round = self.renew_and_rebalance(is_leaving).await;
+            let renewals = match self.renewing.note(round) {
+                Some(is_below_share) if !is_below_share => RENEWALS,
+                Some(_) | None => FAST_RENEWALS,
             };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = leaving.cancelled(), if !is_leaving => {}
-                Some((shard, epoch)) = self.given_up.recv() => {
+                Some((shard, epoch)) = self.releases.recv() => {
                     self.release(shard, epoch).await;
-                    while let Ok((shard, epoch)) = self.given_up.try_recv() {
+                    while let Ok((shard, epoch)) = self.releases.try_recv() {
                         self.release(shard, epoch).await;
                     }
                 }
                 () = tokio::time::sleep(self.ttl / renewals) => {}
             }
         }
-        self.leave().await;
+        self.release_all().await;
     }
 
-    /// Answers whether we had less than our share. Taking is a unit of work of its own: it may wait for a row that somebody
-    /// holds locked, and what was renewed is ours all the same.
-    async fn round(&mut self, is_leaving: bool) -> Result<bool, StoreError> {
-        let (me, ttl, asked) = (self.me.clone(), self.ttl, Instant::now());
-        let (leases, live) = self
-            .session
-            .run(move |mut conn| async move {
-                let result = renew(&mut conn, &me, ttl, is_leaving).await;
-                (conn, result)
-            })
-            .await?;
-        let plan = if is_leaving {
-            Plan::leaving(&leases, &self.me)
+    /// Returns whether the relay owned less than its share. Acquiring is its own unit of work: it may wait for a locked
+    /// row, and the leases that were renewed are held in any case.
+    async fn renew_and_rebalance(&self, is_leaving: bool) -> Result<bool, DbError> {
+        let sent_at = Instant::now();
+        let (leases, live_relays) = self.renew(is_leaving).await?;
+        let rebalance = if is_leaving {
+            Rebalance::leaving(&leases, &self.owner)
         } else {
-            plan(&leases, &live, &self.me)
+            Rebalance::fair_share(&leases, &live_relays, &self.owner)
         };
-        let good_until = asked + self.ttl.mul_f64(0.6);
-        self.show(&leases, &plan.give, good_until);
-        if plan.take.is_empty() {
-            return Ok(plan.is_short);
+        let valid_until = sent_at + self.ttl.mul_f64(TRUSTED);
+        self.publish(&leases, &rebalance.hand_over, valid_until);
+        if !rebalance.acquire.is_empty() {
+            let leases = self.acquire(rebalance.acquire).await?;
+            self.publish(&leases, &rebalance.hand_over, valid_until);
         }
-        let me = self.me.clone();
-        let leases = self
-            .session
-            .run(move |mut conn| async move {
-                let result = take(&mut conn, &me, ttl, &plan.take).await;
-                (conn, result)
-            })
-            .await?;
-        self.show(&leases, &plan.give, good_until);
-        Ok(plan.is_short)
+        Ok(rebalance.is_below_share)
     }
 
-    fn show(&self, leases: &[Lease], give: &[Shard], good_until: Instant) {
+    /// Returns all leases and the live relays. The other relays no longer count one that is leaving.
+    async fn renew(&self, is_leaving: bool) -> Result<(Vec<LeaseRow>, Vec<String>), DbError> {
+        let (owner, ttl) = (self.owner.clone(), self.ttl);
+        self.run_unit("renew_leases", move |conn| {
+            Box::pin(async move {
+                if is_leaving {
+                    store::deregister(conn, &owner).await?;
+                } else {
+                    store::heartbeat(conn, &owner, ttl).await?;
+                }
+                store::renew(conn, &owner, ttl).await?;
+                let live_relays = store::read_live_relays(conn, ttl).await?;
+                Ok((store::read_leases(conn).await?, live_relays))
+            })
+        })
+        .await
+    }
+
+    /// Acquires those of `shards` that are still free. Returns all leases.
+    async fn acquire(&self, shards: Vec<Shard>) -> Result<Vec<LeaseRow>, DbError> {
+        let (owner, ttl) = (self.owner.clone(), self.ttl);
+        self.run_unit("acquire_leases", move |conn| {
+            Box::pin(async move {
+                store::acquire(conn, &owner, ttl, &shards).await?;
+                Ok(store::read_leases(conn).await?)
+            })
+        })
+        .await
+    }
+
+    fn publish(&self, leases: &[LeaseRow], hand_over: &[Shard], valid_until: Instant) {
         let ours = leases
             .iter()
-            .filter(|lease| lease.owner.as_ref() == Some(&self.me));
+            .filter(|lease| lease.owner.as_ref() == Some(&self.owner));
         let held = ours.map(|lease| {
-            let held = Held {
+            let held = HeldLease {
                 epoch: lease.epoch,
                 redrive_gen: lease.redrive_gen,
-                good_until,
-                yielding: give.contains(&lease.shard),
+                valid_until,
+                handing_over: hand_over.contains(&lease.shard),
             };
             (lease.shard, held)
         });
-        self.holdings.send_replace(held.collect());
+        self.held.send_replace(held.collect());
     }
 
     async fn release(&mut self, shard: Shard, epoch: i64) {
-        if !is_still_yielded(&self.holdings.borrow(), shard, epoch) {
+        if !is_still_handing_over(&self.held.borrow(), shard, epoch) {
             return;
         }
-        let me = self.me.clone();
-        let released = self
-            .session
-            .run(move |mut conn| async move {
-                let result = store::release(&mut conn, &me, shard, epoch).await;
-                (conn, result)
+        let owner = self.owner.clone();
+        let released: Result<(), DbError> = self
+            .run_unit("release_lease", move |conn| {
+                Box::pin(async move { Ok(store::release(conn, &owner, shard, epoch).await?) })
             })
             .await;
-        match released {
-            Ok(()) => tracing::info!(shard = shard.0, "shard handed over"),
-            // It stays ours and is offered again in the next round.
-            Err(error) => self.metrics.database_error("release", &error),
+        // After a failure the shard stays ours, and the pump releases it again in the next round.
+        if self.releasing.note(released).is_some() {
+            tracing::info!(shard = shard.0, "shard handed over");
         }
     }
 
-    async fn leave(mut self) {
-        let me = self.me.clone();
-        let left = self
-            .session
-            .run(move |mut conn| async move {
-                let result = store::leave(&mut conn, &me).await;
-                (conn, result)
+    async fn release_all(&self) {
+        let owner = self.owner.clone();
+        let released: Result<(), DbError> = self
+            .run_unit("release_leases", move |conn| {
+                Box::pin(async move { Ok(store::release_all(conn, &owner).await?) })
             })
             .await;
-        match left {
-            Ok(()) => tracing::info!("leases released"),
-            Err(error) => self.metrics.database_error("leave", &error),
+        let mut leaving = self.metrics.watch("leave", "releasing all leases");
+        if leaving.note(released).is_some() {
+            tracing::info!("leases released");
         }
-        self.session.close().await;
+        self.database.close().await;
+    }
+
+    async fn run_unit<T, F>(&self, name: &'static str, work: F) -> Result<T, DbError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, DbError>>
+            + Send
+            + 'static,
+    {
+        self.database.run(name, self.ttl / RENEWALS, work).await
     }
 }
 
-/// Beats and renews; answers all leases and the live relays. One that is leaving is no longer counted by the others.
-async fn renew(
-    conn: &mut MySqlConnection,
-    me: &str,
-    ttl: Duration,
-    is_leaving: bool,
-) -> sqlx::Result<(Vec<Lease>, Vec<String>)> {
-    if is_leaving {
-        store::sign_off(conn, me).await?;
-    } else {
-        store::beat(conn, me, ttl).await?;
-    }
-    store::renew(conn, me, ttl).await?;
-    let live = store::read_live(conn, ttl).await?;
-    Ok((store::read_all(conn).await?, live))
-}
-
-/// Takes what is still free of `shards`; answers all leases.
-async fn take(
-    conn: &mut MySqlConnection,
-    me: &str,
-    ttl: Duration,
-    shards: &[Shard],
-) -> sqlx::Result<Vec<Lease>> {
-    store::acquire(conn, me, ttl, shards).await?;
-    store::read_all(conn).await
-}
-
-/// Whether the last round still wanted the shard given up. If a pause or a newcomer came and went in between, the
-/// pump has been told to keep it and may be sending again: releasing it now would let another relay send beside it.
-fn is_still_yielded(holdings: &Holdings, shard: Shard, epoch: i64) -> bool {
-    let held = holdings.get(&shard);
-    held.is_some_and(|held| held.epoch == epoch && held.yielding)
-}
-
-/// What a relay should change about its holdings.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Plan {
-    take: Vec<Shard>,
-    give: Vec<Shard>,
-    /// We have less than our share, before taking anything.
-    is_short: bool,
-}
-
-impl Plan {
-    /// Everything goes, nothing comes.
-    fn leaving(leases: &[Lease], me: &str) -> Self {
-        let mine = leases
-            .iter()
-            .filter(|lease| lease.owner.as_deref() == Some(me));
-        Self {
-            take: Vec::new(),
-            give: mine.map(|lease| lease.shard).collect(),
-            is_short: false,
-        }
-    }
-}
-
-/// Fair share: the shards divided by the live relays, the remainder to the first by id; the shares add up.
-/// Paused shards are nobody's: they count for no share, and whoever holds one gives it up.
-fn plan(leases: &[Lease], live: &[String], me: &str) -> Plan {
-    let relays = live.len().max(1);
-    let rank = live.iter().position(|id| id == me).unwrap_or(0);
-    let (paused, open): (Vec<&Lease>, Vec<&Lease>) = leases.iter().partition(|lease| lease.paused);
-    let share = open.len() / relays + usize::from(rank < open.len() % relays);
-    let is_mine = |lease: &&&Lease| lease.owner.as_deref() == Some(me);
-    let shard = |lease: &&Lease| lease.shard;
-    let mine: Vec<Shard> = open.iter().filter(is_mine).map(shard).collect();
-    let free = open
-        .iter()
-        .filter(|lease| lease.owner.is_none() || (lease.expired && !is_mine(lease)))
-        .map(shard);
-    let take = free.take(share.saturating_sub(mine.len())).collect();
-    let is_short = mine.len() < share;
-    let above_share = mine.into_iter().skip(share);
-    Plan {
-        take,
-        is_short,
-        give: above_share
-            .chain(paused.iter().filter(is_mine).map(shard))
-            .collect(),
-    }
+/// Whether the last round still wanted this shard handed over. If a pause or a new relay came and went in between, the
+/// pump keeps the shard and may be sending again; releasing it now would let another relay send at the same time.
+fn is_still_handing_over(held: &HeldLeases, shard: Shard, epoch: i64) -> bool {
+    let lease = held.get(&shard);
+    lease.is_some_and(|lease| lease.epoch == epoch && lease.handing_over)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn leases(owners: &[Option<&str>], expired: &[usize]) -> Vec<Lease> {
-        let lease = |(n, owner): (usize, &Option<&str>)| Lease {
-            shard: Shard(u8::try_from(n).expect("few")),
-            owner: owner.map(str::to_owned),
-            epoch: 1,
-            expired: expired.contains(&n),
-            redrive_gen: 0,
-            paused: false,
-        };
-        owners.iter().enumerate().map(lease).collect()
-    }
-
-    fn live(ids: &[&str]) -> Vec<String> {
-        ids.iter().map(|&id| id.to_owned()).collect()
-    }
-
-    fn shards(ids: &[u8]) -> Vec<Shard> {
-        ids.iter().copied().map(Shard).collect()
-    }
-
     #[test]
-    fn a_lone_relay_takes_every_free_shard() {
-        let all = leases(&[None, None, Some("b"), Some("b")], &[2]);
-        let plan = plan(&all, &live(&["a"]), "a");
-        assert_eq!(plan.take, shards(&[0, 1, 2]), "b still holds 3");
-    }
-
-    #[test]
-    fn what_is_above_the_share_is_given_up_and_only_free_shards_are_taken() {
-        let all = leases(&[Some("a"); 5], &[]);
-        let both = live(&["a", "b"]);
-        assert_eq!(
-            plan(&all, &both, "a"),
-            Plan {
-                give: shards(&[3, 4]),
-                ..Plan::default()
-            }
-        );
-        let waits = Plan {
-            is_short: true,
-            ..Plan::default()
-        };
-        assert_eq!(plan(&all, &both, "b"), waits);
-    }
-
-    #[test]
-    fn shares_add_up_for_any_number_of_relays() {
-        let names = ["a", "b", "c", "d", "e", "f", "g"];
-        let all = leases(&[None; 16], &[]);
-        for count in 1..=names.len() {
-            let live = live(&names[..count]);
-            let taken: usize = live.iter().map(|me| plan(&all, &live, me).take.len()).sum();
-            assert_eq!(taken, 16, "{count} relays");
-        }
-    }
-
-    #[test]
-    fn our_own_expired_lease_is_renewed_and_not_taken_anew() {
-        let all = leases(&[Some("a"), Some("a")], &[0, 1]);
-        assert_eq!(plan(&all, &live(&["a"]), "a"), Plan::default());
-    }
-
-    #[test]
-    fn who_leaves_gives_up_its_own_and_takes_nothing() {
-        let all = leases(&[Some("a"), Some("b"), None, Some("a")], &[1]);
-        let expected = Plan {
-            give: shards(&[0, 3]),
-            ..Plan::default()
-        };
-        assert_eq!(Plan::leaving(&all, "a"), expected);
-    }
-
-    #[test]
-    fn a_paused_shard_is_given_up_and_taken_by_nobody() {
-        let mut all = leases(&[Some("a"), None, Some("gone"), None], &[2]);
-        all[0].paused = true;
-        all[1].paused = true;
-        let expected = Plan {
-            take: shards(&[2, 3]),
-            give: shards(&[0]),
-            is_short: true,
-        };
-        assert_eq!(plan(&all, &live(&["a"]), "a"), expected);
-        all[2].paused = true;
-        assert_eq!(plan(&all, &live(&["b"]), "b").take, shards(&[3]));
-    }
-
-    #[test]
-    fn shares_are_shares_of_the_shards_that_are_not_paused() {
-        let mut all = leases(&[Some("a"); 6], &[]);
-        for lease in &mut all[..4] {
-            lease.paused = true;
-        }
-        let plan = plan(&all, &live(&["a", "b"]), "a");
-        assert_eq!(plan.give, shards(&[5, 0, 1, 2, 3]), "one of two stays");
-    }
-
-    #[test]
-    fn a_shard_that_we_were_told_to_keep_after_all_is_not_released() {
-        let held = |yielding| Held {
+    fn a_shard_that_the_pump_keeps_after_all_is_not_released() {
+        let lease = |handing_over| HeldLease {
             epoch: 3,
             redrive_gen: 0,
-            good_until: Instant::now(),
-            yielding,
+            valid_until: Instant::now(),
+            handing_over,
         };
-        let told = |yielding| Holdings::from([(Shard(1), held(yielding))]);
-        assert!(is_still_yielded(&told(true), Shard(1), 3));
-        assert!(!is_still_yielded(&told(false), Shard(1), 3));
-        assert!(!is_still_yielded(&told(true), Shard(1), 2));
-        assert!(!is_still_yielded(&told(true), Shard(2), 3));
+        let held = |handing_over| HeldLeases::from([(Shard(1), lease(handing_over))]);
+        assert!(is_still_handing_over(&held(true), Shard(1), 3));
+        assert!(!is_still_handing_over(&held(false), Shard(1), 3));
+        assert!(!is_still_handing_over(&held(true), Shard(1), 2));
+        assert!(!is_still_handing_over(&held(true), Shard(2), 3));
     }
 }

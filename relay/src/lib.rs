@@ -1,59 +1,61 @@
-//! Moves committed outbox rows to Kafka: every row at least once, one return's events in the order of their seq.
+//! Moves committed outbox rows to Kafka: every row at least once, the events of one return in the order of their seq.
 //!
-//! A relay owns shards by lease ([`lease`]), reads what is pending in them, enqueues it in order, and deletes what
-//! Kafka has acknowledged ([`pump`]). Nothing in it decides what an event says: rows pass through as they were
-//! written. Readers deduplicate by event id.
+//! A relay owns shards by [`lease`]. It reads the pending rows of its shards, sends them in order, and deletes the rows
+//! that Kafka has acknowledged ([`pump`]). It does not interpret events: rows are sent as they were written. Consumers
+//! deduplicate by event id.
 
 pub mod config;
 pub mod error;
 
 pub mod lease;
+mod rebalance;
+
 pub mod pump;
 
-pub mod acks;
+mod owned_shards;
+mod shard_state;
+
 pub mod cursor;
-pub mod pace;
+pub mod in_flight;
 pub mod pending;
 pub mod predecessor;
-mod shard_work;
 
+mod outbox_reader;
+pub mod pace;
+mod read_ahead;
+
+mod delivery;
 pub mod publisher;
 mod topics;
 
 mod deleter;
-mod reader;
-mod session;
 pub mod store;
 
-mod census;
+mod backlog_gauges;
 pub mod metrics;
 
 use std::time::Duration;
 
-use shared::runtime::db::{Database, DbMetrics};
-use shared::runtime::metrics::MetricSet;
+use shared::runtime::db::Database;
+use shared::runtime::tasks::{Finished, Tasks};
 use shared::runtime::{ops, schema};
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::backlog_gauges::BacklogGauges;
 use crate::config::Config;
 use crate::error::RelayError;
-use crate::lease::Keeper;
+use crate::lease::LeaseKeeper;
 use crate::metrics::Metrics;
 use crate::publisher::Publish;
 use crate::pump::Pump;
 
-/// A started relay: its listener is bound and the schema is checked.
+/// A relay that has checked the schema and is ready to run.
 #[derive(Debug)]
 pub struct Relay<P> {
     cfg: Config,
-    options: MySqlConnectOptions,
-    pool: MySqlPool,
-    db: Database,
+    database: Database,
     publisher: P,
-    ops_listener: TcpListener,
     metrics: Metrics,
 }
 
@@ -61,36 +63,29 @@ pub struct Relay<P> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drain {
     Complete,
-    /// Rows whose delivery or deletion was not known at the deadline: still in the outbox, and sent again from there.
+    /// The number of rows whose delivery or deletion was not confirmed at the deadline. They are still in the outbox, and
+    /// the next owner sends them again.
     LeftInFlight(usize),
 }
 
-/// What ends after the pump: releasing leases and saying good-bye are single statements.
-const GOODBYE: Duration = Duration::from_secs(3);
+/// The tasks that stop after the pump only run single statements then.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(3);
 
 impl<P: Publish> Relay<P> {
-    /// Checks settings and schema. Binds nothing and sends nothing.
+    /// Checks the schema. Binds no port and sends nothing.
     ///
     /// # Errors
     /// MySQL is away, or the schema is too old (the message names the command to run).
-    pub async fn build(
-        cfg: Config,
-        publisher: P,
-        ops_listener: TcpListener,
-    ) -> Result<Self, RelayError> {
+    pub async fn connect(cfg: Config, publisher: P) -> Result<Self, RelayError> {
         let options = cfg.db.options().map_err(RelayError::Settings)?;
-        // Readiness and the schema check; the work has connections of its own.
-        let pool = shared::runtime::db::pool_options(2).connect_lazy_with(options.clone());
-        let db = Database::new(options.clone(), 2, &DbMetrics::new(&MetricSet::new()));
-        schema::check(&db).await?;
+        let metrics = Metrics::new();
+        let database = Database::new(options, 1, &metrics.database);
+        schema::check(&database).await?;
         Ok(Self {
             cfg,
-            options,
-            pool,
-            db,
+            database,
             publisher,
-            ops_listener,
-            metrics: Metrics::new(),
+            metrics,
         })
     }
 
@@ -98,56 +93,74 @@ impl<P: Publish> Relay<P> {
         &self.metrics
     }
 
-    /// Works until `stop`; then flushes, deletes, and only then gives its leases back.
+    /// Runs until `stop`. Then the pump flushes and deletes, and only after that the leases are released.
     ///
     /// # Errors
-    /// Something that must go on for ever ended early: the process should end, loudly.
-    pub async fn run(self, stop: CancellationToken) -> Result<Drain, RelayError> {
-        let quit = CancellationToken::new();
-        // Helpers end with this function, also when it fails.
-        let _quit_at_the_end = quit.clone().drop_guard();
-        let ops = tokio::spawn(ops::serve(
-            self.ops_listener,
-            self.metrics.registry().clone(),
-            ops::Checks::from(&self.db),
-            stop.clone(),
-            quit.clone(),
-        ));
-        let census = tokio::spawn(census::watch(
-            self.options.clone(),
-            self.metrics.clone(),
-            quit.clone(),
-        ));
-        let (keeper, leases) =
-            Keeper::new(self.options.clone(), self.cfg.lease(), self.metrics.clone());
-        let release = quit.child_token();
-        let keeper = tokio::spawn(keeper.run(stop.clone(), release.clone()));
-        let pump = Pump::new(
-            self.cfg.pump.clone(),
-            &self.options,
-            self.publisher,
-            leases,
-            self.metrics.clone(),
-            &quit,
-        );
-        let left = tokio::spawn(pump.run(stop)).await;
-        release.cancel();
-        finish("lease keeper", keeper).await;
-        quit.cancel();
-        finish("census", census).await;
-        finish("operator endpoints", ops).await;
-        self.pool.close().await;
-        match left.map_err(|_| RelayError::TaskEnded("pump"))?? {
-            0 => Ok(Drain::Complete),
-            left => Ok(Drain::LeftInFlight(left)),
+    /// A task ended early: the process should exit.
+    pub async fn run(
+        self,
+        ops_listener: TcpListener,
+        stop: CancellationToken,
+    ) -> Result<Drain, RelayError> {
+        let drain = self.cfg.pump.drain() + CLOSE_DEADLINE;
+        let (tasks, left) = self.tasks(ops_listener, &stop);
+        let late = tasks.run(&stop, drain).await?;
+        if !late.is_empty() {
+            tracing::warn!(tasks = ?late, "tasks did not end before the drain deadline");
+        }
+        match left.take() {
+            Some(0) => {
+                tracing::info!("stopped");
+                Ok(Drain::Complete)
+            }
+            left => {
+                let rows = left.unwrap_or_default();
+                tracing::warn!(
+                    rows,
+                    "stopped at the drain deadline; rows in flight stay in the outbox"
+                );
+                Ok(Drain::LeftInFlight(rows))
+            }
         }
     }
-}
 
-async fn finish(name: &str, task: JoinHandle<()>) {
-    match tokio::time::timeout(GOODBYE, task).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(%error, "the {name} panicked"),
-        Err(_) => tracing::warn!("the {name} did not end in time"),
+    /// In the order of their start; they stop in the reverse order.
+    fn tasks(
+        self,
+        ops_listener: TcpListener,
+        stop: &CancellationToken,
+    ) -> (Tasks, Finished<usize>) {
+        let (database, metrics) = (&self.database, self.metrics);
+        let mut tasks = Tasks::new();
+
+        let observed = tasks.stage();
+        observed.spawn(
+            "operator endpoints",
+            ops::serve(
+                ops_listener,
+                metrics.registry().clone(),
+                ops::Checks::from(database),
+                stop.clone(),
+                observed.stop(),
+            ),
+        );
+        let gauges = BacklogGauges::new(database.separate(1), metrics.clone());
+        observed.spawn("backlog gauges", gauges.run(observed.stop()));
+
+        let (keeper, leases) =
+            LeaseKeeper::new(database.separate(1), self.cfg.lease(), metrics.clone());
+        let (pump, helpers) = Pump::new(self.cfg.pump, database, self.publisher, leases, metrics);
+        let owning = tasks.stage();
+        owning.spawn("lease keeper", keeper.run(stop.clone(), owning.stop()));
+
+        let serving = tasks.stage();
+        serving.spawn("outbox reader", helpers.reader.run(serving.stop()));
+        for worker in helpers.delete_workers {
+            serving.spawn("delete worker", worker.run(serving.stop()));
+        }
+
+        let pumping = tasks.stage();
+        let left = pumping.spawn_fallible("pump", pump.run(pumping.stop()));
+        (tasks, left)
     }
 }

@@ -1,155 +1,149 @@
-//! Every metric of the relay. First signal: `outbox_oldest_age_seconds`.
+//! Every metric of the relay. Watch `outbox_oldest_age_seconds` first.
 
-use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
-};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use shared::runtime::db::{DbError, DbMetrics};
+use shared::runtime::metrics::{Age, MetricSet};
+use shared::runtime::tasks::{Outage, chain};
 
-use crate::error::{Failure, StoreError};
-use crate::publisher::TopicTrouble;
+use crate::error::RestartCause;
+use crate::publisher::TopicProblem;
 
-/// Commit to acknowledgement: from the goal (milliseconds) to an outage.
+/// The backlog gauges are read with this period; the age grows by itself when a read is late.
+pub(crate) const BACKLOG_PERIOD: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// From COMMIT to acknowledgement: from the goal (milliseconds) to an outage.
 const DELIVERY_BUCKETS: [f64; 13] = [
     0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0, 600.0,
+];
+/// Values of label `work` of `outbox_database_errors_total`.
+const WORK: [&str; 9] = [
+    "read",
+    "predecessors",
+    "parked_keys",
+    "delete",
+    "park",
+    "lease",
+    "release",
+    "leave",
+    "census",
+];
+/// Values of label `code` of `outbox_database_errors_total`.
+const CODES: [&str; 8] = [
+    "duplicate",
+    "lock_conflict",
+    "connection_lost",
+    "unavailable",
+    "no_permit",
+    "silent",
+    "panicked",
+    "other",
 ];
 
 /// Handles to the metrics of one process; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Metrics {
-    registry: Registry,
-    /// Keeps growing while MySQL does not answer: a frozen gauge must not look good.
-    pub oldest_age_seconds: Gauge,
+    set: MetricSet,
+    pub oldest_age: Age,
     pub parked_rows: IntGauge,
     pub owned_shards: IntGauge,
-    /// In flight, or acknowledged and not yet deleted.
     pub unsettled_rows: IntGauge,
     pub published_rows: IntCounter,
     pub delivery_seconds: Histogram,
     pub deleted_rows: IntCounter,
-    /// Rows that were gone before we deleted them: another relay was at work, or somebody's hand.
     pub missing_rows: IntCounter,
     pub late_rows: IntCounter,
     pub held_rows: IntCounter,
     pub parkings: IntCounter,
     pub restarts: IntCounterVec,
-    /// 1 while nothing can be sent for this reason: a person should look.
     pub blocked: IntGaugeVec,
-    /// The one of them that each delivery clears.
+    /// One of the reasons of `blocked`; the next delivery clears it.
     pub no_broker: IntGauge,
     pub leases_lost: IntCounter,
-    database_errors: IntCounterVec,
+    pub database_errors: IntCounterVec,
+    pub database: DbMetrics,
 }
 
 impl Metrics {
     pub fn new() -> Self {
-        let registry = Registry::new();
-        let r = &registry;
-        let blocked = gauges(
-            r,
+        let set = MetricSet::new();
+        let blocked = set.gauges(
             "outbox_relay_blocked",
             "1 while nothing can be sent",
-            &["reason"],
+            "reason",
+            &TopicProblem::CODES,
         );
-        let restarts = counters(
-            r,
-            "outbox_producer_restarts_total",
-            "Producers destroyed",
-            &["cause"],
-        );
-        // From the start at 0: a series that begins at its first increment hides it from `rate()`.
-        for cause in Failure::CODES {
-            restarts.with_label_values(&[cause]);
-        }
-        for reason in TopicTrouble::CODES {
-            blocked.with_label_values(&[reason]);
-        }
         Self {
-            oldest_age_seconds: gauge(
-                r,
+            oldest_age: set.age(
                 "outbox_oldest_age_seconds",
                 "Age of the oldest unpublished row",
+                // One period for the pause, one for the read.
+                BACKLOG_PERIOD * 2,
             ),
-            parked_rows: int_gauge(r, "outbox_parked_rows", "Rows parked for a person"),
-            owned_shards: int_gauge(
-                r,
-                "outbox_relay_owned_shards",
-                "Shards this relay publishes",
-            ),
-            unsettled_rows: int_gauge(
-                r,
+            parked_rows: set.gauge("outbox_parked_rows", "Rows parked for an operator"),
+            owned_shards: set.gauge("outbox_relay_owned_shards", "Shards this relay publishes"),
+            unsettled_rows: set.gauge(
                 "outbox_relay_unsettled_rows",
                 "Rows in flight or not yet deleted",
             ),
-            published_rows: counter(
-                r,
-                "outbox_published_rows_total",
-                "Rows acknowledged by Kafka",
-            ),
-            delivery_seconds: histogram(
-                r,
+            published_rows: set
+                .counter("outbox_published_rows_total", "Rows acknowledged by Kafka"),
+            delivery_seconds: set.histogram(
                 "outbox_delivery_seconds",
                 "From the event's time to the acknowledgement",
+                &DELIVERY_BUCKETS,
             ),
-            deleted_rows: counter(
-                r,
+            deleted_rows: set.counter(
                 "outbox_deleted_rows_total",
                 "Rows deleted after acknowledgement",
             ),
-            missing_rows: counter(
-                r,
+            missing_rows: set.counter(
                 "outbox_missing_rows_total",
-                "Acknowledged rows that somebody else had deleted",
+                "Acknowledged rows that were already deleted, by another relay or by hand",
             ),
-            late_rows: counter(
-                r,
+            late_rows: set.counter(
                 "outbox_late_rows_total",
                 "Rows that committed below the floor",
             ),
-            held_rows: counter(
-                r,
+            held_rows: set.counter(
                 "outbox_held_rows_total",
                 "Times a row waited for its predecessor",
             ),
-            parkings: counter(r, "outbox_parked_total", "Rows moved to outbox_parked"),
-            restarts,
+            parkings: set.counter("outbox_parked_total", "Rows moved to outbox_parked"),
+            restarts: set.counters(
+                "outbox_producer_restarts_total",
+                "Producers destroyed",
+                "cause",
+                &RestartCause::CODES,
+            ),
             no_broker: blocked.with_label_values(&["no_broker"]),
             blocked,
-            leases_lost: counter(
-                r,
+            leases_lost: set.counter(
                 "outbox_leases_lost_total",
-                "Leases that ended without being given up",
+                "Leases that ended without being handed over",
             ),
-            database_errors: counters(
-                r,
+            database_errors: set.counters_by(
                 "outbox_database_errors_total",
                 "Failed units of database work",
-                &["work", "code"],
+                &[("work", &WORK), ("code", &CODES)],
             ),
-            registry,
+            database: DbMetrics::new(&set),
+            set,
         }
     }
 
     pub fn registry(&self) -> &Registry {
-        &self.registry
+        self.set.registry()
     }
 
-    /// Counts and logs a failed unit of database work, where it is handled.
-    pub fn database_error(&self, work: &'static str, error: &StoreError) {
-        self.database_errors
-            .with_label_values(&[work, error.code()])
-            .inc();
-        let (code, error) = (error.code(), (error.is_transient(), chain(error)));
-        match error {
-            (true, error) => {
-                tracing::warn!(work, code, error, "database work failed, it is tried again")
-            }
-            // It is tried again all the same: whoever mends a right or a table need not restart every relay.
-            (false, error) => tracing::error!(
-                work,
-                code,
-                error,
-                "database work failed, and will until somebody mends it"
-            ),
+    /// Watches one kind of database work; `name` is its name in logs.
+    pub(crate) fn watch(&self, work: &'static str, name: &'static str) -> WorkWatch {
+        debug_assert!(WORK.contains(&work), "{work} is not among the label values");
+        WorkWatch {
+            work,
+            outage: Outage::new(name),
+            name,
+            needs_operator: false,
+            errors: self.database_errors.clone(),
         }
     }
 }
@@ -160,51 +154,55 @@ impl Default for Metrics {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
+/// Counts the failures of one kind of database work and logs each outage once.
+#[derive(Debug)]
+pub(crate) struct WorkWatch {
+    work: &'static str,
+    name: &'static str,
+    outage: Outage,
+    needs_operator: bool,
+    errors: IntCounterVec,
 }
 
-const UNIQUE: &str = "metric names are valid and each is registered once";
+impl WorkWatch {
+    /// Notes a result. Returns its value; an error is counted and logged.
+    pub(crate) fn note<T>(&mut self, result: Result<T, DbError>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                self.outage.ended();
+                self.needs_operator = false;
+                Some(value)
+            }
+            Err(error) => {
+                self.note_error(&error);
+                None
+            }
+        }
+    }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> Gauge {
-    let gauge = Gauge::new(name, help).expect(UNIQUE);
-    registry.register(Box::new(gauge.clone())).expect(UNIQUE);
-    gauge
+    fn note_error(&mut self, error: &DbError) {
+        let code = code(error);
+        self.errors.with_label_values(&[self.work, code]).inc();
+        self.outage.failed(error);
+        if !error.is_transient() && !self.needs_operator {
+            self.needs_operator = true;
+            // The relay retries anyway: after the repair of a right or a table it need not be restarted.
+            let (work, error) = (self.work, chain(error));
+            tracing::error!(
+                work,
+                code,
+                error,
+                "{} fails until an operator repairs the cause",
+                self.name
+            );
+        }
+    }
 }
 
-fn int_gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    let gauge = IntGauge::new(name, help).expect(UNIQUE);
-    registry.register(Box::new(gauge.clone())).expect(UNIQUE);
-    gauge
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    let counter = IntCounter::new(name, help).expect(UNIQUE);
-    registry.register(Box::new(counter.clone())).expect(UNIQUE);
-    counter
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    let counters = IntCounterVec::new(Opts::new(name, help), labels).expect(UNIQUE);
-    registry.register(Box::new(counters.clone())).expect(UNIQUE);
-    counters
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    let gauges = IntGaugeVec::new(Opts::new(name, help), labels).expect(UNIQUE);
-    registry.register(Box::new(gauges.clone())).expect(UNIQUE);
-    gauges
-}
-
-fn histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
-    let opts = HistogramOpts::new(name, help).buckets(DELIVERY_BUCKETS.to_vec());
-    let histogram = Histogram::with_opts(opts).expect(UNIQUE);
-    registry
-        .register(Box::new(histogram.clone()))
-        .expect(UNIQUE);
-    histogram
+/// The label value of an error. `silent` is older than [`DbError::code`] and stays, because alerts may use it.
+fn code(error: &DbError) -> &'static str {
+    match error {
+        DbError::DeadlinePassed(_) => "silent",
+        error => error.code(),
+    }
 }

@@ -1,21 +1,21 @@
-//! When to read next: at once after a full batch, else after a pause that grows with the silence.
+//! When to read next: immediately after a full batch, otherwise after a pause that grows while no rows arrive.
 //!
-//! The pause is a fixed share of the time since rows last came. So it fits every rate by itself: events 10 ms apart
-//! are waited for at the shortest pause, events a second apart cost some eighty reads a second, and silence ends at the
-//! longest pause. A pause that doubles has no such measure: after 10 ms of silence it would be 8 ms.
+//! The pause is a fixed share of the time since the last row arrived, so it adapts to every rate: with events 10 ms
+//! apart it stays at the minimum, with events one second apart there are about eighty reads a second, and an idle relay
+//! reaches the maximum. Exponential backoff does not adapt: after 10 idle milliseconds its pause would be 8 ms.
 
 use std::time::{Duration, Instant};
 
-/// The pause is this part of the silence before it: how much later than its commit an event is found at most,
-/// measured in the time since the event before.
+/// The pause is one sixteenth of the idle time before it. So an event waits at most one sixteenth of the time since the
+/// previous event.
 const SHARE: u32 = 16;
 
 #[derive(Debug)]
 pub struct Pace {
     min: Duration,
     max: Duration,
-    /// When rows came last.
-    busy: Instant,
+    /// When rows last arrived.
+    progressed_at: Instant,
     next: Instant,
 }
 
@@ -25,7 +25,7 @@ impl Pace {
         Self {
             min,
             max,
-            busy: now,
+            progressed_at: now,
             next: now,
         }
     }
@@ -34,23 +34,23 @@ impl Pace {
         self.next
     }
 
-    pub fn at_once(&mut self, now: Instant) {
-        self.busy = now;
+    pub fn immediately(&mut self, now: Instant) {
+        self.progressed_at = now;
         self.next = now;
     }
 
     pub fn progressed(&mut self, now: Instant) {
-        self.busy = now;
+        self.progressed_at = now;
         self.next = now + self.min;
     }
 
     pub fn idle(&mut self, now: Instant) {
-        let silence = now.saturating_duration_since(self.busy);
-        self.next = now + (silence / SHARE).clamp(self.min, self.max);
+        let idle_time = now.saturating_duration_since(self.progressed_at);
+        self.next = now + (idle_time / SHARE).clamp(self.min, self.max);
     }
 
-    /// Not before `until`.
-    pub fn wait(&mut self, until: Instant) {
+    /// Postpones the next read to `until`, unless it is later already.
+    pub fn not_before(&mut self, until: Instant) {
         self.next = self.next.max(until);
     }
 }
@@ -60,11 +60,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pause_is_a_share_of_the_silence_between_its_bounds() {
+    fn the_pause_is_a_share_of_the_idle_time_within_its_bounds() {
         let (min, max) = (Duration::from_millis(1), Duration::from_millis(50));
         let mut pace = Pace::new(min, max);
         let start = Instant::now();
-        pace.at_once(start);
+        pace.immediately(start);
         assert_eq!(pace.next(), start);
         let mut pause_after = |ms: u64| {
             let now = start + Duration::from_millis(ms);

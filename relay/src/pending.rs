@@ -6,7 +6,7 @@ use shared::domain::event::Envelope;
 use shared::domain::ids::{EventId, ReturnId, Shard};
 use time::OffsetDateTime;
 
-/// What identifies a row. The id alone would not do: ids could be given again after a restore.
+/// Identifies a row. The id alone is not enough: after a restore, MySQL could assign it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowKey {
     pub shard: Shard,
@@ -27,13 +27,13 @@ pub struct Pending {
     pub traceparent: Option<String>,
     pub tracestate: Option<String>,
     pub created_at: OffsetDateTime,
-    /// `created_at` on this process's monotonic clock: both ends of the age were read from the database's clock.
-    pub born: Instant,
+    /// `created_at` on this process's monotonic clock, from the row's age by the database's clock.
+    pub created: Instant,
 }
 
 /// Record batch header of message format 2 (<https://kafka.apache.org/documentation/#recordbatch>).
 const BATCH_OVERHEAD: usize = 61;
-/// Attributes and the variable-length numbers of one record, at their longest.
+/// Maximum size of a record's attributes and variable-length numbers.
 const RECORD_OVERHEAD: usize = 31;
 /// Two lengths of at most five bytes each.
 const HEADER_OVERHEAD: usize = 10;
@@ -52,7 +52,7 @@ impl Pending {
         }
     }
 
-    /// Bytes of this record alone in an uncompressed batch, at most: what a topic's `max.message.bytes` limits.
+    /// The maximum size of an uncompressed batch with only this record. A topic's `max.message.bytes` limits it.
     pub fn record_bytes(&self) -> usize {
         let headers = self
             .envelope(i64::MAX)

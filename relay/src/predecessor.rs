@@ -1,12 +1,12 @@
-//! The predecessor rule: an event with seq n > 1 is sent only after n−1.
+//! The predecessor rule: an event with seq n > 1 is sent only after seq n−1.
 //!
-//! Reading alone cannot keep a return's events in order: a transaction that stalled before its COMMIT shows its row
-//! (seq 2) below rows that were read long ago, and seq 3 may be read first. So seq n is sent only if this pump
-//! itself sent n−1 ([`SentSeqs`]), or after the table was asked and holds no lower seq of that return that is
-//! still to be sent. Asking after seq n was read is enough: n−1 committed before n could even lock the return.
+//! Reading alone cannot keep the events of a return in order. If a transaction stalls before its COMMIT, its row (seq 2)
+//! appears below rows that were read long ago, and seq 3 may be read first. So seq n is sent only if this pump sent n−1
+//! itself ([`SentSeqs`]), or if a look-up in the table finds no lower seq of that return that still has to be sent. A
+//! look-up after seq n was read is enough: n−1 committed before n could even lock the return.
 //!
-//! The memory belongs to one shard under one lease epoch and is emptied with it, whenever the pump starts over with new
-//! producers, and whenever rows of the shard are parked or put back.
+//! `SentSeqs` belongs to one shard under one lease epoch. It is cleared whenever the pump gets a new producer, and
+//! whenever rows of the shard are parked or put back.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,10 +14,10 @@ use shared::domain::ids::ReturnId;
 
 use crate::pending::{Pending, RowKey};
 
-/// Returns remembered per shard; twice as many at most. A forgotten one costs a look-up, never order.
+/// The number of returns remembered per shard; at most twice as many. A forgotten return costs a look-up, never order.
 const REMEMBERED: usize = 16_384;
 
-/// The highest seq that was given to the producer, for the returns most recently seen.
+/// The highest seq that was given to the producer, for the most recent returns.
 #[derive(Debug, Default)]
 pub struct SentSeqs {
     recent: HashMap<ReturnId, i32>,
@@ -33,7 +33,7 @@ impl SentSeqs {
         self.recent.insert(return_id, seq.max(before));
     }
 
-    /// Whether seq may be sent without asking the table.
+    /// Whether seq may be sent without a look-up.
     pub fn allows(&self, return_id: ReturnId, seq: i32) -> bool {
         seq <= 1 || self.get(return_id).is_some_and(|sent| sent >= seq - 1)
     }
@@ -51,47 +51,49 @@ impl SentSeqs {
 
 /// A row whose predecessor is not known to be sent.
 #[derive(Debug, Clone)]
-pub struct Suspect {
+pub struct UnverifiedRow {
     pub key: RowKey,
     pub return_id: ReturnId,
     pub seq: i32,
     pub msg_key: String,
 }
 
-/// What the tables hold about the returns and orders of suspects.
+/// A row that the look-up found, which may have to be sent before an unverified row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    /// A row of a suspect's return in the outbox: before the suspect, the suspect itself, or after it.
-    Waiting {
+pub enum RowBefore {
+    /// A row of the same return in the outbox: before the unverified row, that row itself, or after it.
+    InOutbox {
         return_id: ReturnId,
         seq: i32,
         id: i64,
     },
-    /// A parked row of a suspect's order.
+    /// A parked row of the same order.
     Parked { msg_key: String },
 }
 
-/// The answers for the suspects of one batch.
+/// The result of the look-up for the unverified rows of one batch.
 #[derive(Debug, Default)]
-pub struct Verdicts {
-    cleared: HashSet<RowKey>,
-    /// The lowest row that must go first.
-    behind: HashMap<RowKey, i64>,
+pub struct Predecessors {
+    /// Rows without an unsent predecessor.
+    clear: HashSet<RowKey>,
+    /// For each row with unsent predecessors, the lowest id of those.
+    unsent: HashMap<RowKey, i64>,
+    /// Rows of an order with parked rows.
     parked: HashSet<RowKey>,
 }
 
 /// What may be done with a row now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
+pub enum NextStep {
     Send,
-    /// Row `id` of the same shard goes first.
-    After(i64),
-    /// A row of the same order is parked: follow it there.
-    Follow,
+    /// Send row `id` of the same shard first.
+    WaitFor(i64),
+    /// A row of the same order is parked, so park this one, too.
+    Park,
 }
 
-/// Rows that `memory` does not vouch for, and that do not follow their predecessor within the batch.
-pub fn suspects(rows: &[Pending], allows: impl Fn(&Pending) -> bool) -> Vec<&Pending> {
+/// The rows whose predecessor neither was sent, as far as `allows` knows, nor comes before them in the batch.
+pub fn unverified(rows: &[Pending], allows: impl Fn(&Pending) -> bool) -> Vec<&Pending> {
     let mut before: HashMap<ReturnId, i32> = HashMap::new();
     rows.iter()
         .filter(|row| {
@@ -110,7 +112,7 @@ pub fn suspects(rows: &[Pending], allows: impl Fn(&Pending) -> bool) -> Vec<&Pen
         .collect()
 }
 
-impl From<&Pending> for Suspect {
+impl From<&Pending> for UnverifiedRow {
     fn from(row: &Pending) -> Self {
         Self {
             key: row.key,
@@ -121,58 +123,59 @@ impl From<&Pending> for Suspect {
     }
 }
 
-impl Suspect {
-    fn comes_after(&self, found: &(i32, i64)) -> bool {
-        found.0 < self.seq && found.1 < self.key.id
+impl UnverifiedRow {
+    fn comes_after(&self, (seq, id): (i32, i64)) -> bool {
+        seq < self.seq && id < self.key.id
     }
 }
 
-impl Verdicts {
-    /// Judges suspects by what was found; a lower row that `is_sent` already is no obstacle.
+impl Predecessors {
+    /// Decides about each unverified row from the rows that the look-up found. A lower row that `is_sent` does not
+    /// hold back any row.
     pub fn of(
-        suspects: &[Suspect],
-        found: &[Found],
+        unverified: &[UnverifiedRow],
+        found: &[RowBefore],
         is_sent: impl Fn(RowKey, i64) -> bool,
     ) -> Self {
-        let mut waiting: HashMap<ReturnId, Vec<(i32, i64)>> = HashMap::new();
-        let mut parked = HashSet::new();
-        for found in found {
-            match found {
-                Found::Waiting { return_id, seq, id } => {
-                    waiting.entry(*return_id).or_default().push((*seq, *id));
+        let mut in_outbox: HashMap<ReturnId, Vec<(i32, i64)>> = HashMap::new();
+        let mut parked_keys = HashSet::new();
+        for row in found {
+            match row {
+                RowBefore::InOutbox { return_id, seq, id } => {
+                    in_outbox.entry(*return_id).or_default().push((*seq, *id));
                 }
-                Found::Parked { msg_key } => {
-                    parked.insert(msg_key);
+                RowBefore::Parked { msg_key } => {
+                    parked_keys.insert(msg_key);
                 }
             }
         }
-        let mut verdicts = Self::default();
-        for suspect in suspects {
-            let same_return = waiting.get(&suspect.return_id).into_iter().flatten();
-            let lower = same_return.filter(|found| suspect.comes_after(found));
-            let lowest = lower
-                .map(|found| found.1)
-                .filter(|id| !is_sent(suspect.key, *id))
+        let mut result = Self::default();
+        for row in unverified {
+            let same_return = in_outbox.get(&row.return_id).into_iter().flatten();
+            let lowest_unsent = same_return
+                .filter(|found| row.comes_after(**found))
+                .map(|(_, id)| *id)
+                .filter(|id| !is_sent(row.key, *id))
                 .min();
-            if parked.contains(&suspect.msg_key) {
-                verdicts.parked.insert(suspect.key);
-            } else if let Some(lowest) = lowest {
-                verdicts.behind.insert(suspect.key, lowest);
+            if parked_keys.contains(&row.msg_key) {
+                result.parked.insert(row.key);
+            } else if let Some(lowest) = lowest_unsent {
+                result.unsent.insert(row.key, lowest);
             } else {
-                verdicts.cleared.insert(suspect.key);
+                result.clear.insert(row.key);
             }
         }
-        verdicts
+        result
     }
 
-    pub fn decide(&self, row: &Pending, memory: &SentSeqs) -> Decision {
+    pub fn next_step(&self, row: &Pending, sent_seqs: &SentSeqs) -> NextStep {
         if self.parked.contains(&row.key) {
-            Decision::Follow
-        } else if memory.allows(row.return_id, row.seq) || self.cleared.contains(&row.key) {
-            Decision::Send
+            NextStep::Park
+        } else if sent_seqs.allows(row.return_id, row.seq) || self.clear.contains(&row.key) {
+            NextStep::Send
         } else {
-            // Not a suspect itself: its predecessor in this batch did not go.
-            Decision::After(self.behind.get(&row.key).copied().unwrap_or(row.key.id))
+            // If no look-up was needed for the row, its predecessor in this batch was not sent.
+            NextStep::WaitFor(self.unsent.get(&row.key).copied().unwrap_or(row.key.id))
         }
     }
 }
@@ -202,22 +205,22 @@ mod tests {
             traceparent: None,
             tracestate: None,
             created_at: OffsetDateTime::UNIX_EPOCH,
-            born: Instant::now(),
+            created: Instant::now(),
         }
     }
 
-    fn suspect_ids(rows: &[Pending], memory: &SentSeqs) -> Vec<i64> {
-        let allows = |row: &Pending| memory.allows(row.return_id, row.seq);
-        suspects(rows, allows)
+    fn unverified_ids(rows: &[Pending], sent_seqs: &SentSeqs) -> Vec<i64> {
+        let allows = |row: &Pending| sent_seqs.allows(row.return_id, row.seq);
+        unverified(rows, allows)
             .iter()
             .map(|row| row.key.id)
             .collect()
     }
 
     #[test]
-    fn only_a_row_without_known_predecessor_is_suspect() {
-        let mut memory = SentSeqs::default();
-        memory.note(ReturnId(1), 4);
+    fn only_a_row_without_a_known_predecessor_is_unverified() {
+        let mut sent_seqs = SentSeqs::default();
+        sent_seqs.note(ReturnId(1), 4);
         let rows = [
             row(1, 1, 5),
             row(2, 2, 1),
@@ -227,11 +230,11 @@ mod tests {
             row(6, 4, 1),
             row(7, 4, 3),
         ];
-        assert_eq!(suspect_ids(&rows, &memory), [4, 7]);
+        assert_eq!(unverified_ids(&rows, &sent_seqs), [4, 7]);
     }
 
     #[test]
-    fn a_suspect_goes_after_the_lowest_row_that_was_not_sent() {
+    fn an_unverified_row_waits_for_the_lowest_row_that_was_not_sent() {
         let mut rows = [
             row(50, 1, 4),
             row(51, 1, 5),
@@ -240,58 +243,58 @@ mod tests {
             row(80, 4, 3),
         ];
         rows[3].msg_key = "parked".to_owned();
-        let suspects = [0, 2, 3, 4].map(|n: usize| Suspect::from(&rows[n]));
-        let waiting = |return_id, seq, id| Found::Waiting {
+        let unverified = [0, 2, 3, 4].map(|n: usize| UnverifiedRow::from(&rows[n]));
+        let in_outbox = |return_id, seq, id| RowBefore::InOutbox {
             return_id: ReturnId(return_id),
             seq,
             id,
         };
         let found = [
-            waiting(1, 1, 10),
-            waiting(1, 2, 20),
-            waiting(1, 3, 30),
-            waiting(1, 4, 50),
-            waiting(2, 3, 40),
-            waiting(4, 2, 90),
-            Found::Parked {
+            in_outbox(1, 1, 10),
+            in_outbox(1, 2, 20),
+            in_outbox(1, 3, 30),
+            in_outbox(1, 4, 50),
+            in_outbox(2, 3, 40),
+            in_outbox(4, 2, 90),
+            RowBefore::Parked {
                 msg_key: "parked".to_owned(),
             },
         ];
-        let verdicts = Verdicts::of(&suspects, &found, |_, id| id == 10);
-        let memory = SentSeqs::default();
-        let decisions: Vec<Decision> = rows
+        let predecessors = Predecessors::of(&unverified, &found, |_, id| id == 10);
+        let sent_seqs = SentSeqs::default();
+        let steps: Vec<NextStep> = rows
             .iter()
-            .map(|row| verdicts.decide(row, &memory))
+            .map(|row| predecessors.next_step(row, &sent_seqs))
             .collect();
         assert_eq!(
-            decisions,
+            steps,
             [
-                Decision::After(20),
-                Decision::After(51),
-                Decision::Send,
-                Decision::Follow,
-                Decision::Send
+                NextStep::WaitFor(20),
+                NextStep::WaitFor(51),
+                NextStep::Send,
+                NextStep::Park,
+                NextStep::Send
             ]
         );
     }
 
     #[test]
-    fn memory_is_bounded_and_keeps_the_recent() {
-        let mut memory = SentSeqs::default();
+    fn memory_is_bounded_and_keeps_the_most_recent_returns() {
+        let mut sent_seqs = SentSeqs::default();
         let many = i64::try_from(REMEMBERED).expect("small") * 3;
         for id in 0..many {
-            memory.note(ReturnId(id), 1);
+            sent_seqs.note(ReturnId(id), 1);
         }
-        assert!(memory.recent.len() + memory.older.len() <= 2 * REMEMBERED);
-        assert!(memory.allows(ReturnId(many - 1), 2));
-        assert!(!memory.allows(ReturnId(0), 2));
+        assert!(sent_seqs.recent.len() + sent_seqs.older.len() <= 2 * REMEMBERED);
+        assert!(sent_seqs.allows(ReturnId(many - 1), 2));
+        assert!(!sent_seqs.allows(ReturnId(0), 2));
     }
 
     #[test]
-    fn a_resent_event_does_not_lower_what_is_known() {
-        let mut memory = SentSeqs::default();
-        memory.note(ReturnId(1), 5);
-        memory.note(ReturnId(1), 2);
-        assert!(memory.allows(ReturnId(1), 6));
+    fn a_resent_event_does_not_lower_the_known_seq() {
+        let mut sent_seqs = SentSeqs::default();
+        sent_seqs.note(ReturnId(1), 5);
+        sent_seqs.note(ReturnId(1), 2);
+        assert!(sent_seqs.allows(ReturnId(1), 6));
     }
 }

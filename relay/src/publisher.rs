@@ -1,10 +1,11 @@
-//! Sending to Kafka in the order given: trait [`Publish`] and its Kafka implementation.
+//! Sending to Kafka in order: the trait [`Publish`], its types, and the implementation in [`kafka`].
 //!
-//! Order holds because records are enqueued one after the other by one task, producers are idempotent, a hole is fatal
-//! (`enable.gapless.guarantee`), and another flow is begun only while nothing is in flight. `FutureProducer::send` is no
-//! choice: it enqueues again when the queue was full and so reorders (rust-rdkafka issue 468).
+//! Order holds for three reasons: one task enqueues the records one after the other; producers are idempotent and treat a
+//! gap as fatal (`enable.gapless.guarantee`); and the send mode changes only while nothing is in flight.
+//! `FutureProducer::send` must not be used: it enqueues again after the queue was full, which reorders (rust-rdkafka
+//! issue 468).
 
-mod kafka;
+pub mod kafka;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use shared::domain::ids::Shard;
@@ -12,15 +13,13 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::pending::Pending;
 
-pub use kafka::Kafka;
-
-/// Names a record in flight: its shard and its number there.
+/// Identifies a record in flight: its shard and its number there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token(usize);
+pub struct RecordId(usize);
 
 const NUMBER_BITS: u32 = usize::BITS - 8;
 
-impl Token {
+impl RecordId {
     pub fn new(shard: Shard, number: usize) -> Self {
         Self(usize::from(shard.0) << NUMBER_BITS | number & (usize::MAX >> 8))
     }
@@ -34,51 +33,51 @@ impl Token {
     }
 }
 
-/// What a producer tells after a record was enqueued.
+/// What a producer reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Report {
-    Delivered(Token),
-    Undelivered(Token, RDKafkaErrorCode),
-    /// The producer can send nothing more.
+pub enum DeliveryReport {
+    Delivered(RecordId),
+    Undelivered(RecordId, RDKafkaErrorCode),
+    /// The producer cannot send any more.
     Fatal(RDKafkaErrorCode),
-    /// No broker can be reached; the producer goes on trying.
+    /// No broker can be reached; the producer keeps trying.
     BrokersDown,
-    /// The producer knows no broker any more, and will not find one again.
+    /// The producer has lost its list of brokers and will not reconnect.
     BrokersForgotten,
 }
 
-/// What comes out of the outbox: decides whether records wait for company.
+/// Whether records wait for a batch to fill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flow {
-    /// Less than one read: each record is sent at once.
-    Trickle,
-    /// Read after full read: records wait a few milliseconds, so that batches fill.
-    Backlog,
+pub enum SendMode {
+    /// For less than one full read: each record is sent at once.
+    Immediate,
+    /// For a backlog: records wait a few milliseconds, so that batches fill.
+    Batched,
 }
 
-/// Why a record was not even enqueued.
+/// Why a record was not enqueued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotEnqueued {
-    /// Try the same record again, before any other of its return.
+pub enum EnqueueError {
+    /// Enqueue the same record again before any other record of its return.
     QueueFull,
     TooLarge,
     Failed(RDKafkaErrorCode),
 }
 
-/// Why a topic cannot be written to now. Waiting and a person help; no record is to blame.
+/// Why a topic cannot be written to now. Rows wait until an operator has solved it; none is parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TopicTrouble {
+pub enum TopicProblem {
     #[error("the topic does not exist: run `returnsctl topics`")]
     Missing,
-    #[error("the login, or the right to write to the topic, is refused")]
+    #[error("Kafka refuses the login or the right to write to the topic")]
     NotAuthorized,
-    #[error("max.message.bytes of the topic is {0}, is below what a batch needs")]
+    #[error("max.message.bytes of the topic is {0}, which is below the size of a batch")]
     LimitTooSmall(usize),
-    #[error("Kafka does not answer: {0:?}")]
+    #[error("Kafka does not respond: {0:?}")]
     BrokerAway(RDKafkaErrorCode),
 }
 
-impl TopicTrouble {
+impl TopicProblem {
     pub const CODES: [&str; 4] = [
         "topic_missing",
         "not_authorized",
@@ -90,7 +89,7 @@ impl TopicTrouble {
         Self::of(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))
     }
 
-    /// What Kafka's answer about a topic means.
+    /// What Kafka's error code for a topic means.
     fn of(code: RDKafkaErrorCode) -> Self {
         use RDKafkaErrorCode as Code;
         match code {
@@ -114,18 +113,18 @@ impl TopicTrouble {
     }
 }
 
-/// The seam to the broker: what is connected can be destroyed with all it holds, and replaced.
+/// The seam to the broker: a producer that can be destroyed, with everything in its queue, and replaced.
 pub trait Publish: Send + 'static {
-    /// Connects anew; `reports` is told about every record enqueued from now on.
+    /// Creates a new producer. `reports` receives a report about every record enqueued from now on.
     ///
     /// # Errors
-    /// The settings do not fit together: a bug or bad configuration.
-    fn connect(&mut self, reports: UnboundedSender<Report>) -> Result<(), KafkaError>;
+    /// The settings contradict each other: a bug or bad configuration.
+    fn connect(&mut self, reports: UnboundedSender<DeliveryReport>) -> Result<(), KafkaError>;
 
-    /// Drops the connection and all that is still held; every report has been sent when it returns.
+    /// Drops the producer and its queue. Every report has been sent when it returns.
     fn destroy(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// Enqueues a record behind those enqueued before in the same flow; does not wait. Between flows no order is kept.
+    /// Enqueues a record behind those enqueued before in the same mode; does not wait. No order is kept between modes.
     ///
     /// # Errors
     /// Nothing was enqueued.
@@ -133,20 +132,20 @@ pub trait Publish: Send + 'static {
         &self,
         event: &Pending,
         epoch: i64,
-        token: Token,
-        flow: Flow,
-    ) -> Result<(), NotEnqueued>;
+        id: RecordId,
+        mode: SendMode,
+    ) -> Result<(), EnqueueError>;
 
-    /// The bytes of the largest record that a topic takes.
+    /// The size in bytes of the largest record that a topic accepts.
     fn topic_limit(
         &self,
         topic: String,
-    ) -> impl Future<Output = Result<usize, TopicTrouble>> + Send + 'static;
+    ) -> impl Future<Output = Result<usize, TopicProblem>> + Send + 'static;
 }
 
-/// Whether a delivery failure says something about the record itself. `InvalidTimestamp` does not: records carry this
-/// machine's time, so it is about the clock and would park the whole outbox.
-pub fn is_about_the_record(code: RDKafkaErrorCode) -> bool {
+/// Whether a delivery error is about the record itself. `InvalidTimestamp` is not: records carry this machine's time, so
+/// it is about the clock and would park the whole outbox.
+pub fn is_record_error(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
         code,
@@ -162,13 +161,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_names_shard_and_number() {
-        let token = Token::new(Shard(15), 1_234_567);
-        assert_eq!((token.shard(), token.number()), (Shard(15), 1_234_567));
+    fn a_record_id_holds_shard_and_number() {
+        let id = RecordId::new(Shard(15), 1_234_567);
+        assert_eq!((id.shard(), id.number()), (Shard(15), 1_234_567));
     }
 
     #[test]
-    fn p3_trouble_with_a_topic_is_told_apart_and_no_record_is_to_blame() {
+    fn p3_problems_of_a_topic_have_different_codes_and_blame_no_record() {
         use RDKafkaErrorCode as Code;
         for (code, expected) in [
             (Code::UnknownTopicOrPartition, "topic_missing"),
@@ -182,8 +181,8 @@ mod tests {
             (Code::OperationTimedOut, "broker_away"),
             (Code::NotLeaderForPartition, "broker_away"),
         ] {
-            assert_eq!(TopicTrouble::of(code).code(), expected, "{code:?}");
-            assert!(!is_about_the_record(code), "{code:?}");
+            assert_eq!(TopicProblem::of(code).code(), expected, "{code:?}");
+            assert!(!is_record_error(code), "{code:?}");
         }
     }
 }

@@ -1,247 +1,238 @@
-//! The heart of the relay: one turn is read, publish, settle; the loop goes round until it is told to stop.
+//! The heart of the relay: one turn reads, publishes and settles. The loop turns until it is stopped.
 //!
-//! Everything is decided in this one task, so there is no lock and no race about order. Reading, deleting and
-//! Kafka's acknowledgements go on beside it and arrive as events: the next read runs while the rows of the last one
-//! are enqueued, and rows are deleted while others are read.
+//! This one task makes every decision, so there are no locks and no races about order. Other tasks read, delete and
+//! deliver; their results arrive as events. So the next read runs while the rows of the last one are enqueued, and rows
+//! are deleted while others are read.
 //!
-//! Must stay true:
-//! - a row is sent only while its shard's lease is good, its predecessor has been sent, and it is not `unsettled`;
-//! - an acknowledged row leaves `unsettled` only when its deletion is confirmed and no read whose answer will be taken
-//!   may still show it, or with its shard when the lease is lost; any other when its producer is destroyed;
-//! - whatever was read and not sent moves its shard's cursor back, so nothing is passed over;
-//! - the flow changes only while nothing is in flight;
-//! - after any failure there is one answer (`start_over` in `pump/recovery.rs`).
+//! Invariants:
+//! - A row is sent only while its shard's lease is valid, after its predecessor was sent, and if it is not `unsettled`.
+//! - An acknowledged row stays `unsettled` until its deletion is confirmed and no read in progress can still return it,
+//!   or until its shard's lease is lost. Any other row stays `unsettled` until its producer is destroyed.
+//! - A row that was read and not sent moves its shard's cursor back, so no row is skipped.
+//! - The send mode changes only while nothing is in flight.
+//! - Every failure has the same reaction: `restart_producer` in `pump/recovery.rs`.
 
-mod holdings;
+mod draining;
+mod ownership;
 mod parking;
-mod reading;
 mod recovery;
 mod sending;
 mod settling;
 
-use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use shared::domain::ids::{EventId, Shard};
+use shared::runtime::db::Database;
 use shared::runtime::killpoint::kill_point;
-use sqlx::mysql::MySqlConnectOptions;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::PumpArgs;
-use crate::deleter::Deleter;
-use crate::error::{Failure, RelayError};
-use crate::lease::{Holdings, Leases};
-use crate::metrics::Metrics;
+use crate::deleter::{DeleteWorker, Deleter};
+use crate::delivery::Delivery;
+use crate::error::{RelayError, RestartCause};
+use crate::lease::LeaseHandle;
+use crate::metrics::{Metrics, WorkWatch};
+use crate::outbox_reader::{OutboxReader, ReadResult, ReadTask};
+use crate::owned_shards::OwnedShards;
 use crate::pace::Pace;
 use crate::pending::RowKey;
-use crate::predecessor::Verdicts;
-use crate::publisher::{Flow, Publish, Report};
-use crate::reader::{Answer, Reader};
-use crate::session::Session;
-use crate::shard_work::ShardWork;
-use crate::topics::TopicLimits;
+use crate::publisher::{DeliveryReport, Publish};
+use crate::read_ahead::ReadAhead;
 
-/// Most rows in flight or not yet deleted: bounds memory, and what is sent twice after a crash.
+/// The maximum number of unsettled rows: bounds memory, and what is sent twice after a crash.
 pub const MAX_UNSETTLED: usize = 8_192;
-/// Reports taken at once.
-const REPORTS: usize = 1_024;
-/// The loop looks at the clock at least this often: leases end although nothing happens.
+/// The loop checks the clock at least this often: a lease ends without an event.
 const TICK: Duration = Duration::from_millis(50);
-/// After a full queue, or a look-up that failed.
+/// The pause after the queue was full, and after database work failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Moves rows from the outbox to Kafka.
 #[derive(Debug)]
 pub struct Pump<P> {
-    args: PumpArgs,
-    publisher: P,
-    reports: mpsc::UnboundedReceiver<Report>,
-    leases: Leases,
-    holdings: Holdings,
-    holdings_changed: bool,
-    reader: Reader,
+    /// What is ours: shards, their leases, and the rows in flight of each.
+    owned: OwnedShards,
+    /// What is read next, and when.
+    reads: ReadAhead,
+    /// How records are sent, and how sending recovers.
+    delivery: Delivery<P>,
     deleter: Deleter,
-    topics: TopicLimits,
     /// For look-ups and parking.
-    session: Session,
-    shards: BTreeMap<Shard, ShardWork>,
-    /// Rises whenever an answer to an earlier read no longer fits.
-    era: u64,
-    /// Where the next read begins: a read that was full goes on with the shards after its last, so that a busy shard
-    /// cannot starve others.
-    next_shard: Shard,
-    pace: Pace,
-    /// The flow of the records in flight, and the one that would fit.
-    flow: Flow,
-    fitting_flow: Flow,
-    /// How long the next answer waits for what is in flight, to change the flow.
-    change_flow_by: Instant,
-    /// Deleted rows that a read under way may still show.
-    gone: Vec<RowKey>,
-    /// Acknowledgement numbers begin here for the next shard taken: no two tenures share any.
-    next_number: usize,
-    /// Records to be sent alone, because a batch that they were in was refused; and since when.
-    alone: HashMap<EventId, Instant>,
-    /// What the producer that failed said about records themselves.
-    refused: Vec<(RowKey, String)>,
-    failures_in_a_row: u32,
+    database: Database,
+    watches: Watches,
+    args: PumpArgs,
     metrics: Metrics,
 }
 
-/// What the loop woke up for.
+/// The pump's kinds of database work.
+#[derive(Debug)]
+struct Watches {
+    predecessors: WorkWatch,
+    parked_keys: WorkWatch,
+    park: WorkWatch,
+}
+
+/// The tasks that must run beside the pump.
+#[derive(Debug)]
+pub(crate) struct PumpTasks {
+    pub(crate) reader: ReadTask,
+    pub(crate) delete_workers: Vec<DeleteWorker>,
+}
+
+/// Why the loop wakes up.
 enum Event {
-    Read(Answer),
-    Reports(Vec<Report>),
+    Read(ReadResult),
+    Reported(Vec<DeliveryReport>),
     Deleted(Vec<RowKey>),
+    LeasesChanged,
     Tick,
-    Ended(&'static str),
+    TaskEnded(&'static str),
 }
 
-/// Why a turn did not end well.
-pub(crate) enum TurnError {
-    Failed(Failure),
-    Ended(&'static str),
+/// Why a turn failed.
+enum TurnError {
+    Restart(RestartCause),
+    TaskEnded(&'static str),
 }
 
-impl From<Failure> for TurnError {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
+impl From<RestartCause> for TurnError {
+    fn from(cause: RestartCause) -> Self {
+        Self::Restart(cause)
     }
 }
 
 impl<P: Publish> Pump<P> {
-    pub fn new(
+    /// Each task gets a connection of its own, so that none waits for another.
+    pub(crate) fn new(
         args: PumpArgs,
-        options: &MySqlConnectOptions,
+        database: &Database,
         publisher: P,
-        leases: Leases,
+        leases: LeaseHandle,
         metrics: Metrics,
-        quit: &CancellationToken,
-    ) -> Self {
-        let (_, reports) = mpsc::unbounded_channel();
-        Self {
-            publisher,
-            reports,
-            session: Session::new(options.clone(), leases.patience),
-            leases,
-            holdings: Holdings::new(),
-            holdings_changed: true,
-            reader: Reader::spawn(options.clone(), &args, metrics.clone(), quit.clone()),
-            deleter: Deleter::spawn(options, &metrics, quit),
-            topics: TopicLimits::new(metrics.clone()),
-            shards: BTreeMap::new(),
-            era: 0,
-            next_shard: Shard(0),
-            pace: Pace::new(args.poll_min(), args.poll_max()),
-            flow: Flow::Trickle,
-            fitting_flow: Flow::Trickle,
-            change_flow_by: Instant::now(),
-            gone: Vec::new(),
-            next_number: 0,
-            alone: HashMap::new(),
-            refused: Vec::new(),
-            failures_in_a_row: 0,
-            metrics,
+    ) -> (Self, PumpTasks) {
+        let (reader, read_task) = OutboxReader::new(database.separate(1), &args, &metrics);
+        let (deleter, delete_workers) = Deleter::new(database, &metrics);
+        let pace = Pace::new(args.poll_min(), args.poll_max());
+        let pump = Self {
+            owned: OwnedShards::new(leases, metrics.clone()),
+            reads: ReadAhead::new(reader, pace, metrics.clone()),
+            delivery: Delivery::new(publisher, metrics.clone()),
+            deleter,
+            database: database.separate(1),
+            watches: Watches {
+                predecessors: metrics.watch("predecessors", "looking up predecessors"),
+                parked_keys: metrics.watch("parked_keys", "reading parked keys"),
+                park: metrics.watch("park", "parking rows"),
+            },
             args,
-        }
+            metrics,
+        };
+        let tasks = PumpTasks {
+            reader: read_task,
+            delete_workers,
+        };
+        (pump, tasks)
     }
 
-    /// Runs until `stop`, then flushes within the drain deadline; answers how many rows were left in flight.
+    /// Runs until `stop`, then flushes within the drain deadline. Returns how many rows are left in flight.
     ///
     /// # Errors
-    /// The producer's settings are bad, or a helper task ended.
+    /// The producer's settings are bad, or a task that the pump needs has ended.
     pub async fn run(mut self, stop: CancellationToken) -> Result<usize, RelayError> {
-        self.connect()?;
+        self.delivery.connect()?;
         while !stop.is_cancelled() {
             match self.turn(&stop).await {
                 Ok(()) => {}
-                Err(TurnError::Failed(failure)) => self.start_over(failure, &stop).await?,
-                Err(TurnError::Ended(task)) => return Err(RelayError::TaskEnded(task)),
+                Err(TurnError::Restart(cause)) => self.restart_producer(cause, &stop).await?,
+                Err(TurnError::TaskEnded(task)) => return Err(RelayError::TaskEnded(task)),
             }
         }
         Ok(self.drain().await)
     }
 
-    /// One turn: see what is ours, ask for rows, and take what arrived.
+    /// Follows the leases, starts what is due, and handles the next event.
     async fn turn(&mut self, stop: &CancellationToken) -> Result<(), TurnError> {
         self.follow_leases().await?;
-        self.deleter.hand_out(false);
-        self.read_on();
+        self.deleter.dispatch(false);
+        self.read_if_due();
         match self.next_event(stop).await {
-            Event::Read(answer) => self.publish(answer).await?,
-            Event::Reports(reports) => self.settle(&reports)?,
+            Event::Read(result) => self.publish(result).await?,
+            Event::Reported(reports) => self.settle(&reports)?,
             Event::Deleted(keys) => self.note_deleted(keys),
-            Event::Tick => {}
-            Event::Ended(task) => return Err(TurnError::Ended(task)),
+            Event::LeasesChanged | Event::Tick => {}
+            Event::TaskEnded(task) => return Err(TurnError::TaskEnded(task)),
         }
         Ok(())
     }
 
     async fn next_event(&mut self, stop: &CancellationToken) -> Event {
         let wake = self.wake_at();
-        let may_take = self.flow == self.fitting_flow
-            || self.unacked() == 0
-            || Instant::now() >= self.change_flow_by;
-        let mut reports = Vec::new();
+        let may_take_rows = self.delivery.may_take_rows(&self.owned);
         tokio::select! {
             () = stop.cancelled() => Event::Tick,
-            answer = self.reader.answer(), if may_take => answer.map_or(Event::Ended("reader"), Event::Read),
-            count = self.reports.recv_many(&mut reports, REPORTS) => match count {
-                0 => Event::Ended("producer"),
-                _ => Event::Reports(reports),
-            },
-            keys = self.deleter.deleted() => keys.map_or(Event::Ended("deleter"), Event::Deleted),
-            () = self.topics.answered() => Event::Tick,
-            changed = self.leases.holdings.changed() => {
-                self.holdings_changed = true;
-                changed.map_or(Event::Ended("lease keeper"), |()| Event::Tick)
+            result = self.reads.result(), if may_take_rows => {
+                result.map_or(Event::TaskEnded("reader"), Event::Read)
             }
+            reports = self.delivery.reports() => {
+                reports.map_or(Event::TaskEnded("producer"), Event::Reported)
+            }
+            keys = self.deleter.deleted() => {
+                keys.map_or(Event::TaskEnded("deleter"), Event::Deleted)
+            }
+            is_alive = self.owned.leases_changed() => match is_alive {
+                true => Event::LeasesChanged,
+                false => Event::TaskEnded("lease keeper"),
+            },
             () = tokio::time::sleep_until(wake.into()) => Event::Tick,
         }
     }
 
     fn wake_at(&self) -> Instant {
         let tick = Instant::now() + TICK;
-        let read = self.may_read().then_some(self.pace.next());
+        let read = self.may_read().then_some(self.reads.due());
         [read, self.deleter.due()]
             .into_iter()
             .flatten()
             .fold(tick, Instant::min)
     }
 
-    // Publish.
+    /// Starts the next read, if it is due and there is room for its rows.
+    fn read_if_due(&mut self) {
+        // First of all: rows that still count as unsettled may leave no room.
+        if !self.reads.is_reading() {
+            self.reads.settle_deleted(&mut self.owned);
+        }
+        let now = Instant::now();
+        if now >= self.reads.due() && self.may_read() {
+            self.reads.start(&mut self.owned, now);
+        }
+    }
 
-    async fn publish(&mut self, answer: Answer) -> Result<(), Failure> {
+    fn may_read(&self) -> bool {
+        !self.reads.is_reading()
+            && self.owned.unsettled() < MAX_UNSETTLED
+            && self.delivery.has_room(&self.owned)
+    }
+
+    /// Sends the new rows of a read, in order, while the next read runs.
+    async fn publish(&mut self, result: ReadResult) -> Result<(), RestartCause> {
         kill_point("relay.after_read");
-        if answer.ask.era != self.era {
+        if !self.reads.is_current(&result) {
             return Ok(());
         }
-        self.choose_flow(&answer);
-        let mut rows = self.take_new(answer);
+        let (is_full, is_partial) = (result.batch.is_full, result.request.is_partial);
+        self.delivery.choose_mode(is_full, is_partial, &self.owned);
+        let mut rows = self.reads.take_new_rows(result, &mut self.owned);
         if rows.is_empty() {
             return Ok(());
         }
-        // From here on the next read runs beside us.
-        self.read_on();
-        self.put_suspicious_shards_first(&mut rows);
-        let verdicts = match self.look_up_predecessors(&rows).await {
-            Ok(verdicts) => verdicts,
-            Err(error) => {
-                self.metrics.database_error("predecessors", &error);
-                self.pace.wait(Instant::now() + RETRY_PAUSE);
-                // Nobody vouches for the suspects, so they are put back; all others can go.
-                Verdicts::default()
-            }
-        };
-        self.send_all(&rows, &verdicts).await
-    }
-
-    fn unsettled(&self) -> usize {
-        self.shards.values().map(|work| work.unsettled.len()).sum()
-    }
-
-    fn unacked(&self) -> usize {
-        self.shards.values().map(|work| work.in_flight.len()).sum()
+        self.read_if_due();
+        self.delivery.put_isolated_first(&mut rows);
+        let looked_up = self.look_up_predecessors(&rows).await;
+        let predecessors = self.watches.predecessors.note(looked_up);
+        if predecessors.is_none() {
+            self.reads.not_before(Instant::now() + RETRY_PAUSE);
+        }
+        // After a failure, unverified rows are put back; all others can be sent.
+        let predecessors = predecessors.unwrap_or_default();
+        self.send_all(&rows, &predecessors).await
     }
 }

@@ -1,98 +1,110 @@
-//! How large a record each topic takes. Nothing is enqueued for a topic before this is known, so a topic that is
-//! missing, or a broker that is away at the start, holds everything back instead of failing records.
+//! The size limit of each topic. Nothing is enqueued for a topic before its limit is known. So a missing topic, or a
+//! broker that is away at the start, makes rows wait and fails no record.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use shared::runtime::retry::full_jitter;
+use shared::runtime::tasks::Backoff;
 use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
-use crate::publisher::{Publish, TopicTrouble};
+use crate::publisher::{Publish, TopicProblem};
 
-/// A missing topic or broker is asked for again within this time.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// The limit of a topic with a problem is requested again within a second.
+const BACKOFF: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(1),
+};
 
-type Answer = Result<usize, TopicTrouble>;
+type Response = (String, Result<usize, TopicProblem>);
 
 #[derive(Debug)]
 pub(crate) struct TopicLimits {
     known: HashMap<String, usize>,
-    asking: HashSet<String>,
-    /// Topics that cannot be written to, and when to ask again.
-    troubled: HashMap<String, (TopicTrouble, Instant)>,
-    answer_to: mpsc::UnboundedSender<(String, Answer)>,
-    answers: mpsc::UnboundedReceiver<(String, Answer)>,
+    requested: HashSet<String>,
+    /// Topics that cannot be written to, and when to request their limit again.
+    problems: HashMap<String, (TopicProblem, Instant)>,
+    respond: mpsc::UnboundedSender<Response>,
+    responses: mpsc::UnboundedReceiver<Response>,
     metrics: Metrics,
 }
 
 impl TopicLimits {
     pub(crate) fn new(metrics: Metrics) -> Self {
-        let (answer_to, answers) = mpsc::unbounded_channel();
+        let (respond, responses) = mpsc::unbounded_channel();
         Self {
             known: HashMap::new(),
-            asking: HashSet::new(),
-            troubled: HashMap::new(),
-            answer_to,
-            answers,
+            requested: HashSet::new(),
+            problems: HashMap::new(),
+            respond,
+            responses,
             metrics,
         }
     }
 
-    /// The limit if it is known; otherwise begins to ask for it, if it is time to.
+    /// Returns the limit if it is known. Otherwise requests it, unless a request is in progress or waits for its retry.
     pub(crate) fn limit<P: Publish>(&mut self, publisher: &P, topic: &str) -> Option<usize> {
         let known = self.known.get(topic).copied();
-        if known.is_none() && !self.is_waiting(topic) && self.asking.insert(topic.to_owned()) {
-            let (answer_to, topic) = (self.answer_to.clone(), topic.to_owned());
-            let question = publisher.topic_limit(topic.clone());
+        if known.is_none()
+            && !self.waits_for_retry(topic)
+            && self.requested.insert(topic.to_owned())
+        {
+            let (respond, topic) = (self.respond.clone(), topic.to_owned());
+            let request = publisher.topic_limit(topic.clone());
             tokio::spawn(async move {
-                // The pump is gone: nobody needs to know.
-                let _ = answer_to.send((topic, question.await));
+                // If the receiver is closed, the pump has ended.
+                let _ = respond.send((topic, request.await));
             });
         }
         known
     }
 
-    /// A topic's limit is not known yet: reading on would be for nothing.
-    pub(crate) fn holds_back(&self) -> bool {
-        !self.asking.is_empty() || self.troubled.keys().any(|topic| self.is_waiting(topic))
+    /// Whether the limit of some topic is unknown, so that more rows could not be sent.
+    pub(crate) fn is_blocking(&self) -> bool {
+        let mut problems = self.problems.keys();
+        !self.requested.is_empty() || problems.any(|topic| self.waits_for_retry(topic))
     }
 
-    fn is_waiting(&self, topic: &str) -> bool {
-        let troubled = self.troubled.get(topic);
-        troubled.is_some_and(|(_, again)| Instant::now() < *again)
+    fn waits_for_retry(&self, topic: &str) -> bool {
+        let problem = self.problems.get(topic);
+        problem.is_some_and(|(_, retry_at)| Instant::now() < *retry_at)
     }
 
-    /// New producers ask anew: a topic may have been changed or made again.
+    /// Requests all limits again: a topic may have been changed or created again.
     pub(crate) fn forget(&mut self) {
         self.known.clear();
     }
 
-    /// Waits until an answer came in, good or bad. Cancel-safe.
-    pub(crate) async fn answered(&mut self) {
-        let Some((topic, answer)) = self.answers.recv().await else {
+    /// Waits for the next response, good or bad. Cancel-safe.
+    pub(crate) async fn updated(&mut self) {
+        let Some((topic, limit)) = self.responses.recv().await else {
             return;
         };
-        self.asking.remove(&topic);
-        match answer {
+        self.requested.remove(&topic);
+        match limit {
             Ok(limit) => {
-                self.troubled.remove(&topic);
+                self.problems.remove(&topic);
                 self.known.insert(topic, limit);
             }
-            Err(trouble) => {
+            Err(problem) => {
                 tracing::error!(
                     topic,
-                    reason = trouble.code(),
-                    "nothing can be sent: {trouble}"
+                    reason = problem.code(),
+                    "rows of this topic cannot be sent: {problem}"
                 );
-                let again = Instant::now() + full_jitter(0, RETRY_AFTER, RETRY_AFTER);
-                self.troubled.insert(topic, (trouble, again));
+                let retry_at = Instant::now() + BACKOFF.pause(0);
+                self.problems.insert(topic, (problem, retry_at));
             }
         }
-        for reason in TopicTrouble::CODES {
-            let is_so = self.troubled.values().any(|(it, _)| it.code() == reason);
+        self.show_problems();
+    }
+
+    fn show_problems(&self) {
+        for reason in TopicProblem::CODES {
+            let mut problems = self.problems.values();
+            let is_present = problems.any(|(problem, _)| problem.code() == reason);
             let blocked = self.metrics.blocked.with_label_values(&[reason]);
-            blocked.set(i64::from(is_so));
+            blocked.set(i64::from(is_present));
         }
     }
 }

@@ -1,18 +1,21 @@
-//! Who is asking, and what they may: bearer tokens of two formats, one policy. Code behind it never sees a token.
+//! Authentication and authorization: bearer tokens of two formats, one policy.
 //!
-//! A token is read ([`Verifier`]), looked up among those taken back ([`RevokedTokens`]), and judged by the policy for
-//! each request ([`Policy`], `policy.datalog`). Behind the feature `auth`, because it brings the signature
-//! checks, which only the api and the operator's commands need.
+//! [`Verifier`] checks the signature of a token, [`RevokedTokens`] knows which tokens were revoked, and [`Policy`]
+//! (`policy.datalog`) decides about each request. Code outside this module never looks into a token. The feature `auth`
+//! enables it, because only the api and `returnsctl` need the dependencies for signatures.
 
+mod access;
 mod biscuit;
+mod decision_cache;
 mod jwt;
 mod key_ring;
 mod policy;
 mod revocation;
+mod structure;
 #[cfg(test)]
 mod test_tokens;
+mod token;
 mod verifier;
-mod vet;
 
 use std::path::PathBuf;
 
@@ -22,18 +25,20 @@ use strum::{EnumIter, EnumString, IntoStaticStr};
 use crate::domain::actor::{Actor, ActorType};
 use crate::domain::ids::CustomerId;
 
+pub use access::{Denied, Operation, Request};
 pub use biscuit::decode as decode_biscuit;
 pub use key_ring::{KeyError, KeyProblem, KeyRing, KeyUse};
-pub use policy::{Denied, Operation, Policy, Request};
+pub use policy::Policy;
 pub use revocation::{RevocationKind, RevokedTokens, is_token_id, jwt_revocation_id};
-pub use verifier::{Refused, TOKEN_MAX, TokenFormat, Verified, Verifier};
-pub use vet::{BISCUIT_MAX, Unvetted, vet};
+pub use structure::{BISCUIT_MAX, StructureError, check_structure};
+pub use token::{TOKEN_MAX, TokenError, Verified};
+pub use verifier::{TokenFormat, Verifier};
 
-/// Whose tokens are honored.
+/// Which tokens are accepted.
 #[derive(Debug, Clone, clap::Args)]
 pub struct AuthArgs {
-    /// JWK set (RFC 7517) with the keys that verify tokens, read again when it changes. Keys of JWTs have `use` "sig" or
-    /// none, root keys of Biscuits have `use` "biscuit"; `returnsctl token keygen` writes both.
+    /// JWK set (RFC 7517) with the keys that verify tokens. It is read again when it changes. A key for JWTs has `use`
+    /// "sig" or none, a root key for Biscuits has `use` "biscuit"; `returnsctl token keygen` writes both.
     #[arg(
         long,
         env = "AUTH_KEYS_FILE",
@@ -42,28 +47,28 @@ pub struct AuthArgs {
     )]
     pub auth_keys_file: PathBuf,
 
-    /// Who issues the tokens: the `iss` of a JWT, and of a Biscuit that names one.
+    /// Expected issuer of a token: the `iss` of a JWT, and the `issuer` of a Biscuit that names one.
     #[arg(long, env = "AUTH_ISSUER", default_value = "returns-dev", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub auth_issuer: String,
 
-    /// Whom the tokens are for: the `aud` of a JWT, the `audience` of a Biscuit.
+    /// Expected audience of a token: the `aud` of a JWT, the `audience` of a Biscuit.
     #[arg(long, env = "AUTH_AUDIENCE", default_value = "returns-api", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub auth_audience: String,
 
-    /// Seconds by which the clocks of issuer and verifier may differ. A token lives longer by as much; too low refuses
-    /// what was just issued.
+    /// Seconds by which the clocks of the issuer and of this machine may differ. A token is accepted for that long after
+    /// it expires; too low a value refuses tokens that were just issued.
     #[arg(long, env = "AUTH_LEEWAY_SECS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=300))]
     pub auth_leeway_secs: u64,
 }
 
-/// Who is asking. What they may is the policy's to say.
+/// The authenticated user. The policy decides what the user may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub user: i64,
     pub role: Role,
 }
 
-/// What a caller may be. Auditors read the audit trail and nothing else.
+/// The role of a caller. Auditors read the audit trail and nothing else.
 #[derive(
     Debug,
     Clone,
@@ -93,7 +98,7 @@ impl Role {
 }
 
 impl Caller {
-    /// Whether the caller is this customer, whatever the role: nobody acts as staff on what is their own.
+    /// Whether the caller is this customer, in any role: staff must not act on their own orders and returns.
     pub fn is(&self, customer: CustomerId) -> bool {
         customer == CustomerId(self.user)
     }
@@ -118,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caller_is_one_person_and_acts_as_staff_or_as_a_customer() {
+    fn a_caller_is_one_person_and_acts_as_customer_or_as_staff() {
         for (role, kind) in [
             (Role::Customer, ActorType::Customer),
             (Role::Admin, ActorType::Admin),
@@ -132,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_spelt_the_same_in_both_formats_and_in_one_way() {
+    fn a_role_has_one_spelling_in_both_formats() {
         for role in Role::iter() {
             assert_eq!(role.as_str().parse(), Ok(role));
             assert_eq!(serde_json::json!(role), role.as_str());

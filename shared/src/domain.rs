@@ -1,4 +1,4 @@
-//! The rules. The only I/O is that of [`transition`] and of the two tables it appends to.
+//! The rules of returns and refunds. The only I/O is that of [`transition`] and of the tables it writes.
 
 pub mod ids;
 pub mod money;

@@ -1,4 +1,4 @@
-//! Reads the key file again when it changes, so that a key is added or retired without a restart.
+//! Reads the key file again when it changes, so that keys are added and retired without a restart.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -6,19 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::auth::{AuthArgs, KeyError, KeyProblem, KeyUse, Verifier};
+use shared::runtime::tasks::every;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 
-/// A retired key is refused after this and the time to read the file.
+/// A retired key is refused after this pause and the time to read the file.
 const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct KeyWatch {
     args: AuthArgs,
     seen: Option<Signature>,
-    /// What was said last, so that it is said once.
+    /// The last failure, so that each is logged once.
     failure: Option<String>,
     keys: watch::Sender<Arc<Verifier>>,
     metrics: Arc<Metrics>,
@@ -42,7 +43,7 @@ pub(super) fn watch(
     let (keys, receiver) = watch::channel(Arc::new(verifier));
     let key_watch = KeyWatch {
         args,
-        // Unknown: it may have changed since it was read, so it is read once more.
+        // Unknown, because the file may have changed since it was read. So it is read once more.
         seen: None,
         failure: None,
         keys,
@@ -52,22 +53,19 @@ pub(super) fn watch(
 }
 
 impl KeyWatch {
-    /// Until `closing`. Keys that cannot be read leave those of before in force.
-    pub(crate) async fn run(mut self, closing: CancellationToken) {
-        loop {
+    /// Runs until `stop`. If the file cannot be read, the previous keys stay in force.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut turns = every(PAUSE, &stop);
+        while turns.next().await {
             let (args, seen) = (self.args.clone(), self.seen);
-            let looking = tokio::task::spawn_blocking(move || look(&args, seen));
-            match closing.run_until_cancelled(looking).await {
+            let reading = tokio::task::spawn_blocking(move || read_if_changed(&args, seen));
+            match stop.run_until_cancelled(reading).await {
                 None => return,
                 Some(Ok((signature, read))) => {
                     self.seen = signature;
                     self.take(read);
                 }
                 Some(Err(error)) => tracing::error!(%error, "reading the keys panicked"),
-            }
-            let pause = tokio::time::sleep(PAUSE);
-            if closing.run_until_cancelled(pause).await.is_none() {
-                return;
             }
         }
     }
@@ -77,11 +75,11 @@ impl KeyWatch {
             None => return,
             Some(Ok(verifier)) => {
                 let verifier = Arc::new(verifier);
-                // First: whoever reads the metrics may rely on the keys.
+                // Before the metrics: a test or an operator who reads the metrics may rely on the keys.
                 self.keys.send_replace(Arc::clone(&verifier));
                 show(&self.metrics, &verifier);
                 if verifier.keys().is_empty() {
-                    tracing::error!("no key verifies tokens any more: nobody is let in");
+                    tracing::error!("the key file holds no key: every token is refused");
                 } else {
                     tracing::info!(keys = ?verifier.keys(), "the keys that verify tokens were read");
                 }
@@ -89,14 +87,14 @@ impl KeyWatch {
                 "read"
             }
             Some(Err(error)) => {
-                let told = error.to_string();
-                // One that cannot even be read is looked at every second.
-                let again = self.failure.as_ref() == Some(&told);
+                let message = error.to_string();
+                // An unreadable file is tried again every second.
+                let again = self.failure.as_ref() == Some(&message);
                 if again && matches!(error.problem, KeyProblem::Io(_)) {
                     return;
                 }
-                tracing::error!(%error, "the keys that verify tokens cannot be read; those of before stay in force");
-                self.failure = Some(told);
+                tracing::error!(%error, "the keys that verify tokens cannot be read; the previous keys stay in force");
+                self.failure = Some(message);
                 "failed"
             }
         };
@@ -108,17 +106,17 @@ impl KeyWatch {
     }
 }
 
-/// The file as it is now, and what it holds if it is not the one of before.
-fn look(
+/// The signature of the file, and the keys in it if the file has changed.
+fn read_if_changed(
     args: &AuthArgs,
     seen: Option<Signature>,
 ) -> (Option<Signature>, Option<Result<Verifier, KeyError>>) {
-    // Before it is read: what changes meanwhile is read again.
+    // Before the read: a change in the meantime leads to another read.
     let signature = signature(&args.auth_keys_file);
     let read = (signature.is_none() || signature != seen).then(|| Verifier::load(args));
-    let passing = matches!(&read, Some(Err(error)) if matches!(error.problem, KeyProblem::Io(_)));
-    // What could not even be read, as with too many files open, is read again.
-    (signature.filter(|_| !passing), read)
+    let temporary = matches!(&read, Some(Err(error)) if matches!(error.problem, KeyProblem::Io(_)));
+    // An unreadable file, for example while too many files are open, is read again.
+    (signature.filter(|_| !temporary), read)
 }
 
 fn signature(path: &Path) -> Option<Signature> {

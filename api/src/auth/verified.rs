@@ -1,8 +1,8 @@
-//! Tokens whose signature was found good, so that a client's next request costs a hash and no signature check.
+//! A cache of tokens whose signature is good, so that a client's next request costs a hash and no signature check.
 //!
-//! Must stay true: only what was verified in full is kept, under its SHA-256 and never in the clear, and only for the
-//! keys that have verified it: other keys, other memory. Whether it is revoked is looked up outside, each
-//! time; what the policy says of it is kept with it until its second ends.
+//! Must stay true: only fully verified tokens are kept, under their SHA-256 and never in the clear, and only for the keys
+//! that verified them: after a change of keys each token is verified again. Revocation is checked outside, for each
+//! request. Policy decisions are cached with the token until the end of the current second.
 
 use std::sync::Arc;
 
@@ -11,31 +11,31 @@ use quick_cache::sync::Cache;
 use sha2::{Digest, Sha256};
 use shared::auth::{Verified, Verifier};
 
-/// Tokens that are expected at a time, and what all of them may take; beyond it they are verified again. Whoever holds a
-/// Biscuit can make others of it, so it is bytes that are counted.
+/// The expected number of tokens, and the limit for all of them in bytes. A token that does not fit is verified again.
+/// The holder of a Biscuit can derive any number of others from it, so the limit counts bytes.
 const EXPECTED: usize = 10_000;
 const CAPACITY_BYTES: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(super) struct VerifiedTokens {
-    cache: Cache<[u8; 32], Remembered, Weight>,
+    cache: Cache<[u8; 32], CachedToken, Weight>,
 }
 
 #[derive(Debug, Clone)]
-struct Remembered {
+struct CachedToken {
     token: Arc<Verified>,
-    /// Held, so that no later reading of the file can be taken for it.
-    by: Arc<Verifier>,
+    /// Kept alive, so that no later key set has the same address.
+    verified_by: Arc<Verifier>,
     characters: usize,
 }
 
-/// About what a token takes: measured, a plain Biscuit of 360 characters 5 kB, the largest that is let in some 30 bytes
-/// for each of its own. What the policy has said about it in this second, at most 1 kB, is in the constant.
+/// The approximate size of a token in memory. Measured: a plain Biscuit of 360 characters takes 5 kB; the largest one
+/// allowed takes some 30 bytes for each of its own. The constant includes its cached policy decisions, at most 1 kB.
 #[derive(Debug, Clone)]
 struct Weight;
 
-impl Weighter<[u8; 32], Remembered> for Weight {
-    fn weight(&self, _: &[u8; 32], token: &Remembered) -> u64 {
+impl Weighter<[u8; 32], CachedToken> for Weight {
+    fn weight(&self, _: &[u8; 32], token: &CachedToken) -> u64 {
         2048 + 24 * u64::try_from(token.characters).unwrap_or(u64::MAX / 32)
     }
 }
@@ -47,27 +47,27 @@ impl VerifiedTokens {
         }
     }
 
-    /// What this token says, by these keys: remembered, or what `verify` says, which is remembered if it is good.
-    pub(super) fn of<E>(
+    /// The verified token from the cache, or from `verify`. A success is cached.
+    pub(super) fn get_or_verify<E>(
         &self,
         token: &str,
-        by: &Arc<Verifier>,
+        verifier: &Arc<Verifier>,
         verify: impl FnOnce(&str) -> Result<Verified, E>,
     ) -> Result<Arc<Verified>, E> {
         let digest: [u8; 32] = Sha256::digest(token).into();
         if let Some(known) = self.cache.get(&digest) {
-            if Arc::ptr_eq(&known.by, by) {
+            if Arc::ptr_eq(&known.verified_by, verifier) {
                 return Ok(known.token);
             }
             self.cache.remove(&digest);
         }
         let verified = Arc::new(verify(token)?);
-        let remembered = Remembered {
+        let cached = CachedToken {
             token: Arc::clone(&verified),
-            by: Arc::clone(by),
+            verified_by: Arc::clone(verifier),
             characters: token.len(),
         };
-        self.cache.insert(digest, remembered);
+        self.cache.insert(digest, cached);
         Ok(verified)
     }
 }

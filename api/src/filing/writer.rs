@@ -1,115 +1,92 @@
-//! The writers: tasks that take what waits, file it as one transaction, and answer.
+//! The writers: tasks that take waiting filings, write them in one transaction, and finish them.
 //!
-//! There are two lanes with the same code. The group lane takes up to a batch and never waits for a lock on an order.
-//! Whoever it cannot decide (order locked, a duplicate, a conflict) goes to the single lane: a slice of one, read
-//! with a lock that waits. Each writer has a connection of its own, so a slow lane never empties the pool.
+//! There are two queues with the same code. Writers of the group queue take up to a batch and never wait for the lock of
+//! an order. A request that a group cannot decide (its order is locked, a duplicate, a conflict) goes to the isolated
+//! queue, whose writers take one request at a time and wait for locks. Writers have connections of their own, so a
+//! locked order takes no connection from other requests.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::domain::eligibility::PolicyArgs;
-use shared::domain::event::TopicArgs;
-use shared::domain::transition::Filed;
-use shared::runtime::db::DbFailure;
-use shared::runtime::retry;
-use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{Connection, MySqlConnection};
+use shared::domain::transition::{Filed, TransitionError};
+use shared::runtime::db::{Database, DbError, DbFailure, Retry, TransactionError};
+use shared::runtime::killpoint::kill_point;
+use shared::runtime::tasks::{Backoff, Stage, chain};
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::group::{GroupFailure, Verdict, file_group};
-use super::{FilingRequest, Job};
-use crate::backlog::Gate;
-use crate::config::Config;
+use super::group::{self, FilingOutcome, GroupError, Written};
+use super::{Filing, FilingRequest, Job};
 use crate::error::ApiError;
-use crate::metrics::Metrics;
 use crate::store::{self, OrderLock};
 
-/// How often one transaction is run again before its requests are told to come back later.
+/// How often one transaction runs before its requests get 503.
 const ATTEMPTS: u32 = 5;
-const BACKOFF: Duration = Duration::from_millis(5);
-const BACKOFF_CAP: Duration = Duration::from_millis(100);
-/// Writers of the single lane. They may wait for locks, so there are a few; their queue is bounded too.
-pub(super) const SINGLES: u16 = 8;
-/// A transaction that takes longer hangs on a dead connection: a lock wait is at most 5 s.
+const BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(5),
+    cap: Duration::from_millis(100),
+};
+/// Writers of the isolated queue. They may wait for locks, so there are several; their queue is bounded too.
+const ISOLATED_WRITERS: u16 = 8;
+/// Longer than a lock wait, which is at most 5 s.
 const TRANSACTION_DEADLINE: Duration = Duration::from_secs(8);
-/// A connection that was silent for longer is pinged first; the server cuts it after 30 s.
-const PING_AFTER: Duration = Duration::from_secs(2);
 
-/// What the writers of both lanes share.
+/// What the writers of both queues share.
 #[derive(Debug)]
-pub(super) struct Writers {
-    options: MySqlConnectOptions,
-    topics: TopicArgs,
-    policy: PolicyArgs,
-    metrics: Arc<Metrics>,
-    gate: Gate,
-    /// The queue of the single lane.
-    alone: mpsc::Sender<Job>,
-    closing: CancellationToken,
+struct Writers {
+    filing: Arc<Filing>,
+    db: Database,
+    isolated: mpsc::Sender<Job>,
 }
 
 /// Where a writer takes its jobs from, and how it reads their orders.
-struct Lane {
+#[derive(Debug)]
+struct WriterQueue {
     jobs: Mutex<mpsc::Receiver<Job>>,
     batch_max: usize,
     lock: OrderLock,
+    stop: CancellationToken,
 }
 
-/// One writer and its connection, if it has one.
+#[derive(Debug)]
 struct Writer {
     shared: Arc<Writers>,
-    lane: Arc<Lane>,
-    conn: Option<(MySqlConnection, Instant)>,
+    queue: Arc<WriterQueue>,
 }
 
-/// Starts both lanes. They end once `closing` is cancelled and their queues are empty.
-pub(super) fn start(
-    cfg: &Config,
-    options: MySqlConnectOptions,
-    metrics: Arc<Metrics>,
-    gate: Gate,
-    jobs: mpsc::Receiver<Job>,
-    closing: CancellationToken,
-) -> JoinSet<()> {
-    let (alone, singles) = mpsc::channel(jobs.max_capacity());
+/// Starts the writers of both queues. They end when `stage` stops and their queues are empty.
+pub(super) fn start(filing: Arc<Filing>, jobs: mpsc::Receiver<Job>, stage: &mut Stage) {
+    let (isolated, isolated_jobs) = mpsc::channel(jobs.max_capacity());
+    let queue = |jobs, batch_max, lock| {
+        Arc::new(WriterQueue {
+            jobs: Mutex::new(jobs),
+            batch_max,
+            lock,
+            stop: stage.stop(),
+        })
+    };
+    let writers = filing.args.filing_writers;
+    let batch_max = usize::from(filing.args.filing_batch_max);
+    let group_queue = queue(jobs, batch_max, OrderLock::SkipLocked);
+    let isolated_queue = queue(isolated_jobs, 1, OrderLock::Wait);
     let shared = Arc::new(Writers {
-        options,
-        topics: cfg.topics.clone(),
-        policy: cfg.policy.clone(),
-        metrics,
-        gate,
-        alone,
-        closing,
+        db: filing.db.separate(u32::from(writers + ISOLATED_WRITERS)),
+        filing,
+        isolated,
     });
-    let group = Arc::new(Lane {
-        jobs: Mutex::new(jobs),
-        batch_max: usize::from(cfg.filing.filing_batch_max),
-        lock: OrderLock::SkipLocked,
-    });
-    let single = Arc::new(Lane {
-        jobs: Mutex::new(singles),
-        batch_max: 1,
-        lock: OrderLock::Wait,
-    });
-    let mut tasks = JoinSet::new();
-    let lanes = std::iter::repeat_n(group, usize::from(cfg.filing.filing_writers))
-        .chain(std::iter::repeat_n(single, usize::from(SINGLES)));
-    for lane in lanes {
-        let writer = Writer {
-            shared: Arc::clone(&shared),
-            lane,
-            conn: None,
-        };
-        tasks.spawn(writer.run());
+    let queues = std::iter::repeat_n(group_queue, usize::from(writers)).chain(std::iter::repeat_n(
+        isolated_queue,
+        usize::from(ISOLATED_WRITERS),
+    ));
+    for queue in queues {
+        let shared = Arc::clone(&shared);
+        stage.spawn("filing writer", Writer { shared, queue }.run());
     }
-    tasks
 }
 
 impl Writer {
-    async fn run(mut self) {
+    async fn run(self) {
         loop {
             let jobs = self.take_waiting().await;
             if jobs.is_empty() {
@@ -121,221 +98,211 @@ impl Writer {
         }
     }
 
-    /// Everything that waits, up to a batch; empty once the lane is closed and drained.
-    async fn take_waiting(&mut self) -> Vec<Job> {
-        let mut queue = self.lane.jobs.lock().await;
-        let mut jobs = Vec::with_capacity(self.lane.batch_max);
+    /// All waiting jobs, up to a batch; empty once the queue is closed and drained.
+    async fn take_waiting(&self) -> Vec<Job> {
+        let mut queue = self.queue.jobs.lock().await;
+        let mut jobs = Vec::with_capacity(self.queue.batch_max);
         let taken = tokio::select! {
             biased;
-            taken = queue.recv_many(&mut jobs, self.lane.batch_max) => taken,
-            () = self.shared.closing.cancelled() => {
+            taken = queue.recv_many(&mut jobs, self.queue.batch_max) => taken,
+            () = self.queue.stop.cancelled() => {
                 queue.close();
-                queue.recv_many(&mut jobs, self.lane.batch_max).await
+                queue.recv_many(&mut jobs, self.queue.batch_max).await
             }
         };
         let taken = i64::try_from(taken).expect("at most a batch");
-        self.shared.metrics.queue_length.sub(taken);
+        self.shared.filing.metrics.filing.queue_length.sub(taken);
         jobs
     }
 
-    /// Files one group and answers everybody in it, or hands them to the single lane.
-    async fn file(&mut self, mut jobs: Vec<Job>) {
+    /// Files one group and finishes each of its jobs, or hands it to the isolated queue.
+    async fn file(&self, mut jobs: Vec<Job>) {
+        let metrics = &self.shared.filing.metrics.filing;
         for attempt in 1..=ATTEMPTS {
             jobs.retain(|job| !job.is_abandoned());
             if jobs.is_empty() {
                 return;
             }
-            self.observe_group(jobs.len());
+            let size = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+            metrics.group_size.observe(f64::from(size));
             let last = attempt == ATTEMPTS || jobs.iter().any(Job::is_late);
-            match self.run_transaction(&jobs).await {
-                Ok(verdicts) => return self.answer_all(jobs, verdicts),
-                Err(failure) => jobs = self.after_failure(jobs, failure, last).await,
-            }
-            self.shared.metrics.group_failures.inc();
+            jobs = match self.transact(&jobs).await {
+                Ok(written) => {
+                    kill_point("api.after_commit");
+                    return self.finish_all(jobs, written.outcomes);
+                }
+                Err(TransactionError::CommitUnknown { value, .. }) if value.filed.is_empty() => {
+                    return self.finish_all(jobs, value.outcomes);
+                }
+                Err(TransactionError::CommitUnknown { value, cause }) => {
+                    self.after_lost_commit(jobs, value, &cause).await;
+                    Vec::new()
+                }
+                Err(TransactionError::Conflict(error) | TransactionError::Refused(error)) => {
+                    self.after_error(jobs, error, last)
+                }
+            };
+            metrics.group_failures.inc();
             if !jobs.is_empty() {
-                tokio::time::sleep(retry::full_jitter(attempt, BACKOFF, BACKOFF_CAP)).await;
+                tokio::time::sleep(BACKOFF.pause(attempt)).await;
             }
         }
     }
 
-    /// What is left to run again on this lane.
-    async fn after_failure(
-        &mut self,
-        mut jobs: Vec<Job>,
-        failure: GroupFailure,
-        last: bool,
-    ) -> Vec<Job> {
-        let grouped = self.lane.lock == OrderLock::SkipLocked;
-        match failure {
-            GroupFailure::CommitLost(filed, verdicts) => {
-                self.look_up(jobs, &filed, verdicts).await;
-            }
-            GroupFailure::TimedOut => answer_each(jobs, &ApiError::OutcomeUnknown),
-            // Only the one that the error names has to find out what is there by now; the others go on as a group.
-            GroupFailure::Duplicate { key, value } if grouped && !last => {
-                let guilty = jobs
-                    .iter()
-                    .position(|job| is_duplicate(&job.request, &key, &value));
-                match guilty {
-                    Some(at) => self.file_alone(jobs.swap_remove(at)),
-                    None => self.file_each_alone(std::mem::take(&mut jobs)),
+    async fn transact(
+        &self,
+        jobs: &[Job],
+    ) -> Result<Written, TransactionError<Written, GroupError>> {
+        let requests: Arc<[_]> = jobs.iter().map(|job| Arc::clone(&job.request)).collect();
+        let (filing, lock) = (Arc::clone(&self.shared.filing), self.queue.lock);
+        let db = &self.shared.db;
+        db.transaction(
+            "file_returns",
+            TRANSACTION_DEADLINE,
+            Retry::NEVER,
+            move |conn| {
+                let (filing, requests) = (Arc::clone(&filing), Arc::clone(&requests));
+                Box::pin(async move { group::write(conn, &filing, &requests, lock).await })
+            },
+        )
+        .await
+    }
+
+    /// Decides what follows a rollback. Returns the jobs that this writer runs again.
+    fn after_error(&self, mut jobs: Vec<Job>, error: GroupError, last: bool) -> Vec<Job> {
+        let grouped = self.queue.lock == OrderLock::SkipLocked;
+        match failure(&error) {
+            // The deadline has used up the time of the requests.
+            None => finish_each(jobs, &ApiError::OutcomeUnknown),
+            // Only the request that the error names has to be read again; the others go on as a group.
+            Some(DbFailure::Duplicate { key, value }) if grouped && !last => {
+                let mut named = jobs.iter();
+                match named.position(|job| is_duplicate(&job.request, &key, &value)) {
+                    Some(at) => self.isolate(jobs.swap_remove(at)),
+                    None => self.isolate_each(std::mem::take(&mut jobs)),
                 }
                 return jobs;
             }
-            // One of them holds the others up, or cannot be written at all: each for itself.
-            GroupFailure::Duplicate { .. }
-            | GroupFailure::LockConflict
-            | GroupFailure::Failed(ApiError::Internal)
+            // One of the requests delays the others, or cannot be written at all.
+            Some(DbFailure::Duplicate { .. } | DbFailure::LockConflict | DbFailure::Other)
                 if grouped =>
             {
-                self.file_each_alone(jobs);
+                tracing::debug!(error = chain(&error), "a group is filed one by one");
+                self.isolate_each(jobs);
             }
-            GroupFailure::Duplicate { .. }
-            | GroupFailure::LockConflict
-            | GroupFailure::ConnectionLost => {
+            Some(
+                DbFailure::Duplicate { .. } | DbFailure::LockConflict | DbFailure::ConnectionLost,
+            ) => {
                 if !last {
                     return jobs;
                 }
-                answer_each(jobs, &ApiError::Unavailable);
+                finish_each(jobs, &ApiError::Unavailable);
             }
-            GroupFailure::Failed(error) => answer_each(jobs, &error),
+            Some(DbFailure::Unavailable | DbFailure::Other) => finish_each(jobs, &error.into()),
         }
         Vec::new()
     }
 
-    /// One transaction, in a task of its own: only its handle is timed out, because a dropped sqlx future leaves a
-    /// connection in an unknown state. A connection that failed or hangs is dropped with its task.
-    async fn run_transaction(&mut self, jobs: &[Job]) -> Result<Vec<Verdict>, GroupFailure> {
-        let (shared, lock) = (Arc::clone(&self.shared), self.lane.lock);
-        let requests: Vec<Arc<FilingRequest>> =
-            jobs.iter().map(|job| Arc::clone(&job.request)).collect();
-        let own = self.conn.take();
-        let mut task = tokio::spawn(async move {
-            let mut conn = shared.ready_connection(own).await?;
-            let admitted = shared.gate.admit();
-            let (topics, policy) = (&shared.topics, &shared.policy);
-            let filed = file_group(&mut conn, topics, policy, &requests, lock, admitted).await;
-            Ok((conn, filed))
-        });
-        match tokio::time::timeout(TRANSACTION_DEADLINE, &mut task).await {
-            Ok(Ok(Ok((conn, filed)))) => {
-                let broken = matches!(
-                    filed,
-                    Err(GroupFailure::ConnectionLost | GroupFailure::CommitLost(..))
-                );
-                self.conn = (!broken).then(|| (conn, Instant::now()));
-                filed
-            }
-            Ok(Ok(Err(error))) => Err(error),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "a filing transaction panicked");
-                Err(GroupFailure::TimedOut)
-            }
-            Err(_) => {
-                task.abort();
-                tracing::warn!("a filing transaction hangs; its connection is dropped");
-                Err(GroupFailure::TimedOut)
+    fn finish_all(&self, jobs: Vec<Job>, outcomes: Vec<FilingOutcome>) {
+        for (job, outcome) in jobs.into_iter().zip(outcomes) {
+            match outcome {
+                FilingOutcome::Done(result) => job.finish(result),
+                FilingOutcome::OrderNotSeen => self.isolate(job),
             }
         }
     }
 
-    fn answer_all(&self, jobs: Vec<Job>, verdicts: Vec<Verdict>) {
-        for (job, verdict) in jobs.into_iter().zip(verdicts) {
-            match verdict {
-                Verdict::Answer(answer) => job.answer(answer),
-                Verdict::OrderNotSeen => self.file_alone(job),
-            }
+    /// Hands a request to the isolated queue, or refuses it if that queue is full.
+    fn isolate(&self, job: Job) {
+        let queue_length = &self.shared.filing.metrics.filing.queue_length;
+        queue_length.inc();
+        if let Err(error) = self.shared.isolated.try_send(job) {
+            queue_length.dec();
+            error.into_inner().finish(Err(ApiError::Busy));
         }
     }
 
-    /// Hands a request to the single lane, or refuses it when too many wait there already.
-    fn file_alone(&self, job: Job) {
-        self.shared.metrics.queue_length.inc();
-        if let Err(error) = self.shared.alone.try_send(job) {
-            self.shared.metrics.queue_length.dec();
-            error.into_inner().answer(Err(ApiError::Busy));
+    fn isolate_each(&self, jobs: Vec<Job>) {
+        jobs.into_iter().for_each(|job| self.isolate(job));
+    }
+
+    /// Looks the rows up on another connection. A return that is found by its first event id is filed. One that is not
+    /// found has an unknown outcome, because the old COMMIT may still take effect.
+    async fn after_lost_commit(&self, jobs: Vec<Job>, written: Written, cause: &DbError) {
+        self.shared.filing.metrics.filing.lost_commits.inc();
+        if matches!(cause, DbError::DeadlinePassed(_)) {
+            // No time is left to look it up.
+            return finish_each(jobs, &ApiError::OutcomeUnknown);
         }
-    }
-
-    fn file_each_alone(&self, jobs: Vec<Job>) {
-        jobs.into_iter().for_each(|job| self.file_alone(job));
-    }
-
-    /// After a lost COMMIT: answers each request by what a new connection sees. Found by its first event id: filed.
-    /// Not found: unknown, because the old COMMIT may still land.
-    async fn look_up(&self, jobs: Vec<Job>, filed: &[Filed], verdicts: Vec<Verdict>) {
-        self.shared.metrics.lost_commits.inc();
-        let found = self.shared.find_filed(filed).await;
-        for (job, verdict) in jobs.into_iter().zip(verdicts) {
-            match verdict {
-                Verdict::OrderNotSeen => self.file_alone(job),
-                Verdict::Answer(Ok(receipt))
-                    if !receipt.replayed && !found.contains(&receipt.return_id.0) =>
-                {
-                    job.answer(Err(ApiError::OutcomeUnknown));
-                }
-                Verdict::Answer(answer) => job.answer(answer),
-            }
+        let found = self.shared.find_filed(&written.filed).await;
+        let is_unknown = |outcome: &FilingOutcome| {
+            matches!(outcome, FilingOutcome::Done(Ok(receipt))
+                if !receipt.replayed && !found.contains(&receipt.return_id.0))
+        };
+        let mut outcomes = written.outcomes;
+        for outcome in outcomes.iter_mut().filter(|outcome| is_unknown(outcome)) {
+            *outcome = FilingOutcome::Done(Err(ApiError::OutcomeUnknown));
         }
-    }
-
-    fn observe_group(&self, size: usize) {
-        let size = f64::from(u32::try_from(size).unwrap_or(u32::MAX));
-        self.shared.metrics.group_size.observe(size);
+        self.finish_all(jobs, outcomes);
     }
 }
 
 impl Writers {
-    /// The writer's connection if it still answers, or a new one.
-    async fn ready_connection(
-        &self,
-        own: Option<(MySqlConnection, Instant)>,
-    ) -> Result<MySqlConnection, GroupFailure> {
-        if let Some((mut conn, used)) = own
-            && (used.elapsed() < PING_AFTER || conn.ping().await.is_ok())
-        {
-            return Ok(conn);
-        }
-        shared::runtime::db::connect(&self.options)
-            .await
-            .map_err(|error| match DbFailure::of(&error) {
-                DbFailure::ConnectionLost => GroupFailure::ConnectionLost,
-                _ => GroupFailure::Failed(ApiError::from_database(&error)),
-            })
-    }
-
-    /// Which of these returns are there, tried until MySQL answers or the transaction deadline has passed.
-    async fn find_filed(self: &Arc<Self>, filed: &[Filed]) -> HashSet<i64> {
+    /// The ids of the returns that exist, tried until MySQL responds or the transaction deadline has passed.
+    async fn find_filed(&self, filed: &[Filed]) -> HashSet<i64> {
         let deadline = Instant::now() + TRANSACTION_DEADLINE;
         let mut attempt = 0;
         while Instant::now() < deadline {
-            let (shared, filed) = (Arc::clone(self), filed.to_vec());
-            let task = tokio::spawn(async move {
-                let mut conn = shared::runtime::db::connect(&shared.options).await?;
-                store::find_by_first_event(&mut conn, &filed).await
-            });
+            let filed = filed.to_vec();
             let left = deadline.saturating_duration_since(Instant::now());
-            match tokio::time::timeout(left, task).await {
-                Ok(Ok(Ok(found))) => return found,
-                Ok(Ok(Err(error))) => {
-                    tracing::warn!(%error, "a lost COMMIT could not be looked up")
+            let found = self.db.run("find_filed", left, move |conn| {
+                Box::pin(async move {
+                    let found = store::find_by_first_event(conn, &filed).await;
+                    found.map_err(DbError::from)
+                })
+            });
+            match found.await {
+                Ok(found) => return found,
+                Err(error) => {
+                    let error = chain(&error);
+                    tracing::warn!(error, "a lost COMMIT could not be looked up");
                 }
-                Ok(Err(_)) | Err(_) => break,
             }
             attempt += 1;
-            tokio::time::sleep(retry::full_jitter(attempt, BACKOFF, BACKOFF_CAP)).await;
+            tokio::time::sleep(BACKOFF.pause(attempt)).await;
         }
         HashSet::new()
     }
 }
 
-fn answer_each(jobs: Vec<Job>, error: &ApiError) {
-    for job in jobs {
-        job.answer(Err(error.clone()));
+/// What failed; `None` if the transaction ran out of time or panicked.
+fn failure(error: &GroupError) -> Option<DbFailure> {
+    match error {
+        GroupError::Database(DbError::DeadlinePassed(_) | DbError::Panicked) => None,
+        error => Some(DbFailure::in_chain(error).unwrap_or(DbFailure::Other)),
     }
 }
 
-/// Whether this request explains MySQL's duplicate error.
+impl From<GroupError> for ApiError {
+    fn from(error: GroupError) -> Self {
+        match error {
+            GroupError::Database(error) => error.into(),
+            GroupError::Transition(TransitionError::Database(error)) => DbError::from(error).into(),
+            GroupError::Transition(_) | GroupError::Unwritable => {
+                tracing::error!(error = chain(&error), "a filing could not be written");
+                Self::Internal
+            }
+        }
+    }
+}
+
+fn finish_each(jobs: Vec<Job>, error: &ApiError) {
+    for job in jobs {
+        job.finish(Err(error.clone()));
+    }
+}
+
+/// Whether this request caused MySQL's duplicate error.
 fn is_duplicate(request: &FilingRequest, key: &str, value: &str) -> bool {
     match key {
         "returns.one_open_return_per_order" => request.order.to_string() == value,
@@ -347,7 +314,7 @@ fn is_duplicate(request: &FilingRequest, key: &str, value: &str) -> bool {
     }
 }
 
-/// Splits jobs so that no group holds an order or an idempotency key twice; a repeat follows in the next group.
+/// Splits jobs so that no group contains an order or an idempotency key twice. A repeated one goes to the next group.
 fn distinct_groups(jobs: Vec<Job>) -> Vec<Vec<Job>> {
     let mut groups = Vec::with_capacity(1);
     let mut rest = jobs;

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use api::App;
-use api::config::Cli;
-use api::error::StartError;
+use api::config::Config;
 use clap::Parser;
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 use shared::domain::ids::CustomerId;
 use shared::runtime::http_server::Drain;
+use shared::runtime::program::{Cli, Settings};
+use shared::runtime::tasks::TaskError;
 use shared::test_support::TestDb;
 pub(crate) use shared::test_support::until;
 use tokio::net::TcpListener;
@@ -32,7 +33,7 @@ pub(crate) struct Api {
     pub(crate) http: Client,
     pub(crate) keys: Keys,
     pub(crate) stop: CancellationToken,
-    running: JoinHandle<Result<Drain, StartError>>,
+    running: JoinHandle<Result<Drain, TaskError>>,
 }
 
 impl Api {
@@ -174,7 +175,7 @@ pub(crate) struct Process {
     pub(crate) address: SocketAddr,
     ops: SocketAddr,
     pub(crate) stop: CancellationToken,
-    pub(crate) task: JoinHandle<Result<Drain, StartError>>,
+    pub(crate) task: JoinHandle<Result<Drain, TaskError>>,
 }
 
 async fn spawn(url: &str, keys: &Keys, flags: &[&str]) -> Process {
@@ -200,13 +201,11 @@ async fn spawn(url: &str, keys: &Keys, flags: &[&str]) -> Process {
         }
     }
     args.extend(flags);
-    let cfg = Cli::parse_from(args).config;
+    let cfg = Cli::<Config>::parse_from(args).settings;
     assert_eq!(cfg.problems(), [""; 0]);
-    let app = App::build(cfg, listener, ops_listener)
-        .await
-        .expect("build");
+    let app = App::build(cfg, listener).await.expect("build");
     let stop = CancellationToken::new();
-    let task = tokio::spawn(app.run(stop.clone()));
+    let task = tokio::spawn(app.run(ops_listener, stop.clone()));
     Process {
         address,
         ops,

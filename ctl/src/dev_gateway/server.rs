@@ -15,7 +15,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
-use shared::runtime::http_server::{self, Connections, Limits};
+use shared::runtime::http_server::{self, ConnectionMetrics, Limits};
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -97,7 +97,14 @@ impl Provider {
             let provider = Arc::clone(&self);
             async move { Ok::<_, Infallible>(provider.answer(request).await) }
         });
-        http_server::serve(listener, service, LIMITS, Connections::default(), stop).await;
+        http_server::serve(
+            listener,
+            service,
+            LIMITS,
+            ConnectionMetrics::default(),
+            stop,
+        )
+        .await;
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Answer {

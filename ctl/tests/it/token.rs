@@ -12,7 +12,7 @@ use std::process::{Child, Stdio};
 use jsonwebtoken::{Algorithm, decode_header};
 use serde::Deserialize;
 use serde_json::Value;
-use shared::auth::{AuthArgs, Refused, Verified, Verifier};
+use shared::auth::{AuthArgs, TokenError, Verified, Verifier};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
@@ -64,7 +64,7 @@ impl Place {
     }
 
     /// As the api checks it.
-    fn verify(&self, token: &str) -> Result<Verified, Refused> {
+    fn verify(&self, token: &str) -> Result<Verified, TokenError> {
         let verifier = Verifier::load(&AuthArgs {
             auth_keys_file: self.path("keys.json"),
             auth_issuer: "returns-dev".to_owned(),
@@ -283,7 +283,7 @@ fn a_file_that_is_no_key_is_refused_without_quoting_it() {
     assert!(!ran.stderr.contains("s3cret"), "{}", ran.stderr);
     fs::write(place.path("keys.json"), "{s3cret").expect("write");
     let ran = place.mint(1, &["--format", "biscuit"]);
-    assert!(ran.stderr.contains("no JWK set"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("not a JWK set"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("s3cret"), "{}", ran.stderr);
     assert!(!place.path("biscuit.pem").exists());
 }

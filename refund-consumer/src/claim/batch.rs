@@ -1,6 +1,7 @@
 //! The input of one claim: returns named by records or found by a scan, and records that name none.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use shared::domain::ids::ReturnId;
 use shared::domain::trace_context::TraceContext;
@@ -11,24 +12,25 @@ use crate::store::Filing;
 
 /// A return that may be claimed, and the record that named it if one did.
 #[derive(Debug, Clone)]
-pub(super) struct Candidate<'a> {
+pub(super) struct Candidate {
     pub(super) return_id: ReturnId,
-    named_by: Option<(&'a Record, NewReturn)>,
+    named_by: Option<(Arc<Record>, NewReturn)>,
 }
 
-impl<'a> Candidate<'a> {
+impl Candidate {
     /// The record as a dead letter; `None` if a scan found the return.
-    pub(super) fn dead_letter(&self, reason: Reason) -> Option<DeadLetter<'a>> {
-        self.named_by
-            .as_ref()
-            .map(|(record, _)| DeadLetter { record, reason })
+    pub(super) fn dead_letter(&self, reason: Reason) -> Option<DeadLetter> {
+        self.named_by.as_ref().map(|(record, _)| DeadLetter {
+            record: Arc::clone(record),
+            reason,
+        })
     }
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Batch<'a> {
-    pub(super) candidates: Vec<Candidate<'a>>,
-    pub(super) dead_letters: Vec<DeadLetter<'a>>,
+pub(super) struct Batch {
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) dead_letters: Vec<DeadLetter>,
 }
 
 /// A candidate and its return's filing.
@@ -42,11 +44,13 @@ pub(super) struct Matched {
     pub(super) trace: Option<TraceContext>,
 }
 
-impl<'a> Batch<'a> {
-    pub(super) fn of_records(records: &'a [Record]) -> Self {
+impl Batch {
+    pub(super) fn of_records(records: &[Arc<Record>]) -> Self {
         let mut batch = Self::default();
         for record in records {
-            match message::parse(record) {
+            let parsed = message::parse(record);
+            let record = Arc::clone(record);
+            match parsed {
                 Ok(new) => batch.candidates.push(Candidate {
                     return_id: new.return_id,
                     named_by: Some((record, new)),
@@ -68,14 +72,14 @@ impl<'a> Batch<'a> {
         }
     }
 
-    pub(super) fn of_one(candidate: Candidate<'a>) -> Self {
+    pub(super) fn of_one(candidate: Candidate) -> Self {
         Self {
             candidates: vec![candidate],
             dead_letters: Vec::new(),
         }
     }
 
-    pub(super) fn of_dead_letters(dead_letters: Vec<DeadLetter<'a>>) -> Self {
+    pub(super) fn of_dead_letters(dead_letters: Vec<DeadLetter>) -> Self {
         Self {
             candidates: Vec::new(),
             dead_letters,
@@ -113,7 +117,7 @@ impl<'a> Batch<'a> {
     pub(super) fn match_filings(
         &self,
         filings: &HashMap<ReturnId, Filing>,
-    ) -> (Vec<Matched>, Vec<DeadLetter<'a>>) {
+    ) -> (Vec<Matched>, Vec<DeadLetter>) {
         let mut matched = Vec::with_capacity(self.candidates.len());
         let mut dead_letters = self.dead_letters.clone();
         for (at, candidate) in self.candidates.iter().enumerate() {
@@ -194,10 +198,12 @@ mod tests {
     /// The bad record about a held return becomes a dead letter at once; only the good one is tried again.
     #[test]
     fn p10_candidates_are_left_out_and_not_their_returns() {
-        let record = |order: i64| Record {
-            payload: Some(format!(r#"{{"return_id":1,"order_id":{order}}}"#).into_bytes()),
-            headers_readable: true,
-            ..Record::default()
+        let record = |order: i64| {
+            Arc::new(Record {
+                payload: Some(format!(r#"{{"return_id":1,"order_id":{order}}}"#).into_bytes()),
+                headers_readable: true,
+                ..Record::default()
+            })
         };
         let records = [record(11), record(10)];
         let batch = Batch::of_records(&records);

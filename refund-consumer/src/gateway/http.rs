@@ -208,12 +208,14 @@ fn retry_after(headers: &HeaderMap) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gateway::CALL_RESULTS;
 
     #[test]
     fn p5_only_statuses_of_the_contract_prove_that_nothing_was_paid() {
         for code in 300..600 {
             let status = StatusCode::from_u16(code).expect("in range");
             let proof = matches!(refused(status), CallFailed::NotSent(_));
+            assert!(CALL_RESULTS.contains(&refused(status).as_str()), "{code}");
             assert_eq!(
                 proof,
                 [400, 401, 403, 404, 405, 429].contains(&code),

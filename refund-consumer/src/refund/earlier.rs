@@ -1,5 +1,7 @@
 //! Before a later attempt is sent: has an earlier one paid after all?
 
+use std::time::Duration;
+
 use shared::domain::refund::{Attempt, AttemptId, Outcome, OutcomeReport, ParkReason};
 
 use super::{RefundWorker, response};
@@ -7,6 +9,9 @@ use crate::attempt::OwnedAttempt;
 use crate::error::Error;
 use crate::gateway::{CallFailed, RefundGateway};
 use crate::store;
+
+/// While it waits it holds a call permit.
+const DEADLINE: Duration = Duration::from_secs(2);
 
 impl<G: RefundGateway> RefundWorker<G> {
     /// Looks every earlier attempt up, declined ones too: one may have paid after all. `None` if none has.
@@ -49,7 +54,9 @@ impl<G: RefundGateway> RefundWorker<G> {
     }
 
     async fn read_earlier(&self, id: AttemptId) -> Result<Vec<Attempt>, Error> {
-        let mut conn = self.pool.acquire().await?;
-        store::read_earlier(&mut conn, id).await
+        let read = self.db.run("read_earlier", DEADLINE, move |conn| {
+            Box::pin(store::read_earlier(conn, id))
+        });
+        read.await
     }
 }

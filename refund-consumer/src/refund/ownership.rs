@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use shared::domain::refund::AttemptId;
-use sqlx::mysql::MySqlPool;
+use shared::runtime::db::Database;
+use shared::runtime::tasks::chain;
 use uuid::Uuid;
 
 use super::RefundWorker;
 use crate::gateway::RefundGateway;
 use crate::store;
 
+const MARK_DEADLINE: Duration = Duration::from_secs(5);
 /// After the drain deadline, so short.
 const GIVE_BACK_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -17,23 +19,21 @@ impl<G: RefundGateway> RefundWorker<G> {
     /// Frees the attempts that the gateway was never called for, so that other consumers take them over at once; returns
     /// how many were freed.
     pub async fn give_back(&self) -> usize {
-        let waiting = self.open.waiting();
+        let (owner, waiting) = (self.owner, self.open.waiting());
         if waiting.is_empty() {
             return 0;
         }
-        let (pool, owner) = (self.pool.clone(), self.owner);
-        let freed = tokio::spawn(async move {
-            let mut conn = pool.acquire().await?;
-            store::release(&mut conn, owner, &waiting).await
+        let freed = self.db.run("release", GIVE_BACK_DEADLINE, move |conn| {
+            Box::pin(async move { store::release(conn, owner, &waiting).await })
         });
-        match tokio::time::timeout(GIVE_BACK_DEADLINE, freed).await {
-            Ok(Ok(Ok(freed))) => {
+        match freed.await {
+            Ok(freed) => {
                 tracing::info!(attempts = freed, "attempts were given back");
                 usize::try_from(freed).unwrap_or(usize::MAX)
             }
-            failed => {
+            Err(error) => {
                 tracing::warn!(
-                    ?failed,
+                    error = chain(&error),
                     "attempts were not given back; they are due at their deadline"
                 );
                 0
@@ -49,15 +49,14 @@ impl<G: RefundGateway> RefundWorker<G> {
 
 /// Marks a batch of claimed attempts as sent; returns for each, in order, whether it was still ours. After an error none
 /// of them is sent: they are due again at their deadline.
-pub async fn mark_sent(pool: MySqlPool, owner: Uuid, ids: Vec<AttemptId>) -> Vec<bool> {
+pub async fn mark_sent(db: Database, owner: Uuid, ids: Vec<AttemptId>) -> Vec<bool> {
     let mut sorted = ids.clone();
     sorted.sort_unstable();
-    let marked = async {
-        let mut conn = pool.acquire().await?;
-        store::mark_sent(&mut conn, owner, &sorted).await
-    };
+    let marked = db.run("mark_sent", MARK_DEADLINE, move |conn| {
+        Box::pin(async move { store::mark_sent(conn, owner, &sorted).await })
+    });
     let marked = marked.await.unwrap_or_else(|error| {
-        tracing::warn!(cause = ?error, "attempts were not marked as sent");
+        tracing::warn!(error = chain(&error), "attempts were not marked as sent");
         Vec::new()
     });
     ids.iter().map(|id| marked.contains(id)).collect()

@@ -100,9 +100,9 @@ pub struct Due {
 
 /// Which process takes attempts over, until when and at which gateway.
 #[derive(Debug, Clone, Copy)]
-pub struct TakeOver<'a> {
+pub struct TakeOver {
     pub owner: Uuid,
-    pub gateway: &'a str,
+    pub gateway: &'static str,
     pub native_idempotency: bool,
     pub now: OffsetDateTime,
     pub call_deadline: OffsetDateTime,
@@ -115,7 +115,7 @@ pub struct TakeOver<'a> {
 pub async fn take_over(
     conn: &mut Conn,
     due: &[Due],
-    by: &TakeOver<'_>,
+    by: &TakeOver,
 ) -> Result<Vec<AttemptId>, Error> {
     debug_assert!(due.is_sorted_by_key(|due| due.attempt.id));
     let seen: Vec<Value> = due
@@ -157,7 +157,7 @@ pub async fn take_over(
 }
 
 /// An attempt that was sent without its key must not be sent again with it: the gateway could not see the repeat.
-fn goes_with_key(due: &Attempt, by: &TakeOver<'_>) -> bool {
+fn goes_with_key(due: &Attempt, by: &TakeOver) -> bool {
     match (due.state, due.first_sent_at) {
         (AttemptState::Claimed, None) => by.native_idempotency,
         _ => due.sent_with_key,
@@ -165,7 +165,7 @@ fn goes_with_key(due: &Attempt, by: &TakeOver<'_>) -> bool {
 }
 
 /// Which of `due` have us as owner, with the deadline just written.
-async fn taken(conn: &mut Conn, due: &[Due], by: &TakeOver<'_>) -> Result<Vec<AttemptId>, Error> {
+async fn taken(conn: &mut Conn, due: &[Due], by: &TakeOver) -> Result<Vec<AttemptId>, Error> {
     let ids: Vec<AttemptId> = due.iter().map(|due| due.attempt.id).collect();
     let taken = sqlx::query_as(
         "/* take_over */ SELECT f.return_id, f.attempt \

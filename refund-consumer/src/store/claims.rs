@@ -182,8 +182,8 @@ pub async fn insert_attempts(
 }
 
 /// Keeps a record byte for byte. A record that is already kept is accepted: it came again.
-pub async fn insert_dead_letter(conn: &mut Conn, letter: &DeadLetter<'_>) -> Result<(), Error> {
-    let record = letter.record;
+pub async fn insert_dead_letter(conn: &mut Conn, dead_letter: &DeadLetter) -> Result<(), Error> {
+    let record = &dead_letter.record;
     sqlx::query(
         "/* insert_dead_letter */ INSERT INTO dead_letters (topic, partition_id, offset_id, record_time, msg_key, \
          payload, headers, reason, received_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(6)) \
@@ -195,8 +195,8 @@ pub async fn insert_dead_letter(conn: &mut Conn, letter: &DeadLetter<'_>) -> Res
     .bind(record.time_ms)
     .bind(&record.key)
     .bind(&record.payload)
-    .bind(letter.headers().into_bytes())
-    .bind(letter.reason.code())
+    .bind(dead_letter.headers().into_bytes())
+    .bind(dead_letter.reason.as_str())
     .execute(conn)
     .await?;
     Ok(())

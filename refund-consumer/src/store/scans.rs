@@ -5,10 +5,11 @@ use std::time::Duration;
 use shared::domain::ids::ReturnId;
 use shared::domain::refund::{ATTEMPT, Attempt, datetime};
 use shared::domain::status::Status;
-use sqlx::mysql::{MySqlPool, MySqlRow};
+use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, FromRow, Row};
 use time::OffsetDateTime;
 
+use super::Conn;
 use super::attempts::Due;
 use crate::error::Error;
 
@@ -37,7 +38,7 @@ impl Page {
 
 /// One page of waiting returns, the longest waiting first.
 pub async fn waiting_returns(
-    pool: &MySqlPool,
+    conn: &mut Conn,
     waiting: Waiting,
     after: Page,
     limit: u32,
@@ -63,7 +64,7 @@ pub async fn waiting_returns(
         .bind(after_text)
         .bind(after.id)
         .bind(limit)
-        .fetch_all(pool)
+        .fetch_all(conn)
         .await?;
     let read = |row: &MySqlRow| {
         Ok(Page {
@@ -86,7 +87,7 @@ pub enum DueKind {
 
 /// Attempts that are due at this gateway, and the database's clock. No order: an attempt that is taken is no longer due.
 pub async fn due_attempts(
-    pool: &MySqlPool,
+    conn: &mut Conn,
     gateway: &str,
     kind: DueKind,
     limit: u32,
@@ -108,7 +109,7 @@ pub async fn due_attempts(
         .bind(other)
         .bind(gateway)
         .bind(limit)
-        .fetch_all(pool)
+        .fetch_all(conn)
         .await?;
     let now = rows.first().map(|row| row.try_get("now")).transpose()?;
     let read = |row: &MySqlRow| -> sqlx::Result<Due> {
@@ -124,14 +125,14 @@ pub async fn due_attempts(
 
 /// Deletes up to `limit` events older than the retention, of every consumer group: a group that was renamed does not delete
 /// its own. Returns how many.
-pub async fn expire_inbox(pool: &MySqlPool, retention_days: u16, limit: u32) -> Result<u64, Error> {
+pub async fn expire_inbox(conn: &mut Conn, retention_days: u16, limit: u32) -> Result<u64, Error> {
     let deleted = sqlx::query(
         "/* expire_inbox */ DELETE /*+ INDEX(inbox received_at) */ FROM inbox \
          WHERE received_at < UTC_TIMESTAMP(6) - INTERVAL ? DAY ORDER BY received_at LIMIT ?",
     )
     .bind(retention_days)
     .bind(limit)
-    .execute(pool)
+    .execute(conn)
     .await?
     .rows_affected();
     Ok(deleted)
@@ -190,7 +191,7 @@ impl Default for Gauges {
 }
 
 /// Reads the gauges; one or two steps into an index for each kind.
-pub async fn read_gauges(pool: &MySqlPool) -> Result<Gauges, Error> {
+pub async fn read_gauges(conn: &mut Conn) -> Result<Gauges, Error> {
     let mut gauges = Gauges::default();
     for (kind, oldest) in Standstill::ALL.into_iter().zip(&mut gauges.oldest) {
         for (status, review) in kind.ranges() {
@@ -201,7 +202,7 @@ pub async fn read_gauges(pool: &MySqlPool) -> Result<Gauges, Error> {
             )
             .bind(status.as_str())
             .bind(review)
-            .fetch_optional(pool)
+            .fetch_optional(&mut *conn)
             .await?;
             let age = Duration::from_micros(micros.unwrap_or(0).max(0).unsigned_abs());
             *oldest = (*oldest).max(age);
@@ -210,7 +211,7 @@ pub async fn read_gauges(pool: &MySqlPool) -> Result<Gauges, Error> {
     gauges.parked = sqlx::query_scalar(
         "/* read_gauges */ SELECT COUNT(*) FROM refunds FORCE INDEX (due) WHERE state = 'parked'",
     )
-    .fetch_one(pool)
+    .fetch_one(conn)
     .await?;
     Ok(gauges)
 }

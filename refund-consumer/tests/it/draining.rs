@@ -1,7 +1,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use refund_consumer::Drain;
+use refund_consumer::app::Drain;
 
 use crate::harness::fake::{Fake, Step};
 use crate::harness::{World, until_true};

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::Parser;
@@ -10,12 +11,12 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::FutureProducer;
-use refund_consumer::config::Cli;
+use refund_consumer::app::{Drain, RefundConsumer};
+use refund_consumer::config::Config;
 use refund_consumer::error::Error;
 use refund_consumer::gateway::RefundGateway;
 use refund_consumer::gateway::simulated::Simulated;
 use refund_consumer::metrics::Metrics;
-use refund_consumer::{Drain, RefundConsumer};
 use shared::domain::actor::Actor;
 use shared::domain::audit::AuditRow;
 use shared::domain::event::{Envelope, NewReturnEvent, TopicArgs};
@@ -23,6 +24,7 @@ use shared::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
 use shared::domain::money::{Currency, Money};
 use shared::domain::trace_context::TraceContext;
 use shared::domain::transition::{self, Cause, Filed, NewReturn};
+use shared::runtime::program::{Cli, Settings};
 use shared::test_support::{self, Condition, TestDb, env};
 use sqlx::Row;
 use time::OffsetDateTime;
@@ -46,6 +48,8 @@ pub(crate) struct World {
     pub(crate) topics: TopicArgs,
     pub(crate) group: String,
     dir: tempfile::TempDir,
+    /// Opened at its first use, and shared by the consumers of this process.
+    simulated: OnceLock<Simulated>,
     producer: FutureProducer,
 }
 
@@ -101,6 +105,7 @@ impl World {
             topics,
             group: format!("it-{name}"),
             dir: tempfile::tempdir().expect("a folder"),
+            simulated: OnceLock::new(),
             producer: client.create().expect("a producer"),
         }
     }
@@ -110,7 +115,8 @@ impl World {
     }
 
     pub(crate) fn simulated(&self) -> Simulated {
-        Simulated::open(&self.ledger(), Duration::ZERO, false).expect("a ledger")
+        let open = || Simulated::open(&self.ledger(), Duration::ZERO, false).expect("a ledger");
+        self.simulated.get_or_init(open).clone()
     }
 
     /// Lines of the ledger: one per effect.
@@ -125,15 +131,14 @@ impl World {
     pub(crate) async fn start<G: RefundGateway>(&self, gateway: G, extra: &[&str]) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let ops = listener.local_addr().expect("bound");
-        let config = Cli::try_parse_from(self.args(extra))
-            .expect("good settings")
-            .config;
+        let cli = Cli::<Config>::try_parse_from(self.args(extra));
+        let config = cli.expect("good settings").settings;
         assert_eq!(config.problems(), Vec::<String>::new());
         let stop = CancellationToken::new();
-        let built = RefundConsumer::build(config, gateway, listener, stop.clone()).await;
+        let built = RefundConsumer::build(config, gateway, stop.clone()).await;
         let consumer = built.expect("build");
         let metrics = consumer.metrics();
-        let task = tokio::spawn(consumer.run());
+        let task = tokio::spawn(consumer.run(listener));
         Running {
             stop,
             task,
@@ -145,13 +150,13 @@ impl World {
     pub(crate) fn args(&self, extra: &[&str]) -> Vec<String> {
         let mut args = vec![
             "refund-consumer".to_owned(),
-            format!("--database-url={}", self.db.url()),
             format!("--kafka-brokers={}", env("KAFKA_BROKERS")),
             format!("--topic-returns={}", self.topics.topic_returns),
             format!("--topic-status={}", self.topics.topic_status),
             format!("--simulated-ledger={}", self.ledger().display()),
         ];
         let defaults = [
+            ("--database-url", self.db.url()),
             ("--consumer-group", self.group.as_str()),
             ("--refund-gateway", "simulated"),
             ("--reconcile-interval-ms", "100"),

@@ -1,6 +1,6 @@
 //! Somebody else holds rows for long, as a shop's batch job or a forgotten client does: only their returns wait.
 
-use refund_consumer::Drain;
+use refund_consumer::app::Drain;
 use shared::domain::ids::{OrderId, ReturnId};
 use shared::test_support::keep_when_silent;
 use sqlx::{MySql, Transaction};

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use refund_consumer::store::{self, DueKind, Page, Waiting};
 use shared::domain::ids::CustomerId;
 use shared::test_support::{TestDb, keep_when_silent};
-use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
+use sqlx::ConnectOptions;
+use sqlx::mysql::MySqlConnection;
 
 use crate::harness::World;
 
@@ -77,9 +78,7 @@ async fn a_claim_and_a_settlement_do_not_wait_for_a_strangers_uncommitted_return
 async fn the_scans_read_what_they_find_and_nothing_else() {
     let db = TestDb::create().await;
     // Counters are kept by session.
-    let options = db.pool.connect_options();
-    let pool = MySqlPoolOptions::new().max_connections(1);
-    let pool = pool.connect_with((*options).clone()).await.expect("MySQL");
+    let mut conn = db.pool.connect_options().connect().await.expect("MySQL");
     db.seed_orders(1, 5_000, CustomerId(7)).await;
     for sql in [
         "INSERT INTO returns (id, order_id, customer_id, reason, status, version, policy_version, refund_amount, \
@@ -94,57 +93,57 @@ async fn the_scans_read_what_they_find_and_nothing_else() {
         "INSERT INTO inbox (consumer, event_id, received_at) SELECT 'c', UUID_TO_BIN(UUID()), \
          UTC_TIMESTAMP(6) - INTERVAL IF(id <= 10, 15, 13) DAY FROM orders",
     ] {
-        sqlx::query(sql).execute(&pool).await.expect(sql);
+        sqlx::query(sql).execute(&mut conn).await.expect(sql);
     }
-    every_scan(&pool).await;
+    every_scan(&mut conn).await;
     sqlx::query("ANALYZE TABLE returns, refunds, inbox")
-        .fetch_all(&pool)
+        .fetch_all(&mut conn)
         .await
         .expect("statistics");
     // Ten more to forget; the scans leave theirs.
     sqlx::query("UPDATE inbox SET received_at = received_at - INTERVAL 2 DAY LIMIT 10")
-        .execute(&pool)
+        .execute(&mut conn)
         .await
         .expect("inbox");
-    every_scan(&pool).await;
+    every_scan(&mut conn).await;
 }
 
 /// Each finds ten rows.
-async fn every_scan(pool: &MySqlPool) {
+async fn every_scan(conn: &mut MySqlConnection) {
     const PAGE: u32 = 100;
     for (waiting, finds) in [
         (Waiting::Initiated { grace_secs: 60 }, 10),
         (Waiting::Approved { reviewed: false }, 10),
         (Waiting::Approved { reviewed: true }, 0),
     ] {
-        let before = reads(pool).await;
-        let found = store::waiting_returns(pool, waiting, Page::FIRST, PAGE).await;
+        let before = reads(conn).await;
+        let found = store::waiting_returns(conn, waiting, Page::FIRST, PAGE).await;
         assert_eq!(found.expect("a page").len(), finds);
-        few(&before, &reads(pool).await, &format!("{waiting:?}"));
+        few(&before, &reads(conn).await, &format!("{waiting:?}"));
     }
-    let before = reads(pool).await;
-    let (_, due) = store::due_attempts(pool, "simulated", DueKind::Unclear, PAGE)
+    let before = reads(conn).await;
+    let (_, due) = store::due_attempts(conn, "simulated", DueKind::Unclear, PAGE)
         .await
         .expect("a page");
     assert_eq!(due.len(), 10);
-    few(&before, &reads(pool).await, "due");
-    let before = reads(pool).await;
-    let (_, due) = store::due_attempts(pool, "simulated", DueKind::Claimed, PAGE)
+    few(&before, &reads(conn).await, "due");
+    let before = reads(conn).await;
+    let (_, due) = store::due_attempts(conn, "simulated", DueKind::Claimed, PAGE)
         .await
         .expect("a page");
     assert_eq!(due.len(), 0);
-    few(&before, &reads(pool).await, "claimed");
-    let before = reads(pool).await;
-    let forgotten = store::expire_inbox(pool, 14, PAGE).await;
+    few(&before, &reads(conn).await, "claimed");
+    let before = reads(conn).await;
+    let forgotten = store::expire_inbox(conn, 14, PAGE).await;
     assert_eq!(forgotten.expect("a page"), 10);
-    few(&before, &reads(pool).await, "inbox");
+    few(&before, &reads(conn).await, "inbox");
 }
 
 /// What this session has read and sorted so far.
-async fn reads(pool: &MySqlPool) -> HashMap<String, u64> {
+async fn reads(conn: &mut MySqlConnection) -> HashMap<String, u64> {
     let counters = "SHOW SESSION STATUS WHERE Variable_name LIKE 'Handler\\_read%' OR Variable_name = 'Sort_rows'";
     let rows: Vec<(String, String)> = sqlx::query_as(counters)
-        .fetch_all(pool)
+        .fetch_all(conn)
         .await
         .expect("counters");
     let number = |(name, count): (String, String)| (name, count.parse().expect("a number"));

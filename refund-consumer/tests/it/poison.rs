@@ -92,7 +92,7 @@ fn what_can_be_told_without_the_row_is_told_by_the_parser() {
     let about = without_a_database();
     let told_by_the_row = ["unknown_return", "other_order", "other_event"];
     for (name, reason, message) in poison(|_| about.clone()) {
-        let refused = read(&message).err().map(Reason::code);
+        let refused = read(&message).err().map(Reason::as_str);
         let expected = (!told_by_the_row.contains(&reason)).then_some(reason);
         assert_eq!(refused, expected, "{name}");
     }

@@ -52,10 +52,11 @@ async fn p6_a_days_lost_messages_are_found_page_by_page() {
         .iter()
         .partition(|filed| needs_review(filed.order_id.0));
 
+    let mut conn = world.db.pool.acquire().await.expect("a connection");
     let (mut found, mut after, mut pages) = (Vec::new(), Page::FIRST, 0);
     let waiting = Waiting::Initiated { grace_secs: 3600 };
     loop {
-        let page = waiting_returns(&world.db.pool, waiting, after, PAGE).await;
+        let page = waiting_returns(&mut conn, waiting, after, PAGE).await;
         let page = page.expect("a page");
         pages += 1;
         found.extend(page.iter().map(|row| row.id));
@@ -128,7 +129,7 @@ async fn orphan(world: &World, paid: bool) -> shared::domain::transition::Filed 
         .await;
     until_true("the call is on its way", || !owner.submitted().is_empty()).await;
     let drain = running.stop().await;
-    assert_eq!(drain, refund_consumer::Drain::LeftOpen(1));
+    assert_eq!(drain, refund_consumer::app::Drain::LeftOpen(1));
     if paid {
         let key = ProviderKey(owner.submitted().remove(0));
         let amount = Money::new(

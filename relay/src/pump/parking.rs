@@ -1,94 +1,105 @@
-//! Rows that cannot be sent leave the outbox, visibly, with the later rows of their order; the shard goes on.
+//! Rows that cannot be sent are moved to `outbox_parked`, with the later rows of their order; the shard goes on.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use shared::domain::ids::Shard;
+use shared::runtime::db::DbError;
 
 use super::{Pump, RETRY_PAUSE};
 use crate::pending::{Pending, RowKey};
 use crate::publisher::Publish;
-use crate::store::{self, ParkOutcome, Parking, Tenure};
+use crate::store::lease::FencingToken;
+use crate::store::parking::{self, ParkOutcome, RowToPark};
 
 const FOLLOWS: &str = "follows a parked record of the same order";
 
-/// Rows of one turn that are to be parked, by shard.
+/// Rows of one turn that must be parked, by shard.
 #[derive(Debug, Default)]
-pub(super) struct Leaving(BTreeMap<Shard, Vec<Parking>>);
+pub(super) struct RowsToPark(BTreeMap<Shard, Vec<RowToPark>>);
 
 impl<P: Publish> Pump<P> {
-    /// Notes that a row is to be parked; without a reason of its own it follows one that is.
-    pub(super) fn leave(&mut self, leaving: &mut Leaving, row: &Pending, reason: Option<String>) {
-        if let Some(work) = self.shards.get_mut(&row.key.shard) {
-            work.parked.insert(row.msg_key.clone());
+    /// Collects a row to park. Without a reason of its own it follows a parked row of its order.
+    pub(super) fn leave(
+        &mut self,
+        to_park: &mut RowsToPark,
+        row: &Pending,
+        reason: Option<String>,
+    ) {
+        let state = self.owned.get_mut(row.key.shard);
+        if let Some(keys) = state.and_then(|state| state.parked_keys.as_mut()) {
+            keys.insert(row.msg_key.clone());
         }
-        self.alone.remove(&row.key.event_id);
-        leaving.0.entry(row.key.shard).or_default().push(Parking {
+        self.delivery.end_isolation(row.key.event_id);
+        let rows = to_park.0.entry(row.key.shard).or_default();
+        rows.push(RowToPark {
             key: row.key,
             attempts: i32::from(reason.is_some()),
             reason: reason.unwrap_or_else(|| FOLLOWS.to_owned()),
         });
     }
 
-    pub(super) async fn park(&mut self, leaving: Leaving) {
-        let mut is_answered = true;
-        for (shard, rows) in leaving.0 {
-            if is_answered {
-                is_answered = self.park_in(shard, rows).await;
-            } else if let Some(work) = self.shards.get_mut(&shard) {
-                // Several waits in a row would hide the end of a lease from us.
-                work.reset_order();
+    /// Parks the collected rows, shard by shard.
+    pub(super) async fn park(&mut self, to_park: RowsToPark) {
+        let mut is_available = true;
+        for (shard, rows) in to_park.0 {
+            if is_available {
+                is_available = self.park_in(shard, rows).await;
+            } else if let Some(state) = self.owned.get_mut(shard) {
+                // MySQL does not respond. Another wait could hide the end of a lease; the rows are read again.
+                state.reset_order();
             }
         }
     }
 
-    /// A record that was refused when sent alone. Its followers are parked when they are read again.
+    /// Parks a record that Kafka refused in isolation. Later rows of its order are parked when they are read again.
     pub(super) async fn park_refused(&mut self, key: RowKey, reason: String) {
-        let parking = Parking {
+        let row = RowToPark {
             key,
             reason,
             attempts: 1,
         };
-        self.park_in(key.shard, vec![parking]).await;
+        self.park_in(key.shard, vec![row]).await;
     }
 
-    /// Whatever comes of it, the shard is read again from 0 with its parked keys: they, not our memory, say what
-    /// must be held back. `false` if MySQL did not do it.
-    async fn park_in(&mut self, shard: Shard, rows: Vec<Parking>) -> bool {
-        let Some(work) = self.shards.get_mut(&shard) else {
+    /// With any outcome, the shard is read again from 0 with its parked keys from the table: they decide which rows are
+    /// held back. `false`: MySQL is not available.
+    async fn park_in(&mut self, shard: Shard, rows: Vec<RowToPark>) -> bool {
+        let Some(token) = self.owned.fencing_token(shard) else {
             return true;
         };
-        work.reset_order();
-        let tenure = Tenure {
-            shard,
-            owner: self.leases.me.clone(),
-            epoch: work.held.epoch,
-            redrive_gen: work.held.redrive_gen,
-        };
-        let parking = rows.clone();
-        let outcome = self
-            .session
-            .run(move |mut conn| async move {
-                let outcome = store::park(&mut conn, &tenure, &parking).await;
-                (conn, outcome)
-            })
-            .await;
-        match outcome {
-            Ok(ParkOutcome::Parked) => self.note_parked(&rows),
-            Ok(ParkOutcome::Stale) => {
-                tracing::info!(shard = shard.0, "not parked: the lease or the rows changed");
-                self.pace.wait(Instant::now() + RETRY_PAUSE);
-            }
-            Err(error) => {
-                self.metrics.database_error("park", &error);
-                self.pace.wait(Instant::now() + RETRY_PAUSE);
-                return false;
-            }
+        if let Some(state) = self.owned.get_mut(shard) {
+            state.reset_order();
         }
-        true
+        let moved = self.move_to_parked(token, rows.clone()).await;
+        let outcome = self.watches.park.note(moved);
+        match outcome {
+            Some(ParkOutcome::Parked) => self.note_parked(&rows),
+            Some(ParkOutcome::Stale) => {
+                let shard = shard.0;
+                tracing::info!(shard, "not parked: the lease or the rows have changed");
+            }
+            None => {}
+        }
+        if outcome != Some(ParkOutcome::Parked) {
+            self.reads.not_before(Instant::now() + RETRY_PAUSE);
+        }
+        outcome.is_some()
     }
 
-    fn note_parked(&self, rows: &[Parking]) {
+    async fn move_to_parked(
+        &mut self,
+        token: FencingToken,
+        rows: Vec<RowToPark>,
+    ) -> Result<ParkOutcome, DbError> {
+        let deadline = self.owned.work_deadline();
+        let parked = self.database.run("park", deadline, move |conn| {
+            Box::pin(async move { Ok(parking::park(conn, &token, &rows).await?) })
+        });
+        parked.await
+    }
+
+    fn note_parked(&self, rows: &[RowToPark]) {
         for row in rows {
             self.metrics.parkings.inc();
             tracing::error!(
@@ -96,7 +107,7 @@ impl<P: Publish> Pump<P> {
                 outbox.id = row.key.id,
                 event.id = %row.key.event_id,
                 reason = row.reason,
-                "event parked: it waits for a person"
+                "event parked: an operator must decide about it"
             );
         }
     }

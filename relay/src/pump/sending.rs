@@ -1,163 +1,107 @@
-//! Publish: what may go is enqueued in order, what must wait is put back, what cannot be sent leaves.
+//! Publish: rows that may go are enqueued in order, rows that must wait are put back, rows that cannot be sent are
+//! parked.
 
 use std::time::Instant;
 
-use shared::domain::ids::Shard;
+use shared::runtime::db::DbError;
 
-use super::parking::Leaving;
+use super::parking::RowsToPark;
 use super::{Pump, RETRY_PAUSE};
-use crate::error::{Failure, StoreError};
+use crate::delivery::Enqueued;
+use crate::error::RestartCause;
 use crate::pending::{Pending, RowKey};
-use crate::predecessor::{self, Decision, Suspect, Verdicts};
-use crate::publisher::{NotEnqueued, Publish, Token};
-use crate::store;
-
-/// Payload and key aside, a record holds less than this: see the columns of `outbox`.
-const ENVELOPE_ROOM: usize = 2 * 1024;
-
-/// What became of a row that may be sent.
-enum Sent {
-    Enqueued,
-    /// Nothing else may be enqueued until its delivery is known.
-    EnqueuedAlone,
-    MustWait,
-    TooLarge(usize),
-}
+use crate::predecessor::{self, NextStep, Predecessors, UnverifiedRow};
+use crate::publisher::Publish;
+use crate::store::outbox;
 
 impl<P: Publish> Pump<P> {
-    /// Asks the table about the rows whose predecessor is not known to be sent.
+    /// Looks up the predecessors of the rows whose predecessor is not known to be sent.
     pub(super) async fn look_up_predecessors(
         &mut self,
         rows: &[Pending],
-    ) -> Result<Verdicts, StoreError> {
+    ) -> Result<Predecessors, DbError> {
         let allows = |row: &Pending| {
-            let work = self.shards.get(&row.key.shard);
-            work.is_some_and(|work| work.memory.allows(row.return_id, row.seq))
+            let state = self.owned.get(row.key.shard);
+            state.is_some_and(|state| state.sent_seqs.allows(row.return_id, row.seq))
         };
-        let suspects: Vec<Suspect> = predecessor::suspects(rows, allows)
+        let unverified: Vec<UnverifiedRow> = predecessor::unverified(rows, allows)
             .into_iter()
-            .map(Suspect::from)
+            .map(UnverifiedRow::from)
             .collect();
-        if suspects.is_empty() {
-            return Ok(Verdicts::default());
+        if unverified.is_empty() {
+            return Ok(Predecessors::default());
         }
-        let asked = suspects.clone();
-        let found = self
-            .session
-            .run(move |mut conn| async move {
-                let found = store::read_predecessors(&mut conn, &asked).await;
-                (conn, found)
+        let (listed, deadline) = (unverified.clone(), self.owned.work_deadline());
+        let found: Result<_, DbError> = self
+            .database
+            .run("read_predecessors", deadline, move |conn| {
+                Box::pin(async move { Ok(outbox::read_predecessors(conn, &listed).await?) })
             })
-            .await?;
+            .await;
         let is_sent = |key: RowKey, id: i64| {
-            let work = self.shards.get(&key.shard);
-            work.is_some_and(|work| work.unsettled.contains(&id))
+            let state = self.owned.get(key.shard);
+            state.is_some_and(|state| state.unsettled.contains(&id))
         };
-        Ok(Verdicts::of(&suspects, &found, is_sent))
+        Ok(Predecessors::of(&unverified, &found?, is_sent))
     }
 
-    /// Sends what may go, puts back what must wait, parks what cannot be sent.
     pub(super) async fn send_all(
         &mut self,
         rows: &[Pending],
-        verdicts: &Verdicts,
-    ) -> Result<(), Failure> {
-        let mut leaving = Leaving::default();
-        let mut open = true;
-        // Looking up may have taken long enough for a lease to end.
+        predecessors: &Predecessors,
+    ) -> Result<(), RestartCause> {
+        let mut to_park = RowsToPark::default();
+        let mut can_send = true;
+        // The look-up may have taken so long that a lease has ended.
         let now = Instant::now();
         for row in rows {
-            let work = self.shards.get(&row.key.shard);
-            let Some(work) = work.filter(|work| work.is_readable(now)) else {
-                self.put_back(row, row.key.id);
-                continue;
-            };
-            let decision = if work.parked.contains(&row.msg_key) {
-                Decision::Follow
-            } else {
-                verdicts.decide(row, &work.memory)
-            };
-            match decision {
-                _ if !open => self.put_back(row, row.key.id),
-                Decision::Follow => self.leave(&mut leaving, row, None),
-                Decision::After(id) => {
+            let step = self.next_step(row, predecessors, now);
+            match step.filter(|_| can_send) {
+                None => self.owned.put_back(row.key, row.key.id),
+                Some(NextStep::Park) => self.leave(&mut to_park, row, None),
+                Some(NextStep::WaitFor(id)) => {
                     self.metrics.held_rows.inc();
-                    self.put_back(row, id);
+                    self.owned.put_back(row.key, id);
                 }
-                Decision::Send => match self.send(row)? {
-                    Sent::Enqueued => {}
-                    Sent::EnqueuedAlone => open = false,
-                    Sent::MustWait => {
-                        self.put_back(row, row.key.id);
-                        open = false;
-                    }
-                    Sent::TooLarge(limit) => {
-                        let reason =
-                            format!("larger than the topic's max.message.bytes of {limit}");
-                        self.leave(&mut leaving, row, Some(reason));
-                    }
-                },
+                Some(NextStep::Send) => can_send = self.send(row, &mut to_park)?,
             }
         }
-        self.park(leaving).await;
+        self.park(to_park).await;
         Ok(())
     }
 
-    fn send(&mut self, row: &Pending) -> Result<Sent, Failure> {
-        let Some(limit) = self.topics.limit(&self.publisher, &row.topic) else {
-            return Ok(Sent::MustWait);
-        };
-        if row.payload.len() + ENVELOPE_ROOM > limit && row.record_bytes() > limit {
-            return Ok(Sent::TooLarge(limit));
-        }
-        let is_suspicious = self.alone.contains_key(&row.key.event_id);
-        if is_suspicious && self.unacked() > 0 {
-            return Ok(Sent::MustWait);
-        }
-        let work = self
-            .shards
-            .get_mut(&row.key.shard)
-            .expect("looked up by the caller");
-        let token = Token::new(row.key.shard, work.in_flight.next_number());
-        match self
-            .publisher
-            .enqueue(row, work.held.epoch, token, self.flow)
-        {
-            Ok(()) => {
-                work.note_sent(row);
-                Ok(if is_suspicious {
-                    Sent::EnqueuedAlone
-                } else {
-                    Sent::Enqueued
-                })
-            }
-            Err(NotEnqueued::QueueFull) => {
-                self.pace.wait(Instant::now() + RETRY_PAUSE);
-                Ok(Sent::MustWait)
-            }
-            Err(NotEnqueued::TooLarge) => Ok(Sent::TooLarge(limit)),
-            Err(NotEnqueued::Failed(code)) => Err(Failure::Undelivered(code)),
-        }
+    /// `None`: the shard may not be read now, so the row must not be sent.
+    fn next_step(
+        &self,
+        row: &Pending,
+        predecessors: &Predecessors,
+        now: Instant,
+    ) -> Option<NextStep> {
+        let state = self.owned.get(row.key.shard);
+        let state = state.filter(|state| state.is_readable(now))?;
+        Some(if state.has_parked(&row.msg_key) {
+            NextStep::Park
+        } else {
+            predecessors.next_step(row, &state.sent_seqs)
+        })
     }
 
-    /// The row was not sent: its shard is read again from row `id` on.
-    pub(super) fn put_back(&mut self, row: &Pending, id: i64) {
-        if let Some(work) = self.shards.get_mut(&row.key.shard) {
-            work.cursor.rewind_to(id.min(row.key.id));
+    /// Returns whether further rows of this read may be sent.
+    fn send(&mut self, row: &Pending, to_park: &mut RowsToPark) -> Result<bool, RestartCause> {
+        match self.delivery.enqueue(row, &mut self.owned)? {
+            Enqueued::Done => return Ok(true),
+            Enqueued::InIsolation => {}
+            Enqueued::QueueFull => {
+                self.reads.not_before(Instant::now() + RETRY_PAUSE);
+                self.owned.put_back(row.key, row.key.id);
+            }
+            Enqueued::MustWait => self.owned.put_back(row.key, row.key.id),
+            Enqueued::TooLarge(limit) => {
+                let reason = format!("larger than the topic's max.message.bytes of {limit}");
+                self.leave(to_park, row, Some(reason));
+                return Ok(true);
+            }
         }
-    }
-
-    /// Their turn must come, whatever new rows other shards bring meanwhile.
-    pub(super) fn put_suspicious_shards_first(&self, rows: &mut [Pending]) {
-        if self.alone.is_empty() {
-            return;
-        }
-        let is_suspicious = |row: &&Pending| self.alone.contains_key(&row.key.event_id);
-        let shards: Vec<Shard> = rows
-            .iter()
-            .filter(is_suspicious)
-            .map(|row| row.key.shard)
-            .collect();
-        rows.sort_by_key(|row| !shards.contains(&row.key.shard));
+        Ok(false)
     }
 }

@@ -1,77 +1,69 @@
-//! Settle: acknowledgements become deletions, deletions are forgotten.
+//! Settle: acknowledged rows are deleted, and deleted rows are forgotten.
 
 use shared::runtime::killpoint::kill_point;
 
 use super::Pump;
-use crate::error::Failure;
+use crate::error::RestartCause;
 use crate::pending::RowKey;
-use crate::publisher::{Publish, Report, Token};
+use crate::publisher::{DeliveryReport, Publish, RecordId};
 
 impl<P: Publish> Pump<P> {
-    pub(super) fn settle(&mut self, reports: &[Report]) -> Result<(), Failure> {
-        let mut done = Vec::new();
+    pub(super) fn settle(&mut self, reports: &[DeliveryReport]) -> Result<(), RestartCause> {
+        let mut delivered = Vec::new();
         let mut outcome = Ok(());
         for report in reports {
-            if let Err(failure) = self.settle_one(*report, &mut done) {
-                outcome = outcome.and(Err(failure));
-            }
+            // Each report counts, also after one that failed.
+            outcome = outcome.and(self.settle_one(*report, &mut delivered));
         }
-        if !done.is_empty() {
+        if !delivered.is_empty() {
             kill_point("relay.after_ack");
-            self.deleter.add(&mut done);
+            self.deleter.add(&mut delivered);
         }
         outcome
     }
 
-    fn settle_one(&mut self, report: Report, done: &mut Vec<RowKey>) -> Result<(), Failure> {
+    fn settle_one(
+        &mut self,
+        report: DeliveryReport,
+        delivered: &mut Vec<RowKey>,
+    ) -> Result<(), RestartCause> {
         match report {
-            Report::Delivered(token) => {
-                self.note_delivered(token, done);
+            DeliveryReport::Delivered(id) => {
+                delivered.extend(self.note_delivered(id));
                 Ok(())
             }
-            Report::Undelivered(token, code) => {
-                self.note_undelivered(token, code);
-                Err(Failure::Undelivered(code))
+            DeliveryReport::Undelivered(id, code) => {
+                let state = self.owned.get(id.shard());
+                if let Some(record) = state.and_then(|state| state.in_flight.get(id.number())) {
+                    self.delivery.note_undelivered(record.key, code);
+                }
+                Err(RestartCause::Undelivered(code))
             }
-            Report::Fatal(code) => Err(Failure::Fatal(code)),
-            Report::BrokersForgotten => Err(Failure::BrokersForgotten),
-            Report::BrokersDown => {
-                self.note_brokers_down();
+            DeliveryReport::Fatal(code) => Err(RestartCause::Fatal(code)),
+            DeliveryReport::BrokersForgotten => Err(RestartCause::BrokersForgotten),
+            DeliveryReport::BrokersDown => {
+                self.delivery.note_brokers_down(&self.owned);
                 Ok(())
             }
         }
     }
 
-    fn note_delivered(&mut self, token: Token, done: &mut Vec<RowKey>) {
-        let Some(work) = self.shards.get_mut(&token.shard()) else {
-            return;
-        };
-        let Some(sent) = work.in_flight.acknowledge(token.number()) else {
-            return;
-        };
-        done.push(sent.key);
+    fn note_delivered(&mut self, id: RecordId) -> Option<RowKey> {
+        let state = self.owned.get_mut(id.shard())?;
+        let record = state.in_flight.acknowledge(id.number())?;
         self.metrics.published_rows.inc();
         self.metrics
             .delivery_seconds
-            .observe(sent.born.elapsed().as_secs_f64());
-        self.alone.remove(&sent.key.event_id);
-        self.note_flowing();
+            .observe(record.created.elapsed().as_secs_f64());
+        self.delivery.note_delivered(record.key.event_id);
+        Some(record.key)
     }
 
     pub(super) fn note_deleted(&mut self, keys: Vec<RowKey>) {
         kill_point("relay.after_delete");
-        self.gone.extend(keys);
-        if !self.reader.is_busy() {
-            self.forget_gone();
-        }
-    }
-
-    /// Only while no read is under way that could still show these rows.
-    pub(super) fn forget_gone(&mut self) {
-        for key in self.gone.drain(..) {
-            if let Some(work) = self.shards.get_mut(&key.shard) {
-                work.note_gone(key);
-            }
+        self.reads.note_deleted(keys);
+        if !self.reads.is_reading() {
+            self.reads.settle_deleted(&mut self.owned);
         }
     }
 }

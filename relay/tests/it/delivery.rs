@@ -1,4 +1,4 @@
-//! Rows reach Kafka as they were written, and only committed ones.
+//! Committed rows, and only those, reach Kafka unchanged.
 
 use std::collections::HashSet;
 
@@ -11,18 +11,22 @@ use shared::domain::transition::{self, Cause, NewReturn};
 use sqlx::Row;
 use time::OffsetDateTime;
 
-use crate::harness::{Event, Stage};
+use crate::harness::{Event, Fixture};
 use relay::Drain;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p3_rows_reach_kafka_and_are_deleted() {
-    let stage = Stage::set().await;
+    let fixture = Fixture::create().await;
     let events: Vec<Event> = (0..2_500).map(|n| Event::new(n, n + 10_000, 1)).collect();
-    stage.insert_all(&events).await;
-    let relay = stage.relay().await;
-    stage.outbox_is_empty().await;
-    let seen = stage.topics.read_events(events.len()).await;
-    assert_eq!(seen.len(), events.len(), "no duplicates without a failure");
+    fixture.insert_all(&events).await;
+    let relay = fixture.relay().await;
+    fixture.outbox_is_empty().await;
+    let received = fixture.topics.read_events(events.len()).await;
+    assert_eq!(
+        received.len(),
+        events.len(),
+        "no duplicates without a failure"
+    );
     assert_eq!(relay.metrics.published_rows.get(), 2_500);
     assert_eq!(relay.metrics.missing_rows.get(), 0);
     assert_eq!(relay.stop().await, Drain::Complete);
@@ -30,30 +34,30 @@ async fn p3_rows_reach_kafka_and_are_deleted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_carries_key_payload_and_headers_as_documented() {
-    let stage = Stage::set().await;
+    let fixture = Fixture::create().await;
     let event = Event::new(123, 456, 1);
-    stage.insert(&event).await;
-    let relay = stage.relay().await;
-    let seen = stage.topics.read_events(1).await.remove(0);
-    assert_eq!(seen.topic, stage.topics.returns);
-    assert_eq!(seen.key, "123");
-    assert_eq!(seen.payload, br#"{"return_id":456,"order_id":123}"#);
-    assert_eq!(seen.event_id, event.event_id.to_string());
-    assert_eq!(seen.headers["ce_type"], "return.tested.v1");
-    assert_eq!(seen.headers["x-outbox-epoch"], "1");
-    assert_eq!(seen.headers["traceparent"].len(), 55);
+    fixture.insert(&event).await;
+    let relay = fixture.relay().await;
+    let received = fixture.topics.read_events(1).await.remove(0);
+    assert_eq!(received.topic, fixture.topics.returns);
+    assert_eq!(received.key, "123");
+    assert_eq!(received.payload, br#"{"return_id":456,"order_id":123}"#);
+    assert_eq!(received.event_id, event.event_id.to_string());
+    assert_eq!(received.headers["ce_type"], "return.tested.v1");
+    assert_eq!(received.headers["x-outbox-epoch"], "1");
+    assert_eq!(received.headers["traceparent"].len(), 55);
     relay.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p2_every_event_in_kafka_is_in_the_audit_trail() {
-    let stage = Stage::set().await;
+    let fixture = Fixture::create().await;
     let topics = TopicArgs {
-        topic_returns: stage.topics.returns.clone(),
-        topic_status: stage.topics.status.clone(),
+        topic_returns: fixture.topics.returns.clone(),
+        topic_status: fixture.topics.status.clone(),
     };
-    let relay = stage.relay().await;
-    let orders = stage.db.seed_orders(1, 60, CustomerId(7)).await;
+    let relay = fixture.relay().await;
+    let orders = fixture.db.seed_orders(1, 60, CustomerId(7)).await;
     for (group, orders) in orders.chunks(10).enumerate() {
         let new: Vec<NewReturn> = orders
             .iter()
@@ -74,7 +78,7 @@ async fn p2_every_event_in_kafka_is_in_the_audit_trail() {
                 },
             })
             .collect();
-        let mut tx = stage.pool().begin().await.expect("begin");
+        let mut tx = fixture.pool().begin().await.expect("begin");
         let opened = transition::open(&mut tx, OffsetDateTime::now_utc(), &new)
             .await
             .expect("open");
@@ -86,14 +90,14 @@ async fn p2_every_event_in_kafka_is_in_the_audit_trail() {
             tx.rollback().await.expect("rollback");
         }
     }
-    stage.outbox_is_empty().await;
-    let seen = stage.topics.read_events(30).await;
-    let in_kafka: HashSet<(String, i64, i32)> = seen
+    fixture.outbox_is_empty().await;
+    let received = fixture.topics.read_events(30).await;
+    let in_kafka: HashSet<(String, i64, i32)> = received
         .iter()
         .map(|s| (s.event_id.clone(), s.return_id, s.seq))
         .collect();
     let audit = sqlx::query("SELECT event_id, return_id, seq FROM return_events")
-        .fetch_all(stage.pool())
+        .fetch_all(fixture.pool())
         .await
         .expect("audit rows");
     let audit: HashSet<(String, i64, i32)> = audit

@@ -1,7 +1,7 @@
-//! A database, two topics, relays on them, and what Kafka holds afterwards.
+//! A database and two topics, relays that use them, and the records in Kafka afterwards.
 
-mod door;
-mod faulty;
+mod broker_proxy;
+mod faulty_publisher;
 mod follower;
 mod history;
 mod topics;
@@ -10,12 +10,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::Parser;
-use relay::config::{Cli, Config};
+use relay::config::Config;
 use relay::error::RelayError;
 use relay::metrics::Metrics;
-use relay::publisher::{Kafka, Publish};
+use relay::publisher::Publish;
+use relay::publisher::kafka::KafkaPublisher;
 use relay::{Drain, Relay};
 use shared::domain::ids::{EventId, OrderId, Shard};
+use shared::runtime::program::{Cli, Settings};
 use shared::test_support::{self, Condition, TestDb, env};
 use sqlx::mysql::MySqlPool;
 use sqlx::{Executor, MySql};
@@ -24,22 +26,22 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use door::Door;
-pub(crate) use faulty::Faulty;
+pub(crate) use broker_proxy::BrokerProxy;
+pub(crate) use faulty_publisher::FaultyPublisher;
 pub(crate) use follower::Follower;
 pub(crate) use history::{assert_history, assert_in_order, history};
-pub(crate) use topics::{Seen, Topics};
+pub(crate) use topics::{Received, Topics};
 
-/// Every wait of these tests ends here, well above what a loaded machine needs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The deadline of every wait: much longer than a loaded machine needs.
+pub(crate) const WAIT_DEADLINE: Duration = Duration::from_secs(60);
 
-pub(crate) struct Stage {
+pub(crate) struct Fixture {
     pub(crate) db: TestDb,
     pub(crate) topics: Topics,
 }
 
-impl Stage {
-    pub(crate) async fn set() -> Self {
+impl Fixture {
+    pub(crate) async fn create() -> Self {
         let (db, topics) = tokio::join!(TestDb::create(), Topics::create(6));
         Self { db, topics }
     }
@@ -48,16 +50,12 @@ impl Stage {
         &self.db.pool
     }
 
-    /// The settings of a relay on this stage.
+    /// The settings of a relay on this fixture.
     pub(crate) fn config(&self, extra: &[&str]) -> Config {
-        let cli = Cli::parse_from(
-            ["outbox-relay"]
-                .into_iter()
-                .map(str::to_owned)
-                .chain(self.args(extra)),
-        );
-        assert_eq!(cli.config.problems(), [""; 0]);
-        cli.config
+        let name = ["outbox-relay".to_owned()];
+        let cli = Cli::<Config>::parse_from(name.into_iter().chain(self.args(extra)));
+        assert_eq!(cli.settings.problems(), [""; 0]);
+        cli.settings
     }
 
     pub(crate) fn args(&self, extra: &[&str]) -> Vec<String> {
@@ -74,27 +72,26 @@ impl Stage {
         args
     }
 
-    pub(crate) async fn relay(&self) -> Running {
+    pub(crate) async fn relay(&self) -> RunningRelay {
         self.relay_under(&[]).await
     }
 
     /// A relay with further flags.
-    pub(crate) async fn relay_under(&self, flags: &[&str]) -> Running {
+    pub(crate) async fn relay_under(&self, flags: &[&str]) -> RunningRelay {
         let cfg = self.config(flags);
-        self.relay_with(cfg.clone(), Kafka::new(&cfg.kafka)).await
+        self.relay_with(cfg.clone(), KafkaPublisher::new(&cfg.kafka))
+            .await
     }
 
-    pub(crate) async fn relay_with<P: Publish>(&self, cfg: Config, publisher: P) -> Running {
+    pub(crate) async fn relay_with<P: Publish>(&self, cfg: Config, publisher: P) -> RunningRelay {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let ops = listener.local_addr().expect("bound");
-        let relay = Relay::build(cfg, publisher, listener)
-            .await
-            .expect("a relay");
+        let relay = Relay::connect(cfg, publisher).await.expect("a relay");
         let stop = CancellationToken::new();
-        Running {
+        RunningRelay {
             metrics: relay.metrics().clone(),
             ops,
-            task: tokio::spawn(relay.run(stop.clone())),
+            task: tokio::spawn(relay.run(listener, stop.clone())),
             stop,
         }
     }
@@ -122,7 +119,7 @@ impl Stage {
         }
     }
 
-    /// Inserts events in their order, all in one transaction: a relay sees none or all.
+    /// Inserts events in their order in one transaction: a relay reads all of them or none.
     pub(crate) async fn insert_at_once(&self, events: &[Event]) {
         let mut tx = self.pool().begin().await.expect("begin");
         for chunk in events.chunks(500) {
@@ -131,7 +128,7 @@ impl Stage {
         tx.commit().await.expect("commit");
     }
 
-    /// Inserts events with one statement, in their order; answers the first id.
+    /// Inserts events with one statement, in their order. Returns the first id.
     pub(crate) async fn insert_all_on<'e>(
         &self,
         executor: impl Executor<'e, Database = MySql>,
@@ -183,8 +180,8 @@ impl Stage {
         .await;
     }
 
-    /// What an operator's redrive does: under the lease's lock the rows return with their own ids, and the generation
-    /// rises. Answers how many rows were put back.
+    /// Does what `returnsctl` does for a redrive: with the lease row locked, the rows return with their own ids, and the
+    /// generation rises. Returns how many rows were put back.
     pub(crate) async fn redrive(&self, shard: Shard) -> u64 {
         let mut tx = self.pool().begin().await.expect("begin");
         let steps = [
@@ -207,7 +204,7 @@ impl Stage {
         rows
     }
 
-    /// How many sessions of this database run the statement labelled `name` at this moment.
+    /// How many sessions of this database are running the statement `name`.
     pub(crate) async fn running(&self, name: &str) -> i64 {
         sqlx::query_scalar(
             "SELECT COUNT(*) FROM performance_schema.processlist WHERE db = DATABASE() AND info LIKE ? \
@@ -219,7 +216,7 @@ impl Stage {
         .expect("the process list")
     }
 
-    /// How many shards each owner holds.
+    /// The number of shards of each owner.
     pub(crate) async fn owners(&self) -> HashMap<String, i64> {
         sqlx::query_as(
             "SELECT owner, COUNT(*) FROM outbox_lease WHERE owner IS NOT NULL GROUP BY owner",
@@ -232,7 +229,7 @@ impl Stage {
     }
 }
 
-/// One outbox row to be.
+/// An event to insert.
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
     pub(crate) order_id: i64,
@@ -254,35 +251,24 @@ impl Event {
     }
 }
 
-/// A relay in this process.
-pub(crate) struct Running {
+/// A relay inside the test process.
+pub(crate) struct RunningRelay {
     pub(crate) metrics: Metrics,
     pub(crate) ops: std::net::SocketAddr,
     stop: CancellationToken,
     task: JoinHandle<Result<Drain, RelayError>>,
 }
 
-impl Running {
-    /// How often a unit of database work failed for a reason.
-    pub(crate) fn database_errors(&self, work: &str, code: &str) -> f64 {
-        let families = self.metrics.registry().gather();
-        let errors = families
-            .iter()
-            .filter(|family| family.name() == "outbox_database_errors_total")
-            .flat_map(|family| family.get_metric());
-        let ours = errors.filter(|metric| {
-            let value = |name: &str| {
-                let mut labels = metric.get_label().iter();
-                labels.find(|l| l.name() == name).map(|l| l.value())
-            };
-            value("work") == Some(work) && value("code") == Some(code)
-        });
-        ours.map(|metric| metric.get_counter().get_value()).sum()
+impl RunningRelay {
+    /// How often database work has failed.
+    pub(crate) fn database_errors(&self, work: &str, code: &str) -> u64 {
+        let errors = &self.metrics.database_errors;
+        errors.with_label_values(&[work, code]).get()
     }
 
     pub(crate) async fn stop(self) -> Drain {
         self.stop.cancel();
-        let ended = tokio::time::timeout(PATIENCE, self.task).await;
+        let ended = tokio::time::timeout(WAIT_DEADLINE, self.task).await;
         ended
             .expect("the relay ends")
             .expect("no panic")
@@ -290,10 +276,10 @@ impl Running {
     }
 }
 
-/// Waits for a condition up to [`PATIENCE`].
+/// Waits for a condition up to [`WAIT_DEADLINE`].
 pub(crate) async fn until<C: Condition, F: Future<Output = C>>(
     what: &str,
     check: impl FnMut() -> F,
 ) -> C::Value {
-    test_support::until(what, PATIENCE, check).await
+    test_support::until(what, WAIT_DEADLINE, check).await
 }

@@ -1,4 +1,4 @@
-//! The relay on a real MySQL and a real Kafka: one database and one topic set per test.
+//! The relay with a real MySQL and a real Kafka. Each test has its own database and topics.
 
 mod harness;
 

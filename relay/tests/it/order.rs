@@ -1,31 +1,33 @@
-//! One return's events stay in order, whatever the order in which their transactions commit.
+//! The events of a return stay in order, with any order of the commits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use relay::pending::RowKey;
-use relay::publisher::Kafka;
-use relay::store;
+use relay::publisher::kafka::KafkaPublisher;
+use relay::store::outbox;
 use shared::domain::ids::{EventId, OrderId, Shard};
 use shared::test_support::keep_when_silent;
 use sqlx::{Connection, Executor, Row};
 
-use crate::harness::{Door, Event, Faulty, Stage, assert_history, assert_in_order, history, until};
+use crate::harness::{
+    BrokerProxy, Event, FaultyPublisher, Fixture, assert_history, assert_in_order, history, until,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_events_of_a_return_stay_in_order_over_many_returns_and_shards() {
     const RETURNS: i64 = 400;
     const SEQS: i32 = 6;
-    let stage = Arc::new(Stage::set().await);
-    let relay = stage.relay().await;
+    let fixture = Arc::new(Fixture::create().await);
+    let relay = fixture.relay().await;
     let writers: Vec<_> = (0..8)
         .map(|writer| {
-            let stage = Arc::clone(&stage);
+            let fixture = Arc::clone(&fixture);
             tokio::spawn(async move {
                 for seq in 1..=SEQS {
                     for order in (0..RETURNS).filter(|order| order % 8 == writer) {
-                        stage.insert(&Event::new(order, order + 5_000, seq)).await;
+                        fixture.insert(&Event::new(order, order + 5_000, seq)).await;
                     }
                 }
             })
@@ -34,110 +36,115 @@ async fn p4_events_of_a_return_stay_in_order_over_many_returns_and_shards() {
     for writer in writers {
         writer.await.expect("no panic");
     }
-    stage.outbox_is_empty().await;
-    let seen = stage.topics.read_events(2_400).await;
-    assert_eq!(seen.len(), 2_400, "no duplicates without a failure");
+    fixture.outbox_is_empty().await;
+    let received = fixture.topics.read_events(2_400).await;
+    assert_eq!(received.len(), 2_400, "no duplicates without a failure");
     assert_in_order(
-        &seen,
+        &received,
         &(5_000..5_000 + RETURNS).map(|id| (id, SEQS)).collect(),
     );
     relay.stop().await;
 }
 
-/// Backlogs that need several full reads, and single events of the same returns on their heels: each change of flow
+/// Backlogs of several full reads, followed at once by single events of the same returns. Each change of the send mode
 /// changes the producer.
 #[tokio::test(flavor = "multi_thread")]
-async fn p4_order_holds_where_a_trickle_follows_a_backlog_and_a_backlog_a_trickle() {
+async fn p4_order_holds_when_single_events_follow_a_backlog_and_a_backlog_follows_single_events() {
     const RETURNS: i64 = 100;
     const ROUNDS: i32 = 6;
     const BURST: i32 = 24;
-    let stage = Stage::set().await;
-    let cfg = stage.config(&[]);
-    let publisher = Faulty::watching(Kafka::new(&cfg.kafka));
-    let flow_changes = publisher.flow_changes.clone();
-    let relay = stage.relay_with(cfg, publisher).await;
+    let fixture = Fixture::create().await;
+    let cfg = fixture.config(&[]);
+    let publisher = FaultyPublisher::counting(KafkaPublisher::new(&cfg.kafka));
+    let mode_changes = publisher.mode_changes.clone();
+    let relay = fixture.relay_with(cfg, publisher).await;
     let of_all = |seq: i32| (0..RETURNS).map(move |order| Event::new(order, order + 5_000, seq));
     for round in 0..ROUNDS {
         let first = round * (BURST + 1) + 1;
         let burst: Vec<Event> = (first..first + BURST).flat_map(of_all).collect();
-        stage.insert_at_once(&burst).await;
-        // Every other time the trickle finds a relay that has caught up: on a busy machine one that never does would see
+        fixture.insert_at_once(&burst).await;
+        // In every other round the relay catches up before the single events. On a busy machine it might otherwise see
         // one long backlog.
         if round % 2 == 1 {
-            stage.outbox_is_empty().await;
+            fixture.outbox_is_empty().await;
         }
         for event in of_all(first + BURST) {
-            stage.insert(&event).await;
+            fixture.insert(&event).await;
         }
     }
-    stage.outbox_is_empty().await;
-    let flow_changes = flow_changes.load(Ordering::Relaxed);
+    fixture.outbox_is_empty().await;
+    let mode_changes = mode_changes.load(Ordering::Relaxed);
     assert!(
-        flow_changes > 1,
-        "both flows, and back: {flow_changes} changes"
+        mode_changes > 1,
+        "both modes, and back: {mode_changes} changes"
     );
     let seqs = ROUNDS * (BURST + 1);
     let count = usize::try_from(RETURNS * i64::from(seqs)).expect("fits");
-    let seen = stage.topics.read_events(count).await;
-    assert_eq!(seen.len(), count, "no duplicates without a failure");
+    let received = fixture.topics.read_events(count).await;
+    assert_eq!(received.len(), count, "no duplicates without a failure");
     assert_in_order(
-        &seen,
+        &received,
         &(5_000..5_000 + RETURNS).map(|id| (id, seqs)).collect(),
     );
     relay.stop().await;
 }
 
-/// Two producers keep no order between them, so a backlog goes through the one whose records are still in flight. It must
-/// not wait for them either: a partition that stands still would stop the others.
+/// There is no order between two producers, so a backlog uses the producer whose records are still in flight. It must not
+/// wait for these records either: one partition that stands still would stop the others.
 #[tokio::test(flavor = "multi_thread")]
-async fn p4_a_backlog_behind_a_record_in_flight_is_sent_in_the_flow_of_that_record() {
+async fn p4_a_backlog_behind_a_record_in_flight_is_sent_in_the_send_mode_of_that_record() {
     const RETURNS: i64 = 500;
-    let stage = Stage::set().await;
-    let door = Door::open_before_the_broker().await;
-    let cfg = stage.config(&[&format!("--kafka-brokers={}", door.brokers)]);
-    let publisher = Faulty::watching(Kafka::new(&cfg.kafka));
-    let flow_changes = publisher.flow_changes.clone();
-    let relay = stage.relay_with(cfg, publisher).await;
+    let fixture = Fixture::create().await;
+    let proxy = BrokerProxy::start().await;
+    let cfg = fixture.config(&[&format!("--kafka-brokers={}", proxy.brokers)]);
+    let publisher = FaultyPublisher::counting(KafkaPublisher::new(&cfg.kafka));
+    let mode_changes = publisher.mode_changes.clone();
+    let relay = fixture.relay_with(cfg, publisher).await;
     let opening = history(0..1, 3);
     let backlog = history(1..RETURNS, 6);
-    // One event to each topic through the open door, so that the relay knows the topics' limits.
-    stage.insert_all(&opening[..2]).await;
-    stage.outbox_is_empty().await;
+    // One event to each topic before the pause, so that the relay knows the topics' limits.
+    fixture.insert_all(&opening[..2]).await;
+    fixture.outbox_is_empty().await;
     let unsettled = || async { relay.metrics.unsettled_rows.get() };
     until("nothing is in flight", || async { unsettled().await == 0 }).await;
-    door.close();
-    stage.insert(&opening[2]).await;
+    proxy.pause();
+    fixture.insert(&opening[2]).await;
     until("it is in flight", || async { unsettled().await == 1 }).await;
-    stage.insert_at_once(&backlog).await;
-    until("all are in flight", || async {
+    fixture.insert_at_once(&backlog).await;
+    until("all records are in flight", || async {
         usize::try_from(unsettled().await) == Ok(backlog.len() + 1)
     })
     .await;
-    assert_eq!(flow_changes.load(Ordering::Relaxed), 0, "one flow");
-    door.open();
-    stage.outbox_is_empty().await;
+    assert_eq!(mode_changes.load(Ordering::Relaxed), 0, "one mode");
+    proxy.resume();
+    fixture.outbox_is_empty().await;
     let events = [opening, backlog].concat();
-    let seen = stage.topics.read_events(events.len()).await;
-    assert_eq!(assert_history(&seen, &events), 0, "nothing is sent again");
+    let received = fixture.topics.read_events(events.len()).await;
+    assert_eq!(
+        assert_history(&received, &events),
+        0,
+        "nothing is sent again"
+    );
     relay.stop().await;
 }
 
-/// How long the stalled transactions stay open: longer than the floor lags, and than two sweeps are apart.
+/// How long the stalled transactions stay open: longer than the lag of the floor, and than the time between two sweeps.
 const STALL: Duration = Duration::from_secs(5);
-/// A sweep begins every two seconds; the rest is for a loaded machine.
+/// A sweep starts every two seconds; the rest is for a loaded machine.
 const SWEPT: Duration = Duration::from_secs(10);
 
-/// Stalled rows commit far below the floor, and their successors 1 ms later, far above. Three times in a second: a
-/// sweep from 0, which would find the stalled rows by itself, can fall into one of them only. Half of the stalled
-/// rows are first events, the others second ones; every third has no successor that would lead to it.
+/// Stalled rows commit far below the floor, and the next events of their returns commit 1 ms later, far above it. This
+/// happens three times in a second, so that a sweep from 0, which finds stalled rows by itself, can hit only one of the
+/// three. Half of the stalled rows are first events, the others second events. Every third row has no next event that
+/// would lead to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn p3_p4_a_transaction_with_the_lowest_ids_that_commits_last_is_published_in_order_and_stalls_nothing()
  {
     const ROUNDS: i64 = 3;
     const ORDERS: i64 = 24;
-    let stage = Arc::new(Stage::set().await);
-    let relay = stage.relay().await;
-    let follower = stage.topics.follow(&stage.topics.returns);
+    let fixture = Arc::new(Fixture::create().await);
+    let relay = fixture.relay().await;
+    let follower = fixture.topics.follow(&fixture.topics.returns);
     let mut events = Vec::new();
     let mut stalled = Vec::new();
     for round in 0..ROUNDS {
@@ -147,13 +154,13 @@ async fn p3_p4_a_transaction_with_the_lowest_ids_that_commits_last_is_published_
             .filter(|order| order % 2 == 0)
             .map(|order| Event::new(order, order, 1))
             .collect();
-        stage.insert_all(&old).await;
+        fixture.insert_all(&old).await;
         let late: Vec<Event> = orders
             .map(|order| Event::new(order, order, 2 - i32::from(order % 2 == 1)))
             .collect();
-        let mut tx = stage.pool().begin().await.expect("begin");
+        let mut tx = fixture.pool().begin().await.expect("begin");
         keep_when_silent(&mut tx).await;
-        stage.insert_all_on(&mut *tx, &late).await;
+        fixture.insert_all_on(&mut *tx, &late).await;
         let next: Vec<Event> = late
             .iter()
             .filter(|event| event.order_id % 3 != 0)
@@ -164,16 +171,16 @@ async fn p3_p4_a_transaction_with_the_lowest_ids_that_commits_last_is_published_
     }
     let stalled_at = Instant::now();
     let not_enough = |others: usize| others <= 2_000 || stalled_at.elapsed() < STALL;
-    let others = publish_others(&stage, 1_000, not_enough).await;
-    // These arrive while the transactions are still open.
+    let others = publish_others(&fixture, 1_000, not_enough).await;
+    // These events arrive while the transactions are still open.
     let beside_open = follower.latencies(&commits(&others)).await;
     let next = 1_000 + i64::try_from(others.len()).expect("fits");
     events.extend(others.into_iter().map(|(event, _)| event));
 
     let stop = Arc::new(AtomicBool::new(false));
     let others = tokio::spawn({
-        let (stage, stop) = (Arc::clone(&stage), Arc::clone(&stop));
-        async move { publish_others(&stage, next, |_| !stop.load(Ordering::Relaxed)).await }
+        let (fixture, stop) = (Arc::clone(&fixture), Arc::clone(&stop));
+        async move { publish_others(&fixture, next, |_| !stop.load(Ordering::Relaxed)).await }
     });
     let mut committed_late = Vec::new();
     for (tx, late, next) in stalled {
@@ -181,16 +188,20 @@ async fn p3_p4_a_transaction_with_the_lowest_ids_that_commits_last_is_published_
         let first = late.iter().filter(|event| event.seq == 1);
         committed_late.extend(first.map(|event| (event.event_id, Instant::now())));
         tokio::time::sleep(Duration::from_millis(1)).await;
-        stage.insert_all(&next).await;
+        fixture.insert_all(&next).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     stop.store(true, Ordering::Relaxed);
     let others = others.await.expect("no panic");
     let beside_commits = follower.latencies(&commits(&others)).await;
     events.extend(others.into_iter().map(|(event, _)| event));
-    stage.outbox_is_empty().await;
-    let seen = stage.topics.read_events(events.len()).await;
-    assert_eq!(assert_history(&seen, &events), 0, "nothing is sent again");
+    fixture.outbox_is_empty().await;
+    let received = fixture.topics.read_events(events.len()).await;
+    assert_eq!(
+        assert_history(&received, &events),
+        0,
+        "nothing is sent again"
+    );
     let late = follower.latencies(&committed_late).await;
     let held = relay.metrics.held_rows.get();
     eprintln!(
@@ -198,13 +209,13 @@ async fn p3_p4_a_transaction_with_the_lowest_ids_that_commits_last_is_published_
          times"
     );
     assert!(late.worst() < SWEPT, "{late}");
-    assert!(held > 0, "some successor was read first");
+    assert!(held > 0, "some next event was read first");
     relay.stop().await;
 }
 
-/// Commits rows with later ids for as long as so many are not enough; answers each with the time of its COMMIT.
+/// Commits rows with later ids while `goes_on` holds for their number. Returns each with the time of its COMMIT.
 async fn publish_others(
-    stage: &Stage,
+    fixture: &Fixture,
     first: i64,
     goes_on: impl Fn(usize) -> bool,
 ) -> Vec<(Event, Instant)> {
@@ -212,11 +223,11 @@ async fn publish_others(
     let mut next = first;
     while goes_on(others.len()) {
         let events: Vec<Event> = (next..next + 50).map(|n| Event::new(n, n, 1)).collect();
-        stage.insert_all(&events).await;
+        fixture.insert_all(&events).await;
         let now = Instant::now();
         others.extend(events.into_iter().map(|event| (event, now)));
         next += 50;
-        // Below what a relay sends on a slow machine: what is behind a backlog tells nothing about what is stalled.
+        // Slower than a relay on a slow machine: events behind a backlog would show nothing about stalled rows.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     others
@@ -227,25 +238,25 @@ fn commits(events: &[(Event, Instant)]) -> Vec<(EventId, Instant)> {
     events.iter().map(commit).collect()
 }
 
-/// With statistics taken while the table was empty, an id list without a forced index becomes a scan.
+/// With statistics taken while the table was empty, MySQL turns an id list without a forced index into a scan.
 #[tokio::test(flavor = "multi_thread")]
 async fn deleting_500_rows_does_not_wait_for_an_uncommitted_insert_in_their_shard() {
-    let stage = Stage::set().await;
-    stage
+    let fixture = Fixture::create().await;
+    fixture
         .pool()
         .execute("ANALYZE TABLE outbox")
         .await
         .expect("analyze");
     let events: Vec<Event> = (0..500).map(|n| Event::new(123, n, 1)).collect();
-    stage.insert_all(&events).await;
-    let mut open = stage.pool().begin().await.expect("begin");
-    stage
+    fixture.insert_all(&events).await;
+    let mut open = fixture.pool().begin().await.expect("begin");
+    fixture
         .insert_on(&mut *open, &Event::new(123, 9_999, 1))
         .await;
     let shard = Shard::of(OrderId(123));
     let rows = sqlx::query("SELECT id, event_id FROM outbox WHERE shard = ? ORDER BY id")
         .bind(shard)
-        .fetch_all(stage.pool())
+        .fetch_all(fixture.pool())
         .await
         .expect("rows");
     let keys: Vec<RowKey> = rows
@@ -257,23 +268,28 @@ async fn deleting_500_rows_does_not_wait_for_an_uncommitted_insert_in_their_shar
         })
         .collect();
     assert_eq!(keys.len(), 500);
-    let mut conn = stage.pool().acquire().await.expect("a connection").detach();
+    let mut conn = fixture
+        .pool()
+        .acquire()
+        .await
+        .expect("a connection")
+        .detach();
     conn.execute("SET SESSION innodb_lock_wait_timeout = 1")
         .await
         .expect("set");
-    let deleted = store::delete_published(&mut conn, &keys)
+    let deleted = outbox::delete_published(&mut conn, &keys)
         .await
         .expect("no lock wait");
     assert_eq!(deleted, 500);
-    // The same without the event's identity finds nothing to delete.
-    let strangers: Vec<RowKey> = keys
+    // The same keys with other event ids match no row.
+    let others: Vec<RowKey> = keys
         .iter()
         .map(|key| RowKey {
             event_id: shared::domain::ids::EventId::generate(),
             ..*key
         })
         .collect();
-    let deleted = store::delete_published(&mut conn, &strangers)
+    let deleted = outbox::delete_published(&mut conn, &others)
         .await
         .expect("no lock wait");
     assert_eq!(deleted, 0);

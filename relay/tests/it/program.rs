@@ -1,4 +1,4 @@
-//! The built program: its exit codes, its start line, and a process to kill.
+//! The built program: its exit codes, its start line, and processes for the tests that kill or freeze one.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -8,11 +8,11 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use crate::harness::Stage;
+use crate::harness::Fixture;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_outbox-relay");
 
-/// A relay in a process of its own.
+/// A relay in its own process.
 pub(crate) struct Program {
     child: Child,
     ops: SocketAddr,
@@ -20,14 +20,14 @@ pub(crate) struct Program {
 
 impl Program {
     /// Starts it and waits for its start line.
-    pub(crate) async fn start(stage: &Stage, extra: &[&str]) -> Self {
-        Self::start_armed(stage, extra, "").await
+    pub(crate) async fn start(fixture: &Fixture, extra: &[&str]) -> Self {
+        Self::start_armed(fixture, extra, "").await
     }
 
-    /// As [`Self::start`], with kill points armed; without the feature `failpoints` none exists.
-    pub(crate) async fn start_armed(stage: &Stage, extra: &[&str], points: &str) -> Self {
+    /// Like [`Self::start`], with kill points. They exist only with the feature `failpoints`.
+    pub(crate) async fn start_armed(fixture: &Fixture, extra: &[&str], points: &str) -> Self {
         let mut child = Command::new(BINARY)
-            .args(stage.args(extra))
+            .args(fixture.args(extra))
             .env("LOG_FORMAT", "json")
             .env("FAILPOINTS", points)
             .stderr(Stdio::piped())
@@ -47,7 +47,7 @@ impl Program {
         };
         let start_line: serde_json::Value = serde_json::from_str(&start_line).expect("JSON");
         let ops = start_line["ops.address"].as_str().expect("an address");
-        // The pipe must be emptied, or the program waits when it logs.
+        // Without a reader the pipe fills up, and then the program blocks when it logs.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self {
             child,
@@ -55,19 +55,19 @@ impl Program {
         }
     }
 
-    /// What `/metrics` says now.
+    /// The current value in `/metrics`.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
-        let mut answer = String::new();
+        let mut response = String::new();
         let mut connection = TcpStream::connect(self.ops).await.expect("it listens");
         let request = b"GET /metrics HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n";
         connection.write_all(request).await.expect("it listens");
-        let read = connection.read_to_string(&mut answer).await;
+        let read = connection.read_to_string(&mut response).await;
         read.expect("text");
         let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
-        answer.lines().find_map(value).expect("a metric")
+        response.lines().find_map(value).expect("a metric")
     }
 
-    /// SIGSTOP, as a paused virtual machine.
+    /// SIGSTOP: like a paused virtual machine.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
     }
@@ -82,7 +82,7 @@ impl Program {
             .child
             .id()
             .and_then(|id| Pid::from_raw(id.cast_signed()));
-        kill_process(pid.expect("it runs"), signal).expect("a child of ours");
+        kill_process(pid.expect("it runs"), signal).expect("our child process");
     }
 
     pub(crate) async fn kill_9(mut self) {
@@ -91,7 +91,7 @@ impl Program {
 }
 
 #[tokio::test]
-async fn bad_settings_are_all_told_and_exit_64() {
+async fn all_bad_settings_are_reported_with_exit_code_64() {
     let output = Command::new(BINARY)
         .args([
             "--database-url=postgres://h/d",
@@ -103,10 +103,10 @@ async fn bad_settings_are_all_told_and_exit_64() {
         .output()
         .await
         .expect("the binary");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(64), "{told}");
+    let reported = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{reported}");
     for name in ["DATABASE_URL", "kafka-brokers", "lease-ms", "batch-rows"] {
-        assert!(told.contains(name), "{name} is missing in: {told}");
+        assert!(reported.contains(name), "{name} is missing in: {reported}");
     }
 }
 
@@ -126,7 +126,7 @@ async fn an_old_schema_is_refused_with_the_command_to_run() {
 }
 
 #[tokio::test]
-async fn version_and_help_are_answered() {
+async fn version_and_help_exit_with_0() {
     for flag in ["--version", "--help"] {
         let output = Command::new(BINARY)
             .arg(flag)

@@ -1,4 +1,4 @@
-//! Biscuits: an Ed25519 root key by its number, every block's signature, and what the issuer's block says.
+//! Biscuits: the root key by its number, the signature of every block, and the facts of the issuer's block.
 
 use std::time::Duration;
 
@@ -11,20 +11,21 @@ use biscuit_auth::datalog::RunLimits;
 use biscuit_auth::error::Token as BiscuitError;
 use biscuit_auth::{Authorizer, AuthorizerBuilder, Biscuit, UnverifiedBiscuit};
 
-use super::jwt::is_token_id;
 use super::key_ring::{KeyRing, RootKey};
-use super::verifier::{Claims, Refused};
-use super::{BISCUIT_MAX, Caller, Role, Unvetted, vet};
+use super::revocation::is_token_id;
+use super::structure::{BISCUIT_MAX, StructureError, check_structure};
+use super::token::{Claims, TokenError};
+use super::{Caller, Role};
 
-/// The engine's own default of 1 ms is wall-clock time: with 64 callers on two cores it refused one good token in a
-/// hundred. What bounds the work is [`vet`].
+/// The engine's default of 1 ms is wall-clock time: with 64 callers on two cores it refused one good token in a
+/// hundred. [`check_structure`] bounds the work instead.
 pub(super) const LIMITS: RunLimits = RunLimits {
     max_facts: 300,
     max_iterations: 20,
     max_time: Duration::from_secs(1),
 };
 
-/// The URL-safe alphabet, with padding as this library writes it, or without as others do; nothing else.
+/// The URL-safe alphabet, with padding as this library writes it, or without as others do.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::URL_SAFE,
     GeneralPurposeConfig::new()
@@ -32,49 +33,52 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The bytes of a Biscuit's text, vetted.
+/// The bytes of a Biscuit's text, after the check of its structure.
 ///
 /// # Errors
-/// It is no base64, or may not be looked at.
-pub fn decode(token: &str) -> Result<Vec<u8>, Unvetted> {
+/// It is not base64url, or [`check_structure`] refuses it.
+pub fn decode(token: &str) -> Result<Vec<u8>, StructureError> {
     if token.len() > BISCUIT_MAX.div_ceil(3) * 4 {
-        return Err(Unvetted::TooLong);
+        return Err(StructureError::TooLong);
     }
-    let raw = BASE64.decode(token).map_err(|_| Unvetted::Malformed)?;
-    vet(&raw)?;
+    let raw = BASE64
+        .decode(token)
+        .map_err(|_| StructureError::Malformed)?;
+    check_structure(&raw)?;
     Ok(raw)
 }
 
-/// A Biscuit whose signatures are good, the key that says so, and what its issuer says.
+/// A Biscuit with good signatures, the key that verified it, and the claims of its issuer.
 pub(super) fn verify<'r>(
     token: &str,
     ring: &'r KeyRing,
-) -> Result<(Biscuit, &'r RootKey, Claims), Refused> {
+) -> Result<(Biscuit, &'r RootKey, Claims), TokenError> {
     let raw = decode(token)?;
     let unverified = UnverifiedBiscuit::from(&raw).map_err(biscuit_error)?;
-    let key = ring.biscuit(unverified.root_key_id())?;
+    let key = ring.biscuit(unverified.root_key_id());
+    let key = key.ok_or(TokenError::UnknownKey)?;
     let token = unverified
         .verify(key.public)
         .map_err(|error| biscuit_error(error.into()))?;
-    // Fields that nobody knows would make a second spelling of the same token.
+    // Unknown fields would be a second encoding of the same token.
     if token.to_vec().map_err(biscuit_error)? != raw {
-        return Err(Refused::SecondSpelling);
+        return Err(TokenError::NotCanonical);
     }
-    let said = Said::read(&token)?;
+    let facts = IssuerFacts::read(&token)?;
     let revocation_ids = token.revocation_identifiers();
     let claims = Claims {
-        caller: said.caller()?,
-        issued_at: said.date("issued_at")?,
-        expires_at: said.date("expires_at")?,
-        token_id: said.text("token_id").filter(|id| is_token_id(id)),
+        caller: facts.caller()?,
+        issued_at: facts.date("issued_at")?,
+        expires_at: facts.date("expires_at")?,
+        token_id: facts.text("token_id").filter(|id| is_token_id(id)),
         revocation_ids: revocation_ids.iter().map(hex::encode).collect(),
     };
     Ok((token, key, claims))
 }
 
-/// All that an issuer may say. What else the policy knows, the server says: an issuer that could state `key_roles` would
-/// vouch for any role, one that could state `owner` would give away what is somebody else's.
-const SAYINGS: [&str; 7] = [
+/// The facts that an issuer may state. All other facts come from the server: an issuer that could state `key_roles` could
+/// sign for any role, and one that could state `owner` could give away another customer's return.
+const ISSUER_FACTS: [&str; 7] = [
     "user",
     "role",
     "audience",
@@ -84,22 +88,22 @@ const SAYINGS: [&str; 7] = [
     "token_id",
 ];
 
-/// The facts of the issuer's block: whatever a holder has appended is not among them.
-struct Said(Vec<Fact>);
+/// The facts of the issuer's block, without those of appended blocks.
+struct IssuerFacts(Vec<Fact>);
 
-impl Said {
-    fn read(token: &Biscuit) -> Result<Self, Refused> {
+impl IssuerFacts {
+    fn read(token: &Biscuit) -> Result<Self, TokenError> {
         let mut authorizer = AuthorizerBuilder::new()
             .set_limits(LIMITS)
             .build(token)
             .map_err(biscuit_error)?;
         let mut facts = Vec::new();
-        for name in SAYINGS {
+        for name in ISSUER_FACTS {
             facts.extend(one(&mut authorizer, name)?);
         }
-        // Of a token that was vetted, only the issuer's block holds facts, and nothing derives more.
+        // After `check_structure` only the issuer's block holds facts, and no rule derives more.
         if facts.len() != authorizer.fact_count() {
-            return Err(Refused::Saying);
+            return Err(TokenError::UnexpectedFact);
         }
         Ok(Self(facts))
     }
@@ -109,7 +113,7 @@ impl Said {
         fact.predicate.terms.first()
     }
 
-    fn caller(&self) -> Result<Caller, Refused> {
+    fn caller(&self) -> Result<Caller, TokenError> {
         let role = match self.term("role") {
             Some(Term::Str(role)) => role.parse::<Role>().ok(),
             _ => None,
@@ -118,14 +122,14 @@ impl Said {
             (Some(Term::Integer(user)), Some(role)) if *user > 0 => {
                 Ok(Caller { user: *user, role })
             }
-            _ => Err(Refused::User),
+            _ => Err(TokenError::User),
         }
     }
 
-    fn date(&self, name: &str) -> Result<u64, Refused> {
+    fn date(&self, name: &str) -> Result<u64, TokenError> {
         match self.term(name) {
             Some(Term::Date(at)) => Ok(*at),
-            _ => Err(Refused::Time),
+            _ => Err(TokenError::Time),
         }
     }
 
@@ -137,22 +141,22 @@ impl Said {
     }
 }
 
-/// The one fact of this name, if there is one. `query` asks the issuer's block only; `query_all` would also tell what
-/// holders have made up.
-fn one(authorizer: &mut Authorizer, name: &'static str) -> Result<Option<Fact>, Refused> {
+/// The one fact of this name, if there is one. `query` reads the issuer's block only; `query_all` would also return the
+/// facts of holders.
+fn one(authorizer: &mut Authorizer, name: &'static str) -> Result<Option<Fact>, TokenError> {
     let rule = format!("{name}($x) <- {name}($x)");
     let mut facts: Vec<Fact> = authorizer.query(rule.as_str()).map_err(biscuit_error)?;
     match facts.len() {
         0 | 1 => Ok(facts.pop()),
-        _ => Err(Refused::Twice(name)),
+        _ => Err(TokenError::Repeated(name)),
     }
 }
 
-/// A limit that was met is no fault of the token's: it is asked again.
-fn biscuit_error(error: BiscuitError) -> Refused {
+/// A timeout is not the fault of the token: the client may retry.
+fn biscuit_error(error: BiscuitError) -> TokenError {
     match error {
-        BiscuitError::RunLimit(biscuit_auth::error::RunLimit::Timeout) => Refused::Undecided,
-        other => Refused::Biscuit(other),
+        BiscuitError::RunLimit(biscuit_auth::error::RunLimit::Timeout) => TokenError::Undecided,
+        other => TokenError::Biscuit(other),
     }
 }
 

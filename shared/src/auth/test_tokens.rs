@@ -1,4 +1,4 @@
-//! Keys of every kind from fixed bytes, and tokens as issuers sign them, for the tests beside.
+//! Keys of every kind from fixed bytes, and tokens as issuers sign them, for the tests of this module.
 
 use std::fs;
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub(super) fn args(auth_keys_file: PathBuf) -> AuthArgs {
     }
 }
 
-/// With these JWKs and no others. The file is its owner's alone, as temporary files are.
+/// A verifier with these JWKs only. Nobody else can read the file, as with all temporary files.
 pub(super) fn load(keys: &[Value]) -> Result<Verifier, KeyError> {
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(file.path(), json!({ "keys": keys }).to_string()).expect("write");
@@ -37,7 +37,7 @@ pub(super) fn verifier(keys: &[Value]) -> Verifier {
     load(keys).expect("good keys")
 }
 
-/// Signs JWTs, as a shop's login does.
+/// Signs JWTs, as the login of a shop does.
 pub(super) struct JwtIssuer {
     pub(super) algorithm: Algorithm,
     pub(super) kid: String,
@@ -47,13 +47,17 @@ pub(super) struct JwtIssuer {
 impl JwtIssuer {
     pub(super) fn eddsa(kid: &str, seed: u8) -> Self {
         // PKCS #8 is these bytes and the secret.
-        let der = [&hex("302e020100300506032b657004220420"), &[seed; 32][..]].concat();
+        let der = [
+            &hex_bytes("302e020100300506032b657004220420"),
+            &[seed; 32][..],
+        ]
+        .concat();
         Self::new(Algorithm::EdDSA, kid, EncodingKey::from_ed_der(&der))
     }
 
     pub(super) fn es256(kid: &str, seed: u8) -> Self {
         let head = "3041020100301306072a8648ce3d020106082a8648ce3d030107042730250201010420";
-        let der = [&hex(head), &[seed; 32][..]].concat();
+        let der = [&hex_bytes(head), &[seed; 32][..]].concat();
         Self::new(Algorithm::ES256, kid, EncodingKey::from_ec_der(&der))
     }
 
@@ -84,7 +88,7 @@ impl JwtIssuer {
         }
     }
 
-    /// The half that verifies.
+    /// The public half.
     pub(super) fn jwk(&self) -> Value {
         let jwk = Jwk::from_encoding_key(&self.key, self.algorithm).expect("a good key");
         let mut jwk = serde_json::to_value(jwk).expect("plain data");
@@ -98,7 +102,7 @@ impl JwtIssuer {
         header
     }
 
-    /// A good token, but for the claims that differ.
+    /// A good token, except for the changed claims.
     pub(super) fn token(&self, changed: &Value) -> String {
         self.sign(&self.header(), changed)
     }
@@ -140,7 +144,7 @@ impl Root {
         json!({"kty": "OKP", "crv": "Ed25519", "use": "biscuit", "kid": self.number.to_string(), "x": x})
     }
 
-    /// A Biscuit that says this, see [`said`].
+    /// A Biscuit with these facts, see [`issuer_facts`].
     pub(super) fn biscuit(&self, datalog: &str) -> Biscuit {
         self.build(BiscuitBuilder::new().root_key_id(self.number), datalog)
     }
@@ -151,8 +155,8 @@ impl Root {
     }
 }
 
-/// What an issuer says of customer 7: facts that differ go last in place of ours, and `""` leaves one out.
-pub(super) fn said(changed: &[(&str, &str)]) -> String {
+/// The facts of an issuer about customer 7. Changed facts replace the usual ones, and `""` removes one.
+pub(super) fn issuer_facts(changed: &[(&str, &str)]) -> String {
     let now = get_current_timestamp();
     let (begin, end) = (date(now - 60), date(now + 600));
     let usual = [
@@ -180,7 +184,7 @@ pub(super) fn date(unix_secs: u64) -> String {
     at.format(&Rfc3339).expect("a year of four digits")
 }
 
-/// What its holder makes of it.
+/// The token with a block of its holder.
 pub(super) fn append(token: &Biscuit, datalog: &str) -> Biscuit {
     let block = BlockBuilder::new().code(datalog).expect("good Datalog");
     token.append(block).expect("not sealed")
@@ -190,15 +194,11 @@ pub(super) fn text(token: &Biscuit) -> String {
     token.to_base64().expect("encodes")
 }
 
-fn hex(digits: &str) -> Vec<u8> {
-    digits
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex"))
-        .collect()
+fn hex_bytes(digits: &str) -> Vec<u8> {
+    hex::decode(digits).expect("hexadecimal digits")
 }
 
-/// PKCS #1. Signs nothing but tests: RSA keys cannot be made of fixed bytes.
+/// PKCS #1, for tests only. It is written out because an RSA key cannot be made from fixed bytes.
 const RSA: &str = "\
     MIIEpQIBAAKCAQEAxtrM200eN6B8Shak3yDuqo8bq/eyTqk6zNp+JdpTxYH8PkTfvAJsus5tZjOZ7jU8ufBl0WJ2ij8fqnp/yWk5\
     awK1aEQbG1ZTKfNStmKNicKvcE6DIZveLJDra4DWsa3SajVbz7H8cDR0jC2QYKeTZIKVdO0+r0Ex08HoIT8pplP5kUPIo9ULzDiW\

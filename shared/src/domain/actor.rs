@@ -1,4 +1,4 @@
-//! Who did it: the actor of an audit row.
+//! The actor of an audit row.
 
 use serde::Serialize;
 use strum::{EnumString, IntoStaticStr};
@@ -27,7 +27,7 @@ impl ActorType {
     }
 }
 
-/// Who made a change.
+/// The person or program that made a change.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Actor {
     pub kind: ActorType,

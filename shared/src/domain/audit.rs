@@ -1,7 +1,7 @@
 //! Rows of `return_events` and the hash that chains them. Only `transition` appends.
 //!
-//! Each row's hash covers its fields and the hash before it, so a changed, missing or reordered row shows.
-//! The chain is unkeyed: who can rewrite the whole table can rewrite the chain too.
+//! The hash of each row covers its fields and the hash of the row before it, so a changed, missing or reordered row is
+//! detected. The chain has no key: somebody who can rewrite the whole table can rewrite the chain too.
 
 use sha2::{Digest, Sha256};
 use sqlx::{MySqlConnection, QueryBuilder};
@@ -12,7 +12,7 @@ use crate::domain::bulk;
 use crate::domain::ids::{EventId, ReturnId};
 use crate::domain::timestamp::timestamp_text;
 
-/// `prev_hash` of a return's first event: 64 zeros.
+/// `prev_hash` of the first event of a return: 64 zeros.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// One event as it is stored and hashed.

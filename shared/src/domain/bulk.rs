@@ -1,14 +1,15 @@
-//! Rows of one multi-row statement: few sizes, so that few texts are prepared.
+//! Cuts the rows of a bulk INSERT into few sizes, so that few statements are prepared.
 //!
-//! A prepared statement is known by its text, and each size of a group is another text. A server keeps what each
-//! connection has prepared (thousands of parameters each), so large groups are written in a few fixed sizes.
+//! sqlx caches a prepared statement by its text, and each number of rows is another text. The server keeps all statements
+//! that a connection has prepared, with thousands of parameters each, so large groups are written in a few fixed sizes.
+//! (`QueryBuilder` has no such limit.)
 
-/// Up to this many rows are one statement, whatever their number.
+/// Any number of rows up to this one is written by one statement.
 const EXACT: usize = 64;
-/// Larger groups are cut into these first. A statement holds at most 65,535 parameters, and ours have 12 a row.
+/// Larger groups are first cut into these. A statement holds at most 65,535 parameters, and ours have 12 per row.
 const SIZES: [usize; 2] = [512, 128];
 
-/// Cuts rows into the slices that one statement each writes, in order.
+/// Cuts rows into slices, in order; one statement writes each slice.
 pub(crate) fn slices<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
     let mut rest = rows;
     std::iter::from_fn(move || {

@@ -1,11 +1,11 @@
-//! How a dead letter keeps the headers of its record: who puts it aside writes them, who sends it again reads them.
+//! How a dead letter stores the headers of its record. The refund consumer writes them, and `returnsctl` sends them again.
 
 use serde_json::{Value, json};
 
 /// Name and value of each header, in the record's order. Names may repeat; values are bytes, or absent.
 pub type Headers = Vec<(String, Option<Vec<u8>>)>;
 
-/// The reason in `dead_letters.reason` that says: headers are missing, so the record cannot be sent as it was.
+/// The value of `dead_letters.reason` for a record with missing headers, which cannot be sent again as it was.
 pub const UNREADABLE_HEADER: &str = "unreadable_header";
 
 /// The text of `dead_letters.headers`: `[["name","hex of the value"], ["name",null]]`.
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_wrote_is_not_read() {
+    fn other_text_is_not_decoded() {
         for stored in [
             "",
             "{",

@@ -1,7 +1,7 @@
-//! May this order be returned? Answers with every violation, not the first.
+//! Whether an order may be returned. The result lists every violation, not only the first.
 //!
-//! The rules are pure: at filing it decides the answer to the customer, at the claim it is asked again with the filing time
-//! as "now" and without counting the return in hand.
+//! The rules are pure. The api applies them when a return is filed. The refund consumer applies them again when it claims
+//! the return, with the filing time as `now` and without counting that return.
 
 use serde::Serialize;
 use sqlx::mysql::MySqlRow;
@@ -12,7 +12,7 @@ use time::{Duration, OffsetDateTime};
 use crate::domain::ids::{CustomerId, OrderId};
 use crate::domain::money::Money;
 
-/// What returns need to know of an order.
+/// The part of an order that returns need.
 #[derive(Debug, Clone)]
 pub struct OrderFacts {
     pub id: OrderId,
@@ -37,7 +37,7 @@ impl FromRow<'_, MySqlRow> for OrderFacts {
 }
 
 impl OrderFacts {
-    /// Whether what is left of the order suffices for `amount`.
+    /// Whether the amount that is still refundable is enough for `amount`.
     pub fn covers(&self, amount: &Money) -> bool {
         refundable(self)
             .is_some_and(|left| left.currency == amount.currency && left.amount >= amount.amount)
@@ -47,17 +47,17 @@ impl OrderFacts {
 /// The settings of the policy.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PolicyArgs {
-    /// Days after delivery within which an order may be returned. Too low refuses honest customers, too high
-    /// lets anything back.
+    /// Days after delivery within which an order may be returned. Too low refuses honest customers; too high accepts
+    /// very old orders.
     #[arg(long, env = "RETURN_WINDOW_DAYS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3650))]
     pub return_window_days: u16,
 
-    /// Refunds above this amount (in the order's currency) wait for a person's approval. Unset: none does.
+    /// Refunds above this amount, in the currency of the order, wait for an approval by an admin. Unset: no refund waits.
     #[arg(long, env = "REVIEW_ABOVE_AMOUNT")]
     pub review_above_amount: Option<rust_decimal::Decimal>,
 }
 
-/// Names the rules that decided; stored with the return and in the event of an automatic approval.
+/// The version of the rules. It is stored with the return and in the event of an automatic approval.
 pub const POLICY_VERSION: &str = "2026-11";
 
 /// One reason why an order may not be returned.
@@ -111,13 +111,13 @@ pub fn violations(
         .collect()
 }
 
-/// What is left to pay back: total less what was already refunded.
+/// The amount that can still be refunded: the total minus the amount that was already refunded.
 pub fn refundable(order: &OrderFacts) -> Option<Money> {
     order.total.checked_sub(&order.refunded_amount).ok()
 }
 
 impl PolicyArgs {
-    /// Whether a person must approve a refund of this amount.
+    /// Whether an admin must approve a refund of this amount.
     pub fn needs_review(&self, refund: &Money) -> bool {
         self.review_above_amount
             .is_some_and(|limit| refund.amount > limit)
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn every_violation_is_told() {
+    fn every_violation_is_listed() {
         let mut order = order();
         order.status = "shipped".to_owned();
         order.delivered_at = Some(NOW - Duration::days(40));
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_covers_no_more_and_no_other_currency() {
+    fn the_refundable_amount_is_limited_and_has_one_currency() {
         let mut order = order();
         order.refunded_amount = euro(1);
         assert!(order.covers(&euro(49)));

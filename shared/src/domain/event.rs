@@ -1,6 +1,6 @@
-//! The messages: topic names, payloads and headers. The second contract beside the tables; docs/EVENTS.md.
+//! The messages: topic names, payloads and headers. They are a contract, as the tables are; see docs/EVENTS.md.
 //!
-//! Versioning rule: fields may be added, never changed or removed; a breaking change is a new `ce_type`.
+//! Versioning: fields may be added, but never changed or removed. A breaking change is a new `ce_type`.
 
 use std::fmt::{self, Write};
 
@@ -14,7 +14,7 @@ use crate::domain::ids::{EventId, OrderId, ReturnId};
 use crate::domain::status::Status;
 use crate::domain::timestamp::timestamp_text;
 
-/// Where events go. New returns have a topic of their own, because most readers want nothing else.
+/// The topics of events. New returns have a topic of their own, because most consumers need nothing else.
 #[derive(Debug, Clone, clap::Args)]
 pub struct TopicArgs {
     /// Kafka topic of new returns (seq 1). All programs must agree.
@@ -60,7 +60,7 @@ fn is_topic_name(name: &str) -> bool {
         && ![".", ".."].contains(&name)
 }
 
-/// Header names of CloudEvents 1.0 in binary mode over Kafka, and ours.
+/// Names of headers: those of CloudEvents 1.0 in binary mode over Kafka, and our own.
 pub mod header {
     pub const SPEC_VERSION: &str = "ce_specversion";
     pub const ID: &str = "ce_id";
@@ -71,15 +71,16 @@ pub mod header {
     pub const CONTENT_TYPE: &str = "content-type";
     pub const TRACEPARENT: &str = "traceparent";
     pub const TRACESTATE: &str = "tracestate";
-    /// Position of the event in its return's history, from 1.
+    /// The position of the event in the history of its return, from 1.
     pub const SEQ: &str = "seq";
-    /// The epoch of the lease under which the relay sent it: a lower one after a higher one is a stale sender.
+    /// The epoch of the lease under which the relay sent the record. A lower epoch after a higher one comes from a relay that
+    /// has lost the lease.
     pub const EPOCH: &str = "x-outbox-epoch";
-    /// Where a record stood that was put aside and then sent again by a person: `topic/partition/offset`.
+    /// The original place of a dead letter that an operator sent again: `topic/partition/offset`.
     pub const REDRIVEN_FROM: &str = "x-redriven-from";
     /// The event id as Debezium's outbox router writes it; see [`super::event_id_from_base64`].
     pub const DEBEZIUM_ID: &str = "id";
-    /// The event type as Debezium's outbox router writes it: the column as it is, without a version.
+    /// The event type as Debezium's outbox router writes it: the value of the column, without a version.
     pub const DEBEZIUM_TYPE: &str = "event_type";
 }
 
@@ -105,7 +106,7 @@ pub struct StatusEvent {
     pub seq: i32,
 }
 
-/// What the headers of a message say about it.
+/// The content of the headers of a message.
 #[derive(Debug, Clone)]
 pub struct Envelope<'a> {
     pub event_id: EventId,
@@ -119,8 +120,8 @@ pub struct Envelope<'a> {
 }
 
 impl Envelope<'_> {
-    /// Folds over the headers in the order in which they are written, with one allocation for all of them: a relay
-    /// does this for every record.
+    /// Folds over the headers in the order in which they are written. It allocates once for all of them, because a relay
+    /// calls it for every record.
     pub fn fold_headers<T>(&self, init: T, mut add: impl FnMut(T, &'static str, &str) -> T) -> T {
         let mut text = String::with_capacity(64);
         let mut write = |folded: T, name: &'static str, value: fmt::Arguments<'_>| {
@@ -205,9 +206,9 @@ mod tests {
         );
     }
 
-    /// Captured from Debezium 3.5.0.Final, but for the first and last, which are the extremes.
+    /// Captured from Debezium 3.5.0.Final, except the first and the last, which are the extremes.
     #[test]
-    fn an_event_id_of_debezium_is_read() {
+    fn an_event_id_from_debezium_is_decoded() {
         for (text, id) in [
             ("AAAAAAAAAAAAAAAAAAAAAA==", 0),
             (
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_sixteen_bytes_in_base64_is_no_event_id() {
+    fn an_event_id_is_exactly_sixteen_bytes_in_base64() {
         for text in [
             "",
             "==",

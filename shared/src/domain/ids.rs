@@ -1,4 +1,4 @@
-//! Ids as types of their own, so that an order's id never lands where a return's belongs.
+//! One type for each kind of id, so that the id of an order is never used as that of a return.
 
 use std::fmt;
 
@@ -29,7 +29,7 @@ pub struct OrderId(pub i64);
 #[sqlx(transparent)]
 pub struct CustomerId(pub i64);
 
-/// An event's identity in `return_events`, `outbox`, Kafka (`ce_id`) and `inbox`: a UUIDv7.
+/// The id of an event in `return_events`, `outbox`, Kafka (`ce_id`) and `inbox`: a UUIDv7.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type,
 )]
@@ -38,13 +38,13 @@ pub struct CustomerId(pub i64);
 pub struct EventId(pub Uuid);
 
 impl EventId {
-    /// Makes a new id; ids of one process ascend.
+    /// Makes a new id. The ids of one process ascend.
     pub fn generate() -> Self {
         Self(Uuid::now_v7())
     }
 }
 
-/// One of the outbox's [`Shard::COUNT`] shards: the unit that a relay owns and keeps in order.
+/// One of the [`Shard::COUNT`] shards of the outbox. A relay owns whole shards and keeps the order within each.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type,
 )]
@@ -53,10 +53,10 @@ impl EventId {
 pub struct Shard(pub u8);
 
 impl Shard {
-    /// Fixed for life: rows already written carry their shard.
+    /// This never changes, because existing rows hold their shard.
     pub const COUNT: u8 = 16;
 
-    /// The shard of an order's events: `CRC32(decimal text of the id) & 15`, the same as in SQL.
+    /// The shard of the events of an order: `CRC32(decimal text of the id) & 15`, the same as in SQL.
     pub fn of(order: OrderId) -> Self {
         let low_bits = crc32fast::hash(order.to_string().as_bytes()) & u32::from(Self::COUNT - 1);
         Self(u8::try_from(low_bits).expect("four bits fit in a byte"))

@@ -1,4 +1,4 @@
-//! Money is a decimal amount and a currency; arithmetic is checked and never crosses currencies.
+//! Money is a decimal amount and a currency. Arithmetic is checked and never mixes currencies.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub struct Money {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Currency([u8; 3]);
 
-/// Why two amounts could not be combined, or a code is none.
+/// Why two amounts could not be combined, or a text is not a currency code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
     #[error("amounts of different currencies: {0} and {1}")]
@@ -69,7 +69,7 @@ impl Money {
         self.amount > Decimal::ZERO
     }
 
-    /// The amount as people and JSON read it: without trailing zeros, but at least two fraction digits.
+    /// The amount for people and for JSON: without trailing zeros, but with at least two fraction digits.
     pub fn decimal_text(&self) -> String {
         let mut amount = self.amount.normalize();
         if amount.scale() < 2 {

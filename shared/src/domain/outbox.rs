@@ -1,4 +1,4 @@
-//! Rows of `outbox`. Only `transition` appends, and always last in its transaction.
+//! Rows of `outbox`. Only `transition` appends them, always as the last write of its transaction.
 
 use sqlx::{MySqlConnection, QueryBuilder};
 use time::OffsetDateTime;
@@ -9,7 +9,7 @@ use crate::domain::ids::{EventId, OrderId, ReturnId, Shard};
 use crate::domain::status::Status;
 use crate::domain::trace_context::TraceContext;
 
-/// One event on its way to Kafka.
+/// One event that is to be published.
 #[derive(Debug, Clone)]
 pub struct OutboxRow {
     pub order_id: OrderId,
@@ -23,7 +23,7 @@ pub struct OutboxRow {
 }
 
 impl OutboxRow {
-    /// Topic and value: a return's first event goes to the topic of new returns, all others to the status topic.
+    /// Topic and value. The first event of a return goes to the topic of new returns, all others to the status topic.
     fn message<'a>(&self, topics: &'a TopicArgs) -> (&'a str, Vec<u8>) {
         let (topic, value) = if self.seq == 1 {
             let event = NewReturnEvent {
@@ -44,7 +44,7 @@ impl OutboxRow {
     }
 }
 
-/// Appends rows in the order given within each shard, so that ids of one return follow its seq.
+/// Appends rows. Within each shard they keep the given order, so that the ids of one return follow its seq.
 pub(crate) async fn append(
     conn: &mut MySqlConnection,
     topics: &TopicArgs,
@@ -54,7 +54,7 @@ pub(crate) async fn append(
         .iter()
         .map(|row| (Shard::of(row.order_id), row))
         .collect();
-    // Stable: the primary key is (shard, id) and ids are given in insertion order.
+    // A stable sort: the primary key is (shard, id), and ids follow the order of insertion.
     by_shard.sort_by_key(|(shard, _)| *shard);
     for slice in bulk::slices(&by_shard) {
         let mut insert = QueryBuilder::new(

@@ -1,6 +1,6 @@
-//! The states of a return and the one table of allowed moves (docs/STATES.md draws it).
+//! The states of a return and the table of allowed moves, which docs/STATES.md draws.
 //!
-//! Pure: it knows nothing of rows. `transition` asks it about the locked row before it writes.
+//! It is pure: `transition` applies it to a locked row before it writes.
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumIter, EnumString, IntoStaticStr};
@@ -33,14 +33,14 @@ pub enum Status {
     RefundFailed,
 }
 
-/// What may happen to a return after it was filed. Each allowed action writes exactly one event.
+/// What can happen to a return after it was filed. Each allowed action writes exactly one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumIter)]
 pub enum Action {
     /// By the policy (automatic) or by an admin.
     Approve,
     Reject,
     Cancel,
-    /// An attempt to pay was recorded.
+    /// A refund attempt was recorded.
     Claim,
     /// The gateway confirmed the refund.
     Confirm,
@@ -48,17 +48,17 @@ pub enum Action {
     Decline,
     /// A person wants another attempt.
     Retry,
-    /// Two persons state, with evidence, that the money was paid.
+    /// Two persons state, with evidence, that the refund was paid.
     MarkPaid,
-    /// A person states, with evidence, that an unclear attempt paid nothing.
+    /// A person states, with evidence, that an attempt with unknown outcome paid nothing.
     MarkNotPaid,
     /// An earlier attempt turned out to have succeeded.
     LateSuccess,
-    /// The gateway's answer is not known; the attempt will be looked up.
+    /// The outcome at the gateway is not known; the attempt will be looked up.
     OutcomeUnknown,
     /// The attempt waits for a person.
     Park,
-    /// A late answer contradicts the row; recorded, nothing moves.
+    /// A late response contradicts the row. It is recorded, and the status stays.
     Disagreement,
 }
 
@@ -74,7 +74,7 @@ impl Status {
     /// The transition table: the state after `action`.
     ///
     /// # Errors
-    /// [`NotAllowed`] for every pair that is not on the graph.
+    /// [`NotAllowed`] for every pair that is not in the table.
     pub fn after(self, action: Action) -> Result<Self, NotAllowed> {
         use Action as A;
         let not_allowed = NotAllowed {
@@ -91,7 +91,7 @@ impl Status {
             (Self::RefundFailed, A::Retry) => Self::RefundPending,
             (Self::RefundFailed | Self::RefundPending, A::LateSuccess) => Self::Refunded,
             (Self::RefundFailed, A::MarkPaid) => Self::Refunded,
-            // Records about a return that do not move it.
+            // Events that leave the status as it is.
             (Self::RefundPending, A::OutcomeUnknown | A::Park) => Self::RefundPending,
             (Self::RefundPending | Self::Refunded | Self::RefundFailed, A::Disagreement) => self,
             _ => return Err(not_allowed),
@@ -99,7 +99,7 @@ impl Status {
         Ok(next)
     }
 
-    /// Whether the order may not be returned again while this return stands (`returns.open_order_id`).
+    /// Whether a return in this state blocks another return of its order (`returns.open_order_id`).
     pub fn is_open(self) -> bool {
         match self {
             Self::Initiated | Self::Approved | Self::RefundPending | Self::RefundFailed => true,
@@ -114,7 +114,7 @@ impl Status {
 }
 
 impl Action {
-    /// The event this action writes.
+    /// The type of the event that this action writes.
     pub fn event_type(self) -> &'static str {
         match self {
             Self::Approve => "return.approved",
@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// Every allowed move, one per line; the test below holds the table against all other pairs.
+    /// Every allowed move. The test below checks that all other pairs are refused.
     const ALLOWED: [(Status, Action, Status); 19] = [
         (Status::Initiated, Action::Approve, Status::Approved),
         (Status::Initiated, Action::Reject, Status::Rejected),

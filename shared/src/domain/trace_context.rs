@@ -1,6 +1,6 @@
-//! W3C trace context: what a request brings and an outbox row keeps.
+//! W3C trace context: it comes with a request and is stored in the outbox row.
 //!
-//! A broken header starts a new trace and takes nobody else's (<https://www.w3.org/TR/trace-context/>, section 4.3).
+//! A broken header starts a new trace (<https://www.w3.org/TR/trace-context/>, section 4.3).
 
 use rand::RngExt;
 
@@ -11,14 +11,14 @@ pub struct TraceContext {
     tracestate: Option<String>,
 }
 
-/// The longest `tracestate` that is kept: the specification's minimum that a vendor should propagate.
+/// The longest `tracestate` that is kept: the length that vendors should at least propagate by the specification.
 const TRACESTATE_MAX: usize = 512;
 
 impl TraceContext {
     /// A new, sampled trace.
     pub fn new_root() -> Self {
         let mut rng = rand::rng();
-        // All-zero ids are invalid; `| 1` excludes them.
+        // All-zero ids are invalid; `| 1` prevents them.
         let trace: u128 = rng.random::<u128>() | 1;
         let span: u64 = rng.random::<u64>() | 1;
         Self {
@@ -27,14 +27,14 @@ impl TraceContext {
         }
     }
 
-    /// The same trace with a span id of its own, for work that neither a request nor a message brings about;
-    /// a new trace if this is no trace id.
+    /// The same trace with a new span id, for work that neither a request nor a message started. A new trace if the text is
+    /// not a trace id.
     pub fn continuing(trace_id: &str) -> Self {
         let span: u64 = rand::rng().random::<u64>() | 1;
         Self::from_headers(Some(&format!("00-{trace_id}-{span:016x}-01")), None)
     }
 
-    /// The context of a request's headers, or a new trace when they are missing or broken.
+    /// The context from the headers of a request, or a new trace if they are missing or broken.
     pub fn from_headers(traceparent: Option<&str>, tracestate: Option<&str>) -> Self {
         let Some(traceparent) = traceparent.filter(|text| is_traceparent(text)) else {
             return Self::new_root();

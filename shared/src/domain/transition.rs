@@ -1,35 +1,32 @@
-//! The only writer of a return's change: status, audit row and outbox row, in the caller's transaction.
+//! The only code that changes a return. It writes the status, an audit row and an outbox row in the caller's transaction.
 //!
 //! Must stay true: every change raises `returns.version` by one and writes exactly one `return_events` row and one
-//! `outbox` row with that seq and the same event id; the outbox is written last, under the return's row lock, so
-//! outbox ids of one return follow its seq. The caller opens and commits, and locks orders before returns.
+//! `outbox` row with that seq and the same event id. The outbox is written last, under the row lock of the return, so the
+//! outbox ids of one return follow its seq. The caller begins and commits, and locks orders before returns.
 
 mod attempt;
+mod lock;
 mod open;
-
-use std::collections::HashMap;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use sqlx::mysql::MySqlRow;
-use sqlx::{AssertSqlSafe, MySqlConnection, Row};
+use sqlx::MySqlConnection;
 use time::OffsetDateTime;
 
 use crate::domain::actor::Actor;
 use crate::domain::audit::{self, AuditRow, HashedRow};
 use crate::domain::event::TopicArgs;
-use crate::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
-use crate::domain::money::Money;
+use crate::domain::ids::{EventId, OrderId, ReturnId};
 use crate::domain::outbox::{self, OutboxRow};
 use crate::domain::refund::NoFurther;
-use crate::domain::row::decode_enum;
 use crate::domain::status::{Action, NotAllowed, Status};
 use crate::domain::trace_context::TraceContext;
 
 pub use attempt::{NewAttempt, add_attempt};
+pub use lock::{Locked, LockedReturn, lock, lock_free};
 pub use open::{Filed, NewReturn, Opened, open};
 
-/// Why a change was not written. The transaction must be rolled back.
+/// Why a change was not written. The caller must roll back.
 #[derive(Debug, thiserror::Error)]
 pub enum TransitionError {
     #[error("the return does not allow this")]
@@ -46,47 +43,12 @@ pub enum TransitionError {
     Database(#[from] sqlx::Error),
 }
 
-/// On whose behalf a change is made, and in which request and trace.
+/// The cause of a change: its actor, request and trace.
 #[derive(Debug, Clone)]
 pub struct Cause {
     pub actor: Actor,
     pub request_id: Option<String>,
     pub trace: TraceContext,
-}
-
-/// A return's row, locked by this transaction, with the head of its audit chain.
-#[derive(Debug, Clone)]
-pub struct LockedReturn {
-    pub id: ReturnId,
-    pub order_id: OrderId,
-    pub customer_id: CustomerId,
-    pub status: Status,
-    pub version: i32,
-    pub review_required: bool,
-    pub refund_amount: Money,
-    pub created_at: OffsetDateTime,
-    /// Trace of the last change, for changes that no message or request brings about.
-    pub trace_id: Option<String>,
-    head_hash: String,
-}
-
-/// Locked rows and the database's clock, read after the locks.
-#[derive(Debug)]
-pub struct Locked {
-    pub now: OffsetDateTime,
-    rows: Vec<LockedReturn>,
-}
-
-impl Locked {
-    /// The rows that exist, ascending by id.
-    pub fn rows(&self) -> &[LockedReturn] {
-        &self.rows
-    }
-
-    pub fn get(&self, id: ReturnId) -> Option<&LockedReturn> {
-        let at = self.rows.binary_search_by_key(&id, |row| row.id).ok()?;
-        self.rows.get(at)
-    }
 }
 
 /// One change to one locked return.
@@ -108,103 +70,7 @@ pub struct Applied {
     pub status: Status,
 }
 
-/// Locks returns in ascending order and reads the heads of their audit chains. Ids without a row are left out.
-///
-/// The join starts at the id list and the primary key is forced: with statistics taken while the table was small,
-/// `WHERE id IN (…)` becomes a scan that waits for other sessions' uncommitted rows.
-///
-/// # Errors
-/// A database error (lock wait, deadlock): roll back and run the whole transaction again.
-pub async fn lock(conn: &mut MySqlConnection, ids: &[ReturnId]) -> Result<Locked, TransitionError> {
-    lock_rows(conn, ids, "").await
-}
-
-/// As [`lock`], but waits for nobody: rows that another transaction holds are left out too.
-///
-/// # Errors
-/// As [`lock`].
-pub async fn lock_free(
-    conn: &mut MySqlConnection,
-    ids: &[ReturnId],
-) -> Result<Locked, TransitionError> {
-    lock_rows(conn, ids, " SKIP LOCKED").await
-}
-
-async fn lock_rows(
-    conn: &mut MySqlConnection,
-    ids: &[ReturnId],
-    held: &'static str,
-) -> Result<Locked, TransitionError> {
-    let mut ids = ids.to_vec();
-    ids.sort_unstable();
-    ids.dedup();
-    let sql = format!(
-        "/* transition::lock */ SELECT r.id, r.order_id, r.customer_id, r.status, r.version, r.review_required, \
-         r.refund_amount, r.currency, r.created_at \
-         FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
-         STRAIGHT_JOIN returns AS r FORCE INDEX (PRIMARY) ON r.id = wanted.id FOR UPDATE OF r{held}"
-    );
-    let rows = sqlx::query(AssertSqlSafe(sql))
-        .bind(json!(ids).to_string())
-        .fetch_all(&mut *conn)
-        .await?;
-    let mut locked: Vec<LockedReturn> = rows.iter().map(read_locked).collect::<Result<_, _>>()?;
-    locked.sort_unstable_by_key(|row| row.id);
-    let now = read_heads(conn, &mut locked).await?;
-    Ok(Locked { now, rows: locked })
-}
-
-fn read_locked(row: &MySqlRow) -> sqlx::Result<LockedReturn> {
-    Ok(LockedReturn {
-        id: row.try_get("id")?,
-        order_id: row.try_get("order_id")?,
-        customer_id: row.try_get("customer_id")?,
-        status: decode_enum(row, "status")?,
-        version: row.try_get("version")?,
-        review_required: row.try_get("review_required")?,
-        refund_amount: Money::from_row(row, "refund_amount")?,
-        created_at: row.try_get("created_at")?,
-        trace_id: None,
-        head_hash: String::new(),
-    })
-}
-
-/// Fills in the chain heads and answers the database's clock: a statement of its own, because the clock of the
-/// locking statement was read before it waited.
-async fn read_heads(
-    conn: &mut MySqlConnection,
-    locked: &mut [LockedReturn],
-) -> Result<OffsetDateTime, TransitionError> {
-    let wanted: Vec<Value> = locked
-        .iter()
-        .map(|row| json!({"id": row.id, "seq": row.version}))
-        .collect();
-    let heads = sqlx::query(
-        "/* transition::read_heads */ SELECT UTC_TIMESTAMP(6) AS now, e.return_id, e.hash, e.trace_id \
-         FROM (SELECT 1) AS one LEFT JOIN (JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id', seq INT PATH '$.seq')) \
-         AS wanted STRAIGHT_JOIN return_events AS e FORCE INDEX (return_seq) \
-         ON e.return_id = wanted.id AND e.seq = wanted.seq) ON TRUE",
-    )
-    .bind(Value::from(wanted).to_string())
-    .fetch_all(conn)
-    .await?;
-    let mut by_id = HashMap::with_capacity(heads.len());
-    let mut now = None;
-    for head in &heads {
-        now = Some(head.try_get::<OffsetDateTime, _>("now")?);
-        if let Some(id) = head.try_get::<Option<ReturnId>, _>("return_id")? {
-            by_id.insert(id, (head.try_get("hash")?, head.try_get("trace_id")?));
-        }
-    }
-    for row in locked {
-        (row.head_hash, row.trace_id) = by_id.remove(&row.id).ok_or(
-            TransitionError::Unreadable("return_events: no row of the return's version"),
-        )?;
-    }
-    now.ok_or(TransitionError::Unreadable("UTC_TIMESTAMP"))
-}
-
-/// Writes changes in the order given; a return may appear more than once. Answers one entry per change.
+/// Writes changes in the given order; a return may appear more than once. Returns one entry per change.
 ///
 /// # Errors
 /// [`TransitionError::NotAllowed`] before anything is written; any other error: roll back.
@@ -240,7 +106,7 @@ pub async fn apply(
     Ok(applied)
 }
 
-/// Moves one row in memory and answers what must be written for it.
+/// Applies the change to the row in memory and returns the rows to be written.
 fn step(
     row: &mut LockedReturn,
     now: OffsetDateTime,
@@ -270,7 +136,7 @@ fn step(
     Ok((audit, outbox))
 }
 
-/// One UPDATE for the group. The old version is in the WHERE, because affected rows count matched rows.
+/// One UPDATE for all rows. The WHERE clause has the old version, because affected rows count matched rows.
 async fn update_returns(
     conn: &mut MySqlConnection,
     before: &[LockedReturn],
@@ -307,7 +173,7 @@ async fn update_returns(
     }
 }
 
-/// The end of a return's history, to which the next event is appended.
+/// The end of the history of a return, to which the next event is appended.
 struct Head {
     return_id: ReturnId,
     order_id: OrderId,
@@ -323,7 +189,7 @@ struct Step<'a> {
     detail: &'a Map<String, Value>,
 }
 
-/// `return_events.event_data`. Field order is part of the stored bytes.
+/// `return_events.event_data`. The order of the fields is part of the stored bytes.
 #[derive(Serialize)]
 struct EventData<'a> {
     event_id: EventId,
@@ -335,7 +201,7 @@ struct EventData<'a> {
 }
 
 impl Head {
-    /// The audit row and the outbox row of one change: same event id, same seq.
+    /// The audit row and the outbox row of one change, with the same event id and the same seq.
     fn append(self, now: OffsetDateTime, step: &Step<'_>) -> (HashedRow, OutboxRow) {
         let event_id = EventId::generate();
         let seq = self.version + 1;

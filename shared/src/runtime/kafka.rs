@@ -1,9 +1,9 @@
-//! Settings of the Kafka clients, in one place.
+//! The settings that all Kafka clients share.
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::{ClientConfig, Statistics};
 
-/// Where Kafka is.
+/// The address of Kafka.
 #[derive(Debug, Clone, clap::Args)]
 pub struct KafkaArgs {
     /// Bootstrap servers, `host:port` separated by commas.
@@ -12,7 +12,7 @@ pub struct KafkaArgs {
 }
 
 impl KafkaArgs {
-    /// What every client of this system sets.
+    /// The configuration that all clients of this system share.
     pub fn client(&self, client_id: &str) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
@@ -20,20 +20,20 @@ impl KafkaArgs {
             .set("client.id", client_id)
             .set("socket.keepalive.enable", "true")
             .set("allow.auto.create.topics", "false")
-            // A broker that came back is tried again within a second, not after the default ten.
+            // Reconnect to a broker that is back within a second, not after the default ten.
             .set("reconnect.backoff.max.ms", "1000")
             .set_log_level(RDKafkaLogLevel::Warning);
         config
     }
 }
 
-/// How often a client that is watched by [`has_forgotten_brokers`] tells what it knows: its `statistics.interval.ms`.
+/// The `statistics.interval.ms` of a client whose statistics [`has_forgotten_brokers`] checks.
 pub const WATCH_INTERVAL_MS: &str = "1000";
 
-/// Whether a client knows no broker any more, and so will never reach one again: it must be replaced.
+/// Whether a client knows no broker any more. It will never reach one again and must be replaced.
 ///
-/// A broker that stops or starts may answer a question about a topic with no broker at all. librdkafka then forgets all
-/// of them, also `bootstrap.servers`, and never asks again (2.10 to 2.13 at least:
+/// A broker that stops or starts may return metadata without any broker. librdkafka then forgets all of them, also those
+/// of `bootstrap.servers`, and never recovers (at least 2.10 to 2.13:
 /// <https://github.com/confluentinc/librdkafka/issues/5301>).
 pub fn has_forgotten_brokers(statistics: &Statistics) -> bool {
     !statistics

@@ -54,10 +54,24 @@ impl MetricSet {
 
     /// One counter for each of `values`.
     pub fn counters(&self, name: &str, help: &str, label: &str, values: &[&str]) -> IntCounterVec {
-        self.describe(name, "counter", &[(label, values)], help);
-        let counters = self.register(IntCounterVec::new(Opts::new(name, help), &[label]));
-        for value in values {
-            counters.with_label_values(&[value]);
+        self.counters_by(name, help, &[(label, values)])
+    }
+
+    /// One counter for each combination of the values of several labels.
+    pub fn counters_by(&self, name: &str, help: &str, labels: &[(&str, &[&str])]) -> IntCounterVec {
+        self.describe(name, "counter", labels, help);
+        let names: Vec<&str> = labels.iter().map(|(label, _)| *label).collect();
+        let counters = self.register(IntCounterVec::new(Opts::new(name, help), &names));
+        let mut combinations: Vec<Vec<&str>> = vec![Vec::new()];
+        for (_, values) in labels {
+            let longer = combinations.iter().flat_map(|combination| {
+                let with = |value| [combination.as_slice(), &[value]].concat();
+                values.iter().copied().map(with)
+            });
+            combinations = longer.collect();
+        }
+        for combination in &combinations {
+            counters.with_label_values(combination);
         }
         counters
     }
@@ -291,13 +305,17 @@ mod tests {
     #[test]
     fn every_known_series_is_there_from_the_start_and_described() {
         let set = MetricSet::new();
-        set.counters("things_total", "Things", "kind", &["a", "b"]);
+        set.counters_by(
+            "things_total",
+            "Things",
+            &[("kind", &["a", "b"]), ("size", &["s", "m", "l"])],
+        );
         set.histograms("work_seconds", "Work", &["route"], &[1.0]);
-        assert_eq!(set.registry().gather()[0].get_metric().len(), 2);
+        assert_eq!(set.registry().gather()[0].get_metric().len(), 6);
         assert_eq!(
             section("program", &set.descriptions()),
             "## program\n\n| name | type | labels | meaning |\n| --- | --- | --- | --- |\n\
-             | `things_total` | counter | `kind`: `a`, `b` | Things |\n\
+             | `things_total` | counter | `kind`: `a`, `b`; `size`: `s`, `m`, `l` | Things |\n\
              | `work_seconds` | histogram | `route` | Work |\n"
         );
     }

@@ -21,7 +21,7 @@ use warp::Filter;
 use warp::http::{Response, StatusCode};
 
 use crate::runtime::db::{Database, DbError};
-use crate::runtime::http_server::{self, Connections, Limits};
+use crate::runtime::http_server::{self, ConnectionMetrics, Limits};
 
 /// Where the operator's endpoints listen.
 #[derive(Debug, Clone, clap::Args)]
@@ -113,7 +113,14 @@ pub async fn serve(
             ))
         });
     let service = TowerToHyperService::new(warp::service(routes));
-    http_server::serve(listener, service, LIMITS, Connections::default(), quit).await;
+    http_server::serve(
+        listener,
+        service,
+        LIMITS,
+        ConnectionMetrics::default(),
+        quit,
+    )
+    .await;
 }
 
 /// Asks `/livez` of the program at `addr`, for `healthcheck` sub-commands; `false` also without a response.

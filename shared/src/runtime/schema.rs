@@ -1,4 +1,4 @@
-//! The schema this build needs: applied by `returnsctl migrate`, only checked by the programs.
+//! The schema that this build needs. `returnsctl migrate` applies it; the other programs only check it.
 
 mod migrate;
 
@@ -13,7 +13,7 @@ pub use migrate::{LOCK_WAIT, Repair, migrate, migrate_within, repair};
 
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 
-/// Why the database cannot be used as it is.
+/// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     #[error(
@@ -30,10 +30,10 @@ pub enum SchemaError {
         waited_secs: u64,
         holder: Option<u64>,
     },
-    /// The statement was refused. It changed nothing and its mark was taken back: repair the cause, run again.
+    /// The statement was refused. It changed nothing and its mark was removed: fix the cause and run again.
     #[error("migration {file} failed and changed nothing")]
     Failed { file: String, source: sqlx::Error },
-    /// An earlier run ended while this migration ran: nobody knows whether its statement took effect.
+    /// An earlier run ended while this migration ran, so it is not known whether its statement took effect.
     #[error("migration {file} was begun and its end was never recorded")]
     Interrupted { version: i64, file: String },
     #[error("migration {version} is not marked as interrupted")]
@@ -98,7 +98,7 @@ async fn check_on(conn: &mut MySqlConnection) -> Result<(), SchemaError> {
     }
 }
 
-/// Versions applied so far; none when the table of migrations does not exist.
+/// The versions applied so far. There are none if the table of migrations does not exist.
 async fn applied(conn: &mut MySqlConnection) -> Result<Vec<i64>, sqlx::Error> {
     let tables: i64 = sqlx::query_scalar(
         "/* schema::applied */ SELECT COUNT(*) FROM information_schema.tables \

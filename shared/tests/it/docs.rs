@@ -1,4 +1,4 @@
-//! docs/STATES.md and docs/EVENTS.md say what the code does.
+//! docs/STATES.md and docs/EVENTS.md agree with the code.
 
 use shared::domain::event::{Envelope, NewReturnEvent, StatusEvent, TopicArgs};
 use shared::domain::ids::{EventId, OrderId, ReturnId};
@@ -16,7 +16,7 @@ struct Defaults {
     topics: TopicArgs,
 }
 
-/// `MarkNotPaid` as people write it: `mark not paid`.
+/// `MarkNotPaid` in words: `mark not paid`.
 fn words(action: Action) -> String {
     let mut words = String::new();
     for letter in format!("{action:?}").chars() {
@@ -29,7 +29,7 @@ fn words(action: Action) -> String {
 }
 
 #[test]
-fn every_move_is_in_the_table_and_no_other() {
+fn the_table_has_exactly_the_allowed_moves() {
     let mut moves: Vec<String> = Vec::new();
     for from in Status::iter() {
         for action in Action::iter() {
@@ -52,7 +52,7 @@ fn every_move_is_in_the_table_and_no_other() {
 }
 
 #[test]
-fn open_states_are_named() {
+fn the_open_states_are_listed() {
     let open: Vec<String> = Status::iter()
         .filter(|status| status.is_open())
         .map(|status| format!("`{status}`"))
@@ -63,7 +63,7 @@ fn open_states_are_named() {
 }
 
 #[test]
-fn payloads_and_topics_are_those_of_the_code() {
+fn the_table_of_topics_has_the_payloads_of_the_code() {
     let new = NewReturnEvent {
         return_id: ReturnId(456),
         order_id: OrderId(123),

@@ -1,4 +1,4 @@
-//! What the unit tests beside the code cannot see.
+//! Tests that need MySQL or compare the code with the documents.
 
 mod database;
 mod docs;

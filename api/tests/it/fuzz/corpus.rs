@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use base64::Engine;
 use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use serde_json::json;
-use shared::auth::vet;
+use shared::auth::check_structure;
 
 use crate::harness::long_form;
 use crate::hostile::{attacks, keys_of_all_kinds};
@@ -47,10 +47,10 @@ fn the_corpus_of_vet_is_judged_as_its_names_say() {
     assert!(corpus.keys().any(|name| name.starts_with("good-")));
     for (name, raw) in corpus {
         assert_eq!(
-            vet(&raw).is_ok(),
+            check_structure(&raw).is_ok(),
             name.starts_with("good-"),
             "{name}: {:?}",
-            vet(&raw)
+            check_structure(&raw)
         );
     }
 }
@@ -117,7 +117,7 @@ fn keep(target: &str, name: &str, kind: &str, content: &[u8]) {
         .filter(|word| !word.is_empty())
         .map(str::to_ascii_lowercase)
         .collect();
-    let name = match (target, vet(content).is_ok()) {
+    let name = match (target, check_structure(content).is_ok()) {
         ("vet", true) => format!("good-{}", words.join("-")),
         ("vet", false) => format!("bad-{}", words.join("-")),
         _ => words.join("-"),

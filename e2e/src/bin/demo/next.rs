@@ -25,7 +25,7 @@ Paste these lines into another terminal, then try the commands below.
   CUSTOMER={customer}
   ADMIN={admin}
 
-File another return (order {free} is free), and watch the one that waits for an admin:
+File another return (order {free} is free), and watch the one that waits for an admin; Ctrl-C ends the stream:
 
   curl -i $API/returns -H "Authorization: Bearer $CUSTOMER" \
        -H 'Content-Type: application/json' -d '{{"order_id": {free}, "reason": "does not fit"}}'
@@ -36,7 +36,7 @@ List the returns that were not claimed yet, and approve the one that waits:
   curl "$API/returns?status=initiated" -H "Authorization: Bearer $ADMIN"
   curl -i -X POST $API/returns/{waiting}/approve -H "Authorization: Bearer $ADMIN" -H 'If-Match: "1"'
 
-Or cancel it; the ETag of the return says which version you have seen:
+Or cancel it instead. The ETag of the return says which version you have seen:
 
   curl -i $API/returns/{waiting} -H "Authorization: Bearer $CUSTOMER"
   curl -i -X POST $API/returns/{waiting}/cancel -H "Authorization: Bearer $CUSTOMER" -H 'If-Match: "1"'

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use e2e::program::{Env, Program};
 
 use crate::stage::Stage;
@@ -20,7 +20,7 @@ pub(crate) struct LikelyCause {
 
 impl fmt::Display for LikelyCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "likely cause: {}", self.cause)
+        f.write_str(self.cause)
     }
 }
 
@@ -85,8 +85,11 @@ impl Programs {
         let Some(likely) = error.downcast_ref::<LikelyCause>() else {
             return error;
         };
-        let program = likely.program;
-        anyhow::anyhow!("{error:#}\n{}", self.end_of_log(program))
+        anyhow!(
+            "{}\nThe likely cause: {likely}.\n{}",
+            error.root_cause(),
+            self.end_of_log(likely.program)
+        )
     }
 
     fn end_of_log(&self, name: &str) -> String {

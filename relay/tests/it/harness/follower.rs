@@ -1,4 +1,4 @@
-//! A reader that runs along and notes when each event first arrived.
+//! Follows a topic and records when each event first arrived.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use super::{Topics, until};
 
 type Arrivals = Arc<Mutex<HashMap<String, Instant>>>;
 
-/// Reads one topic until it is dropped.
+/// Reads a topic until it is dropped.
 pub(crate) struct Follower {
     arrivals: Arrivals,
     task: JoinHandle<()>,
@@ -19,13 +19,13 @@ pub(crate) struct Follower {
 
 impl Follower {
     pub(super) fn start(topics: &Topics, topic: &str) -> Self {
-        let consumer = topics.reader(&[topic]);
+        let consumer = topics.consumer(&[topic]);
         let arrivals = Arrivals::default();
         let noted = Arc::clone(&arrivals);
         let task = tokio::spawn(async move {
             loop {
                 let message = consumer.recv().await.expect("a record");
-                let event_id = super::Seen::of(&message).event_id;
+                let event_id = super::Received::of(&message).event_id;
                 let mut noted = noted.lock().expect("not poisoned");
                 noted.entry(event_id).or_insert_with(Instant::now);
             }
@@ -40,7 +40,7 @@ impl Follower {
         committed.iter().filter(missing).count()
     }
 
-    /// From each event's COMMIT (as the writer saw it) to its arrival; waits for the last one.
+    /// The time from each event's COMMIT, on the writer's clock, to its arrival. Waits for the last event.
     pub(crate) async fn latencies(&self, committed: &[(EventId, Instant)]) -> Latencies {
         until("every event has arrived", || async {
             self.missing(committed) == 0

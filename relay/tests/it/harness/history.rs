@@ -1,10 +1,10 @@
-//! What was written, and whether the topics hold all of it in order.
+//! Checks that the topics hold all events that were written, in order.
 
 use std::collections::HashMap;
 
-use super::{Event, Seen};
+use super::{Event, Received};
 
-/// `seqs` events of each of `returns`, in rounds: all of seq 1, then all of seq 2. One return per order.
+/// `seqs` events of each of `returns`: first seq 1 of all returns, then seq 2. One return per order.
 pub(crate) fn history(returns: std::ops::Range<i64>, seqs: i32) -> Vec<Event> {
     let round = |seq| returns.clone().map(move |id| Event::new(id, id, seq));
     (1..=seqs).flat_map(round).collect()
@@ -20,35 +20,37 @@ fn last_seqs(events: &[Event]) -> HashMap<i64, i32> {
     last
 }
 
-/// P2, P3, P4: the topics hold exactly what was written, each event as it was, first occurrences in order without a
-/// gap. Answers how many records repeat an earlier one.
-pub(crate) fn assert_history(seen: &[Seen], written: &[Event]) -> usize {
+/// P2, P3, P4: the topics hold exactly the written events, unchanged, and their first occurrences are in order without a
+/// gap. Returns how many records repeat an earlier one.
+pub(crate) fn assert_history(received: &[Received], written: &[Event]) -> usize {
     let by_id: HashMap<String, &Event> = written
         .iter()
         .map(|event| (event.event_id.to_string(), event))
         .collect();
     assert_eq!(by_id.len(), written.len(), "event ids are unique");
-    for record in seen {
+    for record in received {
         let event = by_id.get(&record.event_id);
-        let event = event.unwrap_or_else(|| panic!("P2: never committed: {}", of(record)));
+        let event = event.unwrap_or_else(|| panic!("P2: never committed: {}", describe(record)));
         let is_same = event.return_id == record.return_id
             && event.seq == record.seq
             && event.order_id.to_string() == record.key
             && event.payload == record.payload;
-        assert!(is_same, "P2: not as written: {}", of(record));
+        assert!(is_same, "P2: changed: {}", describe(record));
     }
-    let distinct = assert_in_order(seen, &last_seqs(written));
-    seen.len() - distinct
+    let distinct = assert_in_order(received, &last_seqs(written));
+    received.len() - distinct
 }
 
-/// P4: in each topic the first occurrences of one return's events ascend, and both together hold 1..=n. Answers how
-/// many different events there are.
-pub(crate) fn assert_in_order(seen: &[Seen], last_seqs: &HashMap<i64, i32>) -> usize {
+/// P4: in each topic the first occurrences of a return's events ascend, and both topics together hold 1..=n. Returns the
+/// number of different events.
+pub(crate) fn assert_in_order(received: &[Received], last_seqs: &HashMap<i64, i32>) -> usize {
     let mut first: HashMap<(i64, &str), Vec<i32>> = HashMap::new();
-    for seen in seen {
-        let seqs = first.entry((seen.return_id, &seen.topic)).or_default();
-        if !seqs.contains(&seen.seq) {
-            seqs.push(seen.seq);
+    for received in received {
+        let seqs = first
+            .entry((received.return_id, &received.topic))
+            .or_default();
+        if !seqs.contains(&received.seq) {
+            seqs.push(received.seq);
         }
     }
     let mut all: HashMap<i64, Vec<i32>> = HashMap::new();
@@ -74,9 +76,9 @@ pub(crate) fn assert_in_order(seen: &[Seen], last_seqs: &HashMap<i64, i32>) -> u
     distinct
 }
 
-/// Without its payload, which may be large.
-fn of(record: &Seen) -> String {
-    let Seen {
+/// Describes a record without its payload, which may be large.
+fn describe(record: &Received) -> String {
+    let Received {
         topic,
         return_id,
         seq,

@@ -1,4 +1,4 @@
-//! Two topics of a test, deleted with it, and a reader of everything in them.
+//! The two topics of a test, which are deleted at its end, and reading all their records.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,9 +13,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use shared::test_support::env;
 use uuid::Uuid;
 
-use super::{Follower, PATIENCE, until};
+use super::{Follower, WAIT_DEADLINE, until};
 
-/// Smaller than the broker's default, so that a test can exceed it cheaply.
+/// Below the broker's default, so that a test can exceed it with a small record.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 200_000;
 
 pub(crate) struct Topics {
@@ -26,7 +26,7 @@ pub(crate) struct Topics {
 
 /// One Kafka record.
 #[derive(Debug, Clone)]
-pub(crate) struct Seen {
+pub(crate) struct Received {
     pub(crate) topic: String,
     pub(crate) key: String,
     pub(crate) payload: Vec<u8>,
@@ -34,18 +34,18 @@ pub(crate) struct Seen {
     pub(crate) event_id: String,
     pub(crate) return_id: i64,
     pub(crate) seq: i32,
-    /// Kafka's timestamp: as the topic is set, of the producer or of the append.
+    /// Kafka's timestamp. The topic's settings decide whether it is the producer's or the append's.
     pub(crate) time_ms: i64,
 }
 
 impl Topics {
     pub(crate) async fn create(partitions: i32) -> Self {
         let topics = Self::named_only(partitions);
-        topics.make().await;
+        topics.create_in_kafka().await;
         topics
     }
 
-    /// Names that no topic has yet.
+    /// Names without topics.
     pub(crate) fn named_only(partitions: i32) -> Self {
         let prefix = format!("test-{}", Uuid::now_v7().simple());
         Self {
@@ -55,13 +55,13 @@ impl Topics {
         }
     }
 
-    pub(crate) async fn make(&self) {
+    pub(crate) async fn create_in_kafka(&self) {
         let limit = MAX_MESSAGE_BYTES.to_string();
         let new = [&self.returns, &self.status].map(|name| {
             NewTopic::new(name, self.partitions, TopicReplication::Fixed(1))
                 .set("max.message.bytes", &limit)
         });
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let options = AdminOptions::new().operation_timeout(Some(WAIT_DEADLINE));
         let made = admin()
             .create_topics(&new, &options)
             .await
@@ -71,12 +71,12 @@ impl Topics {
         }
     }
 
-    /// Changes `max.message.bytes` of both topics; returns when the broker says so itself.
+    /// Changes `max.message.bytes` of both topics, and waits until the broker reports the new value.
     pub(crate) async fn set_limit(&self, bytes: usize) {
         self.set("max.message.bytes", &bytes.to_string()).await;
     }
 
-    /// Changes one setting of both topics and resets all others; returns when the broker says so itself.
+    /// Changes one setting of both topics, resets all others, and waits until the broker reports the new value.
     pub(crate) async fn set(&self, setting: &str, to: &str) {
         let (admin, options) = (admin(), AdminOptions::new());
         for name in [&self.returns, &self.status] {
@@ -96,13 +96,13 @@ impl Topics {
         }
     }
 
-    /// Notes when each event of one topic arrives, from now on.
+    /// Records when each event of a topic arrives.
     pub(crate) fn follow(&self, topic: &str) -> Follower {
         Follower::start(self, topic)
     }
 
-    /// Reads topics of ours from their beginning.
-    pub(super) fn reader(&self, topics: &[&str]) -> StreamConsumer {
+    /// A consumer of these topics from their beginning.
+    pub(super) fn consumer(&self, topics: &[&str]) -> StreamConsumer {
         let consumer: StreamConsumer = client()
             .set("group.id", "unused")
             .set("enable.auto.commit", "false")
@@ -128,48 +128,48 @@ impl Topics {
         }
     }
 
-    /// Everything in both topics, each partition in its order, once `enough` holds after some record. What comes later is
-    /// not in it: whoever looks for repeats waits for an empty outbox first.
+    /// Reads both topics until `enough` returns true, then up to their end. Each partition is in its order. To see all
+    /// repeats, wait for an empty outbox first.
     pub(crate) async fn read_until(
         &self,
         what: &str,
-        mut enough: impl FnMut(&Seen) -> bool,
-    ) -> Vec<Seen> {
-        let consumer = self.reader(&[&self.returns, &self.status]);
-        let mut seen = Vec::new();
+        mut enough: impl FnMut(&Received) -> bool,
+    ) -> Vec<Received> {
+        let consumer = self.consumer(&[&self.returns, &self.status]);
+        let mut received = Vec::new();
         let reading = async {
             loop {
                 let message = consumer.recv().await.expect("a record");
-                seen.push(Seen::of(&message));
-                if seen.last().is_some_and(&mut enough) {
+                received.push(Received::of(&message));
+                if received.last().is_some_and(&mut enough) {
                     break;
                 }
             }
-            // Also what came after: a test must see duplicates and strays.
+            // A test must also see duplicates and unexpected records.
             let all = self.records();
-            while seen.len() < all {
+            while received.len() < all {
                 let message = consumer.recv().await.expect("a record");
-                seen.push(Seen::of(&message));
+                received.push(Received::of(&message));
             }
         };
-        let read = tokio::time::timeout(PATIENCE, reading).await;
+        let read = tokio::time::timeout(WAIT_DEADLINE, reading).await;
         assert!(
             read.is_ok(),
-            "not within {PATIENCE:?}: {what}; {} records",
-            seen.len()
+            "not within {WAIT_DEADLINE:?}: {what}; {} records",
+            received.len()
         );
-        seen
+        received
     }
 
-    /// How many records both topics hold at this moment: nothing is ever deleted from them, and nothing else is in them.
+    /// The current number of records in both topics. Records are never deleted, so it is the sum of the offsets.
     fn records(&self) -> usize {
-        // Not one that reads: its questions would wait behind its fetches.
+        // A client of its own: requests of the consumer would wait behind its fetches.
         let client: BaseConsumer = client().create().expect("a consumer");
         let mut records = 0;
         for topic in [&self.returns, &self.status] {
             for partition in 0..self.partitions {
                 let (_, end) = client
-                    .fetch_watermarks(topic, partition, PATIENCE)
+                    .fetch_watermarks(topic, partition, WAIT_DEADLINE)
                     .expect("Kafka of KAFKA_BROKERS");
                 records += usize::try_from(end).expect("an offset");
             }
@@ -177,18 +177,18 @@ impl Topics {
         records
     }
 
-    /// As [`Self::read_until`], for a number of different events.
-    pub(crate) async fn read_events(&self, count: usize) -> Vec<Seen> {
+    /// Like [`Self::read_until`], for a number of different events.
+    pub(crate) async fn read_events(&self, count: usize) -> Vec<Received> {
         let mut ids = HashSet::new();
-        self.read_until(&format!("{count} events"), |seen| {
-            ids.insert(seen.event_id.clone());
+        self.read_until(&format!("{count} events"), |received| {
+            ids.insert(received.event_id.clone());
             ids.len() >= count
         })
         .await
     }
 }
 
-impl Seen {
+impl Received {
     pub(super) fn of(message: &impl Message) -> Self {
         let headers: HashMap<String, String> = message
             .headers()
@@ -222,7 +222,7 @@ impl Drop for Topics {
                 .expect("a runtime");
             runtime.block_on(async {
                 let names = [names[0].as_str(), names[1].as_str()];
-                // Best effort: some tests never made them.
+                // Some tests never create them.
                 let _ = admin().delete_topics(&names, &AdminOptions::new()).await;
             });
         });

@@ -2,21 +2,21 @@ use biscuit_auth::BiscuitBuilder;
 use biscuit_auth::format::schema;
 use prost::Message;
 
-use super::super::test_tokens::{LEEWAY, Root, append, date, said, text, verifier};
+use super::super::test_tokens::{LEEWAY, Root, append, date, issuer_facts, text, verifier};
 use super::super::{TOKEN_MAX, Verifier};
 use super::*;
 
-/// Which of our checks refused it, if any did.
+/// The check that refused the token, if one did.
 fn outcome(verifier: &Verifier, token: &str) -> String {
     match verifier.verify(token) {
         Ok(_) => "accepted".to_owned(),
-        Err(Refused::UnknownKey) => "key".to_owned(),
-        Err(Refused::SecondSpelling) => "spelling".to_owned(),
-        Err(Refused::User) => "user".to_owned(),
-        Err(Refused::Time) => "time".to_owned(),
-        Err(Refused::Saying) => "saying".to_owned(),
-        Err(Refused::Twice(name)) => format!("two of {name}"),
-        Err(Refused::Unvetted(why)) => format!("{why:?}"),
+        Err(TokenError::UnknownKey) => "key".to_owned(),
+        Err(TokenError::NotCanonical) => "not canonical".to_owned(),
+        Err(TokenError::User) => "user".to_owned(),
+        Err(TokenError::Time) => "time".to_owned(),
+        Err(TokenError::UnexpectedFact) => "unexpected fact".to_owned(),
+        Err(TokenError::Repeated(name)) => format!("two of {name}"),
+        Err(TokenError::Structure(why)) => format!("{why:?}"),
         Err(refused) => refused.code().to_owned(),
     }
 }
@@ -27,7 +27,7 @@ fn root() -> (Root, Verifier) {
     (root, verifier)
 }
 
-/// As bytes, changed by someone who has no key.
+/// The token, changed by somebody who has no key.
 fn edited(token: &Biscuit, edit: impl FnOnce(&mut schema::Biscuit)) -> String {
     let raw = token.to_vec().expect("encodes");
     let mut token = schema::Biscuit::decode(&raw[..]).expect("ours");
@@ -36,7 +36,7 @@ fn edited(token: &Biscuit, edit: impl FnOnce(&mut schema::Biscuit)) -> String {
 }
 
 #[test]
-fn a_good_token_tells_who_and_from_when_until_when() {
+fn a_good_token_has_a_caller_and_times() {
     let (root, verifier) = root();
     let (begin, end) = (date(1_000), date(4_000_000_000));
     let changed = [
@@ -44,7 +44,7 @@ fn a_good_token_tells_who_and_from_when_until_when() {
         ("issued_at", &begin),
         ("expires_at", &end),
     ];
-    let token = root.biscuit(&said(&changed));
+    let token = root.biscuit(&issuer_facts(&changed));
     let verified = verifier.verify(&text(&token)).expect("good");
     let caller = Caller {
         user: 7,
@@ -56,7 +56,7 @@ fn a_good_token_tells_who_and_from_when_until_when() {
         (1_000, 4_000_000_000)
     );
     assert_eq!((verified.token_id(), verified.kid()), (Some("t-1"), "1"));
-    let unnamed = root.biscuit(&said(&[("token_id", "")]));
+    let unnamed = root.biscuit(&issuer_facts(&[("token_id", "")]));
     assert_eq!(
         verifier.verify(&text(&unnamed)).expect("good").token_id(),
         None
@@ -66,7 +66,7 @@ fn a_good_token_tells_who_and_from_when_until_when() {
 #[test]
 fn a_revocation_id_names_each_block() {
     let (root, verifier) = root();
-    let parent = root.biscuit(&said(&[]));
+    let parent = root.biscuit(&issuer_facts(&[]));
     let child = append(&parent, r#"check if access("read");"#);
     let ids = |token: &Biscuit| {
         verifier
@@ -82,20 +82,20 @@ fn a_revocation_id_names_each_block() {
     assert_eq!(ids(&parent), ids(&child)[..1]);
     assert_eq!(ids(&child.seal().expect("seals")), ids(&child));
     assert_ne!(
-        ids(&root.biscuit(&said(&[]))),
+        ids(&root.biscuit(&issuer_facts(&[]))),
         ids(&parent),
         "each issued token has its own"
     );
 }
 
-/// Padding is the one freedom; it changes no byte of what is signed.
+/// The padding may be left out; it changes no signed byte.
 #[test]
 fn the_text_is_base64url_with_padding_or_without() {
     let (root, verifier) = root();
     // Until the letters that the alphabets do not share and padding are among them.
     let padded = (0..)
         .map(|id| {
-            text(&root.biscuit(&said(&[(
+            text(&root.biscuit(&issuer_facts(&[(
                 "token_id",
                 &format!(r#""{}""#, "x".repeat(id % 3)),
             )])))
@@ -114,7 +114,7 @@ fn the_text_is_base64url_with_padding_or_without() {
         format!("{padded}\n"),
         format!("{}\n{}", &padded[..9], &padded[9..]),
         format!("biscuit:{padded}"),
-        hex::encode(root.biscuit(&said(&[])).to_vec().expect("encodes")),
+        hex::encode(root.biscuit(&issuer_facts(&[])).to_vec().expect("encodes")),
     ] {
         assert_eq!(outcome(&verifier, &other), "Malformed", "{other}");
     }
@@ -122,22 +122,28 @@ fn the_text_is_base64url_with_padding_or_without() {
 }
 
 #[test]
-fn a_text_is_decoded_up_to_its_longest_and_not_beyond() {
-    assert_eq!(decode(&"A".repeat(TOKEN_MAX)), Err(Unvetted::Malformed));
-    assert_eq!(decode(&"A".repeat(TOKEN_MAX + 1)), Err(Unvetted::TooLong));
+fn a_text_is_decoded_up_to_the_longest_length() {
+    assert_eq!(
+        decode(&"A".repeat(TOKEN_MAX)),
+        Err(StructureError::Malformed)
+    );
+    assert_eq!(
+        decode(&"A".repeat(TOKEN_MAX + 1)),
+        Err(StructureError::TooLong)
+    );
 }
 
-/// A second spelling of a token that is taken back would be a second token to whoever compares bytes.
+/// A second encoding of a revoked token would look like another token.
 #[test]
-fn a_token_has_one_spelling_in_bytes() {
+fn a_token_has_one_encoding() {
     let (root, verifier) = root();
-    let raw = root.biscuit(&said(&[])).to_vec().expect("encodes");
+    let raw = root.biscuit(&issuer_facts(&[])).to_vec().expect("encodes");
     for (why, tail) in [
-        ("a field 15 that nobody knows", &[0x78, 1][..]),
-        ("the root key id once more", &[0x08, 1]),
+        ("an unknown field 15", &[0x78, 1][..]),
+        ("the root key id twice", &[0x08, 1]),
     ] {
-        let spelt = BASE64.encode([&raw[..], tail].concat());
-        assert_eq!(outcome(&verifier, &spelt), "spelling", "{why}");
+        let encoded = BASE64.encode([&raw[..], tail].concat());
+        assert_eq!(outcome(&verifier, &encoded), "not canonical", "{why}");
     }
     assert_eq!(outcome(&verifier, &BASE64.encode(raw)), "accepted");
 }
@@ -145,13 +151,13 @@ fn a_token_has_one_spelling_in_bytes() {
 #[test]
 fn a_root_key_is_found_by_its_number_alone() {
     let (root, verifier) = root();
-    let token = root.biscuit(&said(&[]));
+    let token = root.biscuit(&issuer_facts(&[]));
     let named = |number| edited(&token, |token| token.root_key_id = number);
     assert_eq!(outcome(&verifier, &named(Some(1))), "accepted");
     assert_eq!(
         outcome(&verifier, &named(Some(2))),
         "signature",
-        "another's name"
+        "the number of another key"
     );
     assert_eq!(outcome(&verifier, &named(Some(3))), "key");
     assert_eq!(outcome(&verifier, &named(None)), "key");
@@ -159,21 +165,24 @@ fn a_root_key_is_found_by_its_number_alone() {
     assert_eq!(
         outcome(&lone, &named(None)),
         "key",
-        "even if there is but one"
+        "even if there is only one"
     );
-    let unnamed = root.build(BiscuitBuilder::new(), &said(&[]));
+    let unnamed = root.build(BiscuitBuilder::new(), &issuer_facts(&[]));
     assert_eq!(outcome(&lone, &text(&unnamed)), "key");
-    let forged = Root::new(1, 9).biscuit(&said(&[]));
+    let forged = Root::new(1, 9).biscuit(&issuer_facts(&[]));
     assert_eq!(outcome(&verifier, &text(&forged)), "signature");
 }
 
-/// Whoever was given a narrowed token must not get at the wider one.
+/// The holder of a narrowed token must not be able to make the wider one from it.
 #[test]
-fn a_holder_cannot_take_blocks_away_or_move_or_change_them() {
+fn a_holder_cannot_remove_move_or_change_blocks() {
     let (root, verifier) = root();
-    let once = append(&root.biscuit(&said(&[])), r#"check if access("read");"#);
+    let once = append(
+        &root.biscuit(&issuer_facts(&[])),
+        r#"check if access("read");"#,
+    );
     let twice = append(&once, r#"check if resource("return", 5);"#);
-    let other = append(&root.biscuit(&said(&[])), "check if user($u);");
+    let other = append(&root.biscuit(&issuer_facts(&[])), "check if user($u);");
     assert_eq!(outcome(&verifier, &text(&twice)), "accepted");
     for (why, token) in [
         (
@@ -197,7 +206,7 @@ fn a_holder_cannot_take_blocks_away_or_move_or_change_them() {
             }),
         ),
         (
-            "another's block",
+            "a block of another token",
             edited(&once, |token| {
                 let raw = other.to_vec().expect("encodes");
                 let other = schema::Biscuit::decode(&raw[..]).expect("ours");
@@ -215,9 +224,9 @@ fn a_holder_cannot_take_blocks_away_or_move_or_change_them() {
 }
 
 #[test]
-fn a_sealed_token_is_read_and_nobody_appends_to_it() {
+fn a_sealed_token_is_accepted_and_nobody_can_append_to_it() {
     let (root, verifier) = root();
-    let whole = root.biscuit(&said(&[]));
+    let whole = root.biscuit(&issuer_facts(&[]));
     let narrowed = append(&whole, r#"check if access("read");"#);
     let sealed = whole.seal().expect("seals");
     assert_eq!(outcome(&verifier, &text(&sealed)), "accepted");
@@ -232,7 +241,7 @@ fn a_sealed_token_is_read_and_nobody_appends_to_it() {
     let kept_seal = edited(&sealed, |token| token.blocks = blocks);
     assert_eq!(outcome(&verifier, &kept_seal), "signature");
     let broken_seal = edited(&sealed, |token| {
-        // The key to append with, made up.
+        // An invented key for appending.
         let secret = vec![9; 32];
         token.proof.content = Some(schema::proof::Content::NextSecret(secret));
     });
@@ -240,7 +249,7 @@ fn a_sealed_token_is_read_and_nobody_appends_to_it() {
 }
 
 #[test]
-fn what_the_issuer_says_is_said_once_and_in_its_form() {
+fn the_issuer_states_each_fact_once_and_with_the_right_type() {
     let (root, verifier) = root();
     for (why, changed) in [
         ("user", [("user", "")]),
@@ -257,13 +266,13 @@ fn what_the_issuer_says_is_said_once_and_in_its_form() {
         ("time", [("expires_at", r#""2099-01-01T00:00:00Z""#)]),
         ("accepted", [("token_id", "")]),
         ("accepted", [("token_id", "5")]),
-        // The policy's to judge, at each request.
+        // The policy checks these for each request.
         ("accepted", [("audience", r#""else""#)]),
         ("accepted", [("issuer", r#""else""#)]),
         ("accepted", [("expires_at", "1970-01-01T00:00:00Z")]),
         ("accepted", [("issued_at", "2999-01-01T00:00:00Z")]),
     ] {
-        let token = text(&root.biscuit(&said(&changed)));
+        let token = text(&root.biscuit(&issuer_facts(&changed)));
         assert_eq!(outcome(&verifier, &token), why, "{changed:?}");
     }
     let end = date(4_000_000_000 + LEEWAY);
@@ -274,14 +283,14 @@ fn what_the_issuer_says_is_said_once_and_in_its_form() {
         ("expires_at", &end),
         ("token_id", r#""t-2""#),
     ] {
-        let token = root.biscuit(&format!("{}{name}({term});", said(&[])));
+        let token = root.biscuit(&format!("{}{name}({term});", issuer_facts(&[])));
         assert_eq!(outcome(&verifier, &text(&token)), format!("two of {name}"));
     }
 }
 
-/// Or a root key that vouches for customers only would make admins, and give away strangers' returns.
+/// Otherwise a root key for customers only could create admins, and give away returns of other customers.
 #[test]
-fn an_issuer_says_what_is_its_own_to_say() {
+fn an_issuer_may_state_only_the_facts_of_an_issuer() {
     let (root, verifier) = root();
     for more in [
         r#"key_roles({"customer", "admin"})"#,
@@ -293,18 +302,22 @@ fn an_issuer_says_what_is_its_own_to_say() {
         "tenant(1)",
         "user(7, 8)",
     ] {
-        let token = root.biscuit(&format!("{} {more};", said(&[])));
-        assert_eq!(outcome(&verifier, &text(&token)), "saying", "{more}");
+        let token = root.biscuit(&format!("{} {more};", issuer_facts(&[])));
+        assert_eq!(
+            outcome(&verifier, &text(&token)),
+            "unexpected fact",
+            "{more}"
+        );
     }
-    let rule = format!(r#"{} role("admin") <- user($u);"#, said(&[]));
+    let rule = format!(r#"{} role("admin") <- user($u);"#, issuer_facts(&[]));
     assert_eq!(outcome(&verifier, &text(&root.biscuit(&rule))), "Rule");
 }
 
-/// `vet` lets none of these in; were it gone, they would be refused all the same.
+/// `check_structure` refuses all of these; without it they would be refused here.
 #[test]
-fn what_a_holder_states_is_not_read() {
+fn facts_of_a_holder_are_not_read() {
     let (root, verifier) = root();
-    let whole = root.biscuit(&said(&[]));
+    let whole = root.biscuit(&issuer_facts(&[]));
     for stated in [
         r#"user(8); role("admin"); token_id("t-2");"#,
         r#"role("admin") <- user($u); user(8) <- role($r);"#,
@@ -315,9 +328,12 @@ fn what_a_holder_states_is_not_read() {
             "NotChecksOnly",
             "{stated}"
         );
-        // Seen as more than the issuer says, and not as the issuer's.
-        let read = Said::read(&token).map(|said| said.0);
-        assert!(matches!(read, Err(Refused::Saying)), "{stated}: {read:?}");
+        // They count as unexpected facts, and not as facts of the issuer.
+        let read = IssuerFacts::read(&token).map(|facts| facts.0);
+        assert!(
+            matches!(read, Err(TokenError::UnexpectedFact)),
+            "{stated}: {read:?}"
+        );
     }
 }
 
@@ -326,27 +342,30 @@ fn p13_a_refusal_does_not_repeat_the_token() {
     let (root, verifier) = root();
     let canary = "s3cret".repeat(20);
     let quoted = format!("{canary:?}");
-    let whole = root.biscuit(&said(&[]));
-    let spelt = [whole.to_vec().expect("encodes"), vec![0x78, 1]].concat();
+    let whole = root.biscuit(&issuer_facts(&[]));
+    let encoded = [whole.to_vec().expect("encodes"), vec![0x78, 1]].concat();
     let narrowed = append(&whole, &format!("check if resource({quoted}, 5);"));
     for token in [
         canary.clone(),
-        text(&root.biscuit(&said(&[("role", &quoted)]))),
-        text(&root.biscuit(&said(&[("user", &quoted)]))),
-        text(&root.biscuit(&said(&[("expires_at", &quoted)]))),
-        text(&root.biscuit(&format!("{}user({quoted});", said(&[])))),
+        text(&root.biscuit(&issuer_facts(&[("role", &quoted)]))),
+        text(&root.biscuit(&issuer_facts(&[("user", &quoted)]))),
+        text(&root.biscuit(&issuer_facts(&[("expires_at", &quoted)]))),
+        text(&root.biscuit(&format!("{}user({quoted});", issuer_facts(&[])))),
         text(&append(&whole, &format!("role({quoted});"))),
         edited(&narrowed, |token| token.root_key_id = Some(2)),
         edited(&narrowed, |token| token.blocks[0].signature.reverse()),
-        BASE64.encode(spelt),
+        BASE64.encode(encoded),
     ] {
         let refused = verifier.verify(&token).expect_err("bad");
-        let told = format!("{refused} {refused:?}");
-        assert!(!told.contains("s3cret") && !told.contains(&token), "{told}");
-        assert!(told.len() < 300, "{told}");
+        let shown = format!("{refused} {refused:?}");
+        assert!(
+            !shown.contains("s3cret") && !shown.contains(&token),
+            "{shown}"
+        );
+        assert!(shown.len() < 300, "{shown}");
     }
-    // What is verified holds the key to append to it.
+    // A verified token holds the key to append to it.
     let verified = verifier.verify(&text(&narrowed)).expect("good");
-    let told = format!("{verified:?}");
-    assert!(!told.contains("s3cret") && told.len() < 200, "{told}");
+    let shown = format!("{verified:?}");
+    assert!(!shown.contains("s3cret") && shown.len() < 200, "{shown}");
 }

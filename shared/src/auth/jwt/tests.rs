@@ -4,24 +4,25 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, EncodingKey, encode, get_current_timestamp};
 use serde_json::{Value, json};
 
+use super::super::revocation::TOKEN_ID_MAX;
 use super::super::test_tokens::{JwtIssuer, LEEWAY, Root, claims, verifier};
 use super::super::{TOKEN_MAX, Verified, Verifier};
 use super::*;
 
-/// Which of our checks refused it.
-fn refusal(refused: &Refused) -> String {
+/// The check that refused the token.
+fn refusal(refused: &TokenError) -> String {
     match refused {
-        Refused::Length => "length".to_owned(),
-        Refused::Type => "type".to_owned(),
-        Refused::ForeignHeader => "header".to_owned(),
-        Refused::UnknownKey => "key".to_owned(),
-        Refused::User => "user".to_owned(),
-        Refused::Jwt(error) => match error.kind() {
+        TokenError::Length => "length".to_owned(),
+        TokenError::Type => "type".to_owned(),
+        TokenError::ForeignHeader => "header".to_owned(),
+        TokenError::UnknownKey => "key".to_owned(),
+        TokenError::User => "user".to_owned(),
+        TokenError::Jwt(error) => match error.kind() {
             ErrorKind::MissingRequiredClaim(claim) => format!("no {claim}"),
             ErrorKind::Json(_) => "json".to_owned(),
             kind => format!("{kind:?}"),
         },
-        other => format!("not of a JWT: {other}"),
+        other => format!("not an error of a JWT: {other}"),
     }
 }
 
@@ -43,7 +44,7 @@ fn verified(changed: &Value) -> Verified {
 }
 
 #[test]
-fn a_good_token_tells_who_and_from_when_until_when() {
+fn a_good_token_has_a_caller_and_times() {
     let token = verified(&json!({"role": "admin", "iat": 1_000, "exp": 4_000_000_000_u64}));
     let caller = Caller {
         user: 7,
@@ -62,7 +63,7 @@ fn each_algorithm_verifies_with_its_own_key() {
         let token = issuer.token(&json!({}));
         let verified = verifier.verify(&token).expect("good");
         assert_eq!(verified.kid(), issuer.kid);
-        // Bits of the last digit may be padding, those of the first are not.
+        // Bits of the last digit may be padding, so the first digit is changed.
         let (signed, signature) = token.rsplit_once('.').expect("three parts");
         let first = if signature.starts_with('A') { "B" } else { "A" };
         let forged = format!("{signed}.{first}{}", &signature[1..]);
@@ -75,7 +76,7 @@ fn each_algorithm_verifies_with_its_own_key() {
     }
 }
 
-/// Neither the algorithm of another key, nor another that the key could be used with.
+/// Neither the algorithm of another key, nor another algorithm that fits the key.
 #[test]
 fn a_key_verifies_with_no_other_algorithm() {
     let issuers = JwtIssuer::all();
@@ -85,8 +86,8 @@ fn a_key_verifies_with_no_other_algorithm() {
             let mut header = issuer.header();
             header.kid = Some(key.kid.clone());
             let token = issuer.sign(&header, &json!({}));
-            let told = format!("{} under {}", issuer.kid, key.kid);
-            assert_eq!(refused(&verifier, &token), "InvalidAlgorithm", "{told}");
+            let shown = format!("{} under {}", issuer.kid, key.kid);
+            assert_eq!(refused(&verifier, &token), "InvalidAlgorithm", "{shown}");
         }
     }
     for (issuer, algorithms) in [
@@ -125,9 +126,9 @@ fn an_unsigned_token_is_refused() {
     }
 }
 
-/// The public key is no secret, so anyone could sign with it, were it taken for one.
+/// Everybody knows the public key. If it were accepted as a secret, everybody could sign with it.
 #[test]
-fn a_public_key_is_no_secret() {
+fn a_public_key_is_not_accepted_as_a_secret() {
     let issuers = JwtIssuer::all();
     let verifier = verifier(&issuers.each_ref().map(JwtIssuer::jwk));
     for issuer in &issuers[..3] {
@@ -148,8 +149,8 @@ fn a_public_key_is_no_secret() {
                 &claims(&json!({})),
                 &EncodingKey::from_secret(&secret),
             );
-            let told = refused(&verifier, &token.expect("signs"));
-            assert_eq!(told, "InvalidAlgorithm", "{}", issuer.kid);
+            let shown = refused(&verifier, &token.expect("signs"));
+            assert_eq!(shown, "InvalidAlgorithm", "{}", issuer.kid);
         }
     }
 }
@@ -193,11 +194,11 @@ fn every_claim_is_checked() {
 }
 
 #[test]
-fn a_claim_counts_once_and_an_audience_among_others() {
+fn a_repeated_claim_is_refused_and_one_audience_of_several_is_enough() {
     let (shop, verifier) = shop();
     let among = shop.token(&json!({"aud": ["else", "returns"]}));
     assert_eq!(refused(&verifier, &among), "accepted");
-    // `Value` holds a name once, so the second goes in by hand.
+    // A `Value` holds each name once, so the second is added to the text.
     for twice in [r#""role":"admin""#, r#""user_id":8"#, r#""exp":4000000000"#] {
         let claims = claims(&json!({})).to_string();
         let claims = claims.replacen('{', &format!("{{{twice},"), 1);
@@ -211,9 +212,9 @@ fn a_claim_counts_once_and_an_audience_among_others() {
     }
 }
 
-/// Clocks may differ by the leeway; the policy looks again, at each request.
+/// Clocks may differ by the leeway; the policy checks the times again for each request.
 #[test]
-fn a_token_that_ends_or_begins_within_the_leeway_is_read() {
+fn a_token_within_the_leeway_is_accepted() {
     let (shop, verifier) = shop();
     let now = get_current_timestamp();
     for changed in [
@@ -229,13 +230,13 @@ fn a_token_that_ends_or_begins_within_the_leeway_is_read() {
 }
 
 #[test]
-fn the_beginning_is_as_issued_or_now() {
+fn the_time_of_issue_is_iat_or_now() {
     let now = get_current_timestamp();
     for (iat, issued_at) in [
         (json!(1_000), Some(1_000)),
         (json!(1_000.9), Some(1_000)),
         (json!(-1), Some(0)),
-        // Not 1970: that would be long ago.
+        // Not 1970, which would be in the past.
         (json!(1e300), Some(u64::MAX)),
         (json!(null), None),
     ] {
@@ -247,7 +248,7 @@ fn the_beginning_is_as_issued_or_now() {
     }
 }
 
-/// What the token says about its own signature counts for nothing.
+/// The token cannot choose its key or its algorithm.
 #[test]
 fn every_header_is_checked() {
     let (shop, verifier) = shop();
@@ -278,7 +279,7 @@ fn every_header_is_checked() {
 }
 
 #[test]
-fn a_key_is_found_by_its_kid_and_only_a_lone_key_without() {
+fn a_key_is_found_by_its_kid_and_without_a_kid_if_it_is_the_only_one() {
     let (old, new) = (JwtIssuer::eddsa("old", 1), JwtIssuer::eddsa("new", 2));
     let (root, secret) = (Root::new(1, 3), JwtIssuer::hs256("hs", 4));
     let mut header = old.header();
@@ -305,9 +306,9 @@ fn a_key_is_found_by_its_kid_and_only_a_lone_key_without() {
     }
 }
 
-/// A shop's number goes before a provider's opaque name; a number alone counts under either claim.
+/// The shop's `user_id` has priority over an opaque `sub`; a number alone may stand in either claim.
 #[test]
-fn a_user_is_the_number_under_either_claim() {
+fn the_user_is_the_number_in_either_claim() {
     for changed in [
         json!({"user_id": 7}),
         json!({"user_id": "7"}),
@@ -320,11 +321,11 @@ fn a_user_is_the_number_under_either_claim() {
     }
 }
 
-/// Only what the list of revoked tokens could hold; else the token goes by its revocation id alone.
+/// Other ids do not fit the table of revoked tokens; such a token has its revocation id only.
 #[test]
-fn a_token_id_is_a_short_word() {
+fn a_token_id_is_short_visible_ascii() {
     let longest = "x".repeat(TOKEN_ID_MAX);
-    for (jti, told) in [
+    for (jti, shown) in [
         (json!("t-1"), Some("t-1")),
         (json!(longest), Some(longest.as_str())),
         (json!(format!("{longest}x")), None),
@@ -334,13 +335,13 @@ fn a_token_id_is_a_short_word() {
         (json!(5), None),
         (json!(null), None),
     ] {
-        assert_eq!(verified(&json!({ "jti": jti })).token_id(), told, "{jti}");
+        assert_eq!(verified(&json!({ "jti": jti })).token_id(), shown, "{jti}");
     }
 }
 
-/// In two spellings of one signature, too: the list must not miss the other.
+/// Two encodings of one signature give the same id, so that revoking one revokes the other.
 #[test]
-fn a_revocation_id_is_the_tokens_own_whatever_its_signature() {
+fn a_revocation_id_does_not_depend_on_the_signature() {
     let (shop, verifier) = shop();
     let (one, other) = (shop.token(&json!({})), shop.token(&json!({"jti": "t-2"})));
     let id = |token: &str| verifier.verify(token).expect("good").claims.revocation_ids;
@@ -359,7 +360,7 @@ fn a_revocation_id_is_the_tokens_own_whatever_its_signature() {
     );
 }
 
-/// Not what came before the signature was looked at, and not what a good signature stands under.
+/// Neither before the signature is checked nor after.
 #[test]
 fn p13_a_refusal_does_not_repeat_the_token() {
     let (shop, verifier) = shop();
@@ -379,8 +380,8 @@ fn p13_a_refusal_does_not_repeat_the_token() {
         shop.token(&json!({"iss": "s3cret", "aud": "s3cret"})),
     ] {
         let refused = verifier.verify(&token).expect_err("bad");
-        let told = format!("{refused} {refused:?}");
-        assert!(!told.contains("s3cret") && told.len() < 300, "{told}");
+        let shown = format!("{refused} {refused:?}");
+        assert!(!shown.contains("s3cret") && shown.len() < 300, "{shown}");
         assert!(
             std::error::Error::source(&refused).is_none(),
             "nor as its source: {token}"

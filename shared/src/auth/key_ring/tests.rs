@@ -1,17 +1,19 @@
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::json;
 
-use super::super::test_tokens::{JwtIssuer, Root, load, said, text, verifier};
+use super::super::test_tokens::{JwtIssuer, Root, issuer_facts, load, text, verifier};
 use super::super::{Denied, Operation, Policy, Request, test_tokens};
 use super::*;
 
 mod file;
 
-/// What is wrong with the set.
+/// The problem of a bad set.
 fn problem(keys: &[Value]) -> String {
     load(keys).expect_err("a bad set").problem.to_string()
 }
 
-/// `jwk` with members changed; null takes one away.
+/// `jwk` with members changed; null removes one.
 fn with(mut jwk: Value, changed: &Value) -> Value {
     for (name, value) in changed.as_object().expect("an object") {
         jwk[name] = value.clone();
@@ -47,7 +49,7 @@ fn a_set_may_hold_keys_of_every_kind() {
     assert!(!ring.has(KeyUse::Biscuit, "1"));
 }
 
-/// Keys of JWTs and of Biscuits are told apart by their use, not by their names.
+/// The use separates keys of JWTs from those of Biscuits, not the name.
 #[test]
 fn a_name_is_unique_among_the_keys_of_one_format() {
     let (shop, root) = (JwtIssuer::eddsa("1", 1), Root::new(1, 1));
@@ -62,7 +64,7 @@ fn a_name_is_unique_among_the_keys_of_one_format() {
 }
 
 #[test]
-fn a_use_of_sig_or_none_is_a_jwts_and_others_are_passed_over() {
+fn a_jwt_key_has_the_use_sig_or_none_and_other_uses_are_skipped() {
     let (shop, rsa) = (
         JwtIssuer::eddsa("ed", 1).jwk(),
         JwtIssuer::rs256("rs").jwk(),
@@ -76,17 +78,17 @@ fn a_use_of_sig_or_none_is_a_jwts_and_others_are_passed_over() {
         [1, 0]
     );
     assert_eq!(counts(&[with(shop.clone(), &json!({"use": null}))]), [1, 0]);
-    for passed_over in [
+    for skipped in [
         json!({"use": "enc", "alg": "RSA-OAEP"}),
         json!({"use": "enc", "alg": "no algorithm of ours"}),
         json!({"use": "enc", "kid": "ed"}),
         json!({"use": "enc", "kid": null}),
         json!({"use": "tls"}),
     ] {
-        let other = with(rsa.clone(), &passed_over);
-        assert_eq!(counts(&[other, shop.clone()]), [1, 0], "{passed_over}");
+        let other = with(rsa.clone(), &skipped);
+        assert_eq!(counts(&[other, shop.clone()]), [1, 0], "{skipped}");
     }
-    // What cannot even be read by us.
+    // Kinds of keys that we cannot even parse.
     let x25519 = json!({"kty": "OKP", "crv": "X25519", "use": "enc", "kid": "x", "x": "AAAA"});
     let lattice =
         json!({"kty": "AKP", "alg": "ML-KEM-768", "use": "enc", "kid": "y", "pub": "AAAA"});
@@ -128,9 +130,9 @@ fn a_key_that_is_weak_or_private_or_unusable_is_refused() {
     let issuers = JwtIssuer::all().map(|issuer| issuer.jwk());
     let [ed, es, rs, hs] = &issuers;
     let root = Root::new(1, 1).jwk();
-    let no_root = "a Biscuit's root key is an Ed25519 key (kty OKP)";
-    let number = "a Biscuit's root key has a number as kid, from 0 to 4294967295";
-    let private = "it holds the private half; only public keys belong here";
+    let not_ed25519 = "a Biscuit's root key must be an Ed25519 key (kty OKP)";
+    let number = "the kid of a Biscuit's root key must be a number from 0 to 4294967295";
+    let private = "it holds the private half; only public keys may be in this file";
     let secret = |bytes| json!({"k": BASE64_URL_SAFE_NO_PAD.encode(vec![7; bytes])});
     for (why, key, changed) in [
         (private, ed, json!({"d": "AAAA"})),
@@ -140,20 +142,20 @@ fn a_key_that_is_weak_or_private_or_unusable_is_refused() {
         ("it has no kid", ed, json!({"kid": null})),
         ("it has no kid", ed, json!({"kid": ""})),
         ("it has no kid", &root, json!({"kid": null})),
-        ("it is no JWK", ed, json!({"kid": 5})),
-        ("it is no usable key", ed, json!({"x": "AAAA"})),
-        ("it is no usable key", ed, json!({"x": "+/+/"})),
-        ("it is no usable key", es, json!({"x": "AAAA"})),
-        ("it is no usable key", es, json!({"x": es["y"]})),
-        ("a secret of less than 32 bytes", hs, secret(31)),
+        ("it is not a JWK", ed, json!({"kid": 5})),
+        ("the key is not usable", ed, json!({"x": "AAAA"})),
+        ("the key is not usable", ed, json!({"x": "+/+/"})),
+        ("the key is not usable", es, json!({"x": "AAAA"})),
+        ("the key is not usable", es, json!({"x": es["y"]})),
+        ("the secret has less than 32 bytes", hs, secret(31)),
         (
-            "k is no base64url",
+            "k is not base64url",
             hs,
-            json!({"k": "not base64url, though long enough for it"}),
+            json!({"k": "not base64url, though it is long enough"}),
         ),
-        ("n is no base64url", rs, json!({"n": "+/+/"})),
+        ("n is not base64url", rs, json!({"n": "+/+/"})),
         (
-            "an RSA key of less than 2048 or more than 4096 bits",
+            "the RSA key has less than 2048 or more than 4096 bits",
             rs,
             json!({"n": ""}),
         ),
@@ -162,16 +164,16 @@ fn a_key_that_is_weak_or_private_or_unusable_is_refused() {
         (number, &root, json!({"kid": "+1"})),
         (number, &root, json!({"kid": "01"})),
         (number, &root, json!({"kid": "4294967296"})),
-        (no_root, &root, json!({"x": "AAAA"})),
-        (no_root, &root, json!({"x": "+/+/"})),
+        (not_ed25519, &root, json!({"x": "AAAA"})),
+        (not_ed25519, &root, json!({"x": "+/+/"})),
         (
-            no_root,
+            not_ed25519,
             es,
             json!({"use": "biscuit", "kid": "1", "alg": null}),
         ),
-        (no_root, es, json!({"use": "biscuit", "kid": "1"})),
-        (no_root, rs, json!({"use": "biscuit", "kid": "1"})),
-        (no_root, hs, json!({"use": "biscuit", "kid": "1"})),
+        (not_ed25519, es, json!({"use": "biscuit", "kid": "1"})),
+        (not_ed25519, rs, json!({"use": "biscuit", "kid": "1"})),
+        (not_ed25519, hs, json!({"use": "biscuit", "kid": "1"})),
     ] {
         let bad = with(key.clone(), &changed);
         let first = with(ed.clone(), &json!({"kid": "first"}));
@@ -187,9 +189,9 @@ fn a_key_that_is_weak_or_private_or_unusable_is_refused() {
     );
 }
 
-/// Or an identity provider's next key, of an algorithm that we do not know, would keep all its keys from us.
+/// Otherwise one new key of an identity provider, of an unknown algorithm, would make all its keys unusable for us.
 #[test]
-fn keys_of_other_kinds_are_passed_over() {
+fn keys_of_other_kinds_are_skipped() {
     let issuers = JwtIssuer::all().map(|issuer| issuer.jwk());
     let [ed, es, rs, hs] = &issuers;
     for (key, changed) in [
@@ -212,9 +214,9 @@ fn keys_of_other_kinds_are_passed_over() {
 }
 
 #[test]
-fn an_rsa_key_has_2048_to_4096_bits_and_leading_zeros_are_none() {
+fn an_rsa_key_has_2048_to_4096_bits_without_leading_zeros() {
     let rsa = JwtIssuer::rs256("rs").jwk();
-    let why = "key 1: an RSA key of less than 2048 or more than 4096 bits";
+    let why = "key 1: the RSA key has less than 2048 or more than 4096 bits";
     for (zeros, first, more, good) in [
         (0, 0xff, 127, false),
         (0, 0x7f, 255, false),
@@ -236,9 +238,9 @@ fn an_rsa_key_has_2048_to_4096_bits_and_leading_zeros_are_none() {
     }
 }
 
-/// For whoever adds a key to the file: which roles it may vouch for is asked of the policy.
+/// The `roles` of a key in the file take effect in the policy.
 #[test]
-fn a_key_vouches_for_all_roles_or_for_those_it_names() {
+fn a_key_signs_for_all_roles_or_for_those_it_names() {
     let args = test_tokens::args("unused".into());
     let (shop, root) = (JwtIssuer::eddsa("ed", 1), Root::new(1, 1));
     let all = json!(null);
@@ -250,18 +252,18 @@ fn a_key_vouches_for_all_roles_or_for_those_it_names() {
     ] {
         let limited = |jwk| with(jwk, &json!({ "roles": roles }));
         let verifier = verifier(&[limited(shop.jwk()), limited(root.jwk())]);
-        for (role, operation, honored) in [
+        for (role, operation, accepted) in [
             ("customer", Operation::ReturnsCreate, customer),
             ("admin", Operation::ReturnsList, admin),
         ] {
-            let biscuit = root.biscuit(&said(&[("role", &format!("{role:?}"))]));
+            let biscuit = root.biscuit(&issuer_facts(&[("role", &format!("{role:?}"))]));
             for token in [shop.token(&json!({ "role": role })), text(&biscuit)] {
                 let token = verifier.verify(&token).expect("good");
                 let decided = Policy::new(&args).decide(&token, &Request::of(operation));
-                let not_honored = matches!(decided, Err(Denied::Token(_)));
+                let not_accepted = matches!(decided, Err(Denied::Token(_)));
                 assert_eq!(
-                    (decided.is_ok(), not_honored),
-                    (honored, !honored),
+                    (decided.is_ok(), not_accepted),
+                    (accepted, !accepted),
                     "{roles} {role}"
                 );
             }
@@ -270,7 +272,7 @@ fn a_key_vouches_for_all_roles_or_for_those_it_names() {
 }
 
 #[test]
-fn roles_that_nobody_knows_are_refused() {
+fn unknown_roles_are_refused() {
     let shop = JwtIssuer::eddsa("ed", 1).jwk();
     for roles in [
         json!("admin"),
@@ -278,7 +280,7 @@ fn roles_that_nobody_knows_are_refused() {
         json!([5]),
         json!({"admin": true}),
     ] {
-        let why = "key 1: roles is no list of customer, admin, auditor";
+        let why = "key 1: roles is not a list of customer, admin, auditor";
         assert_eq!(
             problem(&[with(shop.clone(), &json!({ "roles": roles }))]),
             why
@@ -286,11 +288,11 @@ fn roles_that_nobody_knows_are_refused() {
     }
     let mut null = shop;
     null["roles"] = Value::Null;
-    assert!(load(&[null]).is_err(), "null is not: all");
+    assert!(load(&[null]).is_err(), "null does not mean all roles");
 }
 
 #[test]
-fn a_key_is_told_apart_later_by_its_thumbprint_and_a_secret_by_its_name() {
+fn a_key_has_a_thumbprint_and_a_secret_has_none() {
     let (ed, secret) = (JwtIssuer::eddsa("ed", 1), JwtIssuer::hs256("hs", 1));
     let root = Root::new(1, 1);
     let verifier = verifier(&[ed.jwk(), secret.jwk(), root.jwk()]);
@@ -298,7 +300,7 @@ fn a_key_is_told_apart_later_by_its_thumbprint_and_a_secret_by_its_name() {
     // RFC 7638, 3: the required members, in the order of their names.
     let hashed = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
     let thumbprint = BASE64_URL_SAFE_NO_PAD.encode(<sha2::Sha256 as sha2::Digest>::digest(hashed));
-    let biscuit = text(&root.biscuit(&said(&[])));
+    let biscuit = text(&root.biscuit(&issuer_facts(&[])));
     for (token, kid, expected) in [
         (ed.token(&json!({})), "ed", Some(thumbprint.as_str())),
         (secret.token(&json!({})), "hs", None),

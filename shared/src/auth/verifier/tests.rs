@@ -1,14 +1,14 @@
 use serde_json::json;
 
-use super::super::Role;
-use super::super::test_tokens::{self, JwtIssuer, Root, append, said, text, verifier};
+use super::super::test_tokens::{self, JwtIssuer, Root, append, issuer_facts, text, verifier};
+use super::super::{Caller, Role};
 use super::*;
 
 #[test]
-fn a_dot_tells_the_formats_apart() {
+fn a_dot_distinguishes_the_formats() {
     let (shop, root) = (JwtIssuer::eddsa("ed", 7), Root::new(1, 1));
     let jwt = shop.token(&json!({}));
-    let biscuit = text(&root.biscuit(&said(&[])));
+    let biscuit = text(&root.biscuit(&issuer_facts(&[])));
     assert_eq!(TokenFormat::of(&jwt), TokenFormat::Jwt);
     assert_eq!(TokenFormat::of(&biscuit), TokenFormat::Biscuit);
     let verifier = verifier(&[shop.jwk(), root.jwk()]);
@@ -17,11 +17,11 @@ fn a_dot_tells_the_formats_apart() {
 }
 
 #[test]
-fn what_is_neither_is_refused() {
+fn text_that_is_neither_a_jwt_nor_a_biscuit_is_refused() {
     let (shop, root) = (JwtIssuer::eddsa("ed", 7), Root::new(1, 1));
     let verifier = verifier(&[shop.jwk(), root.jwk()]);
     let jwt = shop.token(&json!({}));
-    let biscuit = text(&root.biscuit(&said(&[])));
+    let biscuit = text(&root.biscuit(&issuer_facts(&[])));
     let (signed, signature) = jwt.rsplit_once('.').expect("three parts");
     for token in [
         String::new(),
@@ -50,9 +50,8 @@ fn what_is_neither_is_refused() {
     }
 }
 
-/// Nobody can be made to read more than that.
 #[test]
-fn a_token_is_looked_at_up_to_its_longest_and_not_beyond() {
+fn a_token_is_read_up_to_the_longest_length() {
     let shop = JwtIssuer::eddsa("ed", 7);
     let verifier = verifier(&[shop.jwk()]);
     for letter in ["A", "."] {
@@ -61,8 +60,8 @@ fn a_token_is_looked_at_up_to_its_longest_and_not_beyond() {
                 .verify(&letter.repeat(length))
                 .expect_err("no token")
         };
-        assert!(!matches!(at(TOKEN_MAX), Refused::Length), "{letter}");
-        assert!(matches!(at(TOKEN_MAX + 1), Refused::Length), "{letter}");
+        assert!(!matches!(at(TOKEN_MAX), TokenError::Length), "{letter}");
+        assert!(matches!(at(TOKEN_MAX + 1), TokenError::Length), "{letter}");
     }
     let longest = (2_000..4_000)
         .map(|padding| shop.token(&json!({"x": "x".repeat(padding)})))
@@ -73,16 +72,16 @@ fn a_token_is_looked_at_up_to_its_longest_and_not_beyond() {
     assert!(verifier.verify(&longest).is_ok());
 }
 
-/// Old and new keys side by side, then the new one alone: nobody is locked out, and the old key ends.
+/// Old and new keys together, then the new ones alone: no caller is locked out, and the old keys stop working.
 #[test]
-fn a_key_is_replaced_while_both_are_good() {
+fn keys_are_replaced_without_locking_callers_out() {
     let (old, new) = (JwtIssuer::eddsa("2026", 1), JwtIssuer::es256("2027", 2));
     let (old_root, new_root) = (Root::new(1, 3), Root::new(2, 4));
     let tokens = [
         old.token(&json!({})),
         new.token(&json!({})),
-        text(&old_root.biscuit(&said(&[]))),
-        text(&new_root.biscuit(&said(&[]))),
+        text(&old_root.biscuit(&issuer_facts(&[]))),
+        text(&new_root.biscuit(&issuer_facts(&[]))),
     ];
     for (keys, expected) in [
         (vec![old.jwk(), old_root.jwk()], [true, false, true, false]),
@@ -104,14 +103,14 @@ fn a_key_is_replaced_while_both_are_good() {
     }
 }
 
-/// Metrics count refusals by it.
+/// Metrics count refused tokens by code.
 #[test]
-fn every_refusal_has_a_code() {
+fn every_refused_token_has_a_code() {
     let (shop, root) = (JwtIssuer::eddsa("ed", 7), Root::new(1, 1));
     let verifier = verifier(&[shop.jwk(), root.jwk()]);
-    let whole = root.biscuit(&said(&[]));
+    let whole = root.biscuit(&issuer_facts(&[]));
     let jwt = |changed| shop.token(&changed);
-    let biscuit = |changed: (&str, &str)| text(&root.biscuit(&said(&[changed])));
+    let biscuit = |changed: (&str, &str)| text(&root.biscuit(&issuer_facts(&[changed])));
     let mut header = shop.header();
     header.typ = Some("secevent+jwt".to_owned());
     let mut critical = shop.header();
@@ -125,7 +124,10 @@ fn every_refusal_has_a_code() {
         ("malformed", "x".to_owned()),
         ("malformed", jwt(json!({"role": "root"}))),
         ("signature", JwtIssuer::eddsa("ed", 8).token(&json!({}))),
-        ("signature", text(&Root::new(1, 9).biscuit(&said(&[])))),
+        (
+            "signature",
+            text(&Root::new(1, 9).biscuit(&issuer_facts(&[]))),
+        ),
         ("algorithm", secret.sign(&confused, &json!({}))),
         ("time", jwt(json!({"exp": 1_000}))),
         ("time", jwt(json!({"nbf": 4_000_000_000_u64}))),
@@ -137,22 +139,25 @@ fn every_refusal_has_a_code() {
         ("claims", biscuit(("expires_at", ""))),
         (
             "claims",
-            text(&root.biscuit(&format!("{}user(8);", said(&[])))),
+            text(&root.biscuit(&format!("{}user(8);", issuer_facts(&[])))),
         ),
         ("header", shop.sign(&header, &json!({}))),
         ("header", shop.sign(&critical, &json!({}))),
         ("unknown_key", JwtIssuer::eddsa("no", 7).token(&json!({}))),
-        ("unknown_key", text(&Root::new(3, 1).biscuit(&said(&[])))),
+        (
+            "unknown_key",
+            text(&Root::new(3, 1).biscuit(&issuer_facts(&[]))),
+        ),
         ("unvetted", text(&append(&whole, r#"role("admin");"#))),
     ] {
         let refused = verifier.verify(&token).expect_err(code);
         assert_eq!(refused.code(), code, "{refused}");
     }
-    assert_eq!(Refused::Undecided.code(), "undecided");
+    assert_eq!(TokenError::Undecided.code(), "undecided");
 }
 
 #[test]
-fn what_is_verified_says_who_and_by_which_key_and_no_more() {
+fn debug_shows_the_caller_and_the_key_and_no_more() {
     let secret = JwtIssuer::hs256("hs", b's');
     let token = secret.token(&json!({"role": "admin", "jti": "canary"}));
     let verified = verifier(&[secret.jwk()]).verify(&token).expect("good");
@@ -160,15 +165,14 @@ fn what_is_verified_says_who_and_by_which_key_and_no_more() {
         user: 7,
         role: Role::Admin,
     };
-    let told = format!("{verified:?}");
     assert_eq!(
-        told,
+        format!("{verified:?}"),
         format!("Verified {{ caller: {caller:?}, kid: \"hs\", .. }}")
     );
 }
 
 #[test]
-fn keys_that_cannot_be_read_are_told_with_their_path() {
+fn the_error_of_a_key_file_that_cannot_be_read_names_its_path() {
     let error = Verifier::load(&test_tokens::args("/no/such/keys".into())).expect_err("absent");
     assert!(error.to_string().contains("/no/such/keys"), "{error}");
 }

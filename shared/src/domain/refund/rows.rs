@@ -8,9 +8,10 @@ use sqlx::{AssertSqlSafe, FromRow, Row};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::{Attempt, AttemptId, AttemptState};
+use super::{Attempt, AttemptId};
 use crate::domain::ids::ReturnId;
 use crate::domain::money::Money;
+use crate::domain::row::decode_enum;
 
 /// The columns of an [`Attempt`], of the table `f`.
 pub const ATTEMPT: &str = "f.return_id, f.attempt, f.idempotency_key, f.amount, f.currency, f.state, f.owner, \
@@ -32,7 +33,7 @@ impl FromRow<'_, MySqlRow> for Attempt {
             id: AttemptId::from_row(row)?,
             key: row.try_get("idempotency_key")?,
             amount: Money::from_row(row, "amount")?,
-            state: state(row)?,
+            state: decode_enum(row, "state")?,
             owner: row.try_get("owner")?,
             call_deadline: row.try_get("call_deadline")?,
             first_sent_at: row.try_get("first_sent_at")?,
@@ -46,14 +47,6 @@ impl FromRow<'_, MySqlRow> for Attempt {
             updated_at: row.try_get("updated_at")?,
         })
     }
-}
-
-fn state(row: &MySqlRow) -> sqlx::Result<AttemptState> {
-    let name: &str = row.try_get("state")?;
-    name.parse().map_err(|_| sqlx::Error::ColumnDecode {
-        index: "refunds.state".to_owned(),
-        source: "a value that this build does not know".into(),
-    })
 }
 
 /// What to do about a row that another transaction holds.

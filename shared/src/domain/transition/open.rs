@@ -1,6 +1,6 @@
-//! Opens a return's history: the row, its first event, and that event's outbox row.
+//! Begins the history of a return: its row, its first event, and the outbox row of that event.
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use sqlx::{MySqlConnection, QueryBuilder};
 use time::OffsetDateTime;
 
@@ -13,10 +13,10 @@ use crate::domain::money::Money;
 use crate::domain::outbox::{self, OutboxRow};
 use crate::domain::status::Status;
 
-/// The event that opens every return's history.
+/// The type of the first event of every return.
 const FILED: &str = "return.initiated";
 
-/// A return to be written for the first time.
+/// A return that is to be filed.
 #[derive(Debug, Clone)]
 pub struct NewReturn {
     pub order_id: OrderId,
@@ -28,7 +28,7 @@ pub struct NewReturn {
     pub cause: Cause,
 }
 
-/// A return that was written, with the id of its first event.
+/// A return that was filed, with the id of its first event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Filed {
     pub order_id: OrderId,
@@ -36,7 +36,7 @@ pub struct Filed {
     pub event_id: EventId,
 }
 
-/// New returns whose rows are written but not yet their outbox rows: [`Opened::announce`] is owed.
+/// New returns whose outbox rows are not written yet: the caller must call [`Opened::announce`].
 #[derive(Debug)]
 #[must_use = "without `announce` the events never reach Kafka"]
 pub struct Opened {
@@ -45,12 +45,12 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// What was written, in the order given to [`open`].
+    /// The new returns, in the order given to [`open`].
     pub fn filed(&self) -> &[Filed] {
         &self.filed
     }
 
-    /// Writes the outbox rows; the last statement before COMMIT.
+    /// Writes the outbox rows. It must be the last statement before COMMIT.
     ///
     /// # Errors
     /// A database error: roll back.
@@ -64,11 +64,11 @@ impl Opened {
     }
 }
 
-/// Writes new returns with their first audit rows. `new` must be sorted by order and hold an order once; `now` is
-/// the database's clock, read in this transaction after the order rows were locked.
+/// Writes new returns with their first audit rows. `new` must be sorted by order and hold each order once. `now` is the
+/// time of the database's clock, read in this transaction after the order rows were locked.
 ///
 /// # Errors
-/// A duplicate on `one_open_return_per_order` means that an order has an open return: roll back the whole group.
+/// A duplicate on `one_open_return_per_order` means that an order has an open return: roll back all of them.
 pub async fn open(
     conn: &mut MySqlConnection,
     now: OffsetDateTime,
@@ -88,10 +88,7 @@ pub async fn open(
             version: 0,
             hash: GENESIS.to_owned(),
         };
-        let mut detail = Map::new();
-        if row.review_required {
-            detail.insert("review_required".to_owned(), json!(true));
-        }
+        let detail = detail(row);
         let step = Step {
             event_type: FILED,
             from: None,
@@ -112,10 +109,17 @@ pub async fn open(
     Ok(opened)
 }
 
-/// Inserts the group and answers its ids, in the same order.
+fn detail(new: &NewReturn) -> Map<String, Value> {
+    let review = new
+        .review_required
+        .then(|| ("review_required".to_owned(), json!(true)));
+    review.into_iter().collect()
+}
+
+/// Inserts the rows and returns their ids, in the same order.
 ///
-/// InnoDB gives one `INSERT … VALUES` consecutive ids as long as `auto_increment_increment` is 1, which the schema
-/// check at start makes sure of (MySQL manual, "AUTO_INCREMENT Handling in InnoDB": simple inserts).
+/// InnoDB gives the rows of one `INSERT … VALUES` consecutive ids if `auto_increment_increment` is 1, which the schema
+/// check at start ensures (MySQL manual, "AUTO_INCREMENT Handling in InnoDB": simple inserts).
 async fn insert_returns(
     conn: &mut MySqlConnection,
     now: OffsetDateTime,

@@ -12,24 +12,24 @@ use super::*;
 /// More than the buffers of two sockets hold.
 const LARGE: usize = 16 * 1024 * 1024;
 
-/// A server with one seat, whose answers are large.
-async fn start() -> (SocketAddr, Connections, CancellationToken) {
-    let answer = || Full::new(Bytes::from(vec![b'x'; LARGE]));
-    start_with(Duration::from_secs(60), answer).await
+/// A server for one connection with large responses.
+async fn start() -> (SocketAddr, ConnectionMetrics, CancellationToken) {
+    let response = || Full::new(Bytes::from(vec![b'x'; LARGE]));
+    start_with(Duration::from_secs(60), response).await
 }
 
 async fn start_with<B>(
     write_timeout: Duration,
-    answer: impl Fn() -> B + Clone + Send + Sync + 'static,
-) -> (SocketAddr, Connections, CancellationToken)
+    body: impl Fn() -> B + Clone + Send + Sync + 'static,
+) -> (SocketAddr, ConnectionMetrics, CancellationToken)
 where
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("bound");
     let service = service_fn(move |_: Request<Incoming>| {
-        let answer = answer.clone();
-        async move { Ok::<_, Infallible>(Response::new(answer())) }
+        let body = body.clone();
+        async move { Ok::<_, Infallible>(Response::new(body())) }
     });
     let limits = Limits {
         max_connections: 1,
@@ -38,19 +38,19 @@ where
         drain: Duration::from_secs(60),
     };
     let stop = CancellationToken::new();
-    let connections = Connections::default();
+    let metrics = ConnectionMetrics::default();
     tokio::spawn(serve(
         listener,
         service,
         limits,
-        connections.clone(),
+        metrics.clone(),
         stop.clone(),
     ));
-    (address, connections, stop)
+    (address, metrics, stop)
 }
 
-/// A connection with an answer that has begun.
-async fn ask(address: SocketAddr) -> TcpStream {
+/// A connection that has sent a request.
+async fn request(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.expect("connect");
     let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     stream.write_all(request).await.expect("sent");
@@ -67,76 +67,76 @@ async fn until(condition: impl Fn() -> bool) {
     met.expect("in time");
 }
 
-async fn begin(stream: &mut TcpStream) {
+async fn response_begins(stream: &mut TcpStream) {
     let mut status = [0; 12];
     let begun = tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut status));
-    begun.await.expect("in time").expect("an answer");
+    begun.await.expect("in time").expect("a response");
     assert_eq!(&status, b"HTTP/1.1 200");
 }
 
 #[tokio::test]
-async fn a_finished_answer_is_not_cut_for_a_newcomer() {
-    let (address, connections, stop) = start().await;
-    let mut first = ask(address).await;
-    begin(&mut first).await;
-    let mut second = ask(address).await;
-    until(|| connections.evicted.get() > 0).await;
+async fn a_finished_response_is_not_cut_off_for_a_new_connection() {
+    let (address, metrics, stop) = start().await;
+    let mut first = request(address).await;
+    response_begins(&mut first).await;
+    let mut second = request(address).await;
+    until(|| metrics.evicted.get() > 0).await;
     let mut rest = Vec::new();
     first.read_to_end(&mut rest).await.expect("whole");
     assert!(rest.len() > LARGE, "cut after {} bytes", rest.len());
-    begin(&mut second).await;
+    response_begins(&mut second).await;
     stop.cancel();
 }
 
 #[tokio::test]
-async fn a_newcomer_does_not_wait_for_a_client_that_does_not_read() {
+async fn a_new_connection_does_not_wait_for_a_client_that_does_not_read() {
     let (address, _, stop) = start().await;
-    let mut first = ask(address).await;
-    begin(&mut first).await;
-    // It begins in less than the minute for which the first may take nothing.
-    let mut second = ask(address).await;
-    begin(&mut second).await;
+    let mut first = request(address).await;
+    response_begins(&mut first).await;
+    // It begins within the minute that the first may take without reading.
+    let mut second = request(address).await;
+    response_begins(&mut second).await;
     stop.cancel();
 }
 
 #[tokio::test]
-async fn stopping_closes_what_is_idle_and_finishes_what_is_asked() {
+async fn a_stop_closes_idle_connections_and_finishes_requests() {
     let (address, _, stop) = start().await;
-    let mut busy = ask(address).await;
-    begin(&mut busy).await;
+    let mut busy = request(address).await;
+    response_begins(&mut busy).await;
     stop.cancel();
-    // An answer may take longer to be read than half a head to be sent.
-    tokio::time::sleep(HALF_HEAD + Duration::from_millis(500)).await;
+    // A client may take longer to read a response than to send half a head.
+    tokio::time::sleep(HEAD_GRACE + Duration::from_millis(500)).await;
     let mut rest = Vec::new();
     busy.read_to_end(&mut rest).await.expect("whole");
     assert!(rest.len() > LARGE, "cut after {} bytes", rest.len());
-    // The listener is closed since the stop.
+    // The stop closed the listener.
     assert!(TcpStream::connect(address).await.is_err());
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn the_kernel_is_given_little_of_an_answer_that_nobody_reads() {
+async fn the_kernel_takes_little_of_a_response_that_nobody_reads() {
     const CHUNK: usize = 16 * 1024;
-    let given = Arc::new(AtomicUsize::new(0));
-    let of_server = Arc::clone(&given);
-    let answer = move || {
-        let given = Arc::clone(&of_server);
+    let taken = Arc::new(AtomicUsize::new(0));
+    let of_server = Arc::clone(&taken);
+    let response = move || {
+        let taken = Arc::clone(&of_server);
         StreamBody::new(stream::repeat_with(move || {
-            given.fetch_add(CHUNK, Ordering::Relaxed);
+            taken.fetch_add(CHUNK, Ordering::Relaxed);
             Ok(Frame::data(Bytes::from_static(&[b'x'; CHUNK])))
         }))
     };
-    let (address, connections, stop) = start_with(Duration::from_secs(1), answer).await;
+    let (address, metrics, stop) = start_with(Duration::from_secs(1), response).await;
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     let mut stream = socket.connect(address).await.expect("connect");
     let request = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
     stream.write_all(request).await.expect("sent");
-    begin(&mut stream).await;
-    // Dropped once it has taken nothing for a second: more will not be given.
-    until(|| connections.open.get() == 0).await;
-    let given = given.load(Ordering::Relaxed);
-    assert!(given < 512 * 1024, "{given} bytes");
+    response_begins(&mut stream).await;
+    // The connection is dropped once the client has read nothing for a second; then no more bytes are taken.
+    until(|| metrics.open.get() == 0).await;
+    let taken = taken.load(Ordering::Relaxed);
+    assert!(taken < 512 * 1024, "{taken} bytes");
     stop.cancel();
 }

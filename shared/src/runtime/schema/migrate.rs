@@ -1,12 +1,12 @@
-//! Applying migrations: one run at a time, repeatable after every kind of failure.
+//! Applies migrations: one run at a time, and repeatable after every kind of failure.
 //!
-//! The lock lives and dies with a connection of its own, so it is released whatever happens. sqlx's own lock is off:
-//! it is not released when a migration fails.
+//! The lock belongs to a connection of its own, so it is always released with that connection. sqlx's own lock is off,
+//! because sqlx does not release it when a migration fails.
 //!
 //! Each file holds one statement, and MySQL's DDL is atomic since 8.0 ("Atomic Data Definition Statement Support"):
 //! a statement that was refused changed nothing. sqlx marks a migration as begun before it runs, and DDL commits that
-//! mark; after a refusal the mark is taken back here, so that the next run tries again. Only a run that was cut off
-//! leaves it, and then a person has to look (`repair`).
+//! mark. After a refusal this module removes the mark, so that the next run tries again. Only an interrupted run leaves
+//! the mark, and then a person has to find out what happened ([`repair`]).
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::runtime::db::DbFailure;
 /// How long one migration run waits for another.
 pub const LOCK_WAIT: Duration = Duration::from_secs(60);
 
-/// What a person found out about a migration that was cut off.
+/// What a person found out about an interrupted migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
     /// Its statement took effect: record it as applied.
@@ -29,15 +29,15 @@ pub enum Repair {
     HadNoEffect,
 }
 
-/// Applies what is missing, one run at a time; answers how many migrations ran. Creates no database.
+/// Applies the missing migrations and returns how many ran. It does not create the database.
 ///
 /// # Errors
-/// Another run holds the lock for [`LOCK_WAIT`], a migration fails, or the database is away.
+/// Another run holds the lock for [`LOCK_WAIT`], a migration fails, or the database cannot be reached.
 pub async fn migrate(options: &MySqlConnectOptions) -> Result<usize, SchemaError> {
     migrate_within(options, LOCK_WAIT).await
 }
 
-/// [`migrate`] with another patience, in whole seconds.
+/// [`migrate`] with another time to wait for the lock, in whole seconds.
 ///
 /// # Errors
 /// As [`migrate`].
@@ -47,17 +47,17 @@ pub async fn migrate_within(
 ) -> Result<usize, SchemaError> {
     let mut conn = locked(options, lock_wait).await?;
     let outcome = apply(&mut conn).await;
-    // Also after a failure, though dropping it would do: the lock is free before anybody reads the message.
+    // Closed also after a failure, so that the lock is free before anybody reads the message.
     let closed = conn.close().await;
     let count = outcome?;
     closed?;
     Ok(count)
 }
 
-/// Takes a migration that was cut off out of its limbo, as told by a person who looked.
+/// Ends an interrupted migration in the way that a person has found out.
 ///
 /// # Errors
-/// The migration is not marked as interrupted, another run holds the lock, or the database is away.
+/// The migration is not marked as interrupted, another run holds the lock, or the database cannot be reached.
 pub async fn repair(
     options: &MySqlConnectOptions,
     version: i64,
@@ -67,7 +67,7 @@ pub async fn repair(
     let mut conn = locked(options, lock_wait).await?;
     let changed = match finding {
         Repair::TookEffect => set_applied(&mut conn, version).await?,
-        Repair::HadNoEffect => take_mark_back(&mut conn, version).await?,
+        Repair::HadNoEffect => remove_mark(&mut conn, version).await?,
     };
     conn.close().await?;
     if changed == 1 {
@@ -96,14 +96,14 @@ async fn apply(conn: &mut MySqlConnection) -> Result<usize, SchemaError> {
     }
 }
 
-/// A refusal is taken back; when the connection was lost on the way, the outcome is unknown and the mark stays.
+/// Removes the mark after a refusal. If the connection was lost, the outcome is unknown and the mark stays.
 async fn failed(conn: &mut MySqlConnection, version: i64, source: sqlx::Error) -> SchemaError {
     let refused = matches!(source, sqlx::Error::Database(_))
         && DbFailure::of(&source) != DbFailure::ConnectionLost;
     if !refused {
         return interrupted(version);
     }
-    match take_mark_back(conn, version).await {
+    match remove_mark(conn, version).await {
         Ok(_) => SchemaError::Failed {
             file: file_name(version),
             source,
@@ -119,7 +119,7 @@ fn interrupted(version: i64) -> SchemaError {
     }
 }
 
-/// The file of a migration, as it lies in `migrations/`.
+/// The file of a migration in `migrations/`.
 fn file_name(version: i64) -> String {
     MIGRATOR
         .iter()
@@ -136,7 +136,7 @@ async fn locked(
     lock_wait: Duration,
 ) -> Result<MySqlConnection, SchemaError> {
     let mut conn = options.connect().await?;
-    // A table's change waits for every transaction that has touched it, and whatever comes later waits behind the change.
+    // DDL waits for every transaction that has used the table, and all later statements on the table wait for the DDL.
     sqlx::query("/* schema::locked */ SET SESSION lock_wait_timeout = 10")
         .execute(&mut conn)
         .await?;
@@ -161,9 +161,9 @@ async fn locked(
     })
 }
 
-async fn take_mark_back(conn: &mut MySqlConnection, version: i64) -> sqlx::Result<u64> {
+async fn remove_mark(conn: &mut MySqlConnection, version: i64) -> sqlx::Result<u64> {
     let deleted = sqlx::query(
-        "/* schema::take_mark_back */ DELETE FROM _sqlx_migrations WHERE version = ? AND NOT success",
+        "/* schema::remove_mark */ DELETE FROM _sqlx_migrations WHERE version = ? AND NOT success",
     )
     .bind(version)
     .execute(conn)

@@ -1,9 +1,9 @@
-//! What a holder makes of a Biscuit: narrower, never wider.
+//! A holder can narrow a Biscuit, and never widen it.
 
 use super::*;
 
-/// What does not meet a holder's check is forbidden, even where the return is somebody else's: only what would be
-/// allowed, were it the caller's own, is told as not theirs.
+/// A request that fails a holder's check is forbidden, also for another customer's return. The decision is `NotYours` only
+/// if the request would be allowed for a return of the caller.
 #[test]
 fn a_holder_can_narrow_a_token() {
     use Operation::{RefundsDecide, ReturnsCreate, ReturnsList, ReturnsRead};
@@ -41,31 +41,27 @@ fn a_holder_can_narrow_a_token() {
         ("customer", "reject if true;", about(5, OWN), NO),
         ("customer", "check if user(8);", about(5, OTHERS), NO),
     ] {
-        let told = format!("{role} {narrowed} {request:?}");
-        let whole = Root::new(1, 1).biscuit(&said(&[("role", &format!("{role:?}"))]));
+        let case = format!("{role} {narrowed} {request:?}");
+        let whole = Root::new(1, 1).biscuit(&issuer_facts(&[("role", &format!("{role:?}"))]));
         let open = append(&whole, narrowed);
         let sealed = open.seal().expect("seals");
-        for token in [open, sealed].map(unread_as(role)) {
-            assert_eq!(
-                answer(policy().decide(&token, &request)),
-                expected,
-                "{told}"
-            );
+        for token in [open, sealed].map(unverified_as(role)) {
+            assert_eq!(code(policy().decide(&token, &request)), expected, "{case}");
         }
     }
 }
 
-fn unread_as(role: &str) -> impl Fn(Biscuit) -> Verified {
+fn unverified_as(role: &str) -> impl Fn(Biscuit) -> Verified {
     let role = role.parse().expect("a role");
     move |biscuit| Verified {
         claims: claims(role, 0, 0),
-        ..unread(biscuit)
+        ..unverified(biscuit)
     }
 }
 
 #[test]
-fn every_holder_in_a_row_can_narrow_a_token_and_none_can_widen_it() {
-    let whole = Root::new(1, 1).biscuit(&said(&[]));
+fn each_holder_can_narrow_a_token_and_none_can_widen_it() {
+    let whole = Root::new(1, 1).biscuit(&issuer_facts(&[]));
     let once = append(&whole, r#"check if resource("return", 5);"#);
     let twice = append(
         &once,
@@ -79,20 +75,20 @@ fn every_holder_in_a_row_can_narrow_a_token_and_none_can_widen_it() {
         (twice, YES, NO),
         (never, NO, NO),
     ] {
-        let token = unread(token);
-        assert_eq!(answer(policy().decide(&token, &read(5))), fifth);
-        assert_eq!(answer(policy().decide(&token, &read(6))), sixth);
+        let token = unverified(token);
+        assert_eq!(code(policy().decide(&token, &read(5))), fifth);
+        assert_eq!(code(policy().decide(&token, &read(6))), sixth);
     }
 }
 
-/// `vet` lets none of these in; were it gone, they still would count for nothing.
+/// `check_structure` refuses all of these; without it they would still have no effect.
 #[test]
-fn what_a_holder_states_is_not_seen() {
+fn facts_and_rules_of_a_holder_have_no_effect() {
     let past = date(get_current_timestamp() - LEEWAY - 100);
     let root = Root::new(1, 1);
-    let good = root.biscuit(&said(&[]));
-    let ended = root.biscuit(&said(&[("expires_at", &past)]));
-    let foreign = root.biscuit(&said(&[("audience", r#""else""#)]));
+    let good = root.biscuit(&issuer_facts(&[]));
+    let ended = root.biscuit(&issuer_facts(&[("expires_at", &past)]));
+    let foreign = root.biscuit(&issuer_facts(&[("audience", r#""else""#)]));
     let list = Request::of(Operation::ReturnsList);
     let others = Request::about(Operation::ReturnsRead, RETURN, Some(OTHERS));
     for (token, stated, request, expected) in [
@@ -117,27 +113,27 @@ fn what_a_holder_states_is_not_seen() {
             &ended,
             "expires_at(2099-01-01T00:00:00Z);",
             list,
-            NOT_HONORED,
+            NOT_ACCEPTED,
         ),
         (
             &ended,
             "earliest(1970-01-01T00:00:00Z); time(1970-01-01T00:00:00Z);",
             list,
-            NOT_HONORED,
+            NOT_ACCEPTED,
         ),
-        (&foreign, r#"audience("returns");"#, list, NOT_HONORED),
-        (&foreign, r#"our_audience("else");"#, list, NOT_HONORED),
+        (&foreign, r#"audience("returns");"#, list, NOT_ACCEPTED),
+        (&foreign, r#"our_audience("else");"#, list, NOT_ACCEPTED),
     ] {
-        let token = unread(append(token, stated));
+        let token = unverified(append(token, stated));
         assert_eq!(
-            answer(policy().decide(&token, &request)),
+            code(policy().decide(&token, &request)),
             expected,
             "{stated}"
         );
     }
 }
 
-/// Logs and answers are made of it.
+/// Logs and responses contain it.
 #[test]
 fn p13_a_denial_repeats_nothing_that_a_holder_wrote() {
     let canary = "s3cret".repeat(300);
@@ -146,17 +142,17 @@ fn p13_a_denial_repeats_nothing_that_a_holder_wrote() {
         (format!(r#"check if resource("{canary}", 5);"#), NO),
         (
             format!(r#"check if "{canary}".length() / 0 == 1;"#),
-            NOT_HONORED,
+            NOT_ACCEPTED,
         ),
-        (format!(r#"check if "{canary}" === 1;"#), NOT_HONORED),
+        (format!(r#"check if "{canary}" === 1;"#), NOT_ACCEPTED),
     ] {
-        let token = unread(append(&Root::new(1, 1).biscuit(&said(&[])), &check));
+        let token = unverified(append(&Root::new(1, 1).biscuit(&issuer_facts(&[])), &check));
         let denied = policy().decide(&token, &request).expect_err("denied");
         assert_eq!(denied.code(), code, "{denied}");
-        let told = format!("{denied} {denied:?}");
-        assert!(!told.contains("s3cret") && told.len() < 300, "{told}");
+        let shown = format!("{denied} {denied:?}");
+        assert!(!shown.contains("s3cret") && shown.len() < 300, "{shown}");
     }
-    let token = says(&[("role", &format!("{canary:?}"))]);
+    let token = biscuit_with(&[("role", &format!("{canary:?}"))]);
     let denied = policy()
         .decide(&token, &request)
         .expect_err("an unknown role");
@@ -166,13 +162,13 @@ fn p13_a_denial_repeats_nothing_that_a_holder_wrote() {
     );
 }
 
-/// Or a holder's own check would tell whether a stranger's return exists, and by one question after the other whose it is.
+/// Otherwise a holder's own check could reveal whether another customer's return exists, and, step by step, whose it is.
 #[test]
 fn p13_a_holders_check_does_not_tell_a_strangers_return_from_none() {
     let root = Root::new(1, 1);
     let verifier = verifier(&[root.jwk()]);
     let policy = Policy::new(&args("".into()));
-    let whole = root.biscuit(&said(&[]));
+    let whole = root.biscuit(&issuer_facts(&[]));
     let owners = [None, Some(1), Some(OTHERS.0), Some(9_999)];
     for check in [
         "check if owner($r, $u), 9223372036854775807 + ($u - 7) > 0;",
@@ -184,13 +180,16 @@ fn p13_a_holders_check_does_not_tell_a_strangers_return_from_none() {
         "check all owner($r, $u), $u === 7;",
     ] {
         let token = append(&whole, check);
-        let token = verifier.verify(&text(&token)).expect("vetted");
-        let told = owners.map(|owner| {
+        let token = verifier.verify(&text(&token)).expect("good");
+        let decisions = owners.map(|owner| {
             let request =
                 Request::about(Operation::ReturnsRead, ReturnId(5), owner.map(CustomerId));
             policy.decide(&token, &request).map(|_| ())
         });
-        assert!(told[0].is_err(), "{check}");
-        assert!(told.iter().all(|one| *one == told[0]), "{check}: {told:?}");
+        assert!(decisions[0].is_err(), "{check}");
+        assert!(
+            decisions.iter().all(|one| *one == decisions[0]),
+            "{check}: {decisions:?}"
+        );
     }
 }

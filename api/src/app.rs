@@ -1,0 +1,195 @@
+//! The running api: its parts, its tasks, and the order in which they stop.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use shared::auth::{KeyError, Verifier};
+use shared::runtime::db::{Database, DbError};
+use shared::runtime::http_server::Drain;
+use shared::runtime::ops::{self, Checks};
+use shared::runtime::program::{self, ListenError, Start};
+use shared::runtime::schema::{self, SchemaError};
+use shared::runtime::tasks::{TaskError, Tasks};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::AuditReads;
+use crate::config::Config;
+use crate::decisions::Decisions;
+use crate::filing::{Filing, FilingQueue};
+use crate::http::{self, RateLimit};
+use crate::metrics::Metrics;
+use crate::streams::Streams;
+use crate::{auth, backlog, idempotency, open_files};
+
+/// Why the api did not start, or ended before it was stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error("{0}")]
+    Settings(String),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error("the address of the listener is unknown")]
+    Address(#[from] std::io::Error),
+    #[error("the database cannot be used")]
+    Schema(#[from] SchemaError),
+    #[error("the list of revoked tokens cannot be read")]
+    Revocations(#[from] DbError),
+    #[error(transparent)]
+    Task(#[from] TaskError),
+}
+
+/// An api that is ready to run: its listener is bound and the schema is checked.
+#[derive(Debug)]
+pub struct App {
+    cfg: Config,
+    listener: TcpListener,
+    db: Database,
+    metrics: Arc<Metrics>,
+    verifier: Verifier,
+    revocations: auth::Snapshot,
+}
+
+/// Runs the api until it is stopped.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn run(cfg: Config, start: Start) -> Result<(), StartError> {
+    open_files::allow(cfg.http.api_max_connections);
+    let listener = program::listen("API_LISTEN", cfg.http.api_listen).await?;
+    let address = listener.local_addr()?;
+    let app = App::build(cfg, listener).await?;
+    start.announce(Some(address));
+    match app.run(start.ops_listener, start.stop).await? {
+        Drain::Complete => tracing::info!("stopped"),
+        Drain::DeadlineMissed => {
+            tracing::warn!("stopped with connections still open at the drain deadline");
+        }
+    }
+    Ok(())
+}
+
+impl App {
+    /// Reads the keys and checks the schema. Listeners come from the caller.
+    ///
+    /// # Errors
+    /// A key file cannot be read, MySQL is away, or the schema is too old (the message names the command to run).
+    pub async fn build(cfg: Config, listener: TcpListener) -> Result<Self, StartError> {
+        let verifier = auth::load_keys(&cfg.auth)?;
+        let metrics = Arc::new(Metrics::new());
+        let options = cfg.db.options().map_err(StartError::Settings)?;
+        let db = Database::new(options, cfg.db.database_max_connections, &metrics.db);
+        schema::check(&db).await?;
+        let revocations = auth::Snapshot::read(&db).await?;
+        Ok(Self {
+            cfg,
+            listener,
+            db,
+            metrics,
+            verifier,
+            revocations,
+        })
+    }
+
+    /// Serves until `stop` and for the stop delay, then drains within the drain deadline: first open requests, then queued
+    /// filings, last the operator endpoints. Not ready from `stop` on.
+    ///
+    /// # Errors
+    /// A background task ended early. Accepted requests are still finished.
+    pub async fn run(
+        self,
+        ops_listener: TcpListener,
+        stop: CancellationToken,
+    ) -> Result<Drain, TaskError> {
+        let (cfg, db, metrics) = (self.cfg, self.db, self.metrics);
+        let mut tasks = Tasks::new();
+        let (gate, monitor) = backlog::gate(&cfg.backlog, &db, Arc::clone(&metrics));
+        let (authenticator, keys, revocations) = auth::authenticator(
+            self.verifier,
+            &cfg.auth,
+            &cfg.tokens,
+            self.revocations,
+            &db,
+            &metrics,
+        );
+        let checks = {
+            let (gate, authenticator) = (gate.clone(), Arc::clone(&authenticator));
+            Checks::with(&db, move || {
+                [gate.checks(), authenticator.checks()].concat()
+            })
+        };
+        let stage = tasks.stage();
+        let (registry, quit) = (metrics.registry().clone(), stage.stop());
+        let ops = ops::serve(ops_listener, registry, checks, stop.clone(), quit);
+        stage.spawn("operator endpoints", ops);
+
+        // Streams end when the listener closes.
+        let leaving = CancellationToken::new();
+        let (streams, poller) = Streams::new(
+            &cfg.streams,
+            cfg.streams_max(),
+            &db,
+            Arc::clone(&metrics),
+            leaving.clone(),
+        );
+        let filing = Filing {
+            args: cfg.filing.clone(),
+            timeout: cfg.http.request_timeout(),
+            topics: cfg.topics.clone(),
+            policy: cfg.policy.clone(),
+            db: db.clone(),
+            metrics: Arc::clone(&metrics),
+            gate,
+        };
+        let quarter = db.max_connections() / 4;
+        let stage = tasks.stage();
+        let filing = FilingQueue::start(filing, stage);
+        let expiry = idempotency::expire(db.share(quarter), stage.stop());
+        stage.spawn("change poller", poller.run(stage.stop()));
+        stage.spawn("backlog monitor", monitor.run(stage.stop()));
+        stage.spawn("key reload", keys.run(stage.stop()));
+        stage.spawn("revocation reads", revocations.run(stage.stop()));
+        stage.spawn("idempotency key expiry", expiry);
+
+        let reads = db.share(db.max_connections() * 3 / 4);
+        let state = http::State {
+            reads: reads.clone(),
+            read_deadline: cfg.http.request_timeout(),
+            authenticator,
+            filing,
+            decisions: Decisions {
+                db: db.share(quarter),
+                lookups: reads,
+                topics: cfg.topics,
+                deadline: cfg.http.request_timeout(),
+            },
+            audit: AuditReads::new(&db),
+            streams,
+            policy: cfg.policy,
+            caller_rate: RateLimit::per_second(cfg.http.rate_per_caller),
+            body_timeout: cfg.http.body_timeout(),
+        };
+        let (drain, stop_delay) = (cfg.http.drain(), cfg.http.stop_delay());
+        let server = http::serve(self.listener, state, cfg.http, metrics, leaving.clone());
+        let stage = tasks.stage();
+        let stopping = stage.stop();
+        let served = stage.spawn_fallible("public listener", async move {
+            let leave = async {
+                stopping.cancelled().await;
+                tokio::time::sleep(stop_delay).await;
+                leaving.cancel();
+            };
+            let (drained, ()) = tokio::join!(server, leave);
+            Ok::<_, Infallible>(drained)
+        });
+        let late = tasks.run(&stop, drain).await?;
+        db.close().await;
+        if late.is_empty() {
+            return Ok(served.take().unwrap_or(Drain::DeadlineMissed));
+        }
+        tracing::warn!(tasks = ?late, "tasks are still running at the drain deadline");
+        Ok(Drain::DeadlineMissed)
+    }
+}

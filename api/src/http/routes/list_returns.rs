@@ -1,0 +1,109 @@
+//! `GET /returns`: keyset pages of all returns, newest first, for admins.
+
+use serde::Deserialize;
+use shared::auth::{Operation, Request};
+use shared::domain::ids::{CustomerId, OrderId, ReturnId};
+use shared::domain::status::Status;
+use shared::runtime::db::DbError;
+use utoipa::IntoParams;
+use warp::reply::Response;
+
+use crate::error::ApiError;
+use crate::http::call::Call;
+use crate::http::query::{self, Page, ParameterReader};
+use crate::http::views::ReturnView;
+use crate::store::{self, ReturnFilter, ReturnRow};
+
+/// The parameters as text. Each is parsed on its own, so that the response names every wrong one.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct Parameters {
+    /// Only returns in this state.
+    #[param(value_type = Option<Status>, nullable = false, inline)]
+    status: Option<String>,
+    /// Only returns of this order.
+    #[param(value_type = Option<i64>, nullable = false)]
+    order_id: Option<String>,
+    /// Only returns of this customer.
+    #[param(value_type = Option<i64>, nullable = false)]
+    customer_id: Option<String>,
+    /// Filed at this time or later.
+    #[param(nullable = false, format = "date-time")]
+    created_from: Option<String>,
+    /// Filed before this time.
+    #[param(nullable = false, format = "date-time")]
+    created_before: Option<String>,
+    /// Returns on a page.
+    #[param(value_type = Option<u32>, nullable = false, minimum = 1, maximum = 200, default = 50)]
+    limit: Option<String>,
+    /// `next_cursor` of the previous page.
+    #[param(nullable = false, pattern = "^[0-9]{1,17}-[0-9]{1,18}$")]
+    cursor: Option<String>,
+}
+
+pub(super) async fn handle(call: Call) -> Result<Response, ApiError> {
+    let credential = call.authenticate()?;
+    credential.caller_for(&Request::of(Operation::ReturnsList))?;
+    let (filter, limit) = parse(&call.query)?;
+    let state = &call.state;
+    // One more than the limit shows whether there is a next page.
+    let rows = state
+        .reads
+        .run("list_returns", state.read_deadline, move |conn| {
+            Box::pin(async move {
+                let rows = store::list_returns(conn, &filter, limit + 1).await;
+                rows.map_err(DbError::from)
+            })
+        });
+    let position = |row: &ReturnRow| query::cursor(row.created_at, row.id.0);
+    Ok(Page::<ReturnView>::of(rows.await?, limit, position).response(&call.query))
+}
+
+fn parse(query: &str) -> Result<(ReturnFilter, u32), ApiError> {
+    let parameters: Parameters = query::parameters(query)?;
+    let mut read = ParameterReader::default();
+    let filter = ReturnFilter {
+        status: read.field("status", parameters.status, "a status", |name| {
+            name.parse::<Status>().ok()
+        }),
+        order_id: read.number("order_id", parameters.order_id, OrderId),
+        customer_id: read.number("customer_id", parameters.customer_id, CustomerId),
+        created_from: read.time("created_from", parameters.created_from),
+        created_before: read.time("created_before", parameters.created_before),
+        after: read
+            .cursor(parameters.cursor, query::parse_cursor)
+            .map(|(created_at, id)| (created_at, ReturnId(id))),
+    };
+    let limit = read.limit(parameters.limit);
+    read.finish()?;
+    Ok((filter, limit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wrong_parameter_is_named() {
+        let Err(ApiError::InvalidFields(errors)) =
+            parse("status=lost&order_id=x&limit=201&cursor=1&created_from=yesterday")
+        else {
+            panic!("expected invalid fields");
+        };
+        let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(
+            fields,
+            ["status", "order_id", "created_from", "cursor", "limit"]
+        );
+    }
+
+    #[test]
+    fn unknown_and_repeated_parameters_are_refused() {
+        for query in ["offset=10", "limit=1&limit=2"] {
+            assert!(
+                matches!(parse(query), Err(ApiError::BadRequest(_))),
+                "{query}"
+            );
+        }
+    }
+}

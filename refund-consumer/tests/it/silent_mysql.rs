@@ -1,0 +1,186 @@
+//! MySQL falls silent in the middle of a unit of work: the connection stays open and no response comes. Or it responds,
+//! but another session has locked a table. Other returns go on, the alarm's gauge grows, and nothing is paid twice.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use shared::domain::transition::Filed;
+use shared::test_support::keep_when_silent;
+use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
+use shared::test_support::until as until_within;
+use sqlx::Executor;
+
+use crate::harness::fake::{Fake, Step};
+use crate::harness::{PATIENCE, Running, World};
+
+/// After the end of the silence everything resumes within this time.
+const RESUMES: Duration = Duration::from_secs(15);
+/// How long a table stays locked: longer than the deadline of any unit of work.
+const LOCKED: Duration = Duration::from_secs(20);
+
+/// A consumer behind a proxy. Its scans leave new returns to their messages for `grace_secs`.
+async fn start(world: &World, gateway: &Fake, grace_secs: u32) -> (MysqlProxy, Running) {
+    let (proxy, url) = MysqlProxy::before(world.db.url()).await;
+    let url = format!("--database-url={url}");
+    let grace = format!("--initiated-grace-secs={grace_secs}");
+    let running = world.start(gateway.clone(), &[&url, &grace]).await;
+    (proxy, running)
+}
+
+async fn file_and_announce(world: &World, order: i64) -> Filed {
+    let filed = world.file(order).await;
+    world.announce(&filed).await;
+    filed
+}
+
+async fn refunded_within(world: &World, filed: &Filed, deadline: Duration) {
+    let what = format!("return {} is refunded", filed.return_id);
+    until_within(&what, deadline, || async {
+        world.status(filed.return_id).await.0 == "refunded"
+    })
+    .await;
+}
+
+/// The host is back, and its connections are reset.
+fn end_of_silence(proxy: &MysqlProxy) {
+    proxy.go_away();
+    proxy.come_back();
+}
+
+fn assert_each_paid_once(gateway: &Fake, returns: usize) {
+    let mut effects = gateway.effects();
+    effects.sort_unstable();
+    effects.dedup();
+    assert_eq!((gateway.effects().len(), effects.len()), (returns, returns));
+}
+
+/// The largest age of all kinds of waiting returns, as scraped.
+fn oldest(running: &Running) -> Duration {
+    let ages = running.metrics.oldest.iter().map(|age| age.get());
+    ages.max().unwrap_or_default()
+}
+
+fn readyz(running: &Running) -> String {
+    tokio::task::block_in_place(|| {
+        let mut stream = TcpStream::connect(running.ops).expect("connect");
+        write!(
+            stream,
+            "GET /readyz?verbose HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .expect("request");
+        let mut response = String::new();
+        stream.read_to_string(&mut response).expect("a response");
+        response
+    })
+}
+
+async fn readyz_shows(running: &Running, line: &str) {
+    until_within(line, PATIENCE, || async { readyz(running).contains(line) }).await;
+}
+
+/// Freezes one connection at `statement`, while it holds locks; another return must be refunded meanwhile.
+async fn silence_at(statement: &'static str) {
+    let world = World::new().await;
+    let gateway = Fake::with_keys(&[]);
+    let (proxy, running) = start(&world, &gateway, 0).await;
+    proxy.arm(statement, Cut::FrozenAfterServer);
+    let first = file_and_announce(&world, 1).await;
+    until_within(statement, PATIENCE, || async { proxy.sprung() }).await;
+
+    let before = oldest(&running);
+    let second = file_and_announce(&world, 2).await;
+    until_within("the age grows", PATIENCE, || async {
+        oldest(&running) > before
+    })
+    .await;
+    refunded_within(&world, &second, PATIENCE).await;
+    readyz_shows(&running, "ok gauges_read_ago_secs").await;
+
+    end_of_silence(&proxy);
+    refunded_within(&world, &first, RESUMES).await;
+    assert_each_paid_once(&gateway, 2);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p6_silence_at_a_settlement_stops_no_other_return() {
+    silence_at("/* update_attempts */").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p6_silence_at_a_claim_stops_no_other_return() {
+    silence_at("/* insert_attempts */").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p6_ages_grow_while_the_gauges_cannot_be_read() {
+    let world = World::new().await;
+    let gateway = Fake::with_keys(&[]);
+    world.file_days_ago(2, 1..=1, |_| true).await;
+    let (proxy, running) = start(&world, &gateway, 0).await;
+    let age = || running.metrics.oldest[1].get();
+    until_within("the review is read", PATIENCE, || async {
+        !age().is_zero()
+    })
+    .await;
+    proxy.arm_at_each("/* read_gauges */", Cut::FrozenAfterServer);
+    let before = age();
+    for seconds in [10, 14, 18] {
+        until_within("the age grows", PATIENCE, || async {
+            age() >= before + Duration::from_secs(seconds)
+        })
+        .await;
+    }
+    readyz_shows(&running, "over gauges_read_ago_secs").await;
+    assert!(readyz(&running).contains("ok mysql_answer_ms"));
+    let meanwhile = file_and_announce(&world, 2).await;
+    refunded_within(&world, &meanwhile, RESUMES).await;
+    let failures = &running.metrics.transient_failures;
+    assert!(failures.with_label_values(&["census"]).get() > 0);
+
+    proxy.disarm();
+    readyz_shows(&running, "ok gauges_read_ago_secs").await;
+    assert_each_paid_once(&gateway, 1);
+    running.stop().await;
+}
+
+/// One return is at the gateway and one waits for its claim.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p6_everything_resumes_after_a_table_was_locked() {
+    let world = World::new().await;
+    let gateway = Fake::with_keys(&[Step::Hold]);
+    let (_proxy, running) = start(&world, &gateway, 3600).await;
+    let first = file_and_announce(&world, 1).await;
+    until_within("it is at the gateway", PATIENCE, || async {
+        gateway.submitted().len() == 1
+    })
+    .await;
+    let second = world.file(2).await;
+    until_within("the gauges are read", PATIENCE, || async {
+        !oldest(&running).is_zero()
+    })
+    .await;
+
+    let mut session = world.db.pool.acquire().await.expect("a connection");
+    keep_when_silent(&mut session).await;
+    session
+        .execute("LOCK TABLES returns WRITE")
+        .await
+        .expect("the lock");
+    gateway.let_go();
+    world.announce(&second).await;
+    let before = oldest(&running);
+    until_within("the age grows", LOCKED * 2, || async {
+        oldest(&running) >= before + LOCKED
+    })
+    .await;
+    readyz_shows(&running, "over gauges_read_ago_secs").await;
+    session.execute("UNLOCK TABLES").await.expect("the end");
+    for filed in [&first, &second] {
+        refunded_within(&world, filed, RESUMES).await;
+    }
+    readyz_shows(&running, "ok gauges_read_ago_secs").await;
+    assert_each_paid_once(&gateway, 2);
+    running.stop().await;
+}

@@ -1,0 +1,244 @@
+//! How records reach Kafka: the producer, its send mode, and what its failures say about single records.
+//!
+//! A broker refuses a whole batch because of one record. So after a refusal each record of the batch is *isolated*: sent
+//! again with nothing else in flight. A record that is refused in isolation is the cause and is parked.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use shared::domain::ids::{EventId, Shard};
+use shared::runtime::tasks::Backoff;
+use tokio::sync::mpsc;
+
+use crate::error::RestartCause;
+use crate::metrics::Metrics;
+use crate::owned_shards::OwnedShards;
+use crate::pending::{Pending, RowKey};
+use crate::publisher::{
+    DeliveryReport, EnqueueError, Publish, RecordId, SendMode, is_record_error,
+};
+use crate::topics::TopicLimits;
+
+/// The maximum number of reports that are handled at once.
+const MAX_REPORTS: usize = 1_024;
+/// How long a backlog waits for the records in flight before it is sent in the current mode.
+const MODE_CHANGE_WAIT: Duration = Duration::from_millis(50);
+/// Without its payload and key a record is smaller than this: see the columns of `outbox`.
+const ENVELOPE_ROOM: usize = 2 * 1024;
+/// An isolated record that was not read again within this time has left the outbox.
+const MAX_ISOLATION: Duration = Duration::from_secs(60);
+const BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(50),
+    cap: Duration::from_secs(5),
+};
+
+#[derive(Debug)]
+pub(crate) struct Delivery<P> {
+    publisher: P,
+    reports: mpsc::UnboundedReceiver<DeliveryReport>,
+    topics: TopicLimits,
+    /// The mode of the records in flight, and the mode that fits the rows of the last read.
+    mode: SendMode,
+    fitting_mode: SendMode,
+    change_mode_by: Instant,
+    /// Records to send in isolation, each with the time of its refusal.
+    isolated: HashMap<EventId, Instant>,
+    /// Records that the failed producer reported as refused, with the reason.
+    refused: Vec<(RowKey, String)>,
+    failures_in_a_row: u32,
+    metrics: Metrics,
+}
+
+/// The result of an attempt to enqueue a row.
+pub(crate) enum Enqueued {
+    Done,
+    /// Nothing else may be enqueued until its delivery is known.
+    InIsolation,
+    QueueFull,
+    MustWait,
+    /// The record exceeds this limit of its topic.
+    TooLarge(usize),
+}
+
+impl<P: Publish> Delivery<P> {
+    /// Has no producer until [`Self::connect`].
+    pub(crate) fn new(publisher: P, metrics: Metrics) -> Self {
+        Self {
+            publisher,
+            reports: mpsc::unbounded_channel().1,
+            topics: TopicLimits::new(metrics.clone()),
+            mode: SendMode::Immediate,
+            fitting_mode: SendMode::Immediate,
+            change_mode_by: Instant::now(),
+            isolated: HashMap::new(),
+            refused: Vec::new(),
+            failures_in_a_row: 0,
+            metrics,
+        }
+    }
+
+    pub(crate) fn connect(&mut self) -> Result<(), KafkaError> {
+        let (report, reports) = mpsc::unbounded_channel();
+        self.publisher.connect(report)?;
+        self.reports = reports;
+        Ok(())
+    }
+
+    /// Destroys the producer with its queue. Returns its last reports.
+    pub(crate) async fn destroy(&mut self) -> Vec<DeliveryReport> {
+        self.publisher.destroy().await;
+        std::iter::from_fn(|| self.reports.try_recv().ok()).collect()
+    }
+
+    /// Waits for reports, or for the limit of a topic; in the latter case there are no reports. `None`: the producer has
+    /// ended. Cancel-safe.
+    pub(crate) async fn reports(&mut self) -> Option<Vec<DeliveryReport>> {
+        let mut reports = Vec::new();
+        tokio::select! {
+            count = self.reports.recv_many(&mut reports, MAX_REPORTS) => {
+                (count > 0).then_some(reports)
+            }
+            () = self.topics.updated() => Some(Vec::new()),
+        }
+    }
+
+    /// Requests the limits of all topics again.
+    pub(crate) fn forget_topics(&mut self) {
+        self.topics.forget();
+    }
+
+    /// Whether more rows could be sent now.
+    pub(crate) fn has_room(&self, shards: &OwnedShards) -> bool {
+        !self.topics.is_blocking() && (self.isolated.is_empty() || shards.in_flight() == 0)
+    }
+
+    /// Whether the rows of a read may be taken now. Order holds within one mode, so the mode changes only while nothing
+    /// is in flight. A backlog waits for that only briefly: one partition that stands still must not stop the others.
+    pub(crate) fn may_take_rows(&self, shards: &OwnedShards) -> bool {
+        self.mode == self.fitting_mode
+            || shards.in_flight() == 0
+            || Instant::now() >= self.change_mode_by
+    }
+
+    /// Chooses the mode for the rows of a read. A backlog ends only when nothing is left in flight, so that a steady high
+    /// rate does not switch between the modes.
+    pub(crate) fn choose_mode(&mut self, is_full: bool, is_partial: bool, shards: &OwnedShards) {
+        let is_idle = shards.in_flight() == 0;
+        if is_full {
+            self.fitting_mode = SendMode::Batched;
+        } else if is_idle && !is_partial {
+            self.fitting_mode = SendMode::Immediate;
+        }
+        if is_idle {
+            self.mode = self.fitting_mode;
+        }
+        self.change_mode_by = Instant::now() + MODE_CHANGE_WAIT;
+    }
+
+    /// Enqueues a row of a shard that is owned.
+    pub(crate) fn enqueue(
+        &mut self,
+        row: &Pending,
+        shards: &mut OwnedShards,
+    ) -> Result<Enqueued, RestartCause> {
+        let Some(limit) = self.topics.limit(&self.publisher, &row.topic) else {
+            return Ok(Enqueued::MustWait);
+        };
+        if row.payload.len() + ENVELOPE_ROOM > limit && row.record_bytes() > limit {
+            return Ok(Enqueued::TooLarge(limit));
+        }
+        let is_isolated = self.isolated.contains_key(&row.key.event_id);
+        if is_isolated && shards.in_flight() > 0 {
+            return Ok(Enqueued::MustWait);
+        }
+        let state = shards
+            .get_mut(row.key.shard)
+            .expect("the caller looked it up");
+        let id = RecordId::new(row.key.shard, state.in_flight.next_number());
+        let enqueued = self
+            .publisher
+            .enqueue(row, state.lease.epoch, id, self.mode);
+        match enqueued {
+            Ok(()) => state.note_sent(row),
+            Err(EnqueueError::QueueFull) => return Ok(Enqueued::QueueFull),
+            Err(EnqueueError::TooLarge) => return Ok(Enqueued::TooLarge(limit)),
+            Err(EnqueueError::Failed(code)) => return Err(RestartCause::Undelivered(code)),
+        }
+        Ok(if is_isolated {
+            Enqueued::InIsolation
+        } else {
+            Enqueued::Done
+        })
+    }
+
+    /// Kafka has a record: the outage, if there was one, is over.
+    pub(crate) fn note_delivered(&mut self, event_id: EventId) {
+        self.isolated.remove(&event_id);
+        let no_broker = &self.metrics.no_broker;
+        if no_broker.get() != 0 || self.failures_in_a_row > 0 {
+            tracing::info!("records are delivered again");
+            no_broker.set(0);
+            self.failures_in_a_row = 0;
+        }
+    }
+
+    pub(crate) fn note_undelivered(&mut self, key: RowKey, code: RDKafkaErrorCode) {
+        if is_record_error(code) {
+            let reason = format!("refused by Kafka: {code:?}");
+            self.refused.push((key, reason));
+        }
+    }
+
+    pub(crate) fn note_brokers_down(&self, shards: &OwnedShards) {
+        let no_broker = &self.metrics.no_broker;
+        if shards.in_flight() > 0 && no_broker.get() == 0 {
+            no_broker.set(1);
+            tracing::error!("no broker can be reached; records stay queued and none is lost");
+        }
+    }
+
+    /// Isolates the refused records. If the only record in flight was refused, returns it instead: it is the cause.
+    pub(crate) fn isolate_refused(&mut self, was_in_isolation: bool) -> Option<(RowKey, String)> {
+        let mut refused = std::mem::take(&mut self.refused);
+        if was_in_isolation && refused.len() == 1 {
+            let cause = refused.pop();
+            if let Some((key, _)) = &cause {
+                self.isolated.remove(&key.event_id);
+            }
+            return cause;
+        }
+        let now = Instant::now();
+        let isolated = refused.iter().map(|(key, _)| (key.event_id, now));
+        self.isolated.extend(isolated);
+        None
+    }
+
+    pub(crate) fn end_isolation(&mut self, event_id: EventId) {
+        self.isolated.remove(&event_id);
+    }
+
+    /// Forgets isolated records that have left the outbox.
+    pub(crate) fn expire_isolation(&mut self, now: Instant) {
+        self.isolated
+            .retain(|_, since| now.duration_since(*since) < MAX_ISOLATION);
+    }
+
+    /// Moves shards with isolated records to the front: new rows of other shards must not delay them for ever.
+    pub(crate) fn put_isolated_first(&self, rows: &mut [Pending]) {
+        if self.isolated.is_empty() {
+            return;
+        }
+        let is_isolated = |row: &&Pending| self.isolated.contains_key(&row.key.event_id);
+        let isolated = rows.iter().filter(is_isolated);
+        let shards: Vec<Shard> = isolated.map(|row| row.key.shard).collect();
+        rows.sort_by_key(|row| !shards.contains(&row.key.shard));
+    }
+
+    /// The pause before the next producer.
+    pub(crate) fn next_backoff(&mut self) -> Duration {
+        let pause = BACKOFF.pause(self.failures_in_a_row);
+        self.failures_in_a_row += 1;
+        pause
+    }
+}

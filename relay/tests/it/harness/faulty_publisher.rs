@@ -1,0 +1,199 @@
+//! A publisher to Kafka that fails like a real producer: after a failure it delivers nothing more.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use relay::pending::Pending;
+use relay::publisher::kafka::KafkaPublisher;
+use relay::publisher::{DeliveryReport, EnqueueError, Publish, RecordId, SendMode, TopicProblem};
+use tokio::sync::mpsc::{self, UnboundedSender};
+
+pub(crate) struct FaultyPublisher {
+    kafka: KafkaPublisher,
+    fault: Fault,
+    reports: Mutex<Option<UnboundedSender<DeliveryReport>>>,
+    is_broken: AtomicBool,
+    /// Records given to this and to earlier producers.
+    pub(crate) enqueued: Arc<AtomicUsize>,
+    pub(crate) producers: Arc<AtomicUsize>,
+    /// How often the queue was full.
+    pub(crate) overflows: Arc<AtomicUsize>,
+    /// How often the send mode changed.
+    pub(crate) mode_changes: Arc<AtomicUsize>,
+    mode: Mutex<Option<SendMode>>,
+    /// Switches [`Fault::Deny`] on.
+    pub(crate) denied: Arc<AtomicBool>,
+}
+
+enum Fault {
+    /// The producer breaks at every n-th record.
+    BreakAtEach(usize),
+    /// The broker refuses this payload, and with it the records after it in the batch.
+    Refuse(Vec<u8>),
+    /// The broker denies the right to write, while `denied`.
+    Deny,
+    /// The acknowledgement of the first record is lost.
+    LoseFirstAck,
+    /// The producer fails to enqueue the first record.
+    FailFirst,
+    None,
+}
+
+impl FaultyPublisher {
+    pub(crate) fn breaking_at_each(kafka: KafkaPublisher, n: usize) -> Self {
+        Self::new(kafka, Fault::BreakAtEach(n))
+    }
+
+    pub(crate) fn refusing(kafka: KafkaPublisher, payload: &[u8]) -> Self {
+        Self::new(kafka, Fault::Refuse(payload.to_vec()))
+    }
+
+    pub(crate) fn denying(kafka: KafkaPublisher) -> Self {
+        Self::new(kafka, Fault::Deny)
+    }
+
+    pub(crate) fn losing_the_first_ack(kafka: KafkaPublisher) -> Self {
+        Self::new(kafka, Fault::LoseFirstAck)
+    }
+
+    pub(crate) fn failing_first(kafka: KafkaPublisher) -> Self {
+        Self::new(kafka, Fault::FailFirst)
+    }
+
+    /// Only counts.
+    pub(crate) fn counting(kafka: KafkaPublisher) -> Self {
+        Self::new(kafka, Fault::None)
+    }
+
+    fn new(kafka: KafkaPublisher, fault: Fault) -> Self {
+        Self {
+            kafka,
+            fault,
+            reports: Mutex::new(None),
+            is_broken: AtomicBool::new(false),
+            enqueued: Arc::default(),
+            producers: Arc::default(),
+            overflows: Arc::default(),
+            mode_changes: Arc::default(),
+            mode: Mutex::default(),
+            denied: Arc::default(),
+        }
+    }
+
+    fn report(&self, report: DeliveryReport) {
+        let reports = self.reports.lock().expect("not poisoned");
+        let reports = reports.as_ref().expect("connected");
+        reports.send(report).expect("the pump receives reports");
+    }
+
+    fn count_mode_change(&self, mode: SendMode) {
+        let last = self.mode.lock().expect("not poisoned").replace(mode);
+        if last.is_some_and(|last| last != mode) {
+            self.mode_changes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Why record `number` of this publisher breaks the producer.
+    fn failure(&self, number: usize, event: &Pending) -> Option<RDKafkaErrorCode> {
+        match &self.fault {
+            Fault::BreakAtEach(n) => number
+                .is_multiple_of(*n)
+                .then_some(RDKafkaErrorCode::OutOfOrderSequenceNumber),
+            Fault::Refuse(payload) => {
+                (event.payload == *payload).then_some(RDKafkaErrorCode::InvalidRecord)
+            }
+            Fault::Deny => {
+                let denied = self.denied.load(Ordering::Relaxed);
+                denied.then_some(RDKafkaErrorCode::TopicAuthorizationFailed)
+            }
+            Fault::LoseFirstAck | Fault::FailFirst | Fault::None => None,
+        }
+    }
+
+    /// What a broken producer reports about the records after the failure.
+    fn code_when_broken(&self) -> RDKafkaErrorCode {
+        match self.fault {
+            Fault::BreakAtEach(_) => RDKafkaErrorCode::PurgeQueue,
+            Fault::Refuse(_) => RDKafkaErrorCode::InvalidRecord,
+            Fault::Deny => RDKafkaErrorCode::TopicAuthorizationFailed,
+            Fault::LoseFirstAck | Fault::FailFirst | Fault::None => RDKafkaErrorCode::Fail,
+        }
+    }
+}
+
+impl Publish for FaultyPublisher {
+    fn connect(&mut self, reports: UnboundedSender<DeliveryReport>) -> Result<(), KafkaError> {
+        *self.reports.lock().expect("not poisoned") = Some(reports.clone());
+        self.is_broken.store(false, Ordering::Relaxed);
+        self.producers.fetch_add(1, Ordering::Relaxed);
+        match self.fault {
+            Fault::LoseFirstAck => self.kafka.connect(without_the_first_ack(reports)),
+            _ => self.kafka.connect(reports),
+        }
+    }
+
+    async fn destroy(&mut self) {
+        self.kafka.destroy().await;
+    }
+
+    fn enqueue(
+        &self,
+        event: &Pending,
+        epoch: i64,
+        id: RecordId,
+        mode: SendMode,
+    ) -> Result<(), EnqueueError> {
+        self.count_mode_change(mode);
+        let number = self.enqueued.fetch_add(1, Ordering::Relaxed) + 1;
+        if number == 1 && matches!(self.fault, Fault::FailFirst) {
+            return Err(EnqueueError::Failed(RDKafkaErrorCode::Fatal));
+        }
+        if self.is_broken.load(Ordering::Relaxed) {
+            self.report(DeliveryReport::Undelivered(id, self.code_when_broken()));
+            return Ok(());
+        }
+        if let Some(code) = self.failure(number, event) {
+            self.is_broken.store(true, Ordering::Relaxed);
+            self.report(DeliveryReport::Undelivered(id, code));
+            return Ok(());
+        }
+        let outcome = self.kafka.enqueue(event, epoch, id, mode);
+        if outcome == Err(EnqueueError::QueueFull) {
+            self.overflows.fetch_add(1, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    fn topic_limit(
+        &self,
+        topic: String,
+    ) -> impl Future<Output = Result<usize, TopicProblem>> + Send + 'static {
+        let denied = self.denied.load(Ordering::Relaxed);
+        let limit = self.kafka.topic_limit(topic);
+        async move {
+            if denied {
+                return Err(TopicProblem::NotAuthorized);
+            }
+            limit.await
+        }
+    }
+}
+
+/// Forwards all reports except the first acknowledgement.
+fn without_the_first_ack(
+    reports: UnboundedSender<DeliveryReport>,
+) -> UnboundedSender<DeliveryReport> {
+    let (forward, mut from_kafka) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut is_lost = false;
+        while let Some(report) = from_kafka.recv().await {
+            if !is_lost && matches!(report, DeliveryReport::Delivered(_)) {
+                is_lost = true;
+            } else if reports.send(report).is_err() {
+                break;
+            }
+        }
+    });
+    forward
+}
