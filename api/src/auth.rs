@@ -137,7 +137,7 @@ impl Authenticator {
         let verified = self.verified.get_or_verify(token, &verifier, |token| {
             let verified = verifier.verify(token).map_err(Refusal::Token)?;
             // Also checked for each request. Here it keeps tokens for another audience out of the cache.
-            self.policy.honors(&verified).map_err(Refusal::Denied)?;
+            self.policy.accepts(&verified).map_err(Refusal::Denied)?;
             Ok(verified)
         })?;
         // Also checked for each request. Here it keeps a thief from using up the rate limit of the token's owner.

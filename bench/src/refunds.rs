@@ -156,7 +156,7 @@ async fn measure(
     .await?;
     relay.stop(DEADLINE).await?;
     // Nothing is committed yet.
-    let records = u64::try_from(checks::messages_behind(&system).await?)?;
+    let records = u64::try_from(checks::lag(&system).await?)?;
     let mut running = Vec::new();
     for _ in 0..consumers {
         running.push(system.start("refund-consumer").await?);

@@ -1,4 +1,4 @@
-//! What Kafka says about its brokers and our topics, as plain values.
+//! The cluster's brokers and our topics, as plain values.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,19 +12,21 @@ use shared::runtime::kafka::KafkaArgs;
 
 use crate::error::CtlError;
 
-/// How long one question to Kafka may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A new topic is in every broker's metadata only some moments after it was made.
+/// For one request to Kafka.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(10);
+/// Brokers learn of a new topic some moments after it was created.
 const METADATA_POLL: Duration = Duration::from_millis(50);
 
-/// A connection to the cluster's administration.
+/// An admin client.
 pub(crate) struct Broker {
+    /// The bootstrap servers, for messages.
+    address: String,
     client: Arc<AdminClient<DefaultClientContext>>,
 }
 
-/// A topic as it should be made.
+/// A topic as it should be.
 #[derive(Debug, Clone)]
-pub(crate) struct TopicPlan {
+pub(crate) struct WantedTopic {
     pub(crate) name: String,
     pub(crate) partitions: i32,
     pub(crate) replication: i32,
@@ -42,17 +44,17 @@ pub(crate) struct TopicState {
     pub(crate) settings: TopicSettings,
 }
 
-/// What a topic's configuration says.
+/// A topic's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct TopicSettings {
     pub(crate) cleanup_policy: String,
-    /// -1: for ever.
+    /// -1 means for ever.
     pub(crate) retention_ms: i64,
     pub(crate) max_message_bytes: i64,
     pub(crate) min_insync_replicas: i64,
 }
 
-/// Whether `create` made the topic or found it.
+/// Whether `create` created the topic or found it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Creation {
@@ -61,15 +63,20 @@ pub(crate) enum Creation {
 }
 
 impl Broker {
-    /// A client; it connects when first asked.
+    /// A client that connects when first used.
     pub(crate) fn new(args: &KafkaArgs) -> Result<Self, CtlError> {
         let client = args.client("returnsctl").create()?;
         Ok(Self {
+            address: args.kafka_brokers.clone(),
             client: Arc::new(client),
         })
     }
 
-    /// How many brokers are known.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The number of known brokers.
     pub(crate) async fn count(&self) -> Result<usize, CtlError> {
         self.metadata(|metadata| metadata.brokers().len()).await
     }
@@ -88,24 +95,25 @@ impl Broker {
         }))
     }
 
-    /// How many partitions the topic has, or `None` if there is no such topic.
+    /// The topic's number of partitions, or `None` if there is no such topic.
     pub(crate) async fn partitions(&self, name: &str) -> Result<Option<usize>, CtlError> {
         let shape = self.shape(name).await?;
         Ok(shape.map(|(partitions, _)| partitions))
     }
 
-    /// Makes the topic unless it exists.
-    pub(crate) async fn create(&self, plan: &TopicPlan) -> Result<Creation, CtlError> {
-        let settings = plan.settings.pairs();
+    /// Creates the topic unless it exists.
+    pub(crate) async fn create(&self, wanted: &WantedTopic) -> Result<Creation, CtlError> {
+        let settings = wanted.settings.pairs();
         let mut topic = NewTopic::new(
-            &plan.name,
-            plan.partitions,
-            TopicReplication::Fixed(plan.replication),
+            &wanted.name,
+            wanted.partitions,
+            TopicReplication::Fixed(wanted.replication),
         );
         for (key, value) in &settings {
             topic = topic.set(key, value);
         }
-        let results = self.client.create_topics([&topic], &options()).await?;
+        let results = self.client.create_topics([&topic], &options()).await;
+        let results = results.map_err(|error| self.named(error))?;
         match results.into_iter().next() {
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(Creation::Existed),
             Some(Err((name, code))) => Err(refused_creation(&name, code)),
@@ -113,17 +121,17 @@ impl Broker {
         }
     }
 
-    /// The state of a topic that exists, also while the brokers are still learning of it.
+    /// The state of a topic that was just created: waits until the brokers list it.
     pub(crate) async fn await_topic(&self, name: &str) -> Result<TopicState, CtlError> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + REQUEST_DEADLINE;
         loop {
             if let Some(state) = self.topic(name).await? {
                 return Ok(state);
             }
             if Instant::now() > deadline {
                 return Err(CtlError::Problem(format!(
-                    "topic {name} was made, but Kafka does not list it after {} s",
-                    PATIENCE.as_secs()
+                    "topic {name} was created, but Kafka does not list it after {} s",
+                    REQUEST_DEADLINE.as_secs()
                 )));
             }
             tokio::time::sleep(METADATA_POLL).await;
@@ -136,28 +144,32 @@ impl Broker {
             .await
     }
 
-    /// Asks for all topics: to name one in a metadata request can make a broker create it.
+    /// Requests all topics: a metadata request that names a topic can make a broker create it.
     async fn metadata<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Metadata) -> T + Send + 'static,
     ) -> Result<T, CtlError> {
         let client = Arc::clone(&self.client);
         // The call blocks its thread.
-        let answer = tokio::task::spawn_blocking(move || {
-            let metadata = client.inner().fetch_metadata(None, PATIENCE)?;
+        let response = tokio::task::spawn_blocking(move || {
+            let metadata = client.inner().fetch_metadata(None, REQUEST_DEADLINE)?;
             Ok::<T, KafkaError>(read(&metadata))
         });
-        Ok(answer.await.expect("reading metadata does not panic")?)
+        let response = response.await.expect("reading metadata does not panic");
+        response.map_err(|error| self.named(error))
+    }
+
+    fn named(&self, error: KafkaError) -> CtlError {
+        CtlError::from(error).at(&self.address)
     }
 
     async fn settings(&self, name: &str) -> Result<TopicSettings, CtlError> {
-        let answer = self
-            .client
-            .describe_configs([&ResourceSpecifier::Topic(name)], &options())
-            .await?;
-        let resource = match answer.into_iter().next() {
+        let topic = ResourceSpecifier::Topic(name);
+        let response = self.client.describe_configs([&topic], &options()).await;
+        let response = response.map_err(|error| self.named(error))?;
+        let resource = match response.into_iter().next() {
             Some(Ok(resource)) => resource,
-            Some(Err(code)) => return Err(KafkaError::AdminOp(code).into()),
+            Some(Err(code)) => return Err(self.named(KafkaError::AdminOp(code))),
             None => return Err(unreadable(name, "its configuration")),
         };
         let text = |key| {
@@ -188,7 +200,7 @@ impl TopicSettings {
     }
 }
 
-/// Partitions and copies of a topic that every partition of which has a leader.
+/// Number of partitions, and of copies of the partition that has the fewest.
 fn shape(metadata: &Metadata, name: &str) -> Option<(usize, usize)> {
     let topic = metadata
         .topics()
@@ -204,8 +216,8 @@ fn shape(metadata: &Metadata, name: &str) -> Option<(usize, usize)> {
 
 fn options() -> AdminOptions {
     AdminOptions::new()
-        .request_timeout(Some(PATIENCE))
-        .operation_timeout(Some(PATIENCE))
+        .request_timeout(Some(REQUEST_DEADLINE))
+        .operation_timeout(Some(REQUEST_DEADLINE))
 }
 
 fn refused_creation(name: &str, code: RDKafkaErrorCode) -> CtlError {

@@ -1,4 +1,4 @@
-//! What people type.
+//! The command line.
 
 use clap::{Parser, Subcommand};
 
@@ -8,9 +8,9 @@ use crate::{
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0   done, or all is well
-  1   found a problem; the message says what to do
-  2   could not tell, because a server could not be reached
+  0   done, or no problem found
+  1   a problem was found; the message says what to do
+  2   the result is unknown, because a server could not be reached
   64  bad usage; every bad setting is listed
 
 Each setting is a flag and a variable; see `returnsctl COMMAND --help`.";
@@ -18,7 +18,7 @@ Each setting is a flag and a variable; see `returnsctl COMMAND --help`.";
 /// Operate the returns system: schema, topics, test orders, tokens, the outbox, refunds that wait for a person, dead
 /// letters and a health report.
 #[derive(Debug, Parser)]
-#[command(name = "returnsctl", version, after_help = EXIT_CODES)]
+#[command(name = "returnsctl", version, max_term_width = 80, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -36,4 +36,38 @@ pub(crate) enum Command {
     DevGateway(dev_gateway::Args),
     Doctor(doctor::Args),
     Healthcheck(healthcheck::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::layout::{WIDTH, width};
+
+    /// Every command below this one, by its whole name.
+    fn walk(command: &mut clap::Command, visit: &mut impl FnMut(&mut clap::Command)) {
+        visit(command);
+        for command in command.get_subcommands_mut() {
+            walk(command, visit);
+        }
+    }
+
+    #[test]
+    fn every_help_page_fits_the_width_of_a_terminal() {
+        let mut cli = Cli::command();
+        cli.build();
+        let (mut pages, mut wide) = (0, Vec::new());
+        walk(&mut cli, &mut |command| {
+            let name = command.get_bin_name().unwrap_or("returnsctl").to_owned();
+            for page in [command.render_help(), command.render_long_help()] {
+                pages += 1;
+                let page = page.to_string();
+                let lines = page.lines().filter(|line| width(line) > WIDTH);
+                wide.extend(lines.map(|line| format!("{name}: {line}")));
+            }
+        });
+        assert_eq!(wide, [""; 0]);
+        assert!(pages > 60, "{pages} pages");
+    }
 }

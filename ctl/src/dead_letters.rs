@@ -1,13 +1,13 @@
-//! `returnsctl dead-letters`: Kafka records that the refund consumer could not use, kept byte for byte (P10). Looking
-//! changes nothing; whoever sends one again or removes it is recorded in `operator_actions`.
+//! `returnsctl dead-letters`: Kafka records that the refund consumer could not use, kept byte for byte (P10). Reading
+//! changes nothing. A person who sends a record again or removes it is recorded in `operator_actions`.
 
 mod discard;
 mod list;
 mod redrive;
 mod show;
 
-mod letter;
-mod postman;
+mod record;
+mod sender;
 
 use std::process::ExitCode;
 
@@ -17,12 +17,12 @@ use crate::error::CtlError;
 
 const HELP: &str = "\
 Exit codes, beside the usual ones:
-  1   no such dead letter, or one that cannot be sent again as it was; redrive: the rest was sent
+  1   there is no such dead letter, or it cannot be sent again as it was; redrive: the others were sent
 
-list and show only read. redrive and discard need --by and --reason, and leave one row per record in the table
+list and show only read. redrive and discard need --by and --reason, and add one row per record to the table \
 operator_actions.";
 
-/// See the records that could not be used, send them again, or remove them.
+/// See the records that the refund consumer could not use, send them again, or remove them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
@@ -38,8 +38,8 @@ enum DeadLettersCommand {
     Discard(discard::Args),
 }
 
-pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    match &args.command {
+pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
+    match args.command {
         DeadLettersCommand::List(args) => list::run(args).await,
         DeadLettersCommand::Show(args) => show::run(args).await,
         DeadLettersCommand::Redrive(args) => redrive::run(args).await,

@@ -21,75 +21,89 @@ use ledger::{Ledger, Terms};
 use server::Provider;
 
 const HELP: &str = "\
-Speaks docs/GATEWAY.md. Beyond the contract:
-  GET /ledger               every refund that was accepted, in order: what the provider believes it paid
-  PUT /faults/REFERENCE     {\"submit\":[FAULT,…],\"find\":[FAULT,…]}: what the next calls about one refund meet
-  GET /healthz              204
+Implements docs/GATEWAY.md. In addition:
+  GET /ledger            every accepted refund, in order: what the provider
+                         believes it paid
+  PUT /faults/REFERENCE  {\"submit\":[FAULT,…],\"find\":[FAULT,…]}: the faults of the
+                         next calls about one refund
+  GET /healthz           204
 
-Faults: timeout-before (nothing paid, no answer), timeout-after (paid, no answer), reset (paid, the connection breaks in
-the middle of the answer), server-error (500, nothing paid), server-error-after (500, paid), too-many-requests (429),
-in-progress (409), key-reused (422), decline, decline-then-pays (the answer declines, paid all the same), slow-body (paid, the answer comes byte by byte), wrong-amount (paid, the
-answer names another amount). What a look-up cannot meet is left out there.
+Faults:
+  timeout-before       nothing paid, no response
+  timeout-after        paid, no response
+  reset                paid, the connection breaks in the middle of the response
+  server-error         nothing paid, 500
+  server-error-after   paid, 500
+  too-many-requests    429
+  in-progress          409
+  key-reused           422
+  decline              the response declines, nothing paid
+  decline-then-pays    the response declines, but the refund is paid
+  slow-body            paid, the response arrives byte by byte
+  wrong-amount         paid, the response has another amount
+A look-up ignores the faults that are about paying.
 
 Examples:
   returnsctl dev-gateway --ledger /tmp/ledger.jsonl
-  returnsctl dev-gateway --ledger /tmp/ledger.jsonl --fault timeout-after=0.1 --fault reset=0.1 --seed 7
-  REFUND_GATEWAY=http GATEWAY_URL=http://127.0.0.1:8093 GATEWAY_IDEMPOTENCY_KEYS=true refund-consumer";
+  returnsctl dev-gateway --ledger /tmp/ledger.jsonl \\
+    --fault timeout-after=0.1 --fault reset=0.1 --seed 7
+  REFUND_GATEWAY=http GATEWAY_URL=http://127.0.0.1:8093 \\
+    GATEWAY_IDEMPOTENCY_KEYS=true refund-consumer";
 
-/// Times beyond it would leave the calendar, and are typing errors anyway.
+/// Longer times could leave the calendar, and are typing errors anyway.
 const TEN_YEARS_SECS: u64 = 315_360_000;
 
-/// Run a payment provider for development and tests: it moves no money, it writes a ledger. Never reachable by others.
+/// Run a payment provider for development and tests: it moves no money and writes a ledger. Only this machine reaches it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Args {
-    /// Loopback address where it listens. Port 0 takes a free one; the line "listening" tells which.
+    /// Loopback address to listen on. Port 0 takes a free port; the line "listening" shows it.
     #[arg(long, env = "DEV_GATEWAY_LISTEN", default_value = "127.0.0.1:8093", value_parser = parse_loopback)]
     listen: SocketAddr,
 
-    /// File of JSON lines, one for each refund that was accepted. Made if it is not there; one process at a time.
+    /// File of JSON lines, one for each accepted refund. Created if it does not exist; one process at a time.
     #[arg(long, env = "DEV_GATEWAY_LEDGER", value_name = "FILE")]
     ledger: PathBuf,
 
-    /// Ignores Idempotency-Key: each accepted call pays again.
-    // Said here, because `settings` judges an argument with a value alone, where nothing else is known.
+    /// Ignore Idempotency-Key: each accepted call pays again.
+    // The conflict stands here, because `settings` checks an argument with a value without the others.
     #[arg(long, conflicts_with = "key_lifetime_secs")]
     no_idempotency_keys: bool,
 
-    /// After so many seconds a key, and what was paid under it, is not found any more, and the key pays again.
+    /// Seconds for which a key is remembered. After that, its refunds are not found any more, and the key pays again.
     #[arg(long, default_value_t = 86_400, value_name = "SECS", value_parser = value_parser!(u64).range(1..=TEN_YEARS_SECS))]
     key_lifetime_secs: u64,
 
-    /// Milliseconds from a refund's effect to its answer.
+    /// Milliseconds from a refund's effect to its response.
     #[arg(long, default_value_t = 0, value_name = "MS")]
     delay_ms: u64,
 
-    /// Accepts refunds as pending, and settles them after so many milliseconds.
+    /// Accept refunds as pending, and settle them after this many milliseconds.
     #[arg(long, value_name = "MS", value_parser = value_parser!(u64).range(..=1_000 * TEN_YEARS_SECS))]
     settle_after_ms: Option<u64>,
 
-    /// A look-up by reference finds a refund only so many milliseconds after it was accepted.
+    /// Milliseconds after which a look-up by reference finds an accepted refund.
     #[arg(long, default_value_t = 0, value_name = "MS")]
     look_up_lag_ms: u64,
 
-    /// How often a call meets a fault, from 0 to 1; several add up.
+    /// Probability that a call has this fault, from 0 to 1; several add up.
     #[arg(long, value_name = "FAULT=PROBABILITY", value_parser = faults::parse_odds)]
     fault: Vec<(Fault, f64)>,
 
-    /// Makes the same calls in the same order meet the same faults.
+    /// Seed of the random faults: the same calls in the same order have the same faults.
     #[arg(long, default_value_t = 0)]
     seed: u64,
 
-    /// Milliseconds that a call without an answer hangs, and that a slow answer takes.
+    /// Milliseconds that a call without a response hangs, and that a slow response takes.
     #[arg(long, default_value_t = 30_000, value_name = "MS", value_parser = value_parser!(u64).range(1..))]
     hang_ms: u64,
 
-    /// Waits for the disk after every refund. Only a crash of the whole machine can lose one without.
+    /// Wait for the disk after every refund. Without it, only a crash of the whole machine can lose one.
     #[arg(long)]
     fsync: bool,
 }
 
-pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
+pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     let odds = Odds::of(&args.fault).map_err(|problem| CtlError::Usage(vec![problem]))?;
     let terms = Terms {
         honors_keys: !args.no_idempotency_keys,
@@ -116,7 +130,7 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
         .map_err(|source| io(format!("cannot listen on {}", args.listen), source))?;
     let address = listener
         .local_addr()
-        .map_err(|source| io("cannot tell the address".to_owned(), source))?;
+        .map_err(|source| io("cannot read the address".to_owned(), source))?;
     output::complain(&json!({"message": "listening", "gateway.address": address}).to_string())?;
     provider.serve(listener, stop).await;
     Ok(ExitCode::SUCCESS)
@@ -195,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_are_ignored_have_no_lifetime() {
+    fn ignored_keys_have_no_lifetime() {
         assert!(parse(&["--no-idempotency-keys"]).is_ok());
         assert!(parse(&["--no-idempotency-keys", "--key-lifetime-secs", "5"]).is_err());
     }

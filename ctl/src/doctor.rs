@@ -1,6 +1,6 @@
 //! `returnsctl doctor`: is everything as the programs need it?
 //!
-//! Looks only; changes nothing. Each check is one line, and every line that is not ok says what to do.
+//! Only reads; changes nothing. Each check is one entry, and every entry that is not ok says what to do.
 
 mod files;
 mod kafka;
@@ -14,12 +14,12 @@ use shared::domain::event::TopicArgs;
 use shared::runtime::db::DbArgs;
 use shared::runtime::kafka::KafkaArgs;
 
+use self::report::Report;
 use crate::error::CtlError;
 use crate::keys::KeyArgs;
+use crate::output;
 
-pub(crate) use report::{Check, Report};
-
-/// Check MySQL, Kafka, topics, clocks, keys, and what waits for a person; each line says ok, warn or FAIL, and what to do.
+/// Check MySQL, Kafka, topics, clocks, keys, and what waits for a person; each check is ok, warn or FAIL, with what to do.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("database_max_connections", |arg| arg.hide(true)))]
 pub(crate) struct Args {
@@ -35,8 +35,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     keys: KeyArgs,
 
-    /// Days for which the refund consumer remembers event ids; must be longer than the topic keeps events. Only the
-    /// consumer knows: give this command the same value.
+    /// Days for which the refund consumer remembers event ids; must be longer than the topic keeps events. Give this
+    /// command the value of the consumer's setting.
     #[arg(long, env = "INBOX_RETENTION_DAYS", default_value_t = 14, value_parser = clap::value_parser!(u16).range(1..=3650))]
     inbox_retention_days: u16,
 
@@ -45,7 +45,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
+pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     let problems = args.topics.problems();
     if !problems.is_empty() {
         return Err(CtlError::Usage(problems));
@@ -60,6 +60,6 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
     )
     .await;
     files::examine(&args.keys, &mut report);
-    report.tell(args.json)?;
+    output::report(&report, args.json)?;
     Ok(report.exit_code())
 }

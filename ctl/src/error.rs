@@ -1,4 +1,4 @@
-//! Why a sub-command could not do its work, and the exit code that tells a script.
+//! Why a sub-command could not do its work, and the exit code for scripts.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -10,36 +10,39 @@ use shared::runtime::schema::SchemaError;
 use shared::runtime::settings::Refused;
 use sqlx::mysql::MySqlDatabaseError;
 
-/// By what the person at the terminal can do.
+/// The variants follow what the person at the terminal can do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CtlError {
     /// Settings that contradict each other or make no sense: correct them.
     #[error("{}", .0.join("; "))]
     Usage(Vec<String>),
-    /// The text says what is wrong and what to do.
+    /// The text says what is wrong and what to do about it.
     #[error("{0}")]
     Problem(String),
-    /// As `Problem`, with what the server said.
+    /// As `Problem`, with the error that a server or a library returned.
     #[error("{problem}")]
     Refused {
         problem: String,
         source: Box<dyn Error + Send + Sync>,
     },
-    /// Others held for too long what had to be locked; everything was rolled back.
-    #[error("MySQL is busy: others hold what this command has to lock; nothing was changed")]
+    /// Other sessions held row locks for too long; everything was rolled back.
+    #[error(
+        "MySQL is busy: other sessions hold rows that this command has to lock; nothing was changed"
+    )]
     Busy {
         source: Box<dyn Error + Send + Sync>,
     },
-    /// The answer to COMMIT was lost. The text says what may have happened and how to find out.
+    /// The response to COMMIT was lost. The text says what may have happened and how to find out.
     #[error("{problem}")]
     Unclear {
         problem: String,
         source: Box<dyn Error + Send + Sync>,
     },
-    /// Nothing can be said until the server answers.
+    /// A server does not respond, or does not let us in.
     #[error("cannot reach {server}")]
     Unreachable {
-        server: &'static str,
+        /// Its kind, host and port; never a user or a password.
+        server: String,
         source: Box<dyn Error + Send + Sync>,
     },
     #[error("{what}")]
@@ -75,6 +78,17 @@ impl CtlError {
         }
     }
 
+    /// The same; a server that cannot be reached is named with its host and port.
+    pub(crate) fn at(self, address: &str) -> Self {
+        match self {
+            Self::Unreachable { server, source } => Self::Unreachable {
+                server: format!("{server} at {address}"),
+                source,
+            },
+            other => other,
+        }
+    }
+
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Usage(_) => ExitCode::from(shared::runtime::settings::BAD_USAGE),
@@ -85,7 +99,7 @@ impl CtlError {
         }
     }
 
-    /// The whole story for standard error: the error, its causes, and what to expect.
+    /// The text for standard error: the error, its causes, and what to do.
     pub(crate) fn report(&self) -> String {
         let mut text = match self {
             Self::Usage(problems) => return Refused::listing(problems).message,
@@ -131,7 +145,7 @@ impl From<sqlx::Error> for CtlError {
         if number == Some(UNKNOWN_DATABASE) {
             return Self::Problem(missing_database(&error));
         }
-        // 1044, 1045, 1698: the user may not come in, so nothing can be told about what is inside.
+        // 1044, 1045, 1698: the login is refused, so the state of the database is unknown.
         let locked_out = matches!(number, Some(1044 | 1045 | 1698));
         let failure = DbFailure::of(&error);
         if failure == DbFailure::LockConflict {
@@ -142,7 +156,7 @@ impl From<sqlx::Error> for CtlError {
         let away = matches!(failure, DbFailure::ConnectionLost | DbFailure::Unavailable);
         if locked_out || away {
             Self::Unreachable {
-                server: "MySQL of DATABASE_URL",
+                server: "MySQL".to_owned(),
                 source: Box::new(error),
             }
         } else {
@@ -158,12 +172,14 @@ impl From<DbError> for CtlError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Database(cause) => cause.into(),
-            error @ (DbError::NoPermit(_) | DbError::DeadlinePassed(_) | DbError::Panicked) => {
-                Self::Unreachable {
-                    server: "MySQL of DATABASE_URL",
-                    source: Box::new(error),
-                }
-            }
+            DbError::NoPermit(_) | DbError::DeadlinePassed(_) => Self::Unreachable {
+                server: "MySQL".to_owned(),
+                source: Box::new(error),
+            },
+            DbError::Panicked => Self::Refused {
+                problem: "this is a bug of returnsctl; nothing was changed".to_owned(),
+                source: Box::new(error),
+            },
         }
     }
 }
@@ -209,7 +225,7 @@ impl From<TransitionError> for CtlError {
     }
 }
 
-/// Names the database as MySQL does: `Unknown database 'NAME'`.
+/// The name comes from MySQL's message: `Unknown database 'NAME'`.
 fn missing_database(error: &sqlx::Error) -> String {
     let name = error
         .as_database_error()
@@ -236,22 +252,22 @@ fn failed_migration(file: &str, cause: &sqlx::Error) -> String {
 
 fn interrupted_migration(version: i64, file: &str) -> String {
     format!(
-        "an earlier run was cut off inside migration {file}; whether its one statement took effect is not recorded.\n\
-         To do: look whether it is there (SHOW CREATE TABLE or SHOW TRIGGERS against the file), then say so:\n  \
-         it is there:      returnsctl migrate --took-effect {version}\n  \
-         it is not there:  returnsctl migrate --had-no-effect {version}"
+        "an earlier run was interrupted inside migration {file}; whether its one statement took effect is not recorded.\n\
+         To do: compare the file with SHOW CREATE TABLE or SHOW TRIGGERS, then run one of:\n  \
+         it took effect:    returnsctl migrate --took-effect {version}\n  \
+         it had no effect:  returnsctl migrate --had-no-effect {version}"
     )
 }
 
 fn held_lock(waited_secs: u64, holder: Option<u64>) -> String {
-    let who = match holder {
+    let holder = match holder {
         Some(id) => format!(
-            "MySQL connection {id} (SHOW PROCESSLIST names it; KILL {id} if it is a left-over)"
+            "MySQL connection {id} (SHOW PROCESSLIST shows it; KILL {id} if its program is gone)"
         ),
-        None => "a connection that has ended by now".to_owned(),
+        None => "a connection that has ended since".to_owned(),
     };
     format!(
-        "another `returnsctl migrate` has held the lock of this database for {waited_secs} s: {who}.\n\
+        "another `returnsctl migrate` has held the lock of this database for {waited_secs} s: {holder}.\n\
          To do: wait for it and run again; nothing was changed by this run"
     )
 }
@@ -279,7 +295,7 @@ impl From<KafkaError> for CtlError {
         });
         if away {
             Self::Unreachable {
-                server: "Kafka of KAFKA_BROKERS",
+                server: "Kafka".to_owned(),
                 source: Box::new(error),
             }
         } else {

@@ -1,4 +1,4 @@
-//! `returnsctl healthcheck`: is a program alive?
+//! `returnsctl healthcheck`: does a program respond?
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ pub(crate) struct Args {
     ops_listen: SocketAddr,
 }
 
-pub(crate) fn run(args: &Args) -> Result<ExitCode, CtlError> {
+pub(crate) fn run(args: Args) -> Result<ExitCode, CtlError> {
     if ops::healthcheck(args.ops_listen) {
         output::print("alive")?;
         Ok(ExitCode::SUCCESS)

@@ -1,35 +1,28 @@
-//! The keys that sign tokens: private files of their own, their public halves in the key set that the api reads.
+//! The keys that sign tokens: private keys in files of their own, public keys in the key set that the api reads.
 //!
-//! Under a lock on the set's folder the public half is added to the set first, then the private file appears whole or
-//! not at all. So two processes that make a key at once end with one, and a private file whose key is not in the set
-//! was retired: it is never added again in silence.
+//! Under a lock on the set's folder, the public key is added to the set first; then the private file appears whole or not
+//! at all. So two processes that make a key at once end with one key. A private file whose key is not in the set was
+//! retired: it is never added again without a command.
 
 mod files;
+mod signer;
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use biscuit_auth::builder::Algorithm;
-use biscuit_auth::{KeyPair, PrivateKey};
-use ed25519_dalek::SigningKey;
-use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
-use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
-use rand::Rng;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use shared::auth::{KeyRing, KeyUse, Role};
 
 use self::files::{io_error, make_folder, write_temporary};
+pub(crate) use self::signer::{Signer, read_private};
 use crate::error::CtlError;
 
-/// Where the keys lie.
+/// The files of the keys.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct KeyArgs {
-    /// JWK set with the public halves, which the api verifies tokens with.
+    /// JWK set with the public keys, which the api verifies tokens with.
     #[arg(
         long,
         env = "AUTH_KEYS_FILE",
@@ -38,8 +31,8 @@ pub(crate) struct KeyArgs {
     )]
     pub(crate) auth_keys_file: PathBuf,
 
-    /// PEM file (PKCS #8) with the Ed25519 private key that signs JWTs, readable by its owner alone. The api must not
-    /// have it.
+    /// PEM file (PKCS #8) with the Ed25519 private key that signs JWTs, readable by its owner alone. The api must not have
+    /// it.
     #[arg(
         long,
         env = "JWT_PRIVATE_KEY_FILE",
@@ -48,7 +41,7 @@ pub(crate) struct KeyArgs {
     )]
     pub(crate) jwt_private_key_file: PathBuf,
 
-    /// The same for the root key of Biscuits.
+    /// The same for the private root key of Biscuits.
     #[arg(
         long,
         env = "BISCUIT_PRIVATE_KEY_FILE",
@@ -56,63 +49,6 @@ pub(crate) struct KeyArgs {
         value_name = "FILE"
     )]
     pub(crate) biscuit_private_key_file: PathBuf,
-}
-
-/// A private key and what it signs.
-pub(crate) struct Signer {
-    pub(crate) key: SigningKey,
-    pub(crate) key_use: KeyUse,
-}
-
-impl Signer {
-    /// Made from the key itself, so that it needs no file of its own: for JWTs the first 16 hex digits of SHA-256 over
-    /// the 32 bytes of the public key, for Biscuits, whose ids are numbers of 32 bits, its first four bytes.
-    pub(crate) fn kid(&self) -> String {
-        match self.key_use {
-            KeyUse::Jwt => hex::encode(&self.digest()[..8]),
-            KeyUse::Biscuit => self.root_key_id().to_string(),
-        }
-    }
-
-    pub(crate) fn root_key_id(&self) -> u32 {
-        let [a, b, c, d, ..] = self.digest();
-        u32::from_be_bytes([a, b, c, d])
-    }
-
-    fn digest(&self) -> [u8; 32] {
-        Sha256::digest(self.key.verifying_key().as_bytes()).into()
-    }
-
-    /// As jsonwebtoken and OpenSSL 1.1.1 read it: PKCS #8 version 1, without the public half.
-    pub(crate) fn pem(&self) -> impl AsRef<str> + use<> {
-        let pair = KeypairBytes {
-            secret_key: self.key.to_bytes(),
-            public_key: None,
-        };
-        pair.to_pkcs8_pem(LineEnding::LF)
-            .expect("32 bytes always encode")
-    }
-
-    pub(crate) fn biscuit(&self) -> KeyPair {
-        let private = PrivateKey::from_bytes(&self.key.to_bytes(), Algorithm::Ed25519);
-        KeyPair::from(&private.expect("32 bytes are a key"))
-    }
-
-    /// The public half (RFC 8037), with the roles it may vouch for, if not all.
-    fn jwk(&self, roles: &[Role]) -> Value {
-        let mut jwk = json!({
-            "kty": "OKP",
-            "crv": "Ed25519",
-            "x": BASE64_URL_SAFE_NO_PAD.encode(self.key.verifying_key().as_bytes()),
-            "kid": self.kid(),
-            "use": self.key_use.as_str(),
-            "alg": "EdDSA",
-        });
-        if !roles.is_empty() {
-            jwk["roles"] = json!(roles);
-        }
-        jwk
-    }
 }
 
 impl KeyArgs {
@@ -148,7 +84,8 @@ impl KeyArgs {
         }
     }
 
-    /// Keys are made unasked for a new set, or one with another key of ours: a set that others keep is their trust.
+    /// A key is made without a command only for a new set, or for one that has another key from here: people trust a set
+    /// that they keep themselves.
     fn is_for_development(&self) -> Result<(), CtlError> {
         if !self.auth_keys_file.exists() {
             return Ok(());
@@ -165,13 +102,13 @@ impl KeyArgs {
             return Ok(());
         }
         Err(CtlError::Problem(format!(
-            "there is no private key here, and the keys of {} are others'.\n\
+            "there is no private key here for any key of {}.\n\
              To do: `returnsctl token keygen` makes one and adds it to the set; or name the private key file",
             self.auth_keys_file.display()
         )))
     }
 
-    /// Takes a key out of the set: what it has signed is refused as soon as it is read.
+    /// Removes a key from the set: the api refuses its tokens as soon as it has read the set again.
     ///
     /// # Errors
     /// There is no such key, or the set cannot be read or written.
@@ -191,7 +128,7 @@ impl KeyArgs {
         })
     }
 
-    /// Makes a key pair: the private half into a new file, the public half into the set.
+    /// Makes a key pair: the private key goes into a new file, the public key into the set.
     ///
     /// # Errors
     /// The private file exists, or one of the files cannot be written or read.
@@ -212,7 +149,7 @@ impl KeyArgs {
         self.make(key_use, path, roles)
     }
 
-    /// Whether the set has the public half.
+    /// Whether the set has the public key.
     pub(crate) fn holds(&self, signer: &Signer) -> Result<bool, CtlError> {
         if !self.auth_keys_file.exists() {
             return Ok(false);
@@ -228,18 +165,13 @@ impl KeyArgs {
     }
 
     fn make(&self, key_use: KeyUse, path: &Path, roles: &[Role]) -> Result<Signer, CtlError> {
-        let mut secret = [0; 32];
-        rand::rng().fill_bytes(&mut secret);
-        let signer = Signer {
-            key: SigningKey::from_bytes(&secret),
-            key_use,
-        };
-        // First: a key in the set whose private half was never written harms nobody.
+        let signer = Signer::generate(key_use);
+        // First: a public key in the set without its private key does no harm.
         self.add(signer.jwk(roles))?;
         make_folder(path)?;
         let pem = signer.pem();
         let temporary = write_temporary(path, pem.as_ref().as_bytes(), 0o600)?;
-        // Linked, which fails if the name was taken meanwhile: the lock is that of the set's folder.
+        // A link fails if the name was taken meanwhile: the lock covers the set's folder only.
         let linked = fs::hard_link(&temporary, path);
         fs::remove_file(&temporary).map_err(|error| io_error("remove", &temporary, error))?;
         linked.map_err(|error| io_error("write", path, error))?;
@@ -254,12 +186,12 @@ impl KeyArgs {
         Ok(())
     }
 
-    /// Replaces the set by one with its keys changed, at once; answers whether they were.
+    /// Replaces the file of the set by one with changed keys; `false` if `change` changes nothing.
     fn change(&self, change: impl FnOnce(&mut Vec<Value>) -> bool) -> Result<bool, CtlError> {
         let path = self.place();
         let (mut set, of) = match fs::read(&path) {
             Ok(text) => {
-                // As strictly as the api: what it would refuse is not made longer.
+                // As strict as the api: a set that it would refuse is not extended.
                 self.ring()?;
                 let of = fs::metadata(&path).map_err(|error| io_error("read", &path, error))?;
                 (serde_json::from_slice(&text).unwrap_or_default(), Some(of))
@@ -279,20 +211,20 @@ impl KeyArgs {
         let text = serde_json::to_string_pretty(&set).expect("it was read from JSON") + "\n";
         let mode = of.as_ref().map_or(0o644, |of| of.mode() & 0o777);
         let temporary = write_temporary(&path, text.as_bytes(), mode)?;
-        // It stays its owner's, also where root runs this: the api must be able to read it.
+        // The file keeps its owner, also when root runs this: the api must be able to read it.
         let owned = of.map_or(Ok(()), |of| {
             chown(&temporary, Some(of.uid()), Some(of.gid()))
         });
         let replaced = owned.and_then(|()| fs::rename(&temporary, &path));
         if replaced.is_err() {
-            // It may hold secrets. What failed first is told.
+            // It may hold secrets. The first error is the one to report.
             let _ = fs::remove_file(&temporary);
         }
         replaced.map_err(|error| io_error("write", &path, error))?;
         Ok(true)
     }
 
-    /// Where the set lies, if it is a link: one file has one lock.
+    /// The file of the set, also if its name is a link: one file has one lock.
     fn place(&self) -> PathBuf {
         let named = &self.auth_keys_file;
         fs::canonicalize(named).unwrap_or_else(|_| named.clone())
@@ -310,60 +242,5 @@ impl KeyArgs {
         lock.lock()
             .map_err(|error| io_error("lock", folder, error))?;
         Ok(lock)
-    }
-}
-
-/// The key of a private file; `None` if there is no such file.
-pub(crate) fn read_private(path: &Path, key_use: KeyUse) -> Result<Option<Signer>, CtlError> {
-    let pem = match fs::read_to_string(path) {
-        Ok(pem) => pem,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error("read", path, error)),
-    };
-    let mode = fs::metadata(path)
-        .map_err(|error| io_error("read", path, error))?
-        .mode();
-    if mode & 0o077 != 0 {
-        return Err(CtlError::Problem(format!(
-            "others may read the private key {0} (mode {1:03o}).\nTo do: chmod 600 {0}",
-            path.display(),
-            mode & 0o777
-        )));
-    }
-    match SigningKey::from_pkcs8_pem(&pem) {
-        Ok(key) => Ok(Some(Signer { key, key_use })),
-        // Without the cause: it could quote the key.
-        Err(_) => Err(CtlError::Problem(format!(
-            "{} holds no Ed25519 private key in PKCS #8 PEM",
-            path.display()
-        ))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn signer(seed: u8, key_use: KeyUse) -> Signer {
-        Signer {
-            key: SigningKey::from_bytes(&[seed; 32]),
-            key_use,
-        }
-    }
-
-    #[test]
-    fn a_key_is_named_by_the_hash_of_its_public_half() {
-        let (one, other) = (signer(7, KeyUse::Jwt), signer(8, KeyUse::Jwt));
-        assert_eq!(one.kid().len(), 16);
-        assert_ne!(one.kid(), other.kid());
-        let root = signer(7, KeyUse::Biscuit);
-        assert_eq!(root.kid().parse(), Ok(root.root_key_id()));
-    }
-
-    #[test]
-    fn the_private_pem_is_read_back() {
-        let signer = signer(7, KeyUse::Jwt);
-        let back = SigningKey::from_pkcs8_pem(signer.pem().as_ref()).expect("our own encoding");
-        assert_eq!(back.to_bytes(), signer.key.to_bytes());
     }
 }

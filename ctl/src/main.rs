@@ -2,6 +2,7 @@
 
 mod cli;
 mod error;
+mod layout;
 mod output;
 
 mod dead_letters;
@@ -18,7 +19,6 @@ mod topics;
 mod broker;
 mod keys;
 mod operator;
-mod server;
 mod session;
 mod store;
 mod text;
@@ -34,12 +34,12 @@ fn main() -> ExitCode {
     match settings::parse(std::env::args_os()) {
         Ok(cli) => run(cli),
         Err(refused) => {
-            let told = if refused.exit == 0 {
+            let printed = if refused.exit == 0 {
                 output::print(&refused.message)
             } else {
                 output::complain(&refused.message)
             };
-            told.map_or_else(|error| error.exit_code(), |()| ExitCode::from(refused.exit))
+            printed.map_or_else(|error| error.exit_code(), |()| ExitCode::from(refused.exit))
         }
     }
 }
@@ -57,7 +57,7 @@ fn run(cli: Cli) -> ExitCode {
         }),
     };
     outcome.unwrap_or_else(|error| {
-        // Nowhere left to tell a failure to tell.
+        // If standard error is closed, the exit code still says it.
         let _ = output::complain(&error.report());
         error.exit_code()
     })
@@ -66,15 +66,15 @@ fn run(cli: Cli) -> ExitCode {
 /// The exit code of a sub-command that ran; a failure to run is an error.
 async fn dispatch(command: Command) -> Result<ExitCode, CtlError> {
     match command {
-        Command::Migrate(args) => migrate::run(&args).await,
-        Command::Topics(args) => topics::run(&args).await,
-        Command::Seed(args) => seed::run(&args).await,
-        Command::Token(args) => token::run(&args).await,
-        Command::Outbox(args) => outbox::run(&args).await,
-        Command::Refunds(args) => refunds::run(&args).await,
-        Command::DeadLetters(args) => dead_letters::run(&args).await,
-        Command::DevGateway(args) => dev_gateway::run(&args).await,
-        Command::Doctor(args) => doctor::run(&args).await,
-        Command::Healthcheck(args) => healthcheck::run(&args),
+        Command::Migrate(args) => migrate::run(args).await,
+        Command::Topics(args) => topics::run(args).await,
+        Command::Seed(args) => seed::run(args).await,
+        Command::Token(args) => token::run(args).await,
+        Command::Outbox(args) => outbox::run(args).await,
+        Command::Refunds(args) => refunds::run(args).await,
+        Command::DeadLetters(args) => dead_letters::run(args).await,
+        Command::DevGateway(args) => dev_gateway::run(args).await,
+        Command::Doctor(args) => doctor::run(args).await,
+        Command::Healthcheck(args) => healthcheck::run(args),
     }
 }

@@ -8,9 +8,10 @@ use shared::runtime::db::DbArgs;
 use shared::runtime::schema::{self, Repair};
 
 use crate::error::CtlError;
-use crate::{output, server};
+use crate::text::counted;
+use crate::{output, session};
 
-/// Bring the database's schema up to date; safe to repeat, and from two places at once.
+/// Bring the database's schema up to date; safe to repeat, also from two machines at once.
 ///
 /// The database itself must exist. A migration that fails changes nothing: repair the cause and run again.
 #[derive(Debug, clap::Args)]
@@ -24,11 +25,11 @@ pub(crate) struct Args {
         value_parser = clap::value_parser!(u64).range(0..=3600))]
     lock_wait_secs: u64,
 
-    /// After a run was cut off: the statement of this migration took effect. Records it and goes on.
+    /// After an interrupted run: the statement of this migration took effect. Records that and continues.
     #[arg(long, value_name = "VERSION")]
     took_effect: Option<i64>,
 
-    /// After a run was cut off: the statement of this migration had no effect. Runs it again.
+    /// After an interrupted run: the statement of this migration had no effect. Runs it again.
     #[arg(long, value_name = "VERSION")]
     had_no_effect: Option<i64>,
 
@@ -44,9 +45,9 @@ struct Report<'a> {
     applied: usize,
 }
 
-pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
+pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     let finding = args.finding()?;
-    let options = server::reach(&args.db).await?;
+    let options = session::reach(&args.db).await?;
     let database = options
         .get_database()
         .expect("DbArgs::options refuses a URL without a database");
@@ -55,16 +56,17 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
         schema::repair(&options, version, finding, lock_wait).await?;
     }
     let applied = schema::migrate_within(&options, lock_wait).await?;
-    args.tell(&Report {
+    let report = Report {
         database,
         version: schema::version(),
         applied,
-    })?;
+    };
+    output::report(&report, args.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
 impl Args {
-    /// What a person found out about a migration that was cut off, if this run is told.
+    /// What a person found out about an interrupted migration.
     fn finding(&self) -> Result<Option<(i64, Repair)>, CtlError> {
         match (self.took_effect, self.had_no_effect) {
             (None, None) => Ok(None),
@@ -75,20 +77,21 @@ impl Args {
             ])),
         }
     }
+}
 
-    fn tell(&self, report: &Report<'_>) -> Result<(), CtlError> {
-        if self.json {
-            return output::print_json(report);
-        }
+impl output::Report for Report<'_> {
+    fn text(&self) -> String {
         let Report {
             database,
             version,
             applied,
-        } = report;
-        output::print(&match applied {
+        } = self;
+        match applied {
             0 => format!("{database} is at schema version {version}; nothing to apply"),
-            1 => format!("{database} is at schema version {version}; 1 migration applied"),
-            n => format!("{database} is at schema version {version}; {n} migrations applied"),
-        })
+            _ => format!(
+                "{database} is at schema version {version}; {} applied",
+                counted(*applied, "migration")
+            ),
+        }
     }
 }

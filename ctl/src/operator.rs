@@ -1,6 +1,6 @@
-//! Who acts, and why: asked of every command that changes something.
+//! Who acts, and why: every command that changes something needs both.
 //!
-//! Who moves money is not asked but proved, by a token; see [`OperatorToken`].
+//! A command that decides about money does not take a typed name; it takes a token, see [`OperatorToken`].
 
 use std::error::Error;
 use std::fs;
@@ -12,76 +12,76 @@ use serde::Serialize;
 use shared::auth::{
     AuthArgs, Caller, Denied, Operation, Policy, Request, RevokedTokens, Verified, Verifier,
 };
-use sqlx::mysql::MySqlConnection;
 
 use crate::error::CtlError;
-use crate::store::actions::Because;
+use crate::session::Session;
+use crate::store::actions::Author;
 
 /// The width of `operator_actions.actor_id`.
 const LONGEST_NAME: usize = 64;
 const LONGEST_REASON: usize = 2_000;
 
-// No doc comment: see `session::SessionArgs`.
-#[derive(Debug, clap::Args)]
+// No doc comment: see `SessionArgs`.
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct OperatorArgs {
     /// Your name, as an auditor would look you up: at most 64 ASCII characters. There is no default, because the
-    /// system's user name is that of a container or a shared account. The MySQL account and the host it came from are
-    /// recorded beside it.
+    /// system's user name is often that of a container or a shared account. Your MySQL account and host are recorded too.
     #[arg(long, env = "OPERATOR", value_name = "NAME", value_parser = parse_name)]
     by: String,
 
-    /// Why, for whoever reads it a year from now: an incident, a ticket, a sentence.
+    /// Why, for a reader a year from now: an incident, a ticket, a sentence.
     #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     reason: String,
 }
 
 impl OperatorArgs {
-    pub(crate) fn because(&self) -> Because<'_> {
-        Because {
-            by: &self.by,
-            reason: &self.reason,
+    pub(crate) fn author(&self) -> Author {
+        Author {
+            actor_type: "operator",
+            actor_id: self.by.clone(),
+            reason: self.reason.clone(),
         }
     }
 }
 
-// No doc comment: see `session::SessionArgs`.
-#[derive(Debug, clap::Args)]
+// No doc comment: see `SessionArgs`.
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct OperatorToken {
-    /// Your bearer token, of role admin: the same that the api takes. Prefer the variable or --token-file: what stands
-    /// on a command line is seen by every user of the machine (ps) and is kept in the shell's history.
+    /// Your bearer token with the role admin, as the api takes it. Prefer the variable or --token-file: every user of the
+    /// machine can see a command line (ps), and the shell keeps it in its history.
     #[arg(long, env = "OPERATOR_TOKEN", hide_env_values = true, value_name = "TOKEN", value_parser = parse_token)]
     token: Option<SecretString>,
 
-    /// File that holds the token; goes before OPERATOR_TOKEN. Keep it readable by yourself alone.
+    /// File with the token; used instead of OPERATOR_TOKEN. Only you should be able to read it.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
-    /// JWK set with the keys that verify the token: the one that the api is run with. There is no default, because it
-    /// decides who may decide; the key is recorded beside each decision.
+    /// JWK set with the keys that verify the token: the key set of the api. There is no default, because this file decides
+    /// who is an admin. The key is recorded with each decision.
     #[arg(long, env = "AUTH_KEYS_FILE", value_name = "FILE")]
     auth_keys_file: Option<PathBuf>,
 
-    /// Who issues the tokens.
+    /// The issuer of the tokens, as the api expects it.
     #[arg(long, env = "AUTH_ISSUER", default_value = "returns-dev", value_parser = NonEmptyStringValueParser::new())]
     auth_issuer: String,
 
-    /// Whom the tokens are for.
+    /// The audience of the tokens, as the api expects it.
     #[arg(long, env = "AUTH_AUDIENCE", default_value = "returns-api", value_parser = NonEmptyStringValueParser::new())]
     auth_audience: String,
 }
 
-/// Who acts, and by which token.
+/// A verified admin.
 #[derive(Debug, Clone)]
 pub(crate) struct Operator {
     pub(crate) caller: Caller,
     pub(crate) token: TokenProof,
 }
 
-/// What proved it, as recorded: an auditor compares the key with the api's, and looks the token up at its issuer.
+/// The token as recorded: an auditor compares the key with the api's, and looks the token up at its issuer.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct TokenProof {
     kid: String,
-    /// RFC 7638, with SHA-256; none of a shared secret.
+    /// RFC 7638, with SHA-256; `None` for a shared secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     key_thumbprint: Option<String>,
     iss: String,
@@ -90,7 +90,7 @@ pub(crate) struct TokenProof {
     revocation_id: String,
 }
 
-/// A good token of an admin, which may have been revoked.
+/// A valid token of an admin, which may have been revoked.
 #[derive(Debug)]
 pub(crate) struct AdminToken {
     token: Verified,
@@ -98,18 +98,17 @@ pub(crate) struct AdminToken {
 }
 
 impl AdminToken {
-    /// Who acts, verified as the api verifies it.
+    /// The admin, verified as the api verifies callers.
     ///
     /// # Errors
-    /// It is revoked, or the list cannot be read.
-    pub(crate) async fn unless_revoked(
-        self,
-        conn: &mut MySqlConnection,
-    ) -> Result<Operator, CtlError> {
-        if RevokedTokens::read(conn).await?.contains(&self.token) {
+    /// The token is revoked, or the list cannot be read.
+    pub(crate) async fn unless_revoked(self, session: &Session) -> Result<Operator, CtlError> {
+        let revoked = session.read("read_revoked_tokens", |conn| {
+            Box::pin(RevokedTokens::read(conn))
+        });
+        if revoked.await?.contains(&self.token) {
             return Err(CtlError::Problem(
-                "the token is revoked; nothing was changed.\nTo do: get a new one for yourself"
-                    .to_owned(),
+                "the token is revoked; nothing was changed.\nTo do: get a new token".to_owned(),
             ));
         }
         Ok(self.operator)
@@ -117,10 +116,10 @@ impl AdminToken {
 }
 
 impl OperatorToken {
-    /// The token of whoever decides.
+    /// The token of the person who decides.
     ///
     /// # Errors
-    /// There is none, it is refused, or its bearer may not decide.
+    /// There is none, it is refused, or its bearer is no admin.
     pub(crate) fn admin(&self) -> Result<AdminToken, CtlError> {
         let text = self.read()?;
         let args = self.auth_args()?;
@@ -198,14 +197,14 @@ fn verifier(args: &AuthArgs) -> Result<Verifier, CtlError> {
 fn not_honored(source: Box<dyn Error + Send + Sync>) -> CtlError {
     CtlError::Refused {
         problem: "the token is refused; nothing was changed.\n\
-                  To do: get a new one for yourself, and see that AUTH_KEYS_FILE, AUTH_ISSUER and AUTH_AUDIENCE are \
-                  those of the api"
+                  To do: get a new token, and see that AUTH_KEYS_FILE, AUTH_ISSUER and AUTH_AUDIENCE are those of the \
+                  api"
             .to_owned(),
         source,
     }
 }
 
-/// Never repeats what it is given.
+/// The error never repeats the text: it may be a secret.
 fn parse_token(text: &str) -> Result<SecretString, String> {
     match text.trim() {
         "" => Err("OPERATOR_TOKEN (--token) is empty".to_owned()),
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn p3_a_blank_reason_is_none() {
+    fn p3_a_blank_reason_is_refused() {
         assert_eq!(
             parse_reason(" INC-7: größer "),
             Ok("INC-7: größer".to_owned())

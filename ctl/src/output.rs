@@ -1,15 +1,48 @@
-//! Standard output and standard error, for people and for scripts.
+//! Standard output and standard error: the one place that prints.
 //!
-//! A reader that has seen enough (`returnsctl doctor | head -1`) is no failure: a broken pipe ends the output,
-//! not the command, and the exit code still tells what was found.
+//! A report is one JSON document with `--json`, else text of at most 80 columns. Neither has colors, and nothing but
+//! progress on a terminal moves the cursor. A reader that leaves early (`returnsctl doctor | head -1`) is no failure: a
+//! broken pipe ends the output, not the command, and the exit code stays the same.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::error::CtlError;
+use crate::layout::fit;
 
-/// Writes lines to standard output.
+/// The result of a command: its fields are the JSON document.
+pub(crate) trait Report: Serialize {
+    /// What people read; lines may be longer than a terminal is wide.
+    fn text(&self) -> String;
+}
+
+/// A result that needs no type of its own.
+#[derive(Debug, Serialize)]
+pub(crate) struct Message {
+    #[serde(flatten)]
+    pub(crate) json: Value,
+    #[serde(skip)]
+    pub(crate) text: String,
+}
+
+impl Report for Message {
+    fn text(&self) -> String {
+        self.text.clone()
+    }
+}
+
+/// Prints a report as JSON or as text.
+pub(crate) fn report(report: &impl Report, json: bool) -> Result<(), CtlError> {
+    if json {
+        print_json(report)
+    } else {
+        print(&fit(&report.text()))
+    }
+}
+
+/// Writes lines to standard output as they are.
 pub(crate) fn print(text: &str) -> Result<(), CtlError> {
     written(writeln!(std::io::stdout().lock(), "{text}"))
 }
@@ -27,20 +60,25 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), CtlError> {
     print(&text)
 }
 
-/// Writes lines to standard error.
+/// Writes lines to standard error: broken for a terminal, whole for a log, where a search must find them.
 pub(crate) fn complain(text: &str) -> Result<(), CtlError> {
-    written(writeln!(std::io::stderr().lock(), "{text}"))
+    let stderr = std::io::stderr();
+    let text = if stderr.is_terminal() {
+        fit(text)
+    } else {
+        text.to_owned()
+    };
+    written(writeln!(stderr.lock(), "{text}"))
 }
 
-/// Overwrites the line of a terminal, or appends one to a log.
-pub(crate) fn progress(text: &str, terminal: bool) -> Result<(), CtlError> {
-    let mut stderr = std::io::stderr().lock();
-    written(if terminal {
-        // Back to the first column, and clear the rest of the line.
-        write!(stderr, "\r{text}\x1b[K").and_then(|()| stderr.flush())
-    } else {
-        writeln!(stderr, "{text}")
-    })
+/// Overwrites the last line of a terminal; in a pipe or a file there is no progress.
+pub(crate) fn progress(text: &str) -> Result<(), CtlError> {
+    let mut stderr = std::io::stderr();
+    if !stderr.is_terminal() {
+        return Ok(());
+    }
+    // Back to the first column, and clear the rest of the line.
+    written(write!(stderr, "\r{text}\x1b[K").and_then(|()| stderr.flush()))
 }
 
 fn written(result: std::io::Result<()>) -> Result<(), CtlError> {
@@ -53,47 +91,26 @@ fn written(result: std::io::Result<()>) -> Result<(), CtlError> {
     }
 }
 
-/// Rows under a head line, each column as wide as its widest cell.
-pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .chain([head[column].chars().count()])
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: [usize; N] = std::array::from_fn(width);
-    let line = |cells: [&str; N]| {
-        let padded: Vec<String> = cells
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        padded.join("  ").trim_end().to_owned()
-    };
-    let mut lines = vec![line(head)];
-    lines.extend(
-        rows.iter()
-            .map(|row| line(std::array::from_fn(|column| row[column].as_str()))),
-    );
-    lines.join("\n")
+/// What people see of a report; every line must fit a terminal.
+#[cfg(test)]
+#[track_caller]
+pub(crate) fn expect_fits(report: &impl Report) -> String {
+    use crate::layout::{WIDTH, width};
+
+    let text = fit(&report.text());
+    for line in text.lines() {
+        assert!(
+            width(line) <= WIDTH,
+            "{} columns: {line}\n{text}",
+            width(line)
+        );
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [
-            ["order.returns".to_owned(), "12".to_owned()],
-            ["b".to_owned(), "1".to_owned()],
-        ];
-        assert_eq!(
-            table(["topic", "partitions"], &rows),
-            "topic          partitions\norder.returns  12\nb              1"
-        );
-    }
 
     #[test]
     fn a_reader_that_left_is_no_failure() {

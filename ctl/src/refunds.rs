@@ -1,9 +1,9 @@
-//! `returnsctl refunds`: the person's side of paying back. Looking locks nothing.
+//! `returnsctl refunds`: decisions of persons about refunds. Reading locks nothing.
 //!
-//! Must stay true: whoever changes something is known by a verified token, is an admin and not the return's own
-//! customer; what they decide is judged on locked rows and written by `shared::domain::transition` like every other change;
-//! each decision leaves one row in `operator_actions`, in the same transaction. Money is never moved here: a retry is
-//! carried out by the consumer, and marking records what people found out elsewhere.
+//! Must stay true: a person who changes something has a verified token, is an admin and not the return's own customer. The
+//! decision is checked on locked rows and written by `shared::domain::transition` like every other change. It adds one
+//! row to `operator_actions`, in the same transaction. No money moves here: the consumer carries out a retry, and marking
+//! a refund records what people found out elsewhere.
 
 mod confirm_mark_paid;
 mod list;
@@ -12,25 +12,26 @@ mod request_mark_paid;
 mod retry;
 mod show;
 
-mod act;
-mod case;
+mod decision;
+mod refund;
 mod request;
+mod return_id;
 
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use shared::domain::ids::ReturnId;
 
 use crate::error::CtlError;
 
 const HELP: &str = "\
 Exit codes, beside the usual ones:
-  1   what was named is not there, or its state, your role or another person's step does not allow this; nothing was
-      changed, and the message says why
-  2   MySQL is away or busy; or its answer to COMMIT was lost, and the message says how to find out what became of it
+  1   the return or attempt is not there, or its state, your role or another person's step does not allow this; nothing \
+was changed, and the message says why
+  2   MySQL cannot be reached or is busy; or the response to COMMIT was lost, and the message says how to find out what \
+happened
 
-list and show only read. The others need a bearer token of role admin, of somebody whose own return it is not, and
-leave a row in the table operator_actions. Marking as paid takes two persons: one requests, another confirms.";
+list and show only read. The others need a bearer token with the role admin, of a person whose own return it is not, and \
+add a row to the table operator_actions. Marking as paid takes two persons: one requests, another confirms.";
 
 /// See refunds that wait for a person, and decide: retry, or mark as paid or not paid.
 #[derive(Debug, clap::Args)]
@@ -50,40 +51,13 @@ enum RefundsCommand {
     MarkNotPaid(mark_not_paid::Args),
 }
 
-pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    match &args.command {
+pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
+    match args.command {
         RefundsCommand::List(args) => list::run(args).await,
         RefundsCommand::Show(args) => show::run(args).await,
         RefundsCommand::Retry(args) => retry::run(args).await,
         RefundsCommand::RequestMarkPaid(args) => request_mark_paid::run(args).await,
         RefundsCommand::ConfirmMarkPaid(args) => confirm_mark_paid::run(args).await,
         RefundsCommand::MarkNotPaid(args) => mark_not_paid::run(args).await,
-    }
-}
-
-fn no_such_return(id: ReturnId) -> CtlError {
-    CtlError::Problem(format!(
-        "there is no return {id}.\nTo do: `returnsctl refunds list` shows those that wait for a person"
-    ))
-}
-
-fn parse_return(text: &str) -> Result<ReturnId, String> {
-    match text.parse() {
-        // `parse` alone would take "+1".
-        Ok(id) if id > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(ReturnId(id)),
-        Ok(_) | Err(_) => Err("must be a return's id: a whole number from 1".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_return_is_a_whole_number_from_1() {
-        assert_eq!(parse_return("456"), Ok(ReturnId(456)));
-        for text in ["", "0", "-1", "+1", "1.5", "x", "9223372036854775808"] {
-            assert!(parse_return(text).is_err(), "{text:?}");
-        }
     }
 }

@@ -1,11 +1,10 @@
 //! `returnsctl seed`: orders that may be returned, many and fast.
 //!
-//! Deterministic: an order's customer, total and day of delivery follow from its id (the day counts back from
-//! today, so that the order stays within the return window). Ids are taken above the highest one, so a repeated run
-//! continues. The work is cut into blocks of one transaction each; a run that fails leaves whole blocks and
-//! perhaps a hole between them.
+//! Deterministic: an order's customer, total and day of delivery follow from its id. (The day counts back from today, so
+//! that the order stays within the return window.) Ids start above the highest one, so a repeated run continues. The
+//! orders are inserted in blocks of one transaction each; a run that fails leaves whole blocks, perhaps with a hole
+//! between them.
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -14,13 +13,13 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use shared::domain::ids::{CustomerId, OrderId};
 use shared::runtime::db::{DbArgs, DbFailure};
-use shared::runtime::schema;
-use sqlx::Connection;
-use sqlx::mysql::MySqlPool;
+use sqlx::mysql::MySqlConnection;
 use tokio::task::JoinSet;
 
 use crate::error::CtlError;
-use crate::{output, server, store};
+use crate::output;
+use crate::session::Session;
+use crate::store::orders::{self as store, Buyers};
 
 /// Insert delivered orders that are eligible for return; repeated runs continue after the highest id.
 #[derive(Debug, clap::Args)]
@@ -29,7 +28,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     db: DbArgs,
 
-    /// How many orders to insert.
+    /// The number of orders to insert.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=1_000_000_000))]
     orders: i64,
 
@@ -45,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(i64).range(1..=1_000_000_000))]
     customers: Option<i64>,
 
-    /// Connections that insert at the same time. More than the server has cores does not help.
+    /// Connections that insert at the same time. More than the server's cores do not help.
     #[arg(long, value_name = "C", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
     connections: u32,
 
@@ -54,16 +53,8 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Whose the orders are.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Buyers {
-    One(CustomerId),
-    /// Order i belongs to customer 1 + (i mod this).
-    Many(i64),
-}
-
-/// Rows per transaction. Large enough that the commit's flush does not count, small enough that a failure loses
-/// little and the undo log stays short.
+/// Rows per transaction. Large enough that the flush at COMMIT hardly counts, small enough that a failure loses little
+/// and the undo log stays short.
 const BLOCK: i64 = 20 * store::ROWS_PER_STATEMENT;
 const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 const DEFAULT_CUSTOMER: CustomerId = CustomerId(42);
@@ -77,7 +68,7 @@ struct Report {
     rows_per_sec: f64,
 }
 
-/// What the inserting tasks share: the next free block, and how far they are.
+/// Shared by the tasks that insert: the next free block, and the number of inserted orders.
 struct Work {
     last: i64,
     next: AtomicI64,
@@ -85,24 +76,15 @@ struct Work {
     buyers: Buyers,
 }
 
-pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
+pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     let buyers = args.buyers()?;
-    server::reach(&args.db).await?;
-    let mut db = args.db.clone();
-    db.database_max_connections = args.connections;
-    let pool = db
-        .pool()
-        .map_err(|problem| CtlError::Usage(vec![problem]))?;
-    schema::check(&shared::runtime::db::Database::unmetered(
-        (*pool.connect_options()).clone(),
-        1,
-    ))
-    .await?;
-    let (first, last) = args.range(&pool).await?;
+    let session = Session::open(&args.db, args.connections).await?;
+    session.check_schema().await?;
+    let (first, last) = args.range(&session).await?;
     let began = Instant::now();
-    insert(&pool, first, last, buyers, args.connections).await?;
+    insert(&session, first, last, buyers, args.connections).await?;
     let report = Report::new(first, last, began.elapsed());
-    report.tell(args.json)?;
+    output::report(&report, args.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -119,14 +101,20 @@ impl Args {
     }
 
     /// The ids to insert, first and last; none of them is taken.
-    async fn range(&self, pool: &MySqlPool) -> Result<(OrderId, OrderId), CtlError> {
-        let mut conn = pool.acquire().await?;
+    async fn range(&self, session: &Session) -> Result<(OrderId, OrderId), CtlError> {
         let first = match self.first_id {
             Some(id) => OrderId(id),
-            None => OrderId(store::highest_order(&mut conn).await?.0 + 1),
+            None => {
+                let highest =
+                    session.read("highest_order", |conn| Box::pin(store::highest_order(conn)));
+                OrderId(highest.await?.0 + 1)
+            }
         };
         let last = OrderId(first.0 + self.orders - 1);
-        match store::orders_between(&mut conn, first, last).await? {
+        let taken = session.read("orders_between", move |conn| {
+            Box::pin(store::orders_between(conn, first, last))
+        });
+        match taken.await? {
             0 => Ok((first, last)),
             taken => Err(CtlError::Problem(format!(
                 "{taken} of the ids {first} to {last} are taken.\n\
@@ -137,7 +125,7 @@ impl Args {
 }
 
 async fn insert(
-    pool: &MySqlPool,
+    session: &Session,
     first: OrderId,
     last: OrderId,
     buyers: Buyers,
@@ -151,7 +139,7 @@ async fn insert(
     });
     let mut tasks = JoinSet::new();
     for _ in 0..connections {
-        tasks.spawn(insert_blocks(pool.clone(), Arc::clone(&work)));
+        tasks.spawn(insert_blocks(session.clone(), Arc::clone(&work)));
     }
     let progress = tokio::spawn(show_progress(Arc::clone(&work), last.0 - first.0 + 1));
     let mut outcome = Ok(());
@@ -164,28 +152,38 @@ async fn insert(
         outcome = outcome.and(result);
     }
     progress.abort();
-    if std::io::stderr().is_terminal() {
-        output::progress("", true)?;
-    }
-    outcome.map_err(insert_failed)
+    output::progress("")?;
+    outcome
 }
 
-async fn insert_blocks(pool: MySqlPool, work: Arc<Work>) -> sqlx::Result<()> {
-    let mut conn = pool.acquire().await?;
-    loop {
-        let Some((first, last)) = work.take_block() else {
-            return Ok(());
-        };
-        let mut tx = conn.begin().await?;
-        let mut next = first;
-        while next <= last {
-            let end = last.min(next + store::ROWS_PER_STATEMENT - 1);
-            store::insert_orders(&mut tx, OrderId(next), OrderId(end), work.buyers).await?;
-            next = end + 1;
-        }
-        tx.commit().await?;
+async fn insert_blocks(session: Session, work: Arc<Work>) -> Result<(), CtlError> {
+    while let Some((first, last)) = work.take_block() {
+        let buyers = work.buyers;
+        let inserted = session.transaction("insert_orders", move |conn| {
+            Box::pin(async move {
+                let inserted = insert_block(conn, first, last, buyers).await;
+                inserted.map_err(not_inserted)
+            })
+        });
+        inserted.await?;
         work.done.fetch_add(last - first + 1, Ordering::Relaxed);
     }
+    Ok(())
+}
+
+async fn insert_block(
+    conn: &mut MySqlConnection,
+    first: i64,
+    last: i64,
+    buyers: Buyers,
+) -> sqlx::Result<()> {
+    let mut next = first;
+    while next <= last {
+        let end = last.min(next + store::ROWS_PER_STATEMENT - 1);
+        store::insert_orders(conn, OrderId(next), OrderId(end), buyers).await?;
+        next = end + 1;
+    }
+    Ok(())
 }
 
 impl Work {
@@ -203,19 +201,19 @@ impl Work {
 }
 
 async fn show_progress(work: Arc<Work>, total: i64) {
-    let terminal = std::io::stderr().is_terminal();
     loop {
         tokio::time::sleep(PROGRESS_EVERY).await;
         let done = work.done.load(Ordering::Relaxed);
         let percent = done * 100 / total;
-        let _ = output::progress(&format!("{done} of {total} orders ({percent} %)"), terminal);
+        // The result of the command does not depend on it.
+        let _ = output::progress(&format!("{done} of {total} orders ({percent} %)"));
     }
 }
 
-fn insert_failed(error: sqlx::Error) -> CtlError {
+fn not_inserted(error: sqlx::Error) -> CtlError {
     match DbFailure::of(&error) {
         DbFailure::Duplicate { value, .. } => CtlError::Problem(format!(
-            "order {value} appeared while this ran: another seed works on the same ids.\n\
+            "order {value} appeared meanwhile: another seed inserts the same ids.\n\
              To do: run again when it has ended; the blocks that were committed stay"
         )),
         DbFailure::LockConflict
@@ -239,15 +237,14 @@ impl Report {
             rows_per_sec,
         }
     }
+}
 
-    fn tell(&self, json: bool) -> Result<(), CtlError> {
-        if json {
-            return output::print_json(self);
-        }
-        output::print(&format!(
-            "orders {} to {} inserted: {} rows in {:.2} s, {:.0} rows/s",
+impl output::Report for Report {
+    fn text(&self) -> String {
+        format!(
+            "Inserted orders {} to {}: {} rows in {:.2} s, {:.0} rows/s.",
             self.first_id, self.last_id, self.orders, self.secs, self.rows_per_sec
-        ))
+        )
     }
 }
 

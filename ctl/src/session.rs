@@ -1,20 +1,33 @@
-//! The connection of a command that works on a database with a schema, and its transactions.
+//! The one connection of a command, and what runs on it: named reads and transactions, each with a deadline.
 
-use std::error::Error;
-use std::iter::successors;
 use std::time::Duration;
 
-use shared::runtime::db::{self, DbArgs, DbFailure};
-use shared::runtime::retry::full_jitter;
-use shared::runtime::schema;
+use futures_util::future::BoxFuture;
+use shared::runtime::db::{Database, DbArgs, DbError, DbFailure, Retry, TransactionError};
+use shared::runtime::schema::{self, SchemaError};
+use shared::runtime::tasks::Backoff;
 use sqlx::Connection;
-use sqlx::mysql::MySqlConnection;
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 
 use crate::error::CtlError;
-use crate::server;
 
-// No doc comment: clap would take it for the text of every command that flattens this.
-#[derive(Debug, clap::Args)]
+/// A server that is stopped or behind a silent firewall would hold a connect for minutes.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// Above the longest count: about a second for each million rows.
+const READ_DEADLINE: Duration = Duration::from_secs(60);
+/// Above two lock waits of 5 s in one run of a transaction.
+const TRANSACTION_DEADLINE: Duration = Duration::from_secs(30);
+/// Other sessions hold what we lock for milliseconds.
+const RETRY: Retry = Retry {
+    tries: 5,
+    backoff: Backoff {
+        base: Duration::from_millis(50),
+        cap: Duration::from_secs(1),
+    },
+};
+
+// No doc comment: clap would show it as the text of every command that flattens this.
+#[derive(Debug, Clone, clap::Args)]
 #[command(mut_arg("database_max_connections", |arg| arg.hide(true)))]
 pub(crate) struct SessionArgs {
     #[command(flatten)]
@@ -26,57 +39,142 @@ pub(crate) struct SessionArgs {
 }
 
 impl SessionArgs {
-    /// A connection to a database that has the schema of this build. The server ends it soon if we fall silent.
-    pub(crate) async fn connect(&self) -> Result<MySqlConnection, CtlError> {
-        let options = server::reach(&self.db).await?;
-        let pool = self
+    /// Connects to a database that has the schema of this build.
+    pub(crate) async fn connect(&self) -> Result<Session, CtlError> {
+        let session = Session::open(&self.db, 1).await?;
+        session.check_schema().await?;
+        Ok(session)
+    }
+}
+
+/// MySQL, as a command uses it.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    db: Database,
+    /// Host and port, for messages.
+    server: String,
+}
+
+impl Session {
+    /// # Errors
+    /// The URL is bad, the database does not exist, or the server does not respond within five seconds.
+    pub(crate) async fn open(args: &DbArgs, connections: u32) -> Result<Self, CtlError> {
+        let options = options(args)?;
+        let session = Self {
+            server: server_of(&options),
+            db: Database::unmetered(options, connections),
+        };
+        session
+            .run("connect", CONNECT_DEADLINE, |conn| Box::pin(conn.ping()))
+            .await?;
+        Ok(session)
+    }
+
+    /// # Errors
+    /// The database does not have the schema of this build.
+    pub(crate) async fn check_schema(&self) -> Result<(), CtlError> {
+        let checked = self.schema().await.map_err(CtlError::from);
+        checked.map_err(|error| error.at(&self.server))
+    }
+
+    /// As [`Self::check_schema`], with the reason as a type.
+    pub(crate) async fn schema(&self) -> Result<(), SchemaError> {
+        schema::check(&self.db).await
+    }
+
+    /// Runs statements that change nothing.
+    pub(crate) async fn read<T, W>(&self, name: &'static str, work: W) -> Result<T, CtlError>
+    where
+        T: Send + 'static,
+        W: for<'c> FnOnce(&'c mut MySqlConnection) -> BoxFuture<'c, sqlx::Result<T>>
+            + Send
+            + 'static,
+    {
+        self.run(name, READ_DEADLINE, work).await
+    }
+
+    /// Runs `body` in a transaction, again after a lock conflict. Its error rolls back.
+    pub(crate) async fn transaction<T, B>(&self, name: &'static str, body: B) -> Result<T, CtlError>
+    where
+        T: Send + 'static,
+        B: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, CtlError>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.transaction_or(name, body, CtlError::from).await
+    }
+
+    /// As [`Self::transaction`]; `unknown` says what it means that the response to COMMIT was lost.
+    pub(crate) async fn transaction_or<T, B>(
+        &self,
+        name: &'static str,
+        body: B,
+        unknown: impl FnOnce(DbError) -> CtlError,
+    ) -> Result<T, CtlError>
+    where
+        T: Send + 'static,
+        B: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, CtlError>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        let outcome = self.db.transaction(name, TRANSACTION_DEADLINE, RETRY, body);
+        let outcome = outcome.await.map_err(|error| match error {
+            TransactionError::Conflict(error) | TransactionError::Refused(error) => error,
+            TransactionError::CommitUnknown { cause, .. } => match cause.failure() {
+                DbFailure::ConnectionLost => unknown(cause),
+                _ => cause.into(),
+            },
+        });
+        outcome.map_err(|error| error.at(&self.server))
+    }
+
+    async fn run<T, W>(
+        &self,
+        name: &'static str,
+        deadline: Duration,
+        work: W,
+    ) -> Result<T, CtlError>
+    where
+        T: Send + 'static,
+        W: for<'c> FnOnce(&'c mut MySqlConnection) -> BoxFuture<'c, sqlx::Result<T>>
+            + Send
+            + 'static,
+    {
+        let done: Result<T, DbError> = self
             .db
-            .pool()
-            .map_err(|problem| CtlError::Usage(vec![problem]))?;
-        let checked = schema::check(&db::Database::unmetered(options.clone(), 1)).await;
-        pool.close().await;
-        checked?;
-        let mut conn = db::connect(&options).await?;
-        db::shorten_idle_timeout(&mut conn).await?;
-        Ok(conn)
+            .run(name, deadline, |conn| {
+                Box::pin(async move { Ok(work(conn).await?) })
+            })
+            .await;
+        done.map_err(|error| CtlError::from(error).at(&self.server))
     }
 }
 
-/// How often a transaction is run that loses a lock conflict; others hold what we lock for milliseconds.
-const ATTEMPTS: u32 = 5;
-
-/// Runs a transaction, again after a lock conflict. One that returns an error may simply be dropped.
-pub(crate) async fn retried<T, E: Error + 'static>(
-    conn: &mut MySqlConnection,
-    transaction: impl AsyncFn(&mut MySqlConnection) -> Result<T, E>,
-) -> Result<T, E> {
-    let mut attempt = 0;
-    loop {
-        let outcome = transaction(conn).await;
-        attempt += 1;
-        match &outcome {
-            Err(error) if lost_a_lock(error) && attempt < ATTEMPTS => {
-                // sqlx only queues the ROLLBACK of a transaction that is dropped, and sends it before the next command:
-                // without this one we would sleep on our locks. If the connection is lost, the next run tells.
-                let _ = conn.ping().await;
-                let pause = full_jitter(attempt, Duration::from_millis(50), Duration::from_secs(1));
-                tokio::time::sleep(pause).await;
-            }
-            Ok(_) | Err(_) => return outcome,
-        }
-    }
+/// The connection options of a server that responds, for work that connects by itself.
+///
+/// # Errors
+/// As [`Session::open`].
+pub(crate) async fn reach(args: &DbArgs) -> Result<MySqlConnectOptions, CtlError> {
+    let session = Session::open(args, 1).await?;
+    session.db.close().await;
+    options(args)
 }
 
-/// Whether a lock conflict is the error or among its causes.
-fn lost_a_lock(error: &(dyn Error + 'static)) -> bool {
-    successors(Some(error), |&error| error.source())
-        .filter_map(|error| error.downcast_ref::<sqlx::Error>())
-        .any(|error| DbFailure::of(error) == DbFailure::LockConflict)
+fn options(args: &DbArgs) -> Result<MySqlConnectOptions, CtlError> {
+    args.options()
+        .map_err(|problem| CtlError::Usage(vec![problem]))
+}
+
+fn server_of(options: &MySqlConnectOptions) -> String {
+    format!("{}:{}", options.get_host(), options.get_port())
 }
 
 #[cfg(test)]
 mod tests {
     use std::process::ExitCode;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use shared::domain::ids::CustomerId;
@@ -84,15 +182,6 @@ mod tests {
     use sqlx::mysql::MySqlPool;
 
     use super::*;
-
-    /// Locks order 1, then loses order 2, which somebody else holds.
-    async fn lose(conn: &mut MySqlConnection) -> Result<(), CtlError> {
-        let mut tx = conn.begin().await?;
-        take(&mut tx, 1).await?;
-        take(&mut tx, 2).await?;
-        tx.commit().await?;
-        Ok(())
-    }
 
     async fn take(conn: &mut MySqlConnection, order: i64) -> sqlx::Result<()> {
         let sql = "SELECT 1 FROM orders WHERE id = ? FOR UPDATE NOWAIT";
@@ -107,21 +196,31 @@ mod tests {
         taken.is_ok()
     }
 
+    /// Locks order 1, then loses order 2, which another session holds.
     #[tokio::test]
     async fn a_lost_transaction_holds_nothing_while_it_waits_and_ends_as_busy() {
         let db = TestDb::create().await;
         db.seed_orders(1, 2, CustomerId(42)).await;
         let mut other = db.pool.begin().await.expect("begin");
         take(&mut other, 2).await.expect("free");
-        let mut conn = db.pool.acquire().await.expect("a connection");
-        let runs = AtomicU32::new(0);
-        let outcome = retried(&mut conn, async |conn| {
-            // Before this connection says anything again.
-            assert!(is_free(&db.pool, 1).await, "held while it waited");
-            runs.fetch_add(1, Ordering::Relaxed);
-            lose(conn).await
-        })
-        .await;
+        let args = DbArgs {
+            database_url: db.url().into(),
+            database_max_connections: 1,
+        };
+        let session = Session::open(&args, 1).await.expect("a session");
+        let (runs, pool) = (Arc::new(AtomicU32::new(0)), db.pool.clone());
+        let counter = Arc::clone(&runs);
+        let outcome = session
+            .transaction("lose", move |conn| {
+                let (runs, pool) = (Arc::clone(&counter), pool.clone());
+                Box::pin(async move {
+                    assert!(is_free(&pool, 1).await, "held while it waited");
+                    runs.fetch_add(1, Ordering::Relaxed);
+                    take(conn, 1).await?;
+                    Ok(take(conn, 2).await?)
+                })
+            })
+            .await;
         let error = outcome.expect_err("order 2 is never free");
         assert_eq!(
             (error.code(), error.exit_code()),
@@ -132,6 +231,6 @@ mod tests {
             "{}",
             error.report()
         );
-        assert_eq!(runs.load(Ordering::Relaxed), ATTEMPTS);
+        assert_eq!(runs.load(Ordering::Relaxed), RETRY.tries);
     }
 }

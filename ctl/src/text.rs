@@ -1,27 +1,30 @@
 //! Values as a person at a terminal reads them, and as it is safe to show them there.
 
+use std::fmt::Display;
+
 use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// `1 row`, `2 rows`.
-pub(crate) fn counted(count: i64, noun: &str) -> String {
-    match count {
-        1 => format!("1 {noun}"),
-        n => format!("{n} {noun}s"),
+pub(crate) fn counted<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+    if count == N::from(1) {
+        format!("1 {noun}")
+    } else {
+        format!("{count} {noun}s")
     }
 }
 
-/// Text from the database as it may go to a terminal: without its control characters, which are commands there, and
-/// without what shows nothing itself but hides or turns around what stands beside it.
+/// Text from the database as it may go to a terminal. Control characters are escaped, because a terminal obeys them, and
+/// so are invisible characters that hide or reorder the text beside them.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars().fold(String::new(), |mut told, c| {
+    text.chars().fold(String::new(), |mut escaped, c| {
         if c.is_control() || is_format(c) {
-            told.extend(c.escape_default());
+            escaped.extend(c.escape_default());
         } else {
-            told.push(c);
+            escaped.push(c);
         }
-        told
+        escaped
     })
 }
 
@@ -63,7 +66,7 @@ pub(crate) fn span(secs: f64) -> String {
     }
 }
 
-/// What is there, or a dash in its cell.
+/// The value, or a dash in place of none.
 pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
@@ -71,6 +74,14 @@ pub(crate) fn or_dash<T: ToString>(value: Option<T>) -> String {
 pub(crate) fn rfc3339(at: OffsetDateTime) -> String {
     at.format(&Rfc3339)
         .expect("the database holds years 1000 to 9999")
+}
+
+/// An instant of [`rfc3339`] to the second, for tables.
+pub(crate) fn to_second(rfc3339: &str) -> String {
+    match rfc3339.split_once('.') {
+        Some((seconds, _)) => format!("{seconds}Z"),
+        None => rfc3339.to_owned(),
+    }
 }
 
 /// Bytes whole, as text where they are UTF-8, else in hexadecimal digits.
@@ -97,7 +108,7 @@ impl Shown {
     }
 }
 
-/// A payload as `--json` and people see it.
+/// The beginning of a payload, and how long all of it is.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Payload {
     payload_bytes: i64,
@@ -105,7 +116,7 @@ pub(crate) struct Payload {
     beginning: Beginning,
 }
 
-/// As much of a payload as is shown: as text where it is UTF-8, else in hexadecimal digits.
+/// The part of a payload that is shown: as text where it is UTF-8, else in hexadecimal digits.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Beginning {
     payload_cut: bool,
@@ -134,7 +145,7 @@ impl Beginning {
         let payload_cut = i64::try_from(shown.len()) != Ok(payload_bytes);
         let (text, hex) = match String::from_utf8(shown) {
             Ok(text) => (Some(text), None),
-            // The cut may be within a character.
+            // The cut may be in the middle of a character.
             Err(error) if payload_cut && error.utf8_error().error_len().is_none() => {
                 let valid = error.utf8_error().valid_up_to();
                 let shown = &error.as_bytes()[..valid];
@@ -165,12 +176,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_obeys_hides_or_turns_text_around_is_escaped() {
+    fn characters_that_control_hide_or_reorder_are_escaped() {
         assert_eq!(
             printable("größer 49,90 € 木 e\u{301}"),
             "größer 49,90 € 木 e\u{301}"
         );
-        for (text, told) in [
+        for (text, escaped) in [
             ("a\u{1b}[2Jb\n\t\u{9b}", r"a\u{1b}[2Jb\n\t\u{9b}"),
             ("re_\u{202e}3f9", r"re_\u{202e}3f9"),
             (
@@ -179,18 +190,37 @@ mod tests {
             ),
             ("\u{2028}\u{e0041}", r"\u{2028}\u{e0041}"),
         ] {
-            assert_eq!(printable(text), told);
+            assert_eq!(printable(text), escaped);
         }
     }
 
     #[test]
-    fn spans_are_told_in_their_largest_unit() {
-        let told = [0.04, 9.9, 119.0, 125.0, 7_300.0, 200_000.0].map(span);
-        assert_eq!(told, ["0.0 s", "9.9 s", "119 s", "2 min", "2 h", "2 d"]);
+    fn spans_are_shown_in_their_largest_unit() {
+        let shown = [0.04, 9.9, 119.0, 125.0, 7_300.0, 200_000.0].map(span);
+        assert_eq!(shown, ["0.0 s", "9.9 s", "119 s", "2 min", "2 h", "2 d"]);
     }
 
     #[test]
-    fn a_payload_is_text_if_it_is_utf_8_also_when_cut_within_a_character() {
+    fn an_instant_is_cut_to_the_second() {
+        for (text, shown) in [
+            ("2026-11-23T02:13:20.123Z", "2026-11-23T02:13:20Z"),
+            ("2026-11-23T02:13:20Z", "2026-11-23T02:13:20Z"),
+        ] {
+            assert_eq!(to_second(text), shown);
+        }
+    }
+
+    #[test]
+    fn counts_agree_with_their_noun() {
+        assert_eq!(
+            [0_i64, 1, 2].map(|n| counted(n, "row")),
+            ["0 rows", "1 row", "2 rows"]
+        );
+        assert_eq!(counted(1_usize, "order"), "1 order");
+    }
+
+    #[test]
+    fn a_payload_is_text_if_it_is_utf_8_also_when_cut_in_the_middle_of_a_character() {
         let whole = Beginning::of("größer".into(), 8);
         assert_eq!(whole.payload_text.as_deref(), Some("größer"));
         let cut = Beginning::of("grö".as_bytes()[..3].to_vec(), 8);

@@ -1,7 +1,7 @@
-//! `returnsctl topics`: makes both topics as they must be, and tells where existing ones differ.
+//! `returnsctl topics`: creates both topics as they must be, and shows where existing ones differ.
 //!
-//! An existing topic is never changed: more partitions would move keys and break the order of a return's events,
-//! and a shorter retention deletes. The differences are told with the command that a person may choose to run.
+//! An existing topic is never changed: more partitions would move keys and break the order of a return's events, and a
+//! shorter retention deletes events. Each difference comes with a command that a person may choose to run.
 
 use std::process::ExitCode;
 
@@ -9,8 +9,9 @@ use serde::Serialize;
 use shared::domain::event::TopicArgs;
 use shared::runtime::kafka::KafkaArgs;
 
-use crate::broker::{Broker, Creation, TopicPlan, TopicSettings, TopicState};
+use crate::broker::{Broker, Creation, TopicSettings, TopicState, WantedTopic};
 use crate::error::CtlError;
+use crate::layout::{Row, table};
 use crate::output;
 
 /// Create the Kafka topics; existing ones are checked, never changed.
@@ -22,7 +23,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     topics: TopicArgs,
 
-    /// Partitions of each topic. Fixed for life: the key's partition changes with it. Too few cap the number of
+    /// Partitions of each topic. Never change this later: a key's partition depends on it. Too few limit the number of
     /// consumers, too many cost the brokers memory.
     #[arg(long, env = "TOPIC_PARTITIONS", default_value_t = 12, value_parser = clap::value_parser!(i32).range(1..=1000))]
     partitions: i32,
@@ -31,7 +32,7 @@ pub(crate) struct Args {
     #[arg(long, env = "TOPIC_REPLICATION", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=9))]
     replication: i32,
 
-    /// Hours for which new-return events are kept. Longer than any outage of a reader.
+    /// Hours for which events of new returns are kept. Must be longer than any outage of a reader.
     #[arg(long, env = "TOPIC_RETENTION_HOURS", default_value_t = 168, value_parser = clap::value_parser!(i64).range(1..=87_600))]
     retention_hours: i64,
 
@@ -44,15 +45,19 @@ pub(crate) struct Args {
     json: bool,
 }
 
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Report(Vec<Line>);
+
 /// One topic after this run.
 #[derive(Debug, Serialize)]
 struct Line {
     outcome: Creation,
     #[serde(flatten)]
     state: TopicState,
-    /// Where it is not as asked for; empty is good.
+    /// Where the topic is not as wanted; empty is good.
     differences: Vec<String>,
-    /// What to know about it.
+    /// Remarks that need no action in development.
     notes: Vec<String>,
 }
 
@@ -60,41 +65,42 @@ struct Line {
 const MAX_MESSAGE_BYTES: i64 = 1_048_588;
 const HOUR_MS: i64 = 3_600_000;
 
-pub(crate) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
+pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     let problems = args.topics.problems();
     if !problems.is_empty() {
         return Err(CtlError::Usage(problems));
     }
     let broker = Broker::new(&args.kafka)?;
     let mut lines = Vec::new();
-    for plan in args.plans() {
-        lines.push(ensure(&broker, &plan).await?);
+    for wanted in args.wanted() {
+        lines.push(ensure(&broker, &wanted).await?);
     }
-    tell(&lines, args.json)?;
-    let good = lines.iter().all(|line| line.differences.is_empty());
+    let report = Report(lines);
+    output::report(&report, args.json)?;
+    let good = report.0.iter().all(|line| line.differences.is_empty());
     Ok(ExitCode::from(if good { 0 } else { 1 }))
 }
 
-async fn ensure(broker: &Broker, plan: &TopicPlan) -> Result<Line, CtlError> {
-    // Looked at first, so that a user without the right to create may check.
-    let (outcome, state) = match broker.topic(&plan.name).await? {
+async fn ensure(broker: &Broker, wanted: &WantedTopic) -> Result<Line, CtlError> {
+    // Read first, so that a user who may not create topics can still check them.
+    let (outcome, state) = match broker.topic(&wanted.name).await? {
         Some(state) => (Creation::Existed, state),
         None => (
-            broker.create(plan).await?,
-            broker.await_topic(&plan.name).await?,
+            broker.create(wanted).await?,
+            broker.await_topic(&wanted.name).await?,
         ),
     };
     Ok(Line {
         outcome,
-        differences: differences(plan, &state),
+        differences: differences(wanted, &state),
         notes: note(&state).into_iter().collect(),
         state,
     })
 }
 
 impl Args {
-    fn plans(&self) -> [TopicPlan; 2] {
-        let plan = |name: &str, hours: i64| TopicPlan {
+    fn wanted(&self) -> [WantedTopic; 2] {
+        let topic = |name: &str, hours: i64| WantedTopic {
             name: name.to_owned(),
             partitions: self.partitions,
             replication: self.replication,
@@ -106,46 +112,46 @@ impl Args {
             },
         };
         [
-            plan(&self.topics.topic_returns, self.retention_hours),
-            plan(&self.topics.topic_status, self.status_retention_hours),
+            topic(&self.topics.topic_returns, self.retention_hours),
+            topic(&self.topics.topic_status, self.status_retention_hours),
         ]
     }
 }
 
-/// Where a topic is not as planned, each with what to do.
-fn differences(plan: &TopicPlan, state: &TopicState) -> Vec<String> {
+/// Where a topic is not as wanted, each with what to do.
+fn differences(wanted: &WantedTopic, state: &TopicState) -> Vec<String> {
     let mut differences = Vec::new();
-    if usize::try_from(plan.partitions) != Ok(state.partitions) {
+    if usize::try_from(wanted.partitions) != Ok(state.partitions) {
         differences.push(format!(
             "has {} partitions, not {}: never add partitions while events are under way, it moves keys and breaks \
              their order; ask with --partitions {} if this is right",
-            state.partitions, plan.partitions, state.partitions
+            state.partitions, wanted.partitions, state.partitions
         ));
     }
-    if usize::try_from(plan.replication) != Ok(state.replication) {
+    if usize::try_from(wanted.replication) != Ok(state.replication) {
         differences.push(format!(
             "has {} copies of each partition, not {}: see kafka-reassign-partitions.sh",
-            state.replication, plan.replication
+            state.replication, wanted.replication
         ));
     }
-    let settings = plan
+    let settings = wanted
         .settings
         .pairs()
         .into_iter()
         .zip(state.settings.pairs());
-    for ((key, planned), (_, found)) in settings {
-        if planned != found {
+    for ((key, wanted_value), (_, found)) in settings {
+        if wanted_value != found {
             differences.push(format!(
-                "has {key}={found}, not {planned}: kafka-configs.sh --alter --entity-type topics \
-                 --entity-name {} --add-config {key}={planned}",
-                plan.name
+                "has {key}={found}, not {wanted_value}: kafka-configs.sh --alter --entity-type topics \
+                 --entity-name {} --add-config {key}={wanted_value}",
+                wanted.name
             ));
         }
     }
     differences
 }
 
-/// What the loss of a broker means for this topic, if it is not what production needs.
+/// What the loss of a broker means for this topic, unless the topic is as production needs it.
 pub(crate) fn note(state: &TopicState) -> Option<String> {
     let copies = state.replication;
     match (copies, state.settings.min_insync_replicas) {
@@ -160,48 +166,44 @@ pub(crate) fn note(state: &TopicState) -> Option<String> {
     }
 }
 
-fn tell(lines: &[Line], json: bool) -> Result<(), CtlError> {
-    if json {
-        return output::print_json(&lines);
+impl output::Report for Report {
+    fn text(&self) -> String {
+        let head = [
+            "topic",
+            "",
+            "partitions",
+            "copies",
+            "retention",
+            "min.insync",
+        ];
+        let rows: Vec<Row<6>> = self.0.iter().map(row).collect();
+        table(head, &rows)
     }
-    let rows: Vec<[String; 6]> = lines.iter().map(row).collect();
-    let head = [
-        "topic",
-        "",
-        "partitions",
-        "copies",
-        "retention",
-        "min.insync",
-    ];
-    output::print(&output::table(head, &rows))?;
-    for line in lines {
-        for text in &line.differences {
-            output::print(&format!("DIFFERS {}: {text}", line.state.name))?;
-        }
-        for text in &line.notes {
-            output::print(&format!("note    {}: {text}", line.state.name))?;
-        }
-    }
-    Ok(())
 }
 
-fn row(line: &Line) -> [String; 6] {
+fn row(line: &Line) -> Row<6> {
     let state = &line.state;
     let outcome = match line.outcome {
         Creation::Created => "created",
         Creation::Existed => "exists",
     };
-    [
-        state.name.clone(),
-        outcome.to_owned(),
-        state.partitions.to_string(),
-        state.replication.to_string(),
-        retention_text(state.settings.retention_ms),
-        state.settings.min_insync_replicas.to_string(),
-    ]
+    let differences = line.differences.iter();
+    let differences = differences.map(|text| format!("DIFFERS: {text}"));
+    let notes = line.notes.iter().map(|text| format!("note: {text}"));
+    Row {
+        cells: [
+            state.name.clone(),
+            outcome.to_owned(),
+            state.partitions.to_string(),
+            state.replication.to_string(),
+            retention_text(state.settings.retention_ms),
+            state.settings.min_insync_replicas.to_string(),
+        ],
+        below: differences.chain(notes).collect(),
+    }
 }
 
-/// Hours where they are whole, as people set them.
+/// Whole hours where possible, as people set them.
 pub(crate) fn retention_text(ms: i64) -> String {
     match ms {
         -1 => "for ever".to_owned(),
@@ -214,8 +216,8 @@ pub(crate) fn retention_text(ms: i64) -> String {
 mod tests {
     use super::*;
 
-    fn plan() -> TopicPlan {
-        TopicPlan {
+    fn wanted() -> WantedTopic {
+        WantedTopic {
             name: "order.returns".to_owned(),
             partitions: 12,
             replication: 3,
@@ -228,30 +230,30 @@ mod tests {
         }
     }
 
-    fn as_planned() -> TopicState {
+    fn as_wanted() -> TopicState {
         TopicState {
             name: "order.returns".to_owned(),
             partitions: 12,
             replication: 3,
-            settings: plan().settings,
+            settings: wanted().settings,
         }
     }
 
     #[test]
-    fn a_topic_as_planned_has_no_differences() {
-        assert!(differences(&plan(), &as_planned()).is_empty());
-        assert_eq!(note(&as_planned()), None);
+    fn a_topic_as_wanted_has_no_differences() {
+        assert!(differences(&wanted(), &as_wanted()).is_empty());
+        assert_eq!(note(&as_wanted()), None);
     }
 
     #[test]
-    fn every_difference_is_told() {
-        let mut state = as_planned();
+    fn every_difference_is_listed() {
+        let mut state = as_wanted();
         state.partitions = 3;
         state.replication = 1;
         state.settings.cleanup_policy = "compact".to_owned();
         state.settings.retention_ms = HOUR_MS;
-        let told = differences(&plan(), &state);
-        assert_eq!(told.len(), 4, "{told:?}");
+        let found = differences(&wanted(), &state);
+        assert_eq!(found.len(), 4, "{found:?}");
         for part in [
             "3 partitions",
             "1 copies",
@@ -259,8 +261,8 @@ mod tests {
             "retention.ms=3600000",
         ] {
             assert!(
-                told.iter().any(|text| text.contains(part)),
-                "{part}: {told:?}"
+                found.iter().any(|text| text.contains(part)),
+                "{part}: {found:?}"
             );
         }
     }
@@ -274,10 +276,24 @@ mod tests {
             (3, 2, false),
             (5, 3, false),
         ] {
-            let mut state = as_planned();
+            let mut state = as_wanted();
             state.replication = copies;
             state.settings.min_insync_replicas = insync;
             assert_eq!(note(&state).is_some(), noted, "{copies} {insync}");
         }
+    }
+
+    #[test]
+    fn wide_values_fit() {
+        let mut state = as_wanted();
+        state.name = "t".repeat(249);
+        state.settings.retention_ms = i64::MAX;
+        let line = |state: TopicState| Line {
+            outcome: Creation::Created,
+            differences: differences(&wanted(), &state),
+            notes: vec!["one copy: ".repeat(20)],
+            state,
+        };
+        output::expect_fits(&Report(vec![line(state), line(as_wanted())]));
     }
 }

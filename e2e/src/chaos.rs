@@ -8,53 +8,54 @@ mod writers;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use shared::test_support::topic_order::Repeats;
 
 use self::fleet::{Fleet, Injected};
 use self::writers::Writers;
 use crate::load::Writer;
 use crate::system::System;
+use crate::topic_check::{self, TopicContents};
 use crate::until;
-use crate::verdict::{self, Repeats, Verdict};
 
-/// How much, how fast, and how often something breaks.
+/// The load, and how often a relay fails.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub relays: usize,
     pub writers: usize,
     pub returns: usize,
-    /// At least so many events are written.
+    /// The least number of events.
     pub events: u64,
     pub events_per_second: u32,
-    /// Kills and freezes; the run goes on until there were so many and the events are written.
+    /// The least number of kills and freezes.
     pub take_overs: usize,
     pub every: Duration,
     pub lease: Duration,
-    /// What a take-over may take beyond what the protocol needs: a machine does other things too.
+    /// How much longer than the protocol needs a take-over may last on a busy machine.
     pub spare: Duration,
-    /// From SIGTERM until others hold the shards: flushing, and one renewal of theirs.
+    /// From SIGTERM until other relays hold the shards: flushing, and one renewal of the new owner.
     pub hand_over: Duration,
 }
 
-/// What a run found.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Findings {
-    pub verdict: Verdict,
+    pub topics: TopicContents,
     /// From a kill until other relays held every shard of the victim.
     pub after_kill: Vec<Duration>,
-    /// The same from a freeze.
+    /// The same after a freeze.
     pub after_freeze: Vec<Duration>,
-    /// The same from SIGTERM.
+    /// The same after SIGTERM.
     pub after_stop: Vec<Duration>,
     pub seconds: f64,
 }
 
-/// What is done to a relay, in turn.
+/// The faults, injected in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     Kill,
     /// SIGSTOP beyond the lease, then SIGCONT.
     Freeze,
-    /// The same, while its DELETE waits inside the server.
+    /// The same, while its DELETE waits in the server.
     FreezeInDelete,
     /// SIGTERM.
     Stop,
@@ -68,15 +69,15 @@ const ROUND: [Fault; 6] = [
     Fault::FreezeInDelete,
     Fault::Kill,
 ];
-/// What a relay may have begun to send since it was asked how much it has under way: two reads.
+/// Rows that a relay may have begun to send after its metric was read: two reads.
 const SENT_SINCE: u64 = 2_000;
 const SETTLE_DEADLINE: Duration = Duration::from_secs(120);
 
-/// Runs the plan on a fresh system; `tell` gets a line per fault.
+/// Runs the plan on a fresh system; `log` gets a line per fault.
 ///
 /// # Errors
-/// A promise is broken, with its name, or the run could not be made.
-pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Findings> {
+/// A promise is broken (the message names it), or the run failed.
+pub async fn run(plan: &Plan, log: impl Fn(&str)) -> anyhow::Result<Findings> {
     let system = System::create().await?;
     let orders: Vec<_> = (1..)
         .map(shared::domain::ids::OrderId)
@@ -109,7 +110,7 @@ pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Findings> {
             Fault::Freeze | Fault::FreezeInDelete => after_freeze.push(took),
             Fault::Stop => after_stop.push(took),
         }
-        tell(&format!(
+        log(&format!(
             "{:?} after {:.0} s: shards taken over in {} ms, {} events so far",
             fault,
             begun.elapsed().as_secs_f64(),
@@ -126,21 +127,21 @@ pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Findings> {
     let parked = system.count("SELECT COUNT(*) FROM outbox_parked").await?;
     ensure!(parked == 0, "{parked} rows were parked");
     let seconds = begun.elapsed().as_secs_f64();
-    let verdict = verdict::judge(&system).await?;
+    let topics = topic_check::check(&system).await?;
     let expected = written + u64::try_from(returns.len())?;
     ensure!(
-        verdict.events == expected,
+        topics.events == expected,
         "P3: {expected} events were committed, {} are in Kafka",
-        verdict.events
+        topics.events
     );
-    explain(verdict.repeats, under_way)?;
+    explain(topics.repeats, under_way)?;
     // A lease, and one renewal of the new owner.
     let take_over = plan.lease + plan.lease / 5 + plan.spare;
     within("taken over after a kill", &after_kill, take_over)?;
     within("taken over after a freeze", &after_freeze, take_over)?;
     within("handed over after SIGTERM", &after_stop, plan.hand_over)?;
     Ok(Findings {
-        verdict,
+        topics,
         after_kill,
         after_freeze,
         after_stop,
@@ -148,7 +149,8 @@ pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Findings> {
     })
 }
 
-/// A take-over repeats what its victim had under way: the heir cannot know of it, and a frozen victim may still append it.
+/// A take-over repeats the rows that the victim had in flight: the new owner cannot know of them, and a frozen victim may
+/// still append them.
 fn explain(repeats: Repeats, under_way: u64) -> anyhow::Result<()> {
     ensure!(
         repeats.count() <= under_way,
@@ -157,7 +159,7 @@ fn explain(repeats: Repeats, under_way: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// 99 of 100 within the bound; the longest, while there are fewer.
+/// The 99th percentile must be within the bound; of fewer than 100, the longest.
 fn within(what: &str, times: &[Duration], bound: Duration) -> anyhow::Result<()> {
     let Some(p99) = percentile(times, 99) else {
         return Ok(());
@@ -166,7 +168,7 @@ fn within(what: &str, times: &[Duration], bound: Duration) -> anyhow::Result<()>
     Ok(())
 }
 
-/// The smallest time that `percent` of them do not exceed; `None` if there are none.
+/// The smallest value that `percent` of the times do not exceed; `None` if there are none.
 pub fn percentile(times: &[Duration], percent: usize) -> Option<Duration> {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();

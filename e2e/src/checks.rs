@@ -1,4 +1,4 @@
-//! What must hold at the end of every run, whatever was killed: rows, events, records and gateway effects agree.
+//! The promises at the end of a run, whatever was killed: rows, events, records and gateway effects agree.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,88 +9,18 @@ use shared::domain::actor::Actor;
 use shared::domain::audit::AuditRow;
 use shared::domain::row::decode_enum;
 use shared::domain::status::{Action, Status};
+use shared::test_support::topics;
 use sqlx::Row;
 use strum::IntoEnumIterator;
-use uuid::Uuid;
 
-use crate::kafka_log::{self, Record};
 use crate::ledger;
 use crate::system::System;
+use crate::topic_check;
 
-/// P2, P3, P4: Kafka holds every event once or more, in order, and nothing else. Needs an empty outbox.
+/// P5: every refunded return has one effect at the gateway. A parked attempt has at most one; nothing else has any.
 ///
 /// # Errors
-/// Names the promise that is broken.
-pub async fn log_matches_events(system: &System) -> anyhow::Result<Vec<Record>> {
-    let topics = [system.topics[0].as_str(), system.topics[1].as_str()];
-    let records = kafka_log::read_all(&system.brokers, &topics).await?;
-    let committed = committed_events(system).await?;
-    let mut sent = HashSet::new();
-    let mut last_seq: HashMap<(String, i64), i64> = HashMap::new();
-    for record in &records {
-        let event: Uuid = record.header("ce_id").unwrap_or_default().parse()?;
-        let Some((return_id, seq)) = committed.get(&event) else {
-            anyhow::bail!("P2: event {event} is in Kafka but was never committed");
-        };
-        ensure!(
-            record.header("ce_subject") == Some(return_id.to_string().as_str())
-                && record.seq() == Some(*seq),
-            "P2: event {event} is return {return_id} seq {seq}, the record says otherwise: {record:?}"
-        );
-        says_the_same(system, record, *return_id, *seq)?;
-        if sent.insert(event) {
-            let last = last_seq.insert((record.topic.clone(), *return_id), *seq);
-            ensure!(
-                last.is_none_or(|last| last < *seq),
-                "P4: return {return_id} seq {seq} first appears after seq {last:?}"
-            );
-        }
-    }
-    let missing = committed
-        .keys()
-        .filter(|event| !sent.contains(event))
-        .count();
-    ensure!(
-        missing == 0,
-        "P3: {missing} of {} events never reached Kafka",
-        committed.len()
-    );
-    Ok(records)
-}
-
-/// A record's topic, key and value follow from what was committed.
-fn says_the_same(system: &System, record: &Record, return_id: i64, seq: i64) -> anyhow::Result<()> {
-    let value: Value = serde_json::from_str(&record.payload)?;
-    let topic = &system.topics[usize::from(seq != 1)];
-    ensure!(
-        value["return_id"] == return_id
-            && value["order_id"].as_i64() == record.key.parse().ok()
-            && record.topic == *topic
-            && (seq == 1 || value["seq"] == seq),
-        "return {return_id} seq {seq}: wrong topic, key or value: {record:?}"
-    );
-    Ok(())
-}
-
-/// Event id to (return, seq).
-async fn committed_events(system: &System) -> anyhow::Result<HashMap<Uuid, (i64, i64)>> {
-    let rows =
-        sqlx::query("SELECT event_id, return_id, CAST(seq AS SIGNED) AS seq FROM return_events")
-            .fetch_all(&system.db.pool)
-            .await?;
-    rows.iter()
-        .map(|row| {
-            let event: Uuid = row.try_get("event_id")?;
-            Ok((event, (row.try_get("return_id")?, row.try_get("seq")?)))
-        })
-        .collect()
-}
-
-/// P5: every refunded return has exactly one effect at the gateway, and nothing else has one but an attempt that waits
-/// for a person, at most one.
-///
-/// # Errors
-/// Names what disagrees.
+/// The message names what disagrees.
 pub async fn one_effect_per_return(system: &System) -> anyhow::Result<()> {
     let effects = ledger::effects(&system.ledger)?;
     let rows = sqlx::query(
@@ -135,7 +65,7 @@ pub async fn one_effect_per_return(system: &System) -> anyhow::Result<()> {
     parked_ones_are_visible(system).await
 }
 
-/// P5: the provider paid what the attempt says, and an order got what its refunded returns say and nothing else.
+/// P5: the provider paid the amount of the attempt, and each order was refunded the sum of its refunded returns.
 async fn amounts_are_equal(system: &System) -> anyhow::Result<()> {
     let rows: Vec<(String, Decimal, String)> =
         sqlx::query_as("SELECT idempotency_key, amount, currency FROM refunds")
@@ -147,7 +77,7 @@ async fn amounts_are_equal(system: &System) -> anyhow::Result<()> {
         .collect();
     for line in ledger::read(&system.ledger)? {
         let asked = attempts.get(&line.key);
-        let asked = asked.with_context(|| format!("P5: nobody asked for {line:?}"))?;
+        let asked = asked.with_context(|| format!("P5: no attempt asked for {line:?}"))?;
         ensure!(
             *asked == (line.amount, line.currency.clone()),
             "P5: asked for {asked:?}, the provider has {line:?}"
@@ -177,8 +107,7 @@ async fn amounts_are_equal(system: &System) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// P6: what waits for a person is parked in its row and has said so in an event; what waits for nobody has an attempt
-/// that will be looked at.
+/// P6: a parked attempt has its event, and every other pending return has an attempt that the scan will find.
 async fn parked_ones_are_visible(system: &System) -> anyhow::Result<()> {
     let unseen = system
         .count(
@@ -187,7 +116,7 @@ async fn parked_ones_are_visible(system: &System) -> anyhow::Result<()> {
              AND JSON_EXTRACT(e.event_data, '$.attempt') = f.attempt)",
         )
         .await?;
-    ensure!(unseen == 0, "P6: {unseen} parked without an event");
+    ensure!(unseen == 0, "P6: {unseen} parked attempts without an event");
     let forgotten = system
         .count(
             "SELECT COUNT(*) FROM returns r WHERE r.status = 'refund_pending' AND NOT EXISTS (SELECT 1 FROM refunds f \
@@ -196,17 +125,17 @@ async fn parked_ones_are_visible(system: &System) -> anyhow::Result<()> {
         .await?;
     ensure!(
         forgotten == 0,
-        "P6: {forgotten} pending returns that nobody will look at"
+        "P6: {forgotten} pending returns that no scan will find"
     );
     Ok(())
 }
 
-/// P6: the group has taken every message, and its offsets tell so. What a scan claimed hides a message that was skipped:
-/// the run must leave new returns to their messages. Needs consumers that have left.
+/// P6: the group has processed every message and committed its offset. A return that the scan claims hides a message that
+/// was skipped, so the run must switch the scan off. The consumers must have stopped.
 ///
 /// # Errors
-/// Names what is missing.
-pub async fn every_message_was_taken(system: &System) -> anyhow::Result<()> {
+/// The message names what is missing.
+pub async fn every_message_was_processed(system: &System) -> anyhow::Result<()> {
     let group = system.env.get("CONSUMER_GROUP").context("CONSUMER_GROUP")?;
     let untaken: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM returns r JOIN return_events e ON e.return_id = r.id AND e.seq = 1 \
@@ -217,26 +146,26 @@ pub async fn every_message_was_taken(system: &System) -> anyhow::Result<()> {
     .await?;
     ensure!(
         untaken == 0,
-        "P6: {untaken} new returns whose message nobody took"
+        "P6: {untaken} new returns whose message was not processed"
     );
-    let behind = messages_behind(system).await?;
+    let behind = lag(system).await?;
     ensure!(behind == 0, "P6: the group is {behind} messages behind");
     Ok(())
 }
 
-/// New-return messages whose offset the group has not committed.
+/// The lag of the group: new-return messages whose offset is not committed.
 ///
 /// # Errors
-/// Kafka is away.
-pub async fn messages_behind(system: &System) -> anyhow::Result<i64> {
+/// Kafka cannot be reached.
+pub async fn lag(system: &System) -> anyhow::Result<i64> {
     let group = system.env.get("CONSUMER_GROUP").context("CONSUMER_GROUP")?;
-    kafka_log::behind(&system.brokers, group, &system.topics[0]).await
+    Ok(topics::lag(&system.brokers, group, &system.topics[0]).await?)
 }
 
-/// P7: each return's events are 1..version, chained, and the last names the present status.
+/// P7: the events of each return are 1..version and chained, and the last one has the present status.
 ///
 /// # Errors
-/// Names what is broken.
+/// The message names what is broken.
 pub async fn audit_is_complete(system: &System) -> anyhow::Result<()> {
     let gaps = system
         .count(
@@ -302,7 +231,7 @@ async fn hashes_match(system: &System) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// P8: each event leads from where the one before it ended to where the transition table says.
+/// P8: each event starts in the status in which the previous one ended, and ends where the transition table says.
 async fn moves_follow_the_graph(system: &System) -> anyhow::Result<()> {
     let rows: Vec<(i64, i32, String, String)> = sqlx::query_as(
         "SELECT return_id, seq, event_type, event_data FROM return_events ORDER BY return_id, seq",
@@ -325,7 +254,7 @@ async fn moves_follow_the_graph(system: &System) -> anyhow::Result<()> {
         };
         ensure!(
             expected.is_some() && to == expected && from == status,
-            "P8: return {return_id} seq {seq}: {event_type} from {status:?} says {data}"
+            "P8: return {return_id} seq {seq}: {event_type} from {status:?} has {data}"
         );
         status = to;
     }
@@ -335,7 +264,7 @@ async fn moves_follow_the_graph(system: &System) -> anyhow::Result<()> {
 /// One audit row per step: a refunded return has exactly the four events of the straight path.
 ///
 /// # Errors
-/// Names how many returns have other events.
+/// The message has the number of returns with other events.
 pub async fn straight_paths(system: &System) -> anyhow::Result<()> {
     let other = system
         .count(
@@ -356,7 +285,7 @@ pub async fn straight_paths(system: &System) -> anyhow::Result<()> {
 /// # Errors
 /// The first that fails.
 pub async fn everything(system: &System) -> anyhow::Result<()> {
-    log_matches_events(system).await?;
+    topic_check::check(system).await?;
     one_effect_per_return(system).await?;
     audit_is_complete(system).await
 }

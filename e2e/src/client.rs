@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::secrets::{self, Reader, Secrets};
+use crate::secrets::{self, Audience, Secrets};
 
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -13,24 +13,24 @@ pub struct Client {
     token: String,
 }
 
-/// Status and JSON body of an answer.
+/// Status and JSON body of a response.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Answer {
+pub struct ApiResponse {
     pub status: u16,
     pub body: Value,
 }
 
 impl Client {
-    /// No program may say its token from now on.
+    /// From now on no program may write its token.
     pub fn new(token: &str) -> Self {
-        secrets::know(Secrets::one("a client's token", token));
+        secrets::register(Secrets::one("a client's token", token));
         Self {
             http: reqwest::Client::new(),
             token: token.to_owned(),
         }
     }
 
-    /// `POST /returns`. An error means that no answer came.
+    /// `POST /returns`. An error means that no response came.
     ///
     /// # Errors
     /// The connection failed or broke.
@@ -39,7 +39,7 @@ impl Client {
         api: SocketAddr,
         order: i64,
         key: Option<&str>,
-    ) -> anyhow::Result<Answer> {
+    ) -> anyhow::Result<ApiResponse> {
         let mut request = self
             .http
             .post(format!("http://{api}/returns"))
@@ -55,7 +55,7 @@ impl Client {
     ///
     /// # Errors
     /// The connection failed or broke.
-    pub async fn get(&self, api: SocketAddr, path: &str) -> anyhow::Result<Answer> {
+    pub async fn get(&self, api: SocketAddr, path: &str) -> anyhow::Result<ApiResponse> {
         read(
             self.http
                 .get(format!("http://{api}{path}"))
@@ -67,27 +67,27 @@ impl Client {
     /// The status of a return as its customer sees it.
     ///
     /// # Errors
-    /// The connection failed, or the answer has no status.
+    /// The connection failed, or the response has no status.
     pub async fn status(&self, api: SocketAddr, return_id: i64) -> anyhow::Result<String> {
-        let answer = self.get(api, &format!("/returns/{return_id}")).await?;
-        let status = answer.body["status"].as_str();
-        Ok(status.with_context(|| format!("{answer:?}"))?.to_owned())
+        let response = self.get(api, &format!("/returns/{return_id}")).await?;
+        let status = response.body["status"].as_str();
+        Ok(status.with_context(|| format!("{response:?}"))?.to_owned())
     }
 }
 
-impl Answer {
-    /// The id of the return that was filed, if it was.
+impl ApiResponse {
+    /// The id of the return, if it was filed.
     pub fn return_id(&self) -> Option<i64> {
         (self.status == 201).then(|| self.body["return_id"].as_i64())?
     }
 }
 
-async fn read(request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
+async fn read(request: reqwest::RequestBuilder) -> anyhow::Result<ApiResponse> {
     let response = request.send().await?;
     let status = response.status().as_u16();
     let text = response.text().await?;
-    secrets::assert_none_in("an answer of the api", &text, Reader::Owner);
-    Ok(Answer {
+    secrets::assert_none_in("a response of the api", &text, Audience::Owner);
+    Ok(ApiResponse {
         status,
         body: serde_json::from_str(&text)?,
     })

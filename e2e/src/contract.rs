@@ -1,8 +1,8 @@
-//! The api against its own document: Schemathesis asks `/openapi.json` what is allowed, sends valid and invalid requests
-//! by the thousand, and checks every answer.
+//! Tests the api against its own document: Schemathesis reads `/openapi.json`, sends thousands of valid and invalid
+//! requests, and checks every response.
 //!
-//! What it cannot know comes from here and from `e2e/contract/hooks.py`: orders to return, a token of each role, and
-//! returns whose refund failed.
+//! This module and `e2e/contract/hooks.py` provide the data: orders to return, a token of each role, and returns whose
+//! refund failed.
 
 mod decliner;
 mod tally;
@@ -21,55 +21,55 @@ pub use self::tally::Tally;
 use crate::program::run as run_program;
 use crate::system::System;
 
-/// How much is asked.
+/// The size of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Examples per operation and phase, each under a role that may do it.
+    /// Examples per operation and phase, under a role that is allowed.
     pub examples: u32,
-    /// The same, once for each role, which may do some and not the others.
+    /// Examples per operation and phase under each single role, which is allowed some operations only.
     pub examples_per_role: u32,
-    /// At least so many cases in all.
+    /// The least number of cases.
     pub least_cases: u64,
     pub seed: u64,
 }
 
-/// Whether there is anything to run it with.
+/// The result of the installation.
 #[derive(Debug)]
 pub enum Installed {
-    /// In this folder.
+    /// Schemathesis is in this folder.
     At(PathBuf),
-    /// No Python that could: why.
+    /// There is no suitable Python, for this reason.
     Not(String),
 }
 
-/// What a run found.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Findings {
     pub tally: Tally,
-    /// The runs in which a check failed.
+    /// Runs with a failed check.
     pub failed: Vec<&'static str>,
 }
 
-/// Under a role that may do it, for each operation; then everything under each of the roles.
+/// First each operation under a role that is allowed, then all operations under each role.
 const RUNS: [&str; 4] = ["fitting", "customer", "admin", "auditor"];
-/// So many orders each run's customer has, and so many the unlucky one in each run.
+/// Orders of each customer in each run.
 const ORDERS: i64 = 20_000;
-/// The customers, one for each run: an `Idempotency-Key` of one run is none of the next.
+/// Each run has a customer of its own, so that it cannot repeat an `Idempotency-Key` of another run.
 const FIRST_CUSTOMER: i64 = 42;
-/// Whose refunds are all declined.
+/// The customer whose refunds are all declined.
 const UNLUCKY: i64 = 13;
-/// Nobody decides about an own return.
+/// Admin and auditor: admins cannot decide about their own returns.
 const STAFF: i64 = 7;
-/// `install`: there is no Python.
+/// Exit code of `install`: there is no Python.
 const NO_PYTHON: i32 = 3;
-/// Schemathesis: a check failed.
+/// Exit code of Schemathesis: a check failed.
 const CHECK_FAILED: i32 = 1;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("contract")
 }
 
-/// The copy, which a test keeps equal to what the api serves.
+/// The copy of the document, which a test compares with the one that the api serves.
 fn document() -> anyhow::Result<serde_json::Value> {
     let path = folder().join("../../docs/openapi.json");
     Ok(serde_json::from_str(&std::fs::read_to_string(path)?)?)
@@ -87,21 +87,21 @@ pub async fn install() -> anyhow::Result<Installed> {
         .output()
         .await
         .context("e2e/contract/install")?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     match output.status.code() {
         Some(0) => Ok(Installed::At(venv)),
-        Some(NO_PYTHON) => Ok(Installed::Not(said)),
-        _ => bail!("e2e/contract/install: {}: {said}", output.status),
+        Some(NO_PYTHON) => Ok(Installed::Not(message)),
+        _ => bail!("e2e/contract/install: {}: {message}", output.status),
     }
 }
 
 /// Runs the plan on a fresh system.
 ///
 /// # Errors
-/// It could not be run.
+/// The run failed.
 pub async fn run(plan: &Plan, venv: &Path) -> anyhow::Result<Findings> {
     let system = System::create().await?;
-    // Limits are for others to test; here nobody is to wait.
+    // Rate limits have tests of their own.
     let raised = "1000000";
     let limits = [("RATE_PER_ADDRESS", raised), ("RATE_PER_CALLER", raised)];
     let api = system.start_with("returns-api", &limits).await?;
@@ -210,10 +210,10 @@ async fn seed(system: &System, customer: i64, first: i64, orders: i64) -> anyhow
     Ok(())
 }
 
-/// Files and reads a return with a client that a generator makes of `docs/openapi.json`.
+/// Files and reads a return with a client that is generated from `docs/openapi.json`.
 ///
 /// # Errors
-/// It cannot be made, or does not get what it expects.
+/// The client cannot be generated, or does not get the expected response.
 pub async fn try_client(venv: &Path) -> anyhow::Result<()> {
     let system = System::create().await?;
     let api = system.start("returns-api").await?;

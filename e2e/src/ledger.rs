@@ -1,4 +1,4 @@
-//! The ledger of the simulated gateway, or of `returnsctl dev-gateway`: every line is one effect, unless it was declined.
+//! The ledger of the simulated gateway or of `returnsctl dev-gateway`: every line is one effect, unless it was declined.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,11 +10,11 @@ use serde_json::Value;
 /// A line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Of the attempt.
+    /// The idempotency key of the attempt.
     pub key: String,
     pub amount: Decimal,
     pub currency: String,
-    /// Accepted and not paid.
+    /// Accepted but not paid.
     pub declined: bool,
 }
 
@@ -27,7 +27,7 @@ pub fn read(path: &Path) -> anyhow::Result<Vec<Line>> {
         return Ok(Vec::new());
     }
     let text = std::fs::read_to_string(path)?;
-    // The last line may be half written.
+    // The last line may be incomplete.
     let whole = text.rfind('\n').map_or(0, |end| end + 1);
     text[..whole].lines().map(parse).collect()
 }
@@ -46,7 +46,7 @@ fn parse(line: &str) -> anyhow::Result<Line> {
     })
 }
 
-/// Key of the attempt to number of effects.
+/// The number of effects by idempotency key.
 ///
 /// # Errors
 /// As [`read`].
@@ -54,7 +54,7 @@ pub fn effects(path: &Path) -> anyhow::Result<HashMap<String, u32>> {
     Ok(count(read(path)?.into_iter().filter(|line| !line.declined)))
 }
 
-/// Key of the attempt to how often the provider accepted it, paid or not.
+/// How often the provider accepted a key, paid or not.
 ///
 /// # Errors
 /// As [`read`].

@@ -1,22 +1,21 @@
-//! The whole system as its users have it: the built binaries, real MySQL, real Kafka, real sockets.
+//! The whole system as its users see it: the built binaries, real MySQL, real Kafka, real sockets.
 //!
-//! Holds no product code. The demo and the whole-system tests share it.
+//! The demo and the whole-system tests share this crate. It contains no product code.
 
 pub mod chaos;
 pub mod checks;
 pub mod client;
 pub mod contract;
-pub mod kafka_log;
 pub mod ledger;
 pub mod load;
 mod output;
-pub mod paying;
 pub mod program;
 pub mod provider;
+pub mod refund_chaos;
 pub mod secrets;
 pub mod stack;
 pub mod system;
-pub mod verdict;
+pub mod topic_check;
 
 use std::time::Duration;
 

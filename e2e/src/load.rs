@@ -26,7 +26,7 @@ pub struct Writer {
 
 impl Writer {
     /// # Errors
-    /// MySQL is away.
+    /// MySQL cannot be reached.
     pub async fn connect(options: &MySqlConnectOptions, topics: TopicArgs) -> anyhow::Result<Self> {
         let conn = db::connect(options).await?;
         Ok(Self { conn, topics })
@@ -53,10 +53,10 @@ impl Writer {
         Ok(returns)
     }
 
-    /// Writes `each` further changes of every one of `returns`, which differ, in one transaction. Answers after COMMIT.
+    /// Writes `each` further changes of every return in one transaction; returns after COMMIT. The ids must differ.
     ///
     /// # Errors
-    /// A database error; whether it was committed is not known.
+    /// A database error; the changes may be committed all the same.
     pub async fn change(
         &mut self,
         returns: &[ReturnId],
@@ -84,7 +84,7 @@ impl Writer {
     }
 }
 
-/// A walk on the transition table that never ends.
+/// A path through the transition table that never ends.
 fn next_action(status: Status) -> Action {
     match status {
         Status::Initiated => Action::Approve,

@@ -1,5 +1,4 @@
-//! What a program writes, to both of its outputs: read by a thread to its very end, and searched line by line for
-//! secrets (P13).
+//! The output of a program, stdout and stderr: a thread reads it to its end and searches each line for secrets (P13).
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Write};
@@ -11,10 +10,9 @@ use tokio::sync::oneshot;
 
 use crate::secrets;
 
-/// Lines that are kept.
+/// How many lines are kept.
 const KEPT: usize = 2_000;
 
-/// See the module.
 #[derive(Debug)]
 pub(crate) struct Output {
     read: Arc<Mutex<Read>>,
@@ -23,16 +21,16 @@ pub(crate) struct Output {
 
 #[derive(Debug, Default)]
 struct Read {
-    /// The last ones.
+    /// The most recent lines.
     lines: Vec<String>,
     count: usize,
-    /// The name of a secret that was in a line.
+    /// The name of a secret that a line contained.
     leaked: Option<Arc<str>>,
 }
 
 impl Output {
-    /// Reads until every holder of the pipe's other end is gone, or the program would block on a full pipe. The
-    /// record "listening" is handed out once it comes; nothing, if the program ends before.
+    /// Reads until all processes have closed the other end of the pipe: a full pipe would block the program. The receiver
+    /// gets the record "listening", or an error if the program ends before it.
     /// Each line is also written to `log`.
     pub(crate) fn read(
         pipe: PipeReader,
@@ -43,7 +41,7 @@ impl Output {
         let kept = Arc::clone(&read);
         let thread = std::thread::spawn(move || {
             let mut listening = Some(listening);
-            // By bytes: a program that writes no UTF-8 is searched as well.
+            // Bytes, because output that is not UTF-8 is searched too.
             for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
                 if let Some(log) = &mut log {
@@ -55,7 +53,7 @@ impl Output {
                 if let Some(record) = record
                     && let Some(listening) = listening.take()
                 {
-                    // Whoever started it may have given up.
+                    // The receiver may have given up.
                     let _ = listening.send(record);
                 }
             }
@@ -70,12 +68,12 @@ impl Output {
         read.lines[from..].join("\n")
     }
 
-    /// How many lines there were until now.
+    /// How many lines were read until now.
     pub(crate) fn count(&self) -> usize {
         lock(&self.read).count
     }
 
-    /// Waits for the end, which must be near; then names the secret that leaked, if one did.
+    /// Waits for the end of the output, which must be near. Returns the name of the secret that leaked, if any.
     pub(crate) fn finish(&mut self) -> Option<Arc<str>> {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();

@@ -1,4 +1,4 @@
-//! One of our programs as a process: started, watched, killed. All that it says is searched for secrets (P13).
+//! One of our programs as a process. All its output is searched for secrets (P13).
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -15,12 +15,12 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::output::Output;
-use crate::secrets::{self, Reader, Secrets};
+use crate::secrets::{self, Audience, Secrets};
 
 /// Variables of a process.
 pub type Env = HashMap<String, String>;
 
-/// A running program. Dropping it kills it, and panics if it has written a secret.
+/// A running program. Dropping it kills the process, and panics if it has written a secret.
 #[derive(Debug)]
 pub struct Program {
     name: &'static str,
@@ -28,13 +28,13 @@ pub struct Program {
     pid: Pid,
     start_line: Value,
     output: Output,
-    /// Made once: setting TLS up takes longer than what is measured between two questions.
+    /// Created once: setting up TLS takes longer than the times that are measured between two requests.
     client: reqwest::Client,
 }
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The folder of the built binaries: that of the running test or demo.
+/// The folder of the built binaries, which is that of the running test or demo.
 ///
 /// # Errors
 /// The running program's path cannot be read.
@@ -51,15 +51,15 @@ impl Program {
     /// Starts a program and waits for its line "listening".
     ///
     /// # Errors
-    /// It ended before, or said nothing in time; with its last lines.
+    /// The program ended, or did not write that line in time. The message has its last lines.
     pub async fn start(name: &'static str, env: &Env) -> anyhow::Result<Self> {
         Self::start_with_args(name, &[], env).await
     }
 
-    /// The same, with arguments.
+    /// As [`Program::start`], with arguments.
     ///
     /// # Errors
-    /// As above.
+    /// As [`Program::start`].
     pub async fn start_with_args(
         name: &'static str,
         args: &[String],
@@ -84,7 +84,7 @@ impl Program {
         log: Option<File>,
     ) -> anyhow::Result<Self> {
         let path = bin_dir()?.join(name);
-        secrets::know(Secrets::of(env));
+        secrets::register(Secrets::of(env));
         let (reader, writer) = std::io::pipe()?;
         let child = Command::new(&path)
             .args(args)
@@ -107,12 +107,12 @@ impl Program {
             output,
             client: reqwest::Client::new(),
         };
-        let said = match tokio::time::timeout(START_DEADLINE, start_line).await {
-            Ok(said) => said.context("it ended"),
+        let line = match tokio::time::timeout(START_DEADLINE, start_line).await {
+            Ok(line) => line.context("it ended"),
             Err(_) => Err(anyhow!("no line \"listening\" in time")),
         };
         program.start_line =
-            said.with_context(|| format!("{name} did not start: {}", program.last_lines()))?;
+            line.with_context(|| format!("{name} did not start: {}", program.last_lines()))?;
         Ok(program)
     }
 
@@ -126,35 +126,35 @@ impl Program {
         self.pid.as_raw_nonzero().get().cast_unsigned()
     }
 
-    /// Where the operator's endpoints are.
+    /// The address of the operator's endpoints.
     ///
     /// # Errors
-    /// The start line does not say.
+    /// The start line has no such address.
     pub fn ops_address(&self) -> anyhow::Result<SocketAddr> {
         self.address("ops.address")
     }
 
-    /// Where the public API is.
+    /// The address of the public API.
     ///
     /// # Errors
-    /// The start line does not say.
+    /// The start line has no such address.
     pub fn api_address(&self) -> anyhow::Result<SocketAddr> {
         self.address("api.address")
     }
 
-    /// What its `/metrics` says under a name, summed over all labels, or under a name with its labels.
+    /// The value of a metric: the sum over all labels, or that of one series if `name` includes its labels.
     ///
     /// # Errors
-    /// It does not answer, or has no such whole number.
+    /// It does not respond, or has no such integer.
     pub async fn metric(&self, name: &str) -> anyhow::Result<u64> {
         let value = self.metric_if_any(name).await?;
         value.with_context(|| format!("{}: no metric {name}", self.name))
     }
 
-    /// The same; `None` before a series with labels begins.
+    /// As [`Program::metric`]; `None` if there is no such series.
     ///
     /// # Errors
-    /// It does not answer, or the number is not whole.
+    /// It does not respond, or the value is not an integer.
     pub async fn metric_if_any(&self, name: &str) -> anyhow::Result<Option<u64>> {
         let metrics = self.ops_page("/metrics").await?;
         let values = metrics
@@ -172,18 +172,18 @@ impl Program {
     /// An operator's page: `/metrics`, `/readyz?verbose`.
     ///
     /// # Errors
-    /// It does not answer.
+    /// It does not respond.
     pub async fn ops_page(&self, path: &str) -> anyhow::Result<String> {
         let url = format!("http://{}{path}", self.ops_address()?);
         let page = self.client.get(url).send().await?.text().await?;
-        secrets::assert_none_in(&format!("{path} of {}", self.name), &page, Reader::Anyone);
+        secrets::assert_none_in(&format!("{path} of {}", self.name), &page, Audience::Anyone);
         Ok(page)
     }
 
-    /// Where the provider's API is.
+    /// The address of the provider's API.
     ///
     /// # Errors
-    /// The start line does not say.
+    /// The start line has no such address.
     pub fn gateway_address(&self) -> anyhow::Result<SocketAddr> {
         self.address("gateway.address")
     }
@@ -195,28 +195,28 @@ impl Program {
         Ok(text.parse()?)
     }
 
-    /// The last lines that it wrote.
+    /// The last lines of its output.
     pub fn last_lines(&self) -> String {
         self.output.last_lines()
     }
 
-    /// How many lines it has written and were searched.
+    /// How many lines of its output were searched.
     pub fn lines_written(&self) -> usize {
         self.output.count()
     }
 
-    /// Whether it has ended by itself.
+    /// Whether the process has ended.
     ///
     /// # Errors
-    /// The process cannot be asked.
+    /// The state of the process cannot be read.
     pub fn has_ended(&mut self) -> anyhow::Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// Waits for its own end, as when a kill point ends it.
+    /// Waits for the end of the process.
     ///
     /// # Errors
-    /// It goes on beyond `deadline`.
+    /// It still runs at the deadline.
     pub async fn ended(&mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
         match tokio::time::timeout(deadline, self.child.wait()).await {
             Ok(status) => Ok(status?),
@@ -227,7 +227,7 @@ impl Program {
     /// Waits until an armed kill point ends it.
     ///
     /// # Errors
-    /// It goes on beyond `deadline`, or ended in another way.
+    /// It still runs at the deadline, or ended in another way.
     pub async fn killed_itself(&mut self, deadline: Duration) -> anyhow::Result<()> {
         let status = self.ended(deadline).await?;
         ensure!(
@@ -242,17 +242,17 @@ impl Program {
     /// `kill -9`.
     ///
     /// # Errors
-    /// It had ended before.
+    /// It has ended already.
     pub async fn kill(mut self) -> anyhow::Result<()> {
         kill_process(self.pid, Signal::KILL)?;
         self.child.wait().await?;
         Ok(())
     }
 
-    /// SIGSTOP: it does nothing until it is thawed.
+    /// SIGSTOP: the process stands still until [`Program::thaw`].
     ///
     /// # Errors
-    /// It had ended before.
+    /// It has ended already.
     pub fn freeze(&self) -> anyhow::Result<()> {
         Ok(kill_process(self.pid, Signal::STOP)?)
     }
@@ -260,7 +260,7 @@ impl Program {
     /// SIGCONT.
     ///
     /// # Errors
-    /// It had ended before.
+    /// It has ended already.
     pub fn thaw(&self) -> anyhow::Result<()> {
         Ok(kill_process(self.pid, Signal::CONT)?)
     }
@@ -268,7 +268,7 @@ impl Program {
     /// SIGTERM; it must end with exit code 0.
     ///
     /// # Errors
-    /// Another code, or not within `deadline`; with its last lines.
+    /// Another code, or it still runs at the deadline. The message has its last lines.
     pub async fn stop(mut self, deadline: Duration) -> anyhow::Result<()> {
         kill_process(self.pid, Signal::TERM)?;
         let status = self.ended(deadline).await?;
@@ -284,12 +284,12 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // It may have ended.
+        // It may have ended already.
         let _ = self.child.start_kill();
         if let Some(secret) = self.output.finish() {
             let leak = format!("P13: {} has written {secret}", self.name);
             if std::thread::panicking() {
-                // A second panic would end the process before anything is told.
+                // A second panic would abort the process before it prints the first.
                 eprintln!("{leak}");
             } else {
                 panic!("{leak}");
@@ -298,19 +298,19 @@ impl Drop for Program {
     }
 }
 
-/// What a command left behind.
+/// The result of a command.
 #[derive(Debug)]
-pub struct Ended {
+pub struct CommandResult {
     pub status: ExitStatus,
     pub stdout: String,
     pub stderr: String,
 }
 
-/// Runs a program to its end, however that is.
+/// Runs a program to its end, also if it fails.
 ///
 /// # Errors
 /// It cannot be started.
-pub async fn run_to_end(name: &str, args: &[&str], env: &Env) -> anyhow::Result<Ended> {
+pub async fn run_to_end(name: &str, args: &[&str], env: &Env) -> anyhow::Result<CommandResult> {
     let output = Command::new(bin_dir()?.join(name))
         .args(args)
         .env_clear()
@@ -320,33 +320,33 @@ pub async fn run_to_end(name: &str, args: &[&str], env: &Env) -> anyhow::Result<
         .output()
         .await?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let ended = Ended {
+    let ended = CommandResult {
         status: output.status,
         stdout: text(&output.stdout),
         stderr: text(&output.stderr),
     };
-    // Afterwards: it may have made its keys.
-    secrets::know(Secrets::of(env));
-    // Without its arguments: a secret may be among them.
-    let what = format!("what {name} has printed");
-    secrets::assert_none_in(&what, &ended.stderr, Reader::Anyone);
+    // After the run, because it may have created its keys.
+    secrets::register(Secrets::of(env));
+    // Without the arguments, which may include a secret.
+    let what = format!("the output of {name}");
+    secrets::assert_none_in(&what, &ended.stderr, Audience::Anyone);
     if prints_a_token(args) && ended.status.success() {
-        secrets::know(Secrets::one("a token", ended.stdout.trim()));
+        secrets::register(Secrets::one("a token", ended.stdout.trim()));
     } else {
-        secrets::assert_none_in(&what, &ended.stdout, Reader::Owner);
+        secrets::assert_none_in(&what, &ended.stdout, Audience::Owner);
     }
     Ok(ended)
 }
 
-/// The only commands whose output is a secret.
+/// The only commands that print a secret.
 fn prints_a_token(args: &[&str]) -> bool {
     matches!(args, ["token", "mint" | "attenuate", ..])
 }
 
-/// Runs a program to its end; answers what it printed.
+/// Runs a program to its end; returns its output.
 ///
 /// # Errors
-/// It failed; with what it wrote to stderr.
+/// It failed. The message has its stderr.
 pub async fn run(name: &str, args: &[&str], env: &Env) -> anyhow::Result<String> {
     let ended = run_to_end(name, args, env).await?;
     ensure!(

@@ -1,4 +1,4 @@
-//! `returnsctl dev-gateway` as a process: where double refunds are seen.
+//! `returnsctl dev-gateway` as a process. Its ledger shows double refunds.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use shared::domain::ids::ReturnId;
 use crate::program::Program;
 use crate::system::System;
 
-/// A payment provider that the consumers of a system call.
+/// The payment provider of a system.
 #[derive(Debug)]
 pub struct Provider {
     program: Program,
@@ -19,7 +19,7 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Starts it, on the system's ledger; consumers that are started from now on call it.
+    /// Starts it with the ledger of the system. Consumers that start later call it.
     ///
     /// # Errors
     /// It does not start.
@@ -41,23 +41,23 @@ impl Provider {
         })
     }
 
-    /// What the next calls about an attempt meet.
+    /// Sets the faults of the next calls about an attempt.
     ///
     /// # Errors
-    /// It does not answer, or knows no such fault.
+    /// It does not respond, or knows no such fault.
     pub async fn script(&self, key: &str, submit: &[&str], find: &[&str]) -> anyhow::Result<()> {
-        let answer = self
+        let response = self
             .client
             .put(format!("{}/faults/{key}", self.url))
             .json(&json!({ "submit": submit, "find": find }))
             .send()
             .await?;
-        ensure!(answer.status().is_success(), "{answer:?}");
+        ensure!(response.status().is_success(), "{response:?}");
         Ok(())
     }
 
     /// # Errors
-    /// It had ended before.
+    /// It has ended already.
     pub async fn kill(self) -> anyhow::Result<()> {
         self.program.kill().await
     }
@@ -74,7 +74,7 @@ async fn program(ledger: &Path, flags: &[&str], system: &System) -> anyhow::Resu
     Program::start_with_args("returnsctl", &args, &system.env).await
 }
 
-/// The key of a return's attempt.
+/// The idempotency key of an attempt.
 ///
 /// # Errors
 /// There is no such return.

@@ -1,5 +1,5 @@
-//! What no program may write or answer (P13). This process knows the secrets of every program that it has started and
-//! of every client that it has made, and searches all that it reads of any of them: see [`assert_none_in`].
+//! Secrets, which no program may write or return (P13). This process knows the secrets of every program it started and of
+//! every client it created, and searches all their output for them: see [`assert_none_in`].
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,24 +15,23 @@ use serde_json::Value;
 
 use crate::program::Env;
 
-/// So many bytes of a secret in a row are a leak, whatever was cut off before and after them. What is shorter than this
-/// is no secret here: `root` would be found everywhere.
+/// This many consecutive bytes of a secret are a leak. A shorter secret is ignored: `root` would be found everywhere.
 const WINDOW: usize = 16;
-/// What is longer is a token, which is base64 already.
+/// A longer secret is a token, which is base64 already.
 const ENCODED_MAX: usize = 128;
-/// PKCS #8 ends with the 32 bytes of an Ed25519 key; what comes before is the same in all such files.
+/// PKCS #8 ends with the 32 bytes of an Ed25519 key; the bytes before are the same in all such files.
 const PRIVATE_KEY_BYTES: usize = 32;
 
-/// To whom something is said.
+/// Who can read a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
-    /// Logs, metrics, strangers.
+pub enum Audience {
+    /// Logs, metrics, responses to strangers.
     Anyone,
-    /// Whom the personal data is about, or a member of staff who has asked for it.
+    /// The person whom the data is about, or a member of staff who asked for it.
     Owner,
 }
 
-/// Every window of every secret, in every form in which one gets into a log.
+/// Every window of every secret, in every encoding in which it can get into a log.
 #[derive(Clone, Default)]
 pub struct Secrets {
     windows: HashMap<[u8; WINDOW], Found>,
@@ -41,40 +40,40 @@ pub struct Secrets {
 #[derive(Debug, Clone)]
 struct Found {
     name: Arc<str>,
-    /// Its owner may be told.
+    /// Its owner may read it.
     personal: bool,
 }
 
 static KNOWN: LazyLock<RwLock<Secrets>> = LazyLock::new(RwLock::default);
 
-/// From now on nothing may hold one of these.
-pub fn know(secrets: Secrets) {
+/// From now on no output may contain one of these.
+pub fn register(secrets: Secrets) {
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
     known.windows.extend(secrets.windows);
 }
 
-/// Searches what somebody has written for every secret that is known.
+/// Searches a text for every registered secret.
 ///
 /// # Panics
-/// It holds one. The message has its name and never what it is.
-pub fn assert_none_in(what: &str, text: &str, reader: Reader) {
+/// The text contains one. The message has its name, never its value.
+pub fn assert_none_in(what: &str, text: &str, audience: Audience) {
     let found = KNOWN
         .read()
         .unwrap_or_else(PoisonError::into_inner)
-        .find(text, reader);
+        .find(text, audience);
     if let Some(name) = found {
-        panic!("P13: {what} holds {name}");
+        panic!("P13: {what} contains {name}");
     }
 }
 
-/// The name of a known secret in the text.
+/// The name of a registered secret in the text.
 pub(crate) fn found_in(text: &str) -> Option<Arc<str>> {
     let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
-    known.find(text, Reader::Anyone)
+    known.find(text, Audience::Anyone)
 }
 
 impl Secrets {
-    /// Those of a program with these variables: tokens, passwords of URLs, and what is in its key files.
+    /// The secrets of a program with these variables: tokens, passwords of URLs, and the keys in its files.
     pub fn of(env: &Env) -> Self {
         let mut secrets = Self::default();
         for (name, value) in env {
@@ -89,7 +88,7 @@ impl Secrets {
                 secrets.add(&name, password.as_bytes());
                 secrets.add(&name, &percent_decoded(&password));
             }
-            // Files that cannot be read, or not as what they should be, hold no secret of ours.
+            // A file that cannot be read or parsed contains no secret of ours.
             if name.ends_with("_PRIVATE_KEY_FILE") {
                 let key = private_key(value);
                 secrets.add(name, &key.unwrap_or_default());
@@ -103,14 +102,14 @@ impl Secrets {
         secrets
     }
 
-    /// One that nobody may see.
+    /// A secret that nobody may read.
     pub fn one(name: &str, secret: &str) -> Self {
         let mut secrets = Self::default();
         secrets.add(name, secret.as_bytes());
         secrets
     }
 
-    /// Personal data, which its owner may see.
+    /// Personal data, which its owner may read.
     pub fn personal(name: &str, text: &str) -> Self {
         let mut secrets = Self::one(name, text);
         for found in secrets.windows.values_mut() {
@@ -119,12 +118,12 @@ impl Secrets {
         secrets
     }
 
-    /// The name of one that is in the text and that its reader may not see.
-    pub fn find(&self, text: &str, reader: Reader) -> Option<Arc<str>> {
+    /// The name of a secret that is in the text and that its audience may not read.
+    pub fn find(&self, text: &str, audience: Audience) -> Option<Arc<str>> {
         let mut windows = text.as_bytes().windows(WINDOW);
         windows.find_map(|window| {
             let found = self.windows.get(window)?;
-            let allowed = found.personal && reader == Reader::Owner;
+            let allowed = found.personal && audience == Audience::Owner;
             (!allowed).then(|| Arc::clone(&found.name))
         })
     }
@@ -160,7 +159,7 @@ impl fmt::Debug for Secrets {
     }
 }
 
-/// As programs encode things, and as `Debug` shows bytes.
+/// The encodings that programs use, and the bytes as `Debug` prints them.
 fn encoded(secret: &[u8]) -> Vec<String> {
     let join = |digits: fn(&u8) -> String, between: &str| {
         let all: Vec<String> = secret.iter().map(digits).collect();
@@ -178,7 +177,7 @@ fn encoded(secret: &[u8]) -> Vec<String> {
     forms
 }
 
-/// In base64 that began so many bytes earlier and goes on: without the digits that depend on what is around.
+/// In base64 that began `before` bytes earlier and goes on, without the digits that depend on the neighbors.
 fn base64_after(before: usize, secret: &[u8]) -> [String; 2] {
     const DIGIT_BITS: usize = 6;
     let bytes = [&[0; 2][..before], secret].concat();
@@ -209,7 +208,7 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// As written.
+/// As it is written in the URL.
 fn password(url: &str) -> Option<String> {
     Url::parse(url).ok()?.password().map(str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! Faults of the servers themselves, by way of `deploy/local/stack`.
+//! Faults of MySQL and Kafka, by `deploy/local/stack`.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ pub enum Server {
     Kafka,
 }
 
-/// `kill` (-9), `stop` or `start` one of our servers; returns once it is gone or serves.
+/// `kill` (-9), `stop` or `start` a server; returns when it has ended, or serves again.
 ///
 /// # Errors
 /// The servers came from outside (`DATABASE_URL`, `KAFKA_BROKERS`), or the script failed.

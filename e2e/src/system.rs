@@ -1,4 +1,4 @@
-//! A system of its own: a database, two topics, a key pair, a ledger; and the programs on it.
+//! A complete system for one test: a database, two topics, a key pair, a ledger, and the programs that use them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub const CUSTOMER: CustomerId = CustomerId(42);
 pub struct System {
     pub db: TestDb,
     pub brokers: String,
-    /// New returns and status changes.
+    /// The topics of new returns and of status changes.
     pub topics: [String; 2],
     pub env: Env,
     /// A customer with a token.
@@ -54,14 +54,14 @@ impl System {
                 ("BISCUIT_PRIVATE_KEY_FILE", file("biscuit.pem")),
                 ("AUTH_KEYS_FILE", file("keys.json")),
                 ("API_LISTEN", "127.0.0.1:0".to_owned()),
-                // One address and few callers, as fast as they can.
+                // No rate limits: all requests come from one address and few callers.
                 ("RATE_PER_ADDRESS", "0".to_owned()),
                 ("RATE_PER_CALLER", "0".to_owned()),
                 ("OPS_LISTEN", "127.0.0.1:0".to_owned()),
                 ("REFUND_GATEWAY", "simulated".to_owned()),
                 ("SIMULATED_LEDGER", ledger.to_string_lossy().into_owned()),
                 ("CONSUMER_GROUP", format!("g{run_id}")),
-                // Short, so that a test does not wait for long when a message is lost.
+                // Short, so that a test does not wait long for a lost message.
                 ("INITIATED_GRACE_SECS", "2".to_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
@@ -90,7 +90,7 @@ impl System {
         }
     }
 
-    /// Starts a program with further variables.
+    /// Starts a program with additional variables.
     ///
     /// # Errors
     /// It does not start.
@@ -112,7 +112,7 @@ impl System {
         self.start_with(name, &[]).await
     }
 
-    /// A number from the database. Asked again after a lost connection: a killed server leaves dead ones in the pool.
+    /// A number from the database. It retries after a lost connection: a killed server leaves dead connections in the pool.
     ///
     /// # Errors
     /// The statement fails.
@@ -149,8 +149,8 @@ impl System {
         Ok(())
     }
 
-    /// Waits until every return is `refunded` or waits for a person, and the outbox is empty. Without idempotency keys
-    /// that is the end of what a dead consumer may have sent and the provider does not know.
+    /// Waits until every return is `refunded` or parked, and the outbox is empty. Without idempotency keys an attempt ends
+    /// parked if a dead consumer may have sent it and the provider does not know it.
     ///
     /// # Errors
     /// Not within `deadline`.

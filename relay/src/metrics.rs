@@ -1,5 +1,7 @@
 //! Every metric of the relay. Watch `outbox_oldest_age_seconds` first.
 
+use std::time::Duration;
+
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use shared::runtime::db::{DbError, DbMetrics};
 use shared::runtime::metrics::{Age, MetricSet};
@@ -9,7 +11,7 @@ use crate::error::RestartCause;
 use crate::publisher::TopicProblem;
 
 /// The backlog gauges are read with this period; the age grows by itself when a read is late.
-pub(crate) const BACKLOG_PERIOD: std::time::Duration = std::time::Duration::from_secs(1);
+pub(crate) const BACKLOG_PERIOD: Duration = Duration::from_secs(1);
 
 /// From COMMIT to acknowledgement: from the goal (milliseconds) to an outage.
 const DELIVERY_BUCKETS: [f64; 13] = [
@@ -66,12 +68,7 @@ pub struct Metrics {
 impl Metrics {
     pub fn new() -> Self {
         let set = MetricSet::new();
-        let blocked = set.gauges(
-            "outbox_relay_blocked",
-            "1 while nothing can be sent",
-            "reason",
-            &TopicProblem::CODES,
-        );
+        let (blocked, restarts, database_errors) = with_labels(&set);
         Self {
             oldest_age: set.age(
                 "outbox_oldest_age_seconds",
@@ -109,23 +106,14 @@ impl Metrics {
                 "Times a row waited for its predecessor",
             ),
             parkings: set.counter("outbox_parked_total", "Rows moved to outbox_parked"),
-            restarts: set.counters(
-                "outbox_producer_restarts_total",
-                "Producers destroyed",
-                "cause",
-                &RestartCause::CODES,
-            ),
+            restarts,
             no_broker: blocked.with_label_values(&["no_broker"]),
             blocked,
             leases_lost: set.counter(
                 "outbox_leases_lost_total",
                 "Leases that ended without being handed over",
             ),
-            database_errors: set.counters_by(
-                "outbox_database_errors_total",
-                "Failed units of database work",
-                &[("work", &WORK), ("code", &CODES)],
-            ),
+            database_errors,
             database: DbMetrics::new(&set),
             set,
         }
@@ -146,6 +134,27 @@ impl Metrics {
             errors: self.database_errors.clone(),
         }
     }
+}
+
+fn with_labels(set: &MetricSet) -> (IntGaugeVec, IntCounterVec, IntCounterVec) {
+    let blocked = set.gauges(
+        "outbox_relay_blocked",
+        "1 while nothing can be sent",
+        "reason",
+        &[&TopicProblem::CODES[..], &["no_broker"]].concat(),
+    );
+    let restarts = set.counters(
+        "outbox_producer_restarts_total",
+        "Producers destroyed",
+        "cause",
+        &RestartCause::CODES,
+    );
+    let database_errors = set.counters_by(
+        "outbox_database_errors_total",
+        "Failed units of database work",
+        &[("work", &WORK), ("code", &CODES)],
+    );
+    (blocked, restarts, database_errors)
 }
 
 impl Default for Metrics {

@@ -1,10 +1,10 @@
-//! What at least two of the programs use, on three floors.
+//! Code that at least two of the programs use, on three floors.
 //!
-//! [`domain`] holds the rules: ids, money, states, eligibility, messages, and `transition`, the one writer of a return's
-//! change. [`runtime`] holds how every program is built: MySQL, Kafka, settings, logs, metrics, start and stop. `auth`
-//! decides about callers. `domain` imports neither of the others (`deploy/check-layout.sh`).
+//! [`domain`] holds the rules: ids, money, states, eligibility, messages, refunds, and `transition`, the only code that
+//! changes a return. [`runtime`] holds the parts of every program: MySQL, Kafka, settings, logs, metrics, start and stop.
+//! `auth` verifies tokens and decides about requests. `domain` imports neither of the others (`deploy/check-layout.sh`).
 //!
-//! No endpoints live here, and no queries except those of `transition`, the schema check and the readiness ping.
+//! There are no endpoints here, and no queries except those of `transition`, the schema check and the readiness ping.
 
 pub mod domain;
 

@@ -17,7 +17,6 @@ pub mod kafka;
 pub mod http_server;
 pub mod ops;
 
-pub mod retry;
 pub mod shutdown;
 
 pub mod killpoint;

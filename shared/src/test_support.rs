@@ -4,6 +4,10 @@
 mod database;
 pub mod docs;
 pub mod mysql_proxy;
+#[cfg(feature = "kafka")]
+pub mod topic_order;
+#[cfg(feature = "kafka")]
+pub mod topics;
 mod wait;
 
 pub use database::{TestDb, keep_when_silent};

@@ -104,7 +104,7 @@ fn p13_vet_lets_nothing_but_small_checks_through() {
     assert!(passed.count() > 50 && passed.count() < all.count());
 }
 
-/// The promise of `vet`, read from the bytes anew.
+/// The promise of `check_structure`, read from the bytes anew.
 fn is_small(raw: &[u8]) -> TestCaseResult {
     prop_assert!(raw.len() <= BISCUIT_MAX);
     let token = schema::Biscuit::decode(raw).expect("it was read before");
@@ -216,7 +216,7 @@ fn is_plain_bearer(values: &[Vec<u8>]) -> bool {
     (1..=TOKEN_MAX).contains(&token.len()) && token.iter().all(u8::is_ascii_graphic)
 }
 
-/// Whoever holds a token can sign any block: those that `vet` lets through only ever take permissions away, at little
+/// Whoever holds a token can sign any block: those that `check_structure` lets through only ever take permissions away, at little
 /// cost.
 #[test]
 fn p13_no_signed_block_turns_a_denial_into_an_allowance_or_costs_much() {

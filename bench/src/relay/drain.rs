@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use e2e::verdict;
+use e2e::topic_check;
 
 use super::RelayArgs;
 use super::stage::{Relays, Stage};
@@ -113,19 +113,15 @@ async fn measure(args: &RelayArgs, servers: &Servers, kind: &Kind) -> anyhow::Re
     let peak_mib = peak_mib(&relays)?;
     ensure!(stage.outbox_rows().await? == 0, "rows are left");
     relays.stop().await?;
-    let verdict = verdict::judge(&stage.system).await?;
-    ensure!(
-        verdict.events == rows,
-        "{} of {rows} events",
-        verdict.events
-    );
+    let topics = topic_check::check(&stage.system).await?;
+    ensure!(topics.events == rows, "{} of {rows} events", topics.events);
     Ok(Drained {
         rows,
         seconds,
         slices,
         usage,
         peak_mib,
-        duplicates: verdict.repeats.count(),
+        duplicates: topics.repeats.count(),
     })
 }
 

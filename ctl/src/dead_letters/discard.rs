@@ -4,24 +4,25 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::letter::{no_such_letter, remove};
+use super::record::{no_such_dead_letter, remove};
 use crate::error::CtlError;
 use crate::operator::OperatorArgs;
-use crate::output;
-use crate::session::{SessionArgs, retried};
+use crate::output::{self, Message};
+use crate::session::SessionArgs;
 use crate::store::actions::Verb;
 
-const EXAMPLE: &str = "\
-WHAT THIS MEANS: the record is gone from here for good; in Kafka it stays until its topic forgets it. Where it stood,
-why it was put aside, and the digests of its key, headers and payload are kept in operator_actions. Keep the payload
-yourself if it may be wanted: `returnsctl dead-letters show ID --raw`.
+const HELP: &str = "\
+WHAT THIS MEANS: the record is removed from MySQL for good; in Kafka it stays as long as its topic keeps it. Its position, \
+the reason, and the digests of its key, headers and payload are kept in operator_actions. Save the payload first if \
+anybody may need it: `returnsctl dead-letters show ID --raw`.
 
 Example:
-  returnsctl dead-letters discard 7 --by j.doe --reason 'INC-9: a test record of another team'";
+  returnsctl dead-letters discard 7 --by j.doe \\
+    --reason 'INC-9: a test record of another team'";
 
 /// Remove one dead letter for good.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = HELP)]
 pub(super) struct Args {
     /// The dead letter, as `returnsctl dead-letters list` shows it.
     #[arg(value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
@@ -34,20 +35,20 @@ pub(super) struct Args {
     session: SessionArgs,
 }
 
-pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let mut conn = args.session.connect().await?;
-    let (id, because) = (args.id, args.operator.because());
-    let removed = retried(&mut conn, async |conn| {
-        remove(conn, id, Verb::DiscardLetter, because, None).await
-    })
-    .await?;
-    if !removed {
-        return Err(no_such_letter(id));
+pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
+    let session = args.session.connect().await?;
+    let (id, author) = (args.id, args.operator.author());
+    let removed = session.transaction("discard_dead_letter", move |conn| {
+        let author = author.clone();
+        Box::pin(async move { remove(conn, id, Verb::DiscardDeadLetter, &author, None).await })
+    });
+    if !removed.await? {
+        return Err(no_such_dead_letter(id));
     }
-    if args.session.json {
-        output::print_json(&json!({ "action": "discard", "discarded": id }))?;
-    } else {
-        output::print(&format!("discarded dead letter {id}"))?;
-    }
+    let report = Message {
+        json: json!({ "action": "discard", "discarded": id }),
+        text: format!("Discarded dead letter {id}."),
+    };
+    output::report(&report, args.session.json)?;
     Ok(ExitCode::SUCCESS)
 }

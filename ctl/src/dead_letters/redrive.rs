@@ -1,51 +1,52 @@
 //! `returnsctl dead-letters redrive`
 //!
-//! Must stay true: a row is deleted only after every in-sync replica has acknowledged its record. A crash, a lost answer
-//! or two redrives at once therefore send a record twice, never lose it; whoever reads it deduplicates by event id.
+//! Must stay true: a row is deleted only after every in-sync replica has acknowledged its record. After a crash, a lost
+//! response or two redrives at once, a record may be in the topic twice, but is never lost; readers deduplicate by event
+//! id.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::ArgGroup;
 use serde::Serialize;
 use serde_json::json;
-use shared::runtime::db;
 use shared::runtime::kafka::KafkaArgs;
-use sqlx::mysql::MySqlConnection;
 
-use super::letter::{details_of, remove};
-use super::postman::{Postman, Unsent};
+use super::record::{details_of, remove};
+use super::sender::{Sender, Unsent};
 use crate::error::CtlError;
 use crate::operator::OperatorArgs;
 use crate::output;
-use crate::session::{SessionArgs, retried};
-use crate::store::actions::{Because, Verb, record_gone_letter};
-use crate::store::dead_letters::{Letter, WHOLE, letter_ids, read_letter};
+use crate::session::{Session, SessionArgs};
+use crate::store::actions::{Author, Subject, Verb, record};
+use crate::store::dead_letters::{DeadLetter, WHOLE, dead_letter_ids, read_dead_letter};
 use crate::text::counted;
 
-const EXAMPLE: &str = "\
+const HELP: &str = "\
 Remove the cause first: a record that still cannot be used becomes a dead letter again, under a new id.
 
-WHAT THIS MEANS FOR READERS: every reader of the topic gets the record once more, byte for byte, in its old partition
-but after everything that came since, with the header x-redriven-from: topic/partition/offset added. Readers that
-compare event ids or `seq` ignore it if they had it.
+WHAT THIS MEANS FOR READERS: every reader of the topic gets the record once more, byte for byte, in its old partition but \
+after all later records, with the additional header x-redriven-from: topic/partition/offset. Readers that compare event \
+ids or `seq` ignore a record that they had already.
 
-A row is deleted only after Kafka has acknowledged its record; a run that is cut off in between may send one record
-twice. One that cannot be sent is kept, the report says why, and the rest is sent: headers that could not be read
-(unreadable_header) were not kept whole; a topic may be gone, take too little, or not take from this user.
+A row is deleted only after Kafka has acknowledged its record; a run that is interrupted in between may send one record \
+twice. A record that cannot be sent is kept, the report has the reason, and the others are sent: headers that could not \
+be read (unreadable_header) were not kept whole; a topic may be gone, have a lower limit, or refuse this user.
 
 Example:
-  returnsctl dead-letters redrive 7 8 --by j.doe --reason 'INC-9: consumer 0.3.2 reads them'";
+  returnsctl dead-letters redrive 7 8 --by j.doe \\
+    --reason 'INC-9: consumer 0.3.2 reads them'";
 
 /// Send dead letters to their topics again, byte for byte.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = HELP)]
 #[command(group(ArgGroup::new("scope").required(true)))]
 pub(super) struct Args {
     /// Dead letters, as `returnsctl dead-letters list` shows them; sent in this order.
     #[arg(value_name = "ID", group = "scope", value_parser = clap::value_parser!(i64).range(1..))]
     ids: Vec<i64>,
 
-    /// Every dead letter there is when the command begins, the oldest first, but those that cannot be sent.
+    /// Every dead letter that exists when the command begins, the oldest first, except those that cannot be sent.
     #[arg(long, group = "scope")]
     all: bool,
 
@@ -64,7 +65,7 @@ struct Report {
     action: &'static str,
     redriven: Vec<Redriven>,
     skipped: Vec<Skipped>,
-    /// Whether everything that was asked for is done.
+    /// `true` if every dead letter in the scope was sent and removed.
     complete: bool,
 }
 
@@ -73,21 +74,21 @@ struct Redriven {
     id: i64,
     topic: String,
     partition: i32,
-    /// Where the record stands now.
+    /// The record's new offset.
     offset: i64,
-    row: Row,
-    /// Whether it is known that a row of operator_actions tells of it.
+    row: RowOutcome,
+    /// Whether operator_actions is known to have a row about it.
     recorded: bool,
 }
 
-/// What became of the dead letter's row once its record was acknowledged.
+/// What happened to the dead letter's row after its record was acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Row {
+enum RowOutcome {
     Deleted,
-    /// Somebody else had sent or removed it meanwhile: the record may stand in the topic twice.
+    /// Another operator sent or removed it meanwhile: the record may be in the topic twice.
     WasGone,
-    /// MySQL failed: it may be there still, and would be sent again.
+    /// MySQL failed: the row may still exist, and would be sent again.
     Unknown,
 }
 
@@ -97,12 +98,11 @@ struct Skipped {
     why: String,
 }
 
-pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let mut conn = args.session.connect().await?;
-    // Nothing is locked while Kafka is waited for.
-    db::restore_idle_timeout(&mut conn).await?;
+pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
+    let session = args.session.connect().await?;
     let ids = if args.all {
-        letter_ids(&mut conn).await?
+        let all = session.read("dead_letter_ids", |conn| Box::pin(dead_letter_ids(conn)));
+        all.await?
     } else {
         args.ids.clone()
     };
@@ -110,17 +110,19 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
         action: "redrive",
         ..Report::default()
     };
-    let outcome = send_all(&mut conn, args, &ids, &mut report).await;
-    let deleted = report.redriven.iter().all(|one| one.row == Row::Deleted);
-    report.complete = outcome.is_ok() && report.skipped.is_empty() && deleted;
+    let outcome = send_all(&session, &args, &ids, &mut report).await;
+    let deleted = |one: &Redriven| one.row == RowOutcome::Deleted;
+    report.complete =
+        outcome.is_ok() && report.skipped.is_empty() && report.redriven.iter().all(deleted);
+    output::progress("")?;
     // Also after a failure: some may have been sent.
-    report.tell(args.session.json)?;
+    output::report(&report, args.session.json)?;
     outcome?;
     Ok(ExitCode::from(if report.complete { 0 } else { 1 }))
 }
 
 async fn send_all(
-    conn: &mut MySqlConnection,
+    session: &Session,
     args: &Args,
     ids: &[i64],
     report: &mut Report,
@@ -128,11 +130,15 @@ async fn send_all(
     if ids.is_empty() {
         return Ok(());
     }
-    let mut postman = Postman::new(&args.kafka)?;
-    let because = args.operator.because();
-    for &id in ids {
-        let Some(letter) = read_letter(conn, id, WHOLE).await? else {
-            // Of all that there were, somebody else has dealt with this one.
+    let mut sender = Sender::new(&args.kafka)?;
+    let author = Arc::new(args.operator.author());
+    for (done, &id) in ids.iter().enumerate() {
+        output::progress(&format!("{done} of {}", counted(ids.len(), "dead letter")))?;
+        let found = session.read("read_dead_letter", move |conn| {
+            Box::pin(read_dead_letter(conn, id, WHOLE))
+        });
+        let Some(letter) = found.await? else {
+            // With --all, another operator has sent or removed it since.
             if !args.all {
                 let why = "there is no such dead letter: `dead-letters list` shows those there are"
                     .to_owned();
@@ -140,18 +146,18 @@ async fn send_all(
             }
             continue;
         };
-        match send(&mut postman, &letter).await {
+        match send(&mut sender, &letter).await {
             Ok((partition, offset)) => {
-                // In the report before anything else can fail: the record stands in the topic.
+                // In the report before anything else can fail: the record is in the topic.
                 report.redriven.push(Redriven {
                     id,
-                    topic: letter.row.topic.clone(),
+                    topic: letter.summary.topic.clone(),
                     partition,
                     offset,
-                    row: Row::Unknown,
+                    row: RowOutcome::Unknown,
                     recorded: false,
                 });
-                let row = settle(conn, &letter, (partition, offset), because).await?;
+                let row = settle(session, letter, (partition, offset), &author).await?;
                 if let Some(last) = report.redriven.last_mut() {
                     (last.row, last.recorded) = (row, true);
                 }
@@ -163,62 +169,95 @@ async fn send_all(
     Ok(())
 }
 
-async fn send(postman: &mut Postman, letter: &Letter) -> Result<(i32, i64), Unsent> {
-    postman.check(letter).await?;
-    postman.send(letter).await
+async fn send(sender: &mut Sender, letter: &DeadLetter) -> Result<(i32, i64), Unsent> {
+    sender.check(letter).await?;
+    sender.send(letter).await
 }
 
-/// Removes the row of a record that was acknowledged. Whether or not it is still there, the deed is recorded.
+/// Removes the row of a record that was acknowledged. The action is recorded, also if the row is gone.
 async fn settle(
-    conn: &mut MySqlConnection,
-    letter: &Letter,
+    session: &Session,
+    letter: DeadLetter,
     (partition, offset): (i32, i64),
-    because: Because<'_>,
-) -> Result<Row, CtlError> {
-    let id = letter.row.id;
+    author: &Arc<Author>,
+) -> Result<RowOutcome, CtlError> {
     let to = json!({ "partition": partition, "offset": offset });
-    let removed = retried(conn, async |conn| {
-        remove(conn, id, Verb::RedriveLetter, because, Some(&to)).await
-    })
-    .await?;
-    if removed {
-        return Ok(Row::Deleted);
-    }
-    record_gone_letter(conn, because, &details_of(letter, &to)).await?;
-    Ok(Row::WasGone)
+    let if_gone = details_of(&letter, &to);
+    let shared = Arc::new((letter.summary.id, to, if_gone, Arc::clone(author)));
+    let outcome = session.transaction("redrive_dead_letter", move |conn| {
+        let shared = Arc::clone(&shared);
+        Box::pin(async move {
+            let (id, to, if_gone, author) = shared.as_ref();
+            let verb = Verb::RedriveDeadLetter;
+            if remove(conn, *id, verb, author, Some(to)).await? {
+                return Ok(RowOutcome::Deleted);
+            }
+            record(conn, verb, author, Subject::Other(if_gone)).await?;
+            Ok(RowOutcome::WasGone)
+        })
+    });
+    outcome.await
 }
 
-impl Report {
-    fn tell(&self, json: bool) -> Result<(), CtlError> {
-        if json {
-            return output::print_json(self);
-        }
-        let count = i64::try_from(self.redriven.len()).unwrap_or(i64::MAX);
+impl output::Report for Report {
+    fn text(&self) -> String {
         let mut lines: Vec<String> = self.redriven.iter().map(Redriven::line).collect();
         let skipped = self.skipped.iter();
         lines.extend(skipped.map(|one| format!("kept {}: {}", one.id, one.why)));
-        lines.push(match count {
-            0 => "nothing was sent".to_owned(),
-            count => format!("sent {} again", counted(count, "dead letter")),
+        lines.push(match self.redriven.len() {
+            0 => "No dead letters were sent.".to_owned(),
+            count => format!("Sent {} again.", counted(count, "dead letter")),
         });
-        output::print(&lines.join("\n"))
+        lines.join("\n")
     }
 }
 
 impl Redriven {
     fn line(&self) -> String {
-        let but = match self.row {
-            Row::Deleted => "",
-            Row::WasGone => {
-                " (somebody else had sent or removed it meanwhile: it may stand there twice)"
+        let note = match self.row {
+            RowOutcome::Deleted => "",
+            RowOutcome::WasGone => {
+                " (another operator sent or removed it meanwhile: it may be in the topic twice)"
             }
-            Row::Unknown => {
-                " (but MySQL failed: its row may be there still, and this may not be recorded)"
+            RowOutcome::Unknown => {
+                " (MySQL failed: its row may still exist, and this may not be recorded)"
             }
         };
         format!(
-            "{} -> {}[{}]@{}{but}",
+            "{} -> {}[{}]@{}{note}",
             self.id, self.topic, self.partition, self.offset
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_values_fit() {
+        let redriven = |row| Redriven {
+            id: i64::MAX,
+            topic: "t".repeat(249),
+            partition: i32::MAX,
+            offset: i64::MAX,
+            row,
+            recorded: true,
+        };
+        let skipped = Skipped {
+            id: i64::MAX,
+            why: "its headers could not be read, so they were not kept whole".to_owned(),
+        };
+        let outcomes = [
+            RowOutcome::Deleted,
+            RowOutcome::WasGone,
+            RowOutcome::Unknown,
+        ];
+        output::expect_fits(&Report {
+            action: "redrive",
+            redriven: outcomes.map(redriven).into(),
+            skipped: vec![skipped],
+            complete: false,
+        });
     }
 }

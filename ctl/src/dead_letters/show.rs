@@ -4,24 +4,24 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::letter::{Line, headers, no_such_letter};
+use super::record::{Line, headers, no_such_dead_letter};
 use crate::error::CtlError;
 use crate::output;
 use crate::session::SessionArgs;
-use crate::store::dead_letters::{Letter, WHOLE, read_letter};
+use crate::store::dead_letters::{DeadLetter, WHOLE, read_dead_letter};
 use crate::store::outbox::PAYLOAD_SHOWN;
 use crate::text::{Beginning, Shown, printable};
 
-const EXAMPLE: &str = "\
-Key, headers and payload are shown as text where they are UTF-8, else in hexadecimal digits; control characters are
-escaped, because a terminal obeys them. Payloads are shown up to 16 KiB; --raw writes all of it, byte for byte.
+const HELP: &str = "\
+Key, headers and payload are shown as text where they are UTF-8, else in hexadecimal digits. Control characters are \
+escaped, because a terminal obeys them. At most 16 KiB of the payload are shown; --raw writes all of it, byte for byte.
 
 Example:
   returnsctl dead-letters show 7 --raw >record.bin";
 
 /// Show a dead letter with key, headers and payload.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = HELP)]
 pub(super) struct Args {
     /// The dead letter, as `returnsctl dead-letters list` shows it.
     #[arg(value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
@@ -39,7 +39,7 @@ pub(super) struct Args {
 struct Report {
     #[serde(flatten)]
     line: Line,
-    /// Null for a record without a key.
+    /// `None` for a record without a key.
     key: Option<Shown>,
     headers: Vec<HeaderView>,
     #[serde(flatten)]
@@ -49,31 +49,27 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct HeaderView {
     name: String,
-    /// Null for a header without a value.
+    /// `None` for a header without a value.
     value: Option<Shown>,
 }
 
-pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let mut conn = args.session.connect().await?;
-    let bytes = if args.raw { WHOLE } else { PAYLOAD_SHOWN };
-    let letter = read_letter(&mut conn, args.id, bytes)
-        .await?
-        .ok_or_else(|| no_such_letter(args.id))?;
+pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
+    let session = args.session.connect().await?;
+    let (id, bytes) = (args.id, if args.raw { WHOLE } else { PAYLOAD_SHOWN });
+    let found = session.read("read_dead_letter", move |conn| {
+        Box::pin(read_dead_letter(conn, id, bytes))
+    });
+    let letter = found.await?.ok_or_else(|| no_such_dead_letter(id))?;
     if args.raw {
         output::print_bytes(letter.payload.as_deref().unwrap_or_default())?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let report = Report::of(letter)?;
-    if args.session.json {
-        output::print_json(&report)?;
     } else {
-        output::print(&report.text())?;
+        output::report(&Report::of(letter)?, args.session.json)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 impl Report {
-    fn of(letter: Letter) -> Result<Self, CtlError> {
+    fn of(letter: DeadLetter) -> Result<Self, CtlError> {
         let view = |(name, value): (String, Option<Vec<u8>>)| HeaderView {
             name,
             value: value.map(Shown::of),
@@ -81,16 +77,18 @@ impl Report {
         let headers = headers(&letter)?.into_iter().map(view).collect();
         let payload = letter
             .payload
-            .zip(letter.row.payload_bytes)
+            .zip(letter.summary.payload_bytes)
             .map(|(shown, bytes)| Beginning::of(shown, bytes));
         Ok(Self {
             key: letter.msg_key.map(Shown::of),
             headers,
             payload,
-            line: Line::from(letter.row),
+            line: Line::from(letter.summary),
         })
     }
+}
 
+impl output::Report for Report {
     fn text(&self) -> String {
         let shown = |value: &Option<Shown>| {
             value
@@ -99,10 +97,10 @@ impl Report {
         };
         let mut lines = vec![
             format!(
-                "dead letter {}: {}, stood at {}",
+                "dead letter {}: {} at {}",
                 self.line.id,
                 printable(&self.line.code),
-                self.line.place()
+                self.line.position()
             ),
             format!(
                 "  record time {}, received {}",
@@ -121,5 +119,33 @@ impl Report {
             None => "  no payload".to_owned(),
         });
         lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::store::dead_letters::DeadLetterSummary;
+
+    #[test]
+    fn wide_values_fit() {
+        let letter = DeadLetter {
+            summary: DeadLetterSummary {
+                id: i64::MAX,
+                topic: "t".repeat(249),
+                partition_id: 11,
+                offset_id: i64::MAX,
+                record_time: 1_795_400_000_123,
+                reason: "unreadable_header".to_owned(),
+                received_at: datetime!(2026-11-23 12:00:00.123456 UTC),
+                payload_bytes: Some(1_048_588),
+            },
+            msg_key: Some(vec![0xff; 300]),
+            payload: Some(b"{\"return_id\": 456, \"order_id\": 4711} ".repeat(9)),
+            headers: br#"[["a","00ff"]]"#.to_vec(),
+        };
+        output::expect_fits(&Report::of(letter).expect("readable headers"));
     }
 }

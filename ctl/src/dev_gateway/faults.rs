@@ -1,4 +1,4 @@
-//! What goes wrong with a call: as scripted for its refund, or by chance.
+//! The fault of a call: scripted for its refund, or random.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::Deserialize;
 
-/// See the help of the command.
+/// The command's help describes each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Fault {
@@ -26,7 +26,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Whether a look-up can meet it: the others are about paying.
+    /// Whether a look-up can have it: the others are about paying.
     fn concerns_look_ups(self) -> bool {
         match self {
             Self::TimeoutBefore
@@ -45,7 +45,7 @@ impl Fault {
     }
 }
 
-/// What the next calls about one refund meet, call by call.
+/// The faults of the next calls about one refund, call by call.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Script {
@@ -55,7 +55,7 @@ pub(super) struct Script {
     find: VecDeque<Fault>,
 }
 
-/// Which of both a call is.
+/// The two kinds of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Call {
     Submit,
@@ -68,7 +68,7 @@ pub(super) struct Odds(Vec<(Fault, f64)>);
 
 impl Odds {
     /// # Errors
-    /// They are more than certain.
+    /// Their sum is above 1.
     pub(super) fn of(odds: &[(Fault, f64)]) -> Result<Self, String> {
         let sum: f64 = odds.iter().map(|(_, odds)| odds).sum();
         if sum > 1.0 {
@@ -100,7 +100,7 @@ impl Faults {
         self.scripts.insert(reference, script);
     }
 
-    /// What this call meets. A script goes first; its calls are not subject to chance.
+    /// The fault of this call. A scripted call has no random fault.
     pub(super) fn next(&mut self, call: Call, reference: &str) -> Option<Fault> {
         let script = self.scripts.get_mut(reference);
         let scripted = script.and_then(|script| match call {
@@ -134,13 +134,13 @@ pub(super) fn parse_odds(text: &str) -> Result<(Fault, f64), String> {
 mod tests {
     use super::*;
 
-    fn by_chance(odds: &[(Fault, f64)]) -> Faults {
+    fn at_random(odds: &[(Fault, f64)]) -> Faults {
         Faults::new(Odds::of(odds).expect("at most 1"), 7)
     }
 
     #[test]
-    fn a_script_is_followed_call_by_call_and_then_chance_rules() {
-        let mut faults = by_chance(&[(Fault::Decline, 1.0)]);
+    fn a_script_is_followed_call_by_call_and_then_faults_are_random() {
+        let mut faults = at_random(&[(Fault::Decline, 1.0)]);
         let script = r#"{"submit":["timeout-after","reset"],"find":["wrong-amount"]}"#;
         faults.write(
             "k".to_owned(),
@@ -159,9 +159,9 @@ mod tests {
     }
 
     #[test]
-    fn chance_keeps_its_odds_and_its_seed() {
+    fn random_faults_follow_their_odds_and_their_seed() {
         let draw = || {
-            let mut faults = by_chance(&[(Fault::Reset, 0.2), (Fault::Decline, 0.1)]);
+            let mut faults = at_random(&[(Fault::Reset, 0.2), (Fault::Decline, 0.1)]);
             (0..10_000)
                 .map(|_| faults.next(Call::Submit, "k"))
                 .collect::<Vec<_>>()

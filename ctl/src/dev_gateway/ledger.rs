@@ -1,4 +1,4 @@
-//! What the provider has accepted: a file of JSON lines that outlives it, and its reading in memory.
+//! The accepted refunds: a file of JSON lines that survives restarts, and its contents in memory.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -10,20 +10,20 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// What the provider grants.
+/// How the provider behaves.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms {
     pub(super) honors_keys: bool,
     pub(super) key_lifetime: Duration,
-    /// Refunds are pending for so long.
+    /// How long a refund is pending.
     pub(super) settle_after: Option<Duration>,
-    /// A look-up by reference does not see a refund for so long.
+    /// How long a look-up by reference does not find a refund.
     pub(super) look_up_lag: Duration,
 }
 
-/// What is asked for.
+/// The request for a refund.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Asked {
+pub(super) struct RefundRequest {
     pub(super) reference: String,
     /// Decimal text.
     pub(super) amount: String,
@@ -45,7 +45,7 @@ pub(super) struct Entry {
     settles_at: OffsetDateTime,
 }
 
-/// Where a refund stands.
+/// The state of a refund.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Status {
@@ -65,19 +65,19 @@ impl Entry {
         }
     }
 
-    fn is_what(&self, asked: &Asked) -> bool {
+    fn is_for(&self, request: &RefundRequest) -> bool {
         (&self.reference, &self.amount, &self.currency)
-            == (&asked.reference, &asked.amount, &asked.currency)
+            == (&request.reference, &request.amount, &request.currency)
     }
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug)]
 pub(super) enum Accepted {
     New(Entry),
-    /// Under this key the same was asked before.
+    /// The same request came under this key before.
     Again(Entry),
-    /// Under this key something else was asked before.
+    /// Another request came under this key before.
     KeyReused,
 }
 
@@ -108,7 +108,7 @@ impl Ledger {
         })?;
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        // A line without its end was cut off by a crash: it was never answered.
+        // A crash cut off a line without its end: the call had no response.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         file.set_len(u64::try_from(whole).map_err(io::Error::other)?)?;
         let mut ledger = Self {
@@ -126,13 +126,13 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Pays, or repeats what it said under this key.
+    /// Pays, or repeats the refund of this key.
     ///
     /// # Errors
-    /// It could not be written.
+    /// The refund could not be written.
     pub(super) fn accept(
         &mut self,
-        asked: Asked,
+        request: RefundRequest,
         key: Option<&str>,
         declined: bool,
         now: OffsetDateTime,
@@ -143,7 +143,7 @@ impl Ledger {
             .map(|at| &self.entries[*at])
             .filter(|entry| self.is_remembered(entry, now));
         if let Some(entry) = known {
-            return Ok(if entry.is_what(&asked) {
+            return Ok(if entry.is_for(&request) {
                 Accepted::Again(entry.clone())
             } else {
                 Accepted::KeyReused
@@ -151,9 +151,9 @@ impl Ledger {
         }
         let entry = Entry {
             id: format!("dev-{}", Uuid::now_v7().simple()),
-            reference: asked.reference,
-            amount: asked.amount,
-            currency: asked.currency,
+            reference: request.reference,
+            amount: request.amount,
+            currency: request.currency,
             key: key.map(str::to_owned),
             declined,
             accepted_at: now,
@@ -229,8 +229,8 @@ mod tests {
         }
     }
 
-    fn asked(amount: &str) -> Asked {
-        Asked {
+    fn request(amount: &str) -> RefundRequest {
+        RefundRequest {
             reference: "k".to_owned(),
             amount: amount.to_owned(),
             currency: "EUR".to_owned(),
@@ -247,7 +247,7 @@ mod tests {
         let mut ledger = open(&dir, terms(true));
         let pay = |ledger: &mut Ledger, amount, at| {
             ledger
-                .accept(asked(amount), Some("k"), false, at)
+                .accept(request(amount), Some("k"), false, at)
                 .expect("written")
         };
         assert!(matches!(pay(&mut ledger, "5", NOW), Accepted::New(_)));
@@ -270,7 +270,7 @@ mod tests {
         let mut ledger = open(&dir, terms(false));
         for _ in 0..2 {
             let accepted = ledger
-                .accept(asked("5"), Some("k"), false, NOW)
+                .accept(request("5"), Some("k"), false, NOW)
                 .expect("written");
             assert!(matches!(accepted, Accepted::New(_)));
         }
@@ -284,14 +284,14 @@ mod tests {
         terms.look_up_lag = HOUR / 2;
         let mut ledger = open(&dir, terms);
         ledger
-            .accept(asked("5"), Some("k"), false, NOW)
+            .accept(request("5"), Some("k"), false, NOW)
             .expect("written");
         assert_eq!(ledger.find("k", NOW).len(), 0);
         assert_eq!(ledger.find("k", NOW + HOUR / 2).len(), 1);
     }
 
     #[test]
-    fn what_is_pending_settles_by_itself() {
+    fn a_pending_refund_settles_by_itself() {
         let dir = tempfile::tempdir().expect("a folder");
         let mut terms = terms(true);
         terms.settle_after = Some(HOUR);
@@ -299,7 +299,7 @@ mod tests {
         for (declined, settled) in [(false, Status::Succeeded), (true, Status::Declined)] {
             let key = format!("{declined}");
             let accepted = ledger
-                .accept(asked("5"), Some(&key), declined, NOW)
+                .accept(request("5"), Some(&key), declined, NOW)
                 .expect("written");
             let Accepted::New(entry) = accepted else {
                 panic!("{accepted:?}");
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_at_a_time_and_half_a_line_is_none() {
+    fn one_process_at_a_time_opens_it_and_half_a_line_is_ignored() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("ledger");
         let ledger = open(&dir, terms(true));

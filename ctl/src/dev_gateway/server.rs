@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::faults::{Call, Fault, Faults, Script};
-use super::ledger::{Accepted, Asked, Entry, Ledger, Status};
+use super::ledger::{Accepted, Entry, Ledger, RefundRequest, Status};
 
 const LIMITS: Limits = Limits {
     max_connections: 2_048,
@@ -30,12 +30,12 @@ const LIMITS: Limits = Limits {
     drain: Duration::from_secs(1),
 };
 const BODY_BYTES: usize = 64 * 1024;
-/// Seconds, as a provider under load would ask for.
+/// Seconds in Retry-After.
 const PAUSE: &str = "1";
 
 const DECLINED_BECAUSE: &str = "account_closed";
 
-type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
+type HttpResponse = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
 /// The provider.
 #[derive(Debug)]
@@ -51,9 +51,9 @@ struct State {
     faults: Faults,
 }
 
-/// A refund as the contract tells it.
+/// A refund, as the contract has it.
 #[derive(Debug, Serialize)]
-struct Told<'a> {
+struct RefundView<'a> {
     id: &'a str,
     reference: &'a str,
     status: Status,
@@ -63,7 +63,7 @@ struct Told<'a> {
     currency: &'a str,
 }
 
-impl<'a> Told<'a> {
+impl<'a> RefundView<'a> {
     fn of(entry: &'a Entry, now: OffsetDateTime) -> Self {
         let status = entry.status(now);
         Self {
@@ -95,7 +95,7 @@ impl Provider {
     pub(super) async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
         let service = service_fn(move |request| {
             let provider = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(provider.answer(request).await) }
+            async move { Ok::<_, Infallible>(provider.respond(request).await) }
         });
         http_server::serve(
             listener,
@@ -107,7 +107,7 @@ impl Provider {
         .await;
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn respond(&self, request: Request<Incoming>) -> HttpResponse {
         let path = request.uri().path().to_owned();
         let segments: Vec<&str> = path.split('/').skip(1).collect();
         match (request.method(), segments.as_slice()) {
@@ -117,7 +117,7 @@ impl Provider {
                 None => problem(StatusCode::BAD_REQUEST, "reference_missing"),
             },
             (&Method::GET, ["refunds", id]) => self.show(id).await,
-            (&Method::GET, ["ledger"]) => self.tell_all(),
+            (&Method::GET, ["ledger"]) => self.list_all(),
             (&Method::PUT, ["faults", reference]) => {
                 let reference = (*reference).to_owned();
                 self.script(reference, request).await
@@ -127,13 +127,13 @@ impl Provider {
         }
     }
 
-    async fn submit(&self, request: Request<Incoming>) -> Answer {
+    async fn submit(&self, request: Request<Incoming>) -> HttpResponse {
         let key = request.headers().get("idempotency-key");
         let key = key.and_then(|key| key.to_str().ok()).map(str::to_owned);
-        let Some(asked) = read::<Asked>(request).await.filter(is_payable) else {
+        let Some(refund) = read::<RefundRequest>(request).await.filter(is_payable) else {
             return problem(StatusCode::BAD_REQUEST, "bad_request");
         };
-        let fault = self.state().faults.next(Call::Submit, &asked.reference);
+        let fault = self.state().faults.next(Call::Submit, &refund.reference);
         match fault {
             Some(Fault::TimeoutBefore) => return self.hang().await,
             Some(Fault::ServerError) => return server_error(),
@@ -156,7 +156,7 @@ impl Provider {
         let accepted = self
             .state()
             .ledger
-            .accept(asked, key.as_deref(), declined, now);
+            .accept(refund, key.as_deref(), declined, now);
         let (status, entry) = match accepted {
             Ok(Accepted::New(entry)) => (StatusCode::CREATED, entry),
             Ok(Accepted::Again(entry)) => (StatusCode::OK, entry),
@@ -164,27 +164,27 @@ impl Provider {
             Err(_) => return server_error(),
         };
         tokio::time::sleep(self.delay).await;
-        self.spoil(fault, status, json!(Told::of(&entry, now)))
+        self.spoil(fault, status, json!(RefundView::of(&entry, now)))
             .await
     }
 
-    async fn find(&self, reference: &str) -> Answer {
+    async fn find(&self, reference: &str) -> HttpResponse {
         let now = OffsetDateTime::now_utc();
         let (fault, found) = {
             let mut state = self.state();
             let fault = state.faults.next(Call::Find, reference);
             let found = state.ledger.find(reference, now);
-            let told: Vec<Value> = found
+            let views: Vec<Value> = found
                 .iter()
-                .map(|entry| json!(Told::of(entry, now)))
+                .map(|entry| json!(RefundView::of(entry, now)))
                 .collect();
-            (fault, told)
+            (fault, views)
         };
         self.spoil(fault, StatusCode::OK, json!({ "refunds": found }))
             .await
     }
 
-    async fn show(&self, id: &str) -> Answer {
+    async fn show(&self, id: &str) -> HttpResponse {
         let now = OffsetDateTime::now_utc();
         let known = {
             let mut state = self.state();
@@ -193,26 +193,26 @@ impl Provider {
         };
         match known {
             Some((fault, entry)) => {
-                let told = json!(Told::of(&entry, now));
-                self.spoil(fault, StatusCode::OK, told).await
+                let body = json!(RefundView::of(&entry, now));
+                self.spoil(fault, StatusCode::OK, body).await
             }
             None => problem(StatusCode::NOT_FOUND, "not_found"),
         }
     }
 
-    fn tell_all(&self) -> Answer {
+    fn list_all(&self) -> HttpResponse {
         let now = OffsetDateTime::now_utc();
         let state = self.state();
-        let told: Vec<Told<'_>> = state
+        let body: Vec<RefundView<'_>> = state
             .ledger
             .all()
             .iter()
-            .map(|entry| Told::of(entry, now))
+            .map(|entry| RefundView::of(entry, now))
             .collect();
-        json_answer(StatusCode::OK, &json!({ "refunds": told }))
+        json_response(StatusCode::OK, &json!({ "refunds": body }))
     }
 
-    async fn script(&self, reference: String, request: Request<Incoming>) -> Answer {
+    async fn script(&self, reference: String, request: Request<Incoming>) -> HttpResponse {
         match read::<Script>(request).await {
             Some(script) => {
                 self.state().faults.write(reference, script);
@@ -222,29 +222,29 @@ impl Provider {
         }
     }
 
-    /// The answer, or what a fault makes of it.
-    async fn spoil(&self, fault: Option<Fault>, status: StatusCode, told: Value) -> Answer {
+    /// The response, changed by a fault.
+    async fn spoil(&self, fault: Option<Fault>, status: StatusCode, body: Value) -> HttpResponse {
         match fault {
             Some(Fault::TimeoutBefore | Fault::TimeoutAfter) => self.hang().await,
             Some(Fault::ServerError | Fault::ServerErrorAfter) => server_error(),
             Some(Fault::TooManyRequests) => too_many(),
-            Some(Fault::Reset) => broken_off(status, &told),
-            Some(Fault::SlowBody) => dribbled(status, &told, self.hang),
-            Some(Fault::WrongAmount) => json_answer(status, &with_another_amount(told)),
-            Some(Fault::DeclineThenPays) => json_answer(status, &declined(told)),
+            Some(Fault::Reset) => broken_off(status, &body),
+            Some(Fault::SlowBody) => dribbled(status, &body, self.hang),
+            Some(Fault::WrongAmount) => json_response(status, &with_another_amount(body)),
+            Some(Fault::DeclineThenPays) => json_response(status, &declined(body)),
             Some(Fault::InProgress | Fault::KeyReused | Fault::Decline) | None => {
-                json_answer(status, &told)
+                json_response(status, &body)
             }
         }
     }
 
-    async fn hang(&self) -> Answer {
+    async fn hang(&self) -> HttpResponse {
         tokio::time::sleep(self.hang).await;
         problem(StatusCode::GATEWAY_TIMEOUT, "timeout")
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // What panicked was one request; the ledger is what its file says.
+        // One request panicked; the ledger is still as its file is.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -257,12 +257,12 @@ async fn read<T: serde::de::DeserializeOwned>(request: Request<Incoming>) -> Opt
     serde_json::from_slice(&body.to_bytes()).ok()
 }
 
-/// As a provider would check: decimal text above 0, a currency code, a reference of a sane length.
-fn is_payable(asked: &Asked) -> bool {
-    let amount: Option<f64> = asked.amount.parse().ok();
+/// The checks of a provider: decimal text above 0, a currency code, a reference of a plausible length.
+fn is_payable(refund: &RefundRequest) -> bool {
+    let amount: Option<f64> = refund.amount.parse().ok();
     amount.is_some_and(|amount| amount > 0.0 && amount.is_finite())
-        && asked.currency.len() == 3
-        && (1..=255).contains(&asked.reference.len())
+        && refund.currency.len() == 3
+        && (1..=255).contains(&refund.reference.len())
 }
 
 fn reference(query: Option<&str>) -> Option<String> {
@@ -272,27 +272,27 @@ fn reference(query: Option<&str>) -> Option<String> {
         .find_map(|(name, value)| (name == "reference").then_some(value))
 }
 
-fn with_another_amount(mut told: Value) -> Value {
-    let refund = match told.pointer_mut("/refunds/0") {
+fn with_another_amount(mut body: Value) -> Value {
+    let refund = match body.pointer_mut("/refunds/0") {
         Some(refund) => refund,
-        None => &mut told,
+        None => &mut body,
     };
     if let Some(amount) = refund.get_mut("amount") {
         *amount = json!("0.0100");
     }
-    told
+    body
 }
 
-/// As if nothing had been paid.
-fn declined(mut told: Value) -> Value {
-    told["status"] = json!(Status::Declined);
-    told["code"] = json!(DECLINED_BECAUSE);
-    told
+/// The response of a refund that was not paid.
+fn declined(mut body: Value) -> Value {
+    body["status"] = json!(Status::Declined);
+    body["code"] = json!(DECLINED_BECAUSE);
+    body
 }
 
-/// Half of the answer, and the connection breaks.
-fn broken_off(status: StatusCode, told: &Value) -> Answer {
-    let text = told.to_string();
+/// Half of the response; then the connection breaks.
+fn broken_off(status: StatusCode, body: &Value) -> HttpResponse {
+    let text = body.to_string();
     let half = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
     let frames = [
         Ok(Frame::data(half)),
@@ -306,8 +306,8 @@ fn broken_off(status: StatusCode, told: &Value) -> Answer {
 }
 
 /// Byte by byte, all of it within `within`.
-fn dribbled(status: StatusCode, told: &Value, within: Duration) -> Answer {
-    let text = told.to_string().into_bytes();
+fn dribbled(status: StatusCode, body: &Value, within: Duration) -> HttpResponse {
+    let text = body.to_string().into_bytes();
     let length = text.len();
     let pause = within / u32::try_from(length).unwrap_or(u32::MAX);
     let frames = stream::unfold(text.into_iter(), move |mut left| async move {
@@ -318,45 +318,49 @@ fn dribbled(status: StatusCode, told: &Value, within: Duration) -> Answer {
     started(status, length, StreamBody::new(frames).boxed_unsync())
 }
 
-fn started(status: StatusCode, length: usize, body: UnsyncBoxBody<Bytes, io::Error>) -> Answer {
-    let mut answer = Response::new(body);
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
+fn started(
+    status: StatusCode,
+    length: usize,
+    body: UnsyncBoxBody<Bytes, io::Error>,
+) -> HttpResponse {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, "application/json".parse().expect("a value"));
     headers.insert(CONTENT_LENGTH, length.into());
-    answer
+    response
 }
 
-fn json_answer(status: StatusCode, told: &Value) -> Answer {
-    let text = told.to_string();
+fn json_response(status: StatusCode, body: &Value) -> HttpResponse {
+    let text = body.to_string();
     let length = text.len();
     let body = Full::new(Bytes::from(text)).map_err(|never| match never {});
     started(status, length, body.boxed_unsync())
 }
 
-fn problem(status: StatusCode, code: &str) -> Answer {
-    json_answer(status, &json!({ "error": code }))
+fn problem(status: StatusCode, code: &str) -> HttpResponse {
+    json_response(status, &json!({ "error": code }))
 }
 
-fn server_error() -> Answer {
+fn server_error() -> HttpResponse {
     problem(StatusCode::INTERNAL_SERVER_ERROR, "server_error")
 }
 
-fn key_reused() -> Answer {
+fn key_reused() -> HttpResponse {
     problem(StatusCode::UNPROCESSABLE_ENTITY, "key_reused")
 }
 
-fn too_many() -> Answer {
-    let mut answer = problem(StatusCode::TOO_MANY_REQUESTS, "too_many_requests");
-    answer
+fn too_many() -> HttpResponse {
+    let mut response = problem(StatusCode::TOO_MANY_REQUESTS, "too_many_requests");
+    response
         .headers_mut()
         .insert(RETRY_AFTER, PAUSE.parse().expect("a value"));
-    answer
+    response
 }
 
-fn empty(status: StatusCode) -> Answer {
+fn empty(status: StatusCode) -> HttpResponse {
     let body = Full::new(Bytes::new()).map_err(|never| match never {});
-    let mut answer = Response::new(body.boxed_unsync());
-    *answer.status_mut() = status;
-    answer
+    let mut response = Response::new(body.boxed_unsync());
+    *response.status_mut() = status;
+    response
 }

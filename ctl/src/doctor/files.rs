@@ -2,7 +2,7 @@
 
 use shared::auth::KeyUse;
 
-use super::{Check, Report};
+use super::report::{Check, Report};
 use crate::keys::{KeyArgs, read_private};
 
 pub(super) fn examine(args: &KeyArgs, report: &mut Report) {
@@ -12,7 +12,7 @@ pub(super) fn examine(args: &KeyArgs, report: &mut Report) {
     }
 }
 
-/// What the api verifies tokens with.
+/// The key set that the api verifies tokens with.
 fn key_set(args: &KeyArgs) -> Check {
     let (name, path) = ("token keys", args.auth_keys_file.display());
     if !args.auth_keys_file.exists() {
@@ -35,7 +35,7 @@ fn key_set(args: &KeyArgs) -> Check {
     }
 }
 
-/// What this machine signs tokens with: only where tokens are minted.
+/// The key that this machine signs tokens with, if it mints any.
 fn private_key(args: &KeyArgs, key_use: KeyUse) -> Check {
     let name = match key_use {
         KeyUse::Jwt => "jwt key",

@@ -3,12 +3,12 @@
 use shared::domain::event::TopicArgs;
 use shared::runtime::kafka::KafkaArgs;
 
-use super::{Check, Report};
+use super::report::{Check, Report};
 use crate::broker::{Broker, TopicState};
 use crate::error::CtlError;
 use crate::topics::{note, retention_text};
 
-/// Events younger than this must not vanish: an outage of a reader over a weekend.
+/// Above the outage of a reader over a weekend: it must not miss events.
 const RETENTION_AT_LEAST_MS: i64 = 72 * HOUR_MS;
 const HOUR_MS: i64 = 3_600_000;
 
@@ -38,12 +38,12 @@ async fn examine_inside(
     for name in [&topics.topic_returns, &topics.topic_status] {
         match broker.topic(name).await? {
             Some(state) => {
-                for check in judge(&state) {
+                for check in check_topic(&state) {
                     report.add(check);
                 }
-                // Our consumer reads new returns only.
+                // Our consumer reads the topic of new returns only.
                 if name == &topics.topic_returns {
-                    report.add(judge_inbox(&state, inbox_days));
+                    report.add(check_inbox(&state, inbox_days));
                 }
             }
             None => report.add(Check::fail(
@@ -56,15 +56,15 @@ async fn examine_inside(
     Ok(())
 }
 
-fn judge(state: &TopicState) -> [Check; 3] {
+fn check_topic(state: &TopicState) -> [Check; 3] {
     [
-        judge_cleanup(state),
-        judge_retention(state),
-        judge_copies(state),
+        check_cleanup(state),
+        check_retention(state),
+        check_copies(state),
     ]
 }
 
-fn judge_cleanup(state: &TopicState) -> Check {
+fn check_cleanup(state: &TopicState) -> Check {
     let name = format!("topic {}", state.name);
     let policy = &state.settings.cleanup_policy;
     let found = format!("partitions: {}, cleanup.policy={policy}", state.partitions);
@@ -77,7 +77,7 @@ fn judge_cleanup(state: &TopicState) -> Check {
     }
 }
 
-fn judge_retention(state: &TopicState) -> Check {
+fn check_retention(state: &TopicState) -> Check {
     let name = format!("topic {} retention", state.name);
     let ms = state.settings.retention_ms;
     if ms == -1 || ms >= RETENTION_AT_LEAST_MS {
@@ -89,7 +89,7 @@ fn judge_retention(state: &TopicState) -> Check {
     }
 }
 
-fn judge_copies(state: &TopicState) -> Check {
+fn check_copies(state: &TopicState) -> Check {
     let name = format!("topic {} copies", state.name);
     let insync = state.settings.min_insync_replicas;
     let found = format!(
@@ -106,11 +106,11 @@ fn judge_copies(state: &TopicState) -> Check {
     }
 }
 
-/// An event id must be remembered for as long as its message can come again.
-fn judge_inbox(state: &TopicState, inbox_days: u16) -> Check {
+/// An event id must be remembered for as long as its message can be read again.
+fn check_inbox(state: &TopicState, inbox_days: u16) -> Check {
     let name = format!("topic {} against inbox", state.name);
     let kept_ms = state.settings.retention_ms;
-    // The table does not tell what the consumer is set to.
+    // The table does not show the consumer's setting.
     let found = format!(
         "inbox {inbox_days} d by INBOX_RETENTION_DAYS of this environment, topic {}",
         retention_text(kept_ms)
@@ -147,11 +147,11 @@ mod tests {
     fn verdicts(spoil: fn(&mut TopicState)) -> [Verdict; 3] {
         let mut state = good();
         spoil(&mut state);
-        judge(&state).map(|check| check.verdict())
+        check_topic(&state).map(|check| check.verdict())
     }
 
     #[test]
-    fn each_trait_of_a_topic_is_judged() {
+    fn each_setting_of_a_topic_is_checked() {
         use Verdict::{Fail, Ok, Warn};
         assert_eq!(verdicts(|_| {}), [Ok, Ok, Ok]);
         assert_eq!(
@@ -176,10 +176,10 @@ mod tests {
     #[test]
     fn ids_must_be_remembered_longer_than_events_are_kept() {
         for (days, verdict) in [(8, Verdict::Ok), (7, Verdict::Fail), (1, Verdict::Fail)] {
-            assert_eq!(judge_inbox(&good(), days).verdict(), verdict, "{days}");
+            assert_eq!(check_inbox(&good(), days).verdict(), verdict, "{days}");
         }
         let mut for_ever = good();
         for_ever.settings.retention_ms = -1;
-        assert_eq!(judge_inbox(&for_ever, u16::MAX).verdict(), Verdict::Fail);
+        assert_eq!(check_inbox(&for_ever, u16::MAX).verdict(), Verdict::Fail);
     }
 }

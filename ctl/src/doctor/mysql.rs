@@ -1,61 +1,53 @@
-//! MySQL: connection, version, schema, and what a session of our pool sees.
+//! MySQL: connection, version, schema, and the settings that our sessions see.
 
 use shared::runtime::db::DbArgs;
 use shared::runtime::schema::{self, SchemaError};
-use sqlx::mysql::MySqlConnection;
 use time::{Duration, OffsetDateTime};
 
-use super::{Check, Report, waiting};
+use super::report::{Check, Report};
+use super::waiting;
 use crate::error::CtlError;
-use crate::server;
-use crate::store::{self, ServerSettings};
+use crate::session::Session;
+use crate::store::server::{self as store, ServerSettings};
 
-/// Below this, InnoDB's purge keeps up; above, reads of the outbox wade through deleted rows.
+/// Up to this, InnoDB's purge keeps up; above, reads of the outbox skip many deleted rows.
 const PURGE_BACKLOG_LIMIT: i64 = 1_000_000;
 /// Tokens are accepted this much before and after their time (the api's leeway).
 const SKEW_LIMIT: Duration = Duration::seconds(30);
 const SKEW_NOTABLE: Duration = Duration::seconds(1);
 
 pub(super) async fn examine(args: &DbArgs, report: &mut Report) {
-    if let Err(error) = server::reach(args).await {
-        report.add(Check::of_error("mysql connection", &error));
-        return;
-    }
-    if let Err(error) = examine_inside(args, report).await {
-        report.add(Check::of_error("mysql", &error));
+    match Session::open(args, 1).await {
+        Ok(session) => {
+            if let Err(error) = examine_inside(&session, report).await {
+                report.add(Check::of_error("mysql", &error));
+            }
+        }
+        Err(error) => report.add(Check::of_error("mysql connection", &error)),
     }
 }
 
-async fn examine_inside(args: &DbArgs, report: &mut Report) -> Result<(), CtlError> {
-    let pool = args
-        .pool()
-        .map_err(|problem| CtlError::Usage(vec![problem]))?;
-    let mut conn = pool.acquire().await?;
-    let settings = store::server_settings(&mut conn).await?;
+async fn examine_inside(session: &Session, report: &mut Report) -> Result<(), CtlError> {
+    let settings = session.read("server_settings", |conn| {
+        Box::pin(store::server_settings(conn))
+    });
+    let settings = settings.await?;
     report.add(Check::ok("mysql connection", "connected"));
     report.add(version(&settings));
-    drop(conn);
-    let schema = judge_schema(
-        schema::check(&shared::runtime::db::Database::unmetered(
-            (*pool.connect_options()).clone(),
-            1,
-        ))
-        .await,
-    );
+    let schema = schema_check(session.schema().await);
     let usable = schema.is_ok();
     report.add(schema);
-    let mut conn = pool.acquire().await?;
-    for check in session(&settings).into_iter().chain(durability(&settings)) {
+    for check in session_rules(&settings)
+        .into_iter()
+        .chain(durability(&settings))
+    {
         report.add(check);
     }
-    report.add(clock(&mut conn).await?);
-    report.add(purge(&mut conn).await);
+    report.add(clock(session).await?);
+    report.add(purge(session).await);
     if usable {
-        waiting::examine(&mut conn, report).await;
+        waiting::examine(session, report).await;
     }
-    // `close` waits for every connection to be given back.
-    drop(conn);
-    pool.close().await;
     Ok(())
 }
 
@@ -81,11 +73,11 @@ fn version(settings: &ServerSettings) -> Check {
     }
 }
 
-fn judge_schema(checked: Result<(), SchemaError>) -> Check {
+fn schema_check(checked: Result<(), SchemaError>) -> Check {
     let name = "schema";
     let advice = "run `returnsctl migrate`";
     match checked {
-        // The increment has a line of its own.
+        // The increment has an entry of its own.
         Ok(()) | Err(SchemaError::AutoIncrement(_)) => {
             Check::ok(name, format!("at {} or newer", schema::version()))
         }
@@ -99,8 +91,8 @@ fn judge_schema(checked: Result<(), SchemaError>) -> Check {
     }
 }
 
-/// What every session of the pool must have.
-fn session(settings: &ServerSettings) -> Vec<Check> {
+/// The settings that every session of our programs must have.
+fn session_rules(settings: &ServerSettings) -> Vec<Check> {
     let expect = |name: &str, good: bool, found: String, advice: &str| {
         if good {
             Check::ok(name, found)
@@ -134,10 +126,10 @@ fn session(settings: &ServerSettings) -> Vec<Check> {
         ),
         expect(
             "session limits",
-            settings.lock_wait_secs <= 10 && settings.silence_secs <= 60,
+            settings.lock_wait_secs <= 10 && settings.idle_timeout_secs <= 60,
             format!(
                 "lock wait {} s, silence {} s",
-                settings.lock_wait_secs, settings.silence_secs
+                settings.lock_wait_secs, settings.idle_timeout_secs
             ),
             "a proxy or init_connect overrides the pool's limits: a frozen process would hold locks for hours",
         ),
@@ -180,15 +172,16 @@ fn durability(settings: &ServerSettings) -> Vec<Check> {
     vec![redo, binlog]
 }
 
-/// The server's clock was read between two looks at ours; only what lies outside is skew.
-async fn clock(conn: &mut MySqlConnection) -> Result<Check, CtlError> {
+/// The server's clock is read between two readings of ours; only a time outside of these is skew.
+async fn clock(session: &Session) -> Result<Check, CtlError> {
     let before = OffsetDateTime::now_utc();
-    let server = store::server_clock(conn).await?.assume_utc();
+    let server = session.read("server_clock", |conn| Box::pin(store::server_clock(conn)));
+    let server = server.await?.assume_utc();
     let after = OffsetDateTime::now_utc();
-    Ok(judge_clock(before, server, after))
+    Ok(skew(before, server, after))
 }
 
-fn judge_clock(before: OffsetDateTime, server: OffsetDateTime, after: OffsetDateTime) -> Check {
+fn skew(before: OffsetDateTime, server: OffsetDateTime, after: OffsetDateTime) -> Check {
     let skew = if server < before {
         server - before
     } else if server > after {
@@ -208,9 +201,10 @@ fn judge_clock(before: OffsetDateTime, server: OffsetDateTime, after: OffsetDate
     }
 }
 
-async fn purge(conn: &mut MySqlConnection) -> Check {
+async fn purge(session: &Session) -> Check {
     let name = "purge backlog";
-    match store::purge_backlog(conn).await {
+    let backlog = session.read("purge_backlog", |conn| Box::pin(store::purge_backlog(conn)));
+    match backlog.await {
         Ok(Some(backlog)) if backlog > PURGE_BACKLOG_LIMIT => Check::warn(
             name,
             format!("{backlog} row versions"),
@@ -241,7 +235,7 @@ mod tests {
             read_only: 0,
             sql_mode: "STRICT_TRANS_TABLES".to_owned(),
             lock_wait_secs: 5,
-            silence_secs: 30,
+            idle_timeout_secs: 30,
         }
     }
 
@@ -262,17 +256,17 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_setting_is_one_failed_line() {
+    fn each_wrong_setting_is_one_failed_check() {
         let broken: [fn(&mut ServerSettings); 6] = [
             |s| s.isolation = "REPEATABLE-READ".to_owned(),
             |s| s.zone_offset_secs = 3_600,
             |s| s.auto_increment_increment = 2,
-            |s| s.silence_secs = 28_800,
+            |s| s.idle_timeout_secs = 28_800,
             |s| s.sql_mode = String::new(),
             |s| s.read_only = 1,
         ];
         let failed = |settings: &ServerSettings| -> usize {
-            session(settings)
+            session_rules(settings)
                 .iter()
                 .filter(|check| check.verdict() == Verdict::Fail)
                 .count()
@@ -297,10 +291,10 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_answer_is_no_skew() {
+    fn a_slow_response_is_no_skew() {
         let before = datetime!(2026-11-23 12:00:00 UTC);
         let after = before + Duration::seconds(40);
-        let verdict = |server| judge_clock(before, server, after).verdict();
+        let verdict = |server| skew(before, server, after).verdict();
         assert_eq!(verdict(before + Duration::seconds(20)), Verdict::Ok);
         assert_eq!(verdict(before - Duration::seconds(5)), Verdict::Warn);
         assert_eq!(verdict(after + Duration::minutes(5)), Verdict::Fail);

@@ -1,36 +1,38 @@
-//! The checks' results, and how they are told.
+//! The results of the checks.
 
 use std::process::ExitCode;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::json;
 
 use crate::error::CtlError;
+use crate::layout::wrap;
 use crate::output;
 
-/// How bad it is.
+/// The result of one check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
     Ok,
-    /// Works, but not as production needs it.
+    /// It works, but not as production needs it.
     Warn,
     Fail,
-    /// A server does not answer, so this could not be told.
+    /// A server cannot be reached, so the result is unknown.
     Unreachable,
 }
 
-/// One line.
+/// One check.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Check {
     name: String,
     verdict: Verdict,
     found: String,
-    /// What to do; absent when all is well.
+    /// What to do; `None` for a check that is ok.
     #[serde(skip_serializing_if = "Option::is_none")]
     advice: Option<String>,
 }
 
-/// All lines, in the order in which they were checked.
+/// All checks, in the order in which they ran.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     checks: Vec<Check>,
@@ -69,7 +71,7 @@ impl Check {
         }
     }
 
-    /// What an error means for this line: a server that is away, or a finding.
+    /// An error as a result: a server that cannot be reached, or a failure.
     pub(crate) fn of_error(name: impl Into<String>, error: &CtlError) -> Self {
         let text = error.report();
         let mut lines = text.lines();
@@ -101,17 +103,18 @@ impl Check {
         self.verdict
     }
 
-    fn line(&self, name_width: usize) -> String {
+    fn text(&self) -> String {
         let mark = match self.verdict {
             Verdict::Ok => "ok  ",
             Verdict::Warn => "warn",
             Verdict::Fail | Verdict::Unreachable => "FAIL",
         };
-        let mut line = format!("{mark}  {:name_width$}  {}", self.name, self.found);
+        let mut text = wrap(&format!("{mark}  {}: {}", self.name, self.found), 6);
         if let Some(advice) = &self.advice {
-            line.push_str(&format!("\n      {:name_width$}  -> {advice}", ""));
+            text.push('\n');
+            text.push_str(&wrap(&format!("      -> {advice}"), 9));
         }
-        line
+        text
     }
 }
 
@@ -120,7 +123,7 @@ impl Report {
         self.checks.push(check);
     }
 
-    /// 1 when something is wrong, else 2 when something could not be told.
+    /// 1 if a check failed, else 2 if a result is unknown.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.exit())
     }
@@ -138,24 +141,26 @@ impl Report {
     fn has(&self, verdict: Verdict) -> bool {
         self.checks.iter().any(|check| check.verdict == verdict)
     }
+}
 
-    pub(crate) fn tell(&self, json: bool) -> Result<(), CtlError> {
-        if json {
-            return output::print_json(&serde_json::json!({
-                "ok": self.exit() == 0,
-                "checks": self.checks,
-            }));
-        }
-        let width = self.checks.iter().map(|check| check.name.len()).max();
-        for check in &self.checks {
-            output::print(&check.line(width.unwrap_or(0)))?;
-        }
-        output::print(match self.exit() {
-            0 if self.has(Verdict::Warn) => "\nall works; see warn before production",
-            0 => "\nall is well",
-            1 => "\nfound problems; see FAIL",
-            _ => "\ncould not tell everything; see FAIL",
-        })
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        json!({ "ok": self.exit() == 0, "checks": self.checks }).serialize(serializer)
+    }
+}
+
+impl output::Report for Report {
+    fn text(&self) -> String {
+        let mut lines: Vec<String> = self.checks.iter().map(Check::text).collect();
+        lines.push(String::new());
+        let summary = match self.exit() {
+            0 if self.has(Verdict::Warn) => "Everything works; see warn before production.",
+            0 => "No problems.",
+            1 => "There are problems; see FAIL.",
+            _ => "Some results are unknown; see FAIL.",
+        };
+        lines.push(summary.to_owned());
+        lines.join("\n")
     }
 }
 
@@ -163,32 +168,44 @@ impl Report {
 mod tests {
     use super::*;
 
-    fn away() -> Check {
+    fn unreachable() -> Check {
         let error = CtlError::Unreachable {
-            server: "Kafka",
+            server: "Kafka at h:9092".to_owned(),
             source: "refused".into(),
         };
         Check::of_error("kafka", &error)
     }
 
     #[test]
-    fn a_problem_weighs_more_than_a_server_that_is_away() {
+    fn a_problem_weighs_more_than_a_server_that_cannot_be_reached() {
         let mut report = Report::default();
         report.add(Check::ok("a", "fine"));
         report.add(Check::warn("b", "one copy", "three"));
         assert_eq!(report.exit(), 0);
-        report.add(away());
+        report.add(unreachable());
         assert_eq!(report.exit(), 2);
         report.add(Check::fail("c", "wrong", "repair"));
         assert_eq!(report.exit(), 1);
     }
 
     #[test]
-    fn advice_stands_under_its_line() {
+    fn advice_is_below_its_check() {
         let check = Check::fail("clock", "30 s behind", "run NTP");
-        assert_eq!(
-            check.line(7),
-            "FAIL  clock    30 s behind\n               -> run NTP"
-        );
+        assert_eq!(check.text(), "FAIL  clock: 30 s behind\n      -> run NTP");
+    }
+
+    #[test]
+    fn wide_values_fit() {
+        let mut report = Report::default();
+        let name = format!("topic {} against inbox", "t".repeat(249));
+        report.add(Check::fail(name, "found ".repeat(40), "advice ".repeat(40)));
+        report.add(Check::of_error(
+            "kafka",
+            &CtlError::Unreachable {
+                server: format!("Kafka at {}", "broker.example:9092,".repeat(9)),
+                source: "no response".into(),
+            },
+        ));
+        output::expect_fits(&report);
     }
 }

@@ -1,28 +1,27 @@
-//! What waits: returns and refunds that no consumer looks at, refunds that looking up did not settle, and records that
-//! could not be used.
+//! What waits: returns and refunds that no consumer works on, refunds that need a person, and records that could not be
+//! used.
 
-use sqlx::mysql::MySqlConnection;
-
-use super::{Check, Report};
+use super::report::{Check, Report};
+use crate::session::Session;
 use crate::store::findings::{Findings, findings};
 use crate::text::counted;
 
-/// A return is claimed, and an attempt looked at, by a consumer within seconds of its time; promise P6 allows five
-/// minutes.
+/// A consumer claims a return, and checks an attempt, within seconds of its due time; promise P6 allows five minutes.
 const OVERDUE_SECS: i64 = 300;
 
-/// Of a database that has the schema of this build.
-pub(super) async fn examine(conn: &mut MySqlConnection, report: &mut Report) {
-    match findings(conn, OVERDUE_SECS).await {
-        Ok(found) => judge(&found)
+/// Needs a database that has the schema of this build.
+pub(super) async fn examine(session: &Session, report: &mut Report) {
+    let found = session.read("findings", |conn| Box::pin(findings(conn, OVERDUE_SECS)));
+    match found.await {
+        Ok(found) => checks(&found)
             .into_iter()
             .for_each(|check| report.add(check)),
-        Err(error) => report.add(Check::of_error("refunds", &error.into())),
+        Err(error) => report.add(Check::of_error("refunds", &error)),
     }
 }
 
-/// People's work is a warning: the system does its own. What no consumer looks at is not.
-fn judge(found: &Findings) -> [Check; 5] {
+/// Work for a person is a warning. Work that a consumer should have done is a failure.
+fn checks(found: &Findings) -> [Check; 5] {
     let refunds = "see `returnsctl refunds list`: each wants a person's decision";
     [
         warn_unless_none("parked refunds", found.parked_attempts, "attempt", refunds),
@@ -76,7 +75,7 @@ mod tests {
     use crate::doctor::report::Verdict::{Fail, Ok, Warn};
 
     #[test]
-    fn what_waits_for_a_person_is_a_warning_and_what_nobody_looks_at_a_problem() {
+    fn work_for_a_person_is_a_warning_and_overdue_work_of_a_consumer_a_problem() {
         let none = Findings {
             parked_attempts: 0,
             failed_returns: 0,
@@ -84,7 +83,7 @@ mod tests {
             unclaimed_returns: 0,
             dead_letters: 0,
         };
-        let verdicts = |found: Findings| judge(&found).map(|check| check.verdict());
+        let verdicts = |found: Findings| checks(&found).map(|check| check.verdict());
         assert_eq!(verdicts(none), [Ok, Ok, Ok, Ok, Ok]);
         let person = Findings {
             parked_attempts: 1,

@@ -29,7 +29,7 @@ pub(super) fn write_temporary(path: &Path, content: &[u8], mode: u32) -> Result<
             .create_new(true)
             .mode(mode)
             .open(&temporary)?;
-        // Whatever the umask takes away: the api may be another user, who must go on reading the set.
+        // Regardless of the umask: the api may run as another user, who must still be able to read the set.
         file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(content)?;
         file.sync_all()
@@ -37,7 +37,7 @@ pub(super) fn write_temporary(path: &Path, content: &[u8], mode: u32) -> Result<
     match write() {
         Ok(()) => Ok(temporary),
         Err(error) => {
-            // Half a file is of no use to anybody. What failed first is told.
+            // Half a file is of no use. The first error is the one to report.
             let _ = fs::remove_file(&temporary);
             Err(io_error("write", &temporary, error))
         }

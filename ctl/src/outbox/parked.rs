@@ -6,27 +6,28 @@ use serde::Serialize;
 use shared::domain::ids::{EventId, OrderId, ReturnId, Shard};
 
 use crate::error::CtlError;
+use crate::layout::{Row, table};
 use crate::output;
 use crate::session::SessionArgs;
 use crate::store::outbox::{self as store, ParkedOrder};
-use crate::text::{counted, printable, span};
+use crate::text::{counted, or_dash, printable, span};
 
-const EXAMPLE: &str = "\
-An event is parked when Kafka refused it when it was sent alone, or when it is larger than its topic allows. Later
-events of the same order follow it there, so that they do not overtake it; every other order flows.
+const HELP: &str = "\
+The relay parks an event that Kafka refused when it was sent alone, or that is larger than its topic allows. Later events \
+of the same order are parked behind it, so that they do not overtake it. Every other order flows.
 
-To do: remove the cause (raise the topic's max.message.bytes, say), then `returnsctl outbox redrive --order ID`. If
-the event can never be sent: `returnsctl outbox discard --event UUID`, then redrive what followed it.";
+To do: remove the cause (for example, raise the topic's max.message.bytes), then run `returnsctl outbox redrive --order \
+ID`. If the event can never be sent: `returnsctl outbox discard --event UUID`, then redrive the rows that followed it.";
 
-/// Show the orders with parked rows: the event to blame, why, and how many rows wait behind it.
+/// Show the orders with parked rows: the refused event, the reason, and the number of rows behind it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = HELP)]
 pub(super) struct Args {
     /// Only this order.
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(i64).range(0..))]
     order: Option<i64>,
 
-    /// Most orders to show, the longest waiting first.
+    /// Show at most this many orders, the longest parked first.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
     limit: i64,
 
@@ -37,7 +38,7 @@ pub(super) struct Args {
 #[derive(Debug, Serialize)]
 struct Report {
     orders: Vec<Order>,
-    /// Of the whole table, also what is not listed.
+    /// Of the whole table, including orders that are not listed.
     parked_rows: i64,
     parked_orders: i64,
 }
@@ -47,10 +48,10 @@ struct Order {
     order: String,
     shard: Shard,
     parked_rows: i64,
-    /// Rows that only follow the ones that were refused.
+    /// Rows that only follow the refused ones.
     followers: i64,
     oldest_parked_secs: f64,
-    /// The first event that was refused; absent when it was discarded and only followers are left.
+    /// The first refused event; `None` when it was discarded and only followers are left.
     culprit: Option<Culprit>,
 }
 
@@ -67,20 +68,21 @@ struct Culprit {
     first_error: String,
 }
 
-pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let mut conn = args.session.connect().await?;
-    let orders = store::parked_orders(&mut conn, args.order.map(OrderId), args.limit).await?;
-    let (parked_rows, parked_orders) = store::parked_totals(&mut conn).await?;
+pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
+    let session = args.session.connect().await?;
+    let (order, limit) = (args.order.map(OrderId), args.limit);
+    let orders = session.read("parked_orders", move |conn| {
+        Box::pin(store::parked_orders(conn, order, limit))
+    });
+    let orders = orders.await?;
+    let totals = session.read("parked_totals", |conn| Box::pin(store::parked_totals(conn)));
+    let (parked_rows, parked_orders) = totals.await?;
     let report = Report {
         orders: orders.into_iter().map(Order::from).collect(),
         parked_rows,
         parked_orders,
     };
-    if args.session.json {
-        output::print_json(&report)?;
-    } else {
-        output::print(&report.text())?;
-    }
+    output::report(&report, args.session.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -108,26 +110,24 @@ impl From<ParkedOrder> for Order {
     }
 }
 
-impl Report {
+impl output::Report for Report {
     fn text(&self) -> String {
         if self.orders.is_empty() {
-            return "nothing is parked".to_owned();
+            return "No parked rows.".to_owned();
         }
         let head = [
             "order",
             "shard",
             "parked for",
             "followers",
-            "event",
             "return",
             "seq",
             "type",
-            "why",
         ];
-        let rows: Vec<[String; 9]> = self.orders.iter().map(Order::cells).collect();
+        let rows: Vec<Row<7>> = self.orders.iter().map(Order::row).collect();
         format!(
-            "{}\n\n{} of {} parked in all",
-            output::table(head, &rows),
+            "{}\n\n{} of {} parked in total",
+            table(head, &rows),
             counted(self.parked_rows, "row"),
             counted(self.parked_orders, "order")
         )
@@ -135,23 +135,63 @@ impl Report {
 }
 
 impl Order {
-    fn cells(&self) -> [String; 9] {
-        let told =
-            |of: fn(&Culprit) -> String| self.culprit.as_ref().map_or_else(|| "-".to_owned(), of);
-        let why = self.culprit.as_ref().map_or_else(
-            || "what they followed was discarded: redrive".to_owned(),
-            |culprit| printable(&culprit.first_error),
-        );
-        [
-            self.order.clone(),
-            self.shard.to_string(),
-            span(self.oldest_parked_secs),
-            self.followers.to_string(),
-            told(|culprit| culprit.event_id.to_string()),
-            told(|culprit| culprit.return_id.to_string()),
-            told(|culprit| culprit.seq.to_string()),
-            told(|culprit| culprit.event_type.clone()),
-            why,
-        ]
+    fn row(&self) -> Row<7> {
+        let culprit = self.culprit.as_ref();
+        let below = match culprit {
+            Some(culprit) => vec![
+                format!("event {}", culprit.event_id),
+                printable(&culprit.first_error),
+            ],
+            None => {
+                vec!["The event that these rows followed was discarded: redrive them.".to_owned()]
+            }
+        };
+        Row {
+            cells: [
+                self.order.clone(),
+                self.shard.to_string(),
+                span(self.oldest_parked_secs),
+                self.followers.to_string(),
+                or_dash(culprit.map(|culprit| culprit.return_id)),
+                or_dash(culprit.map(|culprit| culprit.seq)),
+                or_dash(culprit.map(|culprit| culprit.event_type.as_str())),
+            ],
+            below,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wide_values_fit_and_the_event_is_not_shortened() {
+        let event_id = EventId(uuid::Uuid::now_v7());
+        let order = |culprit| Order {
+            order: "9223372036854775807".to_owned(),
+            shard: Shard(15),
+            parked_rows: 1_000_000,
+            followers: 999_999,
+            oldest_parked_secs: 7_000.0,
+            culprit,
+        };
+        let culprit = Culprit {
+            event_id,
+            id: i64::MAX,
+            return_id: ReturnId(i64::MAX),
+            seq: i32::MAX,
+            event_type: "return.review_required".to_owned(),
+            topic: "order.returns.status".to_owned(),
+            payload_bytes: i64::MAX,
+            attempts: i32::MAX,
+            first_error: "the record is larger than the topic's max.message.bytes ".repeat(9),
+        };
+        let text = output::expect_fits(&Report {
+            orders: vec![order(Some(culprit)), order(None)],
+            parked_rows: i64::MAX,
+            parked_orders: i64::MAX,
+        });
+        assert!(text.contains(&format!("  event {event_id}\n")), "{text}");
     }
 }

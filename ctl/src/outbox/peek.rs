@@ -8,23 +8,23 @@ use shared::domain::event::{Envelope, header};
 use shared::domain::ids::{EventId, OrderId, ReturnId, Shard};
 use uuid::Uuid;
 
-use super::parse_shard;
+use super::shard::parse_shard;
 use crate::error::CtlError;
 use crate::output;
 use crate::session::SessionArgs;
-use crate::store::outbox::{self as store, PeekedRow, Which};
+use crate::store::outbox::{self as store, PeekedRow, RowFilter};
 use crate::text::{Payload, printable, rfc3339};
 
-const EXAMPLE: &str = "\
-Headers are those of the record in Kafka, but for x-outbox-epoch, which the relay adds when it sends.
-Payloads are shown up to 16 KiB: as text where they are UTF-8, else in hexadecimal digits.";
+const HELP: &str = "\
+The headers are those of the record in Kafka, without x-outbox-epoch, which the relay adds when it sends. At most 16 KiB \
+of a payload are shown: as text where they are UTF-8, else in hexadecimal digits.";
 
 /// Show rows that wait in the outbox or are parked, lowest id first, with headers and payload.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
-#[command(group(ArgGroup::new("which").required(true)))]
+#[command(after_help = HELP)]
+#[command(group(ArgGroup::new("which")))]
 pub(super) struct Args {
-    /// Rows of this shard.
+    /// Rows of this shard. Default: of all shards.
     #[arg(long, value_name = "N", group = "which", value_parser = parse_shard)]
     shard: Option<Shard>,
 
@@ -32,11 +32,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "ID", group = "which", value_parser = clap::value_parser!(i64).range(0..))]
     order: Option<i64>,
 
-    /// The row of this event. No index leads to it: with a million rows waiting it takes seconds.
+    /// The row of this event. There is no index on events: with a million waiting rows this takes seconds.
     #[arg(long, value_name = "UUID", group = "which")]
     event: Option<Uuid>,
 
-    /// Most rows to show.
+    /// Show at most this many rows.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=1_000))]
     limit: i64,
 
@@ -81,32 +81,30 @@ struct Parking {
     attempts: i32,
 }
 
-pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let which = args.which();
-    let mut conn = args.session.connect().await?;
-    let rows = store::peek(&mut conn, which, args.limit).await?;
+pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
+    let (filter, limit) = (args.filter(), args.limit);
+    let session = args.session.connect().await?;
+    let rows = session.read("peek", move |conn| {
+        Box::pin(store::peek(conn, filter, limit))
+    });
     let report = Report {
-        rows: rows.into_iter().map(Peeked::from).collect(),
+        rows: rows.await?.into_iter().map(Peeked::from).collect(),
     };
-    if args.session.json {
-        output::print_json(&report)?;
-    } else {
-        output::print(&report.text())?;
-    }
-    // An empty shard is what one hopes for; an event that was named and is not there has been sent, or never was.
-    Ok(match which {
-        Which::Event(_) if report.rows.is_empty() => ExitCode::from(1),
+    output::report(&report, args.session.json)?;
+    // An empty shard is good news; a named event without a row was sent, or never existed.
+    Ok(match filter {
+        RowFilter::Event(_) if report.rows.is_empty() => ExitCode::from(1),
         _ => ExitCode::SUCCESS,
     })
 }
 
 impl Args {
-    fn which(&self) -> Which {
+    fn filter(&self) -> RowFilter {
         match (self.shard, self.order, self.event) {
-            (Some(shard), _, _) => Which::Shard(shard),
-            (_, Some(order), _) => Which::Order(OrderId(order)),
-            (_, _, Some(event)) => Which::Event(EventId(event)),
-            (None, None, None) => unreachable!("the group is required"),
+            (Some(shard), _, _) => RowFilter::Shard(shard),
+            (_, Some(order), _) => RowFilter::Order(OrderId(order)),
+            (_, _, Some(event)) => RowFilter::Event(EventId(event)),
+            (None, None, None) => RowFilter::All,
         }
     }
 }
@@ -159,10 +157,10 @@ fn headers(row: &PeekedRow) -> Vec<Header> {
         .collect()
 }
 
-impl Report {
+impl output::Report for Report {
     fn text(&self) -> String {
         if self.rows.is_empty() {
-            return "nothing waits and nothing is parked".to_owned();
+            return "No waiting or parked rows.".to_owned();
         }
         let rows: Vec<String> = self.rows.iter().map(Peeked::text).collect();
         rows.join("\n\n")
@@ -172,7 +170,7 @@ impl Report {
 impl Peeked {
     fn text(&self) -> String {
         let mut lines = vec![format!(
-            "{}  shard {} id {}  return {} seq {} {}  -> {} key {}",
+            "{}  shard {} id {}  return {} seq {}\n  {} -> {} key {}",
             self.state,
             self.shard,
             self.id,
@@ -194,5 +192,37 @@ impl Peeked {
         lines.extend(headers.map(|header| format!("  {}: {}", header.name, header.value)));
         lines.push(format!("  {}", self.payload.line()));
         lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn wide_values_fit() {
+        let row = PeekedRow {
+            shard: Shard(15),
+            id: i64::MAX,
+            event_id: EventId(Uuid::now_v7()),
+            return_id: ReturnId(i64::MAX),
+            seq: i32::MAX,
+            event_type: "return.review_required".to_owned(),
+            topic: "t".repeat(249),
+            msg_key: i64::MAX.to_string(),
+            payload: format!("{{\"a\":\"{}\"}}", "ö".repeat(300)).into_bytes(),
+            payload_bytes: i64::MAX,
+            traceparent: Some(format!("00-{}-{}-01", "a".repeat(32), "b".repeat(16))),
+            tracestate: Some("vendor=value,".repeat(30)),
+            created_at: datetime!(2026-11-23 12:00 UTC),
+            parked_at: Some(datetime!(2026-11-23 12:00 UTC)),
+            first_error: Some("larger than the topic's max.message.bytes ".repeat(9)),
+            attempts: Some(i32::MAX),
+        };
+        output::expect_fits(&Report {
+            rows: vec![row.into()],
+        });
     }
 }

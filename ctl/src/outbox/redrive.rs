@@ -1,42 +1,43 @@
 //! `returnsctl outbox redrive`
 //!
-//! Rows return under their own `(shard, id)`: the order of a return's events is the order of their ids. All rows of
-//! one order return in one transaction, never some of them: while any is parked the relay sends every row of that
-//! order back there, and the reason of the first would be lost. Many orders are put back in several transactions, so
-//! that no lease row is locked for long: its relay could not renew meanwhile.
+//! Rows return under their own `(shard, id)`: the order of a return's events is the order of their ids. All rows of one
+//! order return in one transaction, never some of them: while any is parked, the relay parks every further row of that
+//! order too, and the reason of the first would be lost. Many orders return in several transactions, so that no lease
+//! row is locked for long: its relay could not renew meanwhile.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::ArgGroup;
 use serde::Serialize;
 use shared::domain::ids::Shard;
 use shared::runtime::db::DbFailure;
-use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 
-use super::parse_shard;
+use super::shard::parse_shard;
 use crate::error::CtlError;
 use crate::operator::OperatorArgs;
 use crate::output;
-use crate::session::{SessionArgs, retried};
-use crate::store::actions::{Because, Verb, record_rows};
-use crate::store::operate::{self as store, Parked};
-use crate::store::redrive::{self, ParkedKey, Scope};
+use crate::session::{Session, SessionArgs};
+use crate::store::actions::{Author, Subject, Verb, record};
+use crate::store::leases::{lock_lease, raise_redrive_gen};
+use crate::store::parked::{ParkedKey, ParkedRows, Scope, copy_back, delete_parked, parked_keys};
 use crate::text::counted;
 
-const EXAMPLE: &str = "\
-Remove the cause first: an event that is refused again is parked again, with its followers.
+const HELP: &str = "\
+Remove the cause first: an event that Kafka refuses again is parked again, with its followers.
 
-Rows return under their own ids, before everything that followed them; the relay notices within one renewal of its
-lease (a fifth of LEASE_MS) and sends them in order. Running it twice is harmless: a row is either parked or waiting.
-Each event leaves a row in operator_actions.
+Rows return under their own ids, before all rows that followed them. The relay notices within one renewal of its lease \
+(a fifth of LEASE_MS) and sends them in order. It is safe to run this twice: a row is either parked or waiting. Each \
+event adds a row to operator_actions.
 
 Example:
-  returnsctl outbox redrive --order 4711 --by j.doe --reason 'INC-7: max.message.bytes raised to 4 MiB'";
+  returnsctl outbox redrive --order 4711 --by j.doe \\
+    --reason 'INC-7: max.message.bytes raised to 4 MiB'";
 
 /// Put parked rows back into the outbox, in their old order, to be sent again.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = HELP)]
 #[command(group(ArgGroup::new("scope").required(true)))]
 pub(super) struct Args {
     /// Every parked row of this order.
@@ -47,7 +48,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", group = "scope", value_parser = parse_shard)]
     shard: Option<Shard>,
 
-    /// Every parked row there is when the command begins.
+    /// Every row that is parked when the command begins.
     #[arg(long, group = "scope")]
     all: bool,
 
@@ -58,7 +59,7 @@ pub(super) struct Args {
     session: SessionArgs,
 }
 
-/// A transaction is full at this many rows or keys, but takes at least one whole order: milliseconds of work.
+/// A transaction holds at most this many rows or keys, but at least one whole order: milliseconds of work.
 const ROWS_PER_TRANSACTION: i64 = 500;
 const KEYS_PER_TRANSACTION: usize = 200;
 
@@ -67,24 +68,30 @@ struct Report {
     action: &'static str,
     redriven_rows: i64,
     redriven_orders: usize,
-    /// Whether everything that was asked for is done.
+    /// `true` if every row in the scope was put back.
     complete: bool,
 }
 
-pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let scope = args.scope();
-    let mut conn = args.session.connect().await?;
-    let orders = redrive::parked_keys(&mut conn, &scope).await?;
+pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
+    let scope = Arc::new(args.scope());
+    let session = args.session.connect().await?;
+    let wanted = Arc::clone(&scope);
+    let orders = session.read("parked_keys", move |conn| {
+        Box::pin(async move { parked_keys(conn, &wanted).await })
+    });
+    let orders = orders.await?;
     let mut report = Report {
         action: "redrive",
         ..Report::default()
     };
-    let outcome = put_back_all(&mut conn, &orders, args.operator.because(), &mut report).await;
+    let author = Arc::new(args.operator.author());
+    let outcome = put_back_all(&session, &orders, &author, &mut report).await;
     report.complete = outcome.is_ok();
+    output::progress("")?;
     // Also after a failure: some transactions may have been committed.
-    report.tell(args.session.json)?;
+    output::report(&report, args.session.json)?;
     outcome?;
-    Ok(match scope {
+    Ok(match *scope {
         Scope::Order(_) if report.redriven_rows == 0 => ExitCode::from(1),
         Scope::Order(_) | Scope::Shard(_) | Scope::All => ExitCode::SUCCESS,
     })
@@ -101,23 +108,27 @@ impl Args {
 }
 
 async fn put_back_all(
-    conn: &mut MySqlConnection,
+    session: &Session,
     orders: &[ParkedKey],
-    because: Because<'_>,
+    author: &Arc<Author>,
     report: &mut Report,
 ) -> Result<(), CtlError> {
     for group in groups(orders) {
         let shard = group[0].shard;
-        let keys: Vec<String> = group.iter().map(|order| order.msg_key.clone()).collect();
-        let put_back = retried(conn, async |conn| {
-            put_back(conn, shard, &keys, because).await
+        let keys: Arc<[String]> = group.iter().map(|order| order.msg_key.clone()).collect();
+        let (count, author) = (keys.len(), Arc::clone(author));
+        let rows = session.transaction("redrive_rows", move |conn| {
+            let (keys, author) = (Arc::clone(&keys), Arc::clone(&author));
+            Box::pin(async move { put_back(conn, shard, &keys, &author).await })
         });
-        let rows = match put_back.await.map_err(put_back_failed)? {
-            PutBack::Done(rows) => i64::try_from(rows).unwrap_or(i64::MAX),
-            PutBack::Disagreed => return Err(disagreed(shard)),
-        };
+        let rows = i64::try_from(rows.await?).unwrap_or(i64::MAX);
         report.redriven_rows += rows;
-        report.redriven_orders += if rows > 0 { keys.len() } else { 0 };
+        report.redriven_orders += if rows > 0 { count } else { 0 };
+        output::progress(&format!(
+            "{} of {} put back",
+            report.redriven_orders,
+            counted(orders.len(), "order")
+        ))?;
     }
     Ok(())
 }
@@ -141,52 +152,43 @@ fn groups(orders: &[ParkedKey]) -> Vec<&[ParkedKey]> {
     groups
 }
 
-enum PutBack {
-    Done(u64),
-    /// The statements touched different numbers of rows; nothing was changed.
-    Disagreed,
-}
-
-/// Puts back every parked row of the orders, and with it whatever was parked until the lease row was locked.
+/// Puts back every parked row of the orders, including rows that were parked until the lease row was locked. Answers how
+/// many; none if another operator was faster.
 async fn put_back(
     conn: &mut MySqlConnection,
     shard: Shard,
     keys: &[String],
-    because: Because<'_>,
-) -> sqlx::Result<PutBack> {
-    let rows = Parked::Orders(shard, keys);
-    let mut tx = conn.begin().await?;
-    store::lock_lease(&mut tx, shard).await?;
-    let recorded = record_rows(&mut tx, Verb::Redrive, because, rows).await?;
-    let copied = redrive::copy_back(&mut tx, rows).await?;
-    let deleted = store::delete_parked(&mut tx, rows).await?;
-    let raised = store::raise_redrive_gen(&mut tx, shard).await?;
-    if copied != deleted || recorded != deleted || raised != 1 {
-        tx.rollback().await?;
-        return Ok(PutBack::Disagreed);
+    author: &Author,
+) -> Result<u64, CtlError> {
+    let rows = ParkedRows::Orders(shard, keys);
+    lock_lease(conn, shard).await?;
+    let recorded = record(conn, Verb::RedriveRows, author, Subject::Parked(rows)).await?;
+    if recorded.rows == 0 {
+        return Ok(0);
     }
-    if deleted == 0 {
-        // Somebody else was faster.
-        tx.rollback().await?;
+    let copied = copy_back(conn, rows).await.map_err(not_copied)?;
+    let deleted = delete_parked(conn, rows).await?;
+    let raised = raise_redrive_gen(conn, shard).await?;
+    if (copied, deleted, raised) == (recorded.rows, recorded.rows, 1) {
+        Ok(deleted)
     } else {
-        tx.commit().await?;
+        Err(disagreed(shard))
     }
-    Ok(PutBack::Done(deleted))
 }
 
 fn disagreed(shard: Shard) -> CtlError {
     CtlError::Problem(format!(
-        "the statements on shard {shard} touched different numbers of rows; that transaction was rolled back.\n\
+        "the statements on shard {shard} changed different numbers of rows; that transaction was rolled back.\n\
          To do: see that nobody changes outbox_parked by hand, then run again"
     ))
 }
 
-fn put_back_failed(error: sqlx::Error) -> CtlError {
+fn not_copied(error: sqlx::Error) -> CtlError {
     match DbFailure::of(&error) {
         DbFailure::Duplicate { value, .. } => CtlError::Problem(format!(
-            "row {value} (shard-id) is parked and waits in the outbox too; nothing of its transaction was changed.\n\
-             To do: compare both with `returnsctl outbox peek`; if it is the same event, as after a restore, discard \
-             the parked one, then run again"
+            "row {value} (shard-id) is parked and waits in the outbox too; its transaction was rolled back.\n\
+             To do: compare both with `returnsctl outbox peek`; if they are the same event, as after a restored backup, \
+             discard the parked one, then run again"
         )),
         DbFailure::LockConflict
         | DbFailure::ConnectionLost
@@ -195,27 +197,21 @@ fn put_back_failed(error: sqlx::Error) -> CtlError {
     }
 }
 
-impl Report {
-    fn tell(&self, json: bool) -> Result<(), CtlError> {
-        if json {
-            return output::print_json(self);
-        }
+impl output::Report for Report {
+    fn text(&self) -> String {
         let done = match self.redriven_rows {
-            0 => "nothing was parked, nothing was put back".to_owned(),
+            0 => "No parked rows, nothing was put back.".to_owned(),
             rows => format!(
-                "put back {} of {} under their own ids",
+                "Put back {} of {} under their own ids.",
                 counted(rows, "row"),
-                counted(
-                    i64::try_from(self.redriven_orders).unwrap_or(i64::MAX),
-                    "order"
-                )
+                counted(self.redriven_orders, "order")
             ),
         };
-        output::print(&if self.complete {
+        if self.complete {
             done
         } else {
-            format!("before it failed: {done}; run again for the rest")
-        })
+            format!("Before the failure: {done} Run again for the rest.")
+        }
     }
 }
 

@@ -5,20 +5,21 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::error::CtlError;
+use crate::layout::{Row, shorten, table};
 use crate::output;
 use crate::session::SessionArgs;
 use crate::store::outbox::{self as store, ShardStats};
-use crate::text::{counted, span};
+use crate::text::{counted, or_dash, span};
 
-const EXAMPLE: &str = "\
-A lease that expired belongs to a relay that died or is frozen; another takes the shard within one renewal.
-`free` with rows waiting: no relay runs, or the relays that run are about to take it.
+const HELP: &str = "\
+A lease has expired if its relay died or is frozen; another relay takes the shard within one renewal. `free` with \
+waiting rows: no relay runs, or one is about to take the shard.
 
-Counting reads one narrow index from end to end: about a second with a million rows waiting.";
+The command counts the entries of a narrow index: about a second for a million waiting rows.";
 
-/// Show each shard: rows waiting, age of the oldest, rows parked, and which relay holds the lease until when.
+/// Show each shard: waiting rows, age of the oldest, parked rows, and the relay that holds the lease.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = HELP)]
 pub(super) struct Args {
     #[command(flatten)]
     session: SessionArgs,
@@ -35,44 +36,41 @@ struct Totals {
     waiting_rows: i64,
     oldest_age_secs: Option<f64>,
     parked_rows: i64,
-    /// Shards under a lease that is still good.
+    /// Shards under a lease that has not expired.
     owned_shards: usize,
     paused_shards: usize,
     /// Relays that hold such a lease.
     relays: usize,
 }
 
-pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let mut conn = args.session.connect().await?;
-    let shards = store::shard_stats(&mut conn).await?;
+/// Enough to tell relays apart; `--json` has the whole name.
+const OWNER_SHOWN: usize = 20;
+
+pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
+    let session = args.session.connect().await?;
+    let shards = session
+        .read("shard_stats", |conn| Box::pin(store::shard_stats(conn)))
+        .await?;
     let report = Report {
         totals: Totals::of(&shards),
         shards,
     };
-    if args.session.json {
-        output::print_json(&report)?;
-    } else {
-        output::print(&report.text())?;
-    }
+    output::report(&report, args.session.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
 impl Totals {
     fn of(shards: &[ShardStats]) -> Self {
         let ages = shards.iter().filter_map(|shard| shard.oldest_age_secs);
-        let owned = |shard: &&ShardStats| shard.lease_left_secs.is_some_and(|left| left > 0.0);
-        let mut relays: Vec<&String> = shards
-            .iter()
-            .filter(owned)
-            .filter_map(|shard| shard.owner.as_ref())
-            .collect();
+        let mut relays: Vec<&str> = shards.iter().filter_map(owner).collect();
+        let owned_shards = relays.len();
         relays.sort_unstable();
         relays.dedup();
         Self {
             waiting_rows: shards.iter().map(|shard| shard.waiting_rows).sum(),
             oldest_age_secs: ages.reduce(f64::max),
             parked_rows: shards.iter().map(|shard| shard.parked_rows).sum(),
-            owned_shards: shards.iter().filter(owned).count(),
+            owned_shards,
             paused_shards: shards
                 .iter()
                 .filter(|shard| shard.paused_secs.is_some())
@@ -82,43 +80,49 @@ impl Totals {
     }
 }
 
-impl Report {
+/// The relay with a lease that has not expired.
+fn owner(shard: &ShardStats) -> Option<&str> {
+    let valid = shard.lease_left_secs.is_some_and(|left| left > 0.0);
+    shard.owner.as_deref().filter(|_| valid)
+}
+
+impl output::Report for Report {
     fn text(&self) -> String {
-        let mut rows: Vec<[String; 7]> = self.shards.iter().map(cells).collect();
+        let mut rows: Vec<Row<7>> = self.shards.iter().map(row).collect();
         let totals = &self.totals;
-        rows.push([
+        rows.push(Row::from([
             "all".to_owned(),
             totals.waiting_rows.to_string(),
-            totals.oldest_age_secs.map_or_else(|| "-".to_owned(), span),
+            or_dash(totals.oldest_age_secs.map(span)),
             totals.parked_rows.to_string(),
-            counted(i64::try_from(totals.relays).unwrap_or(i64::MAX), "relay"),
+            counted(totals.relays, "relay"),
             String::new(),
             format!(
                 "{} owned, {} paused",
                 totals.owned_shards, totals.paused_shards
             ),
-        ]);
+        ]));
         let head = [
             "shard", "waiting", "oldest", "parked", "owner", "epoch", "lease",
         ];
-        let mut text = output::table(head, &rows);
+        let mut text = table(head, &rows);
         if totals.parked_rows > 0 {
-            text.push_str("\n\nparked rows wait for a person: see `returnsctl outbox parked`");
+            text.push_str("\n\nParked rows wait for a person: see `returnsctl outbox parked`.");
         }
         text
     }
 }
 
-fn cells(shard: &ShardStats) -> [String; 7] {
-    [
+fn row(shard: &ShardStats) -> Row<7> {
+    Row::from([
         shard.shard.to_string(),
         shard.waiting_rows.to_string(),
-        shard.oldest_age_secs.map_or_else(|| "-".to_owned(), span),
+        or_dash(shard.oldest_age_secs.map(span)),
         shard.parked_rows.to_string(),
-        shard.owner.clone().unwrap_or_else(|| "-".to_owned()),
+        or_dash(owner(shard).map(|owner| shorten(owner, OWNER_SHOWN))),
         shard.epoch.to_string(),
         lease(shard),
-    ]
+    ])
 }
 
 fn lease(shard: &ShardStats) -> String {
@@ -132,8 +136,8 @@ fn lease(shard: &ShardStats) -> String {
     match (shard.paused_secs, left) {
         (None, None) => "free".to_owned(),
         (None, Some(left)) => left,
-        (Some(since), None) => format!("paused for {}", span(since)),
-        (Some(_), Some(left)) => format!("being given up (paused), {left}"),
+        (Some(since), None) => format!("paused {} ago", span(since)),
+        (Some(_), Some(left)) => format!("pausing, {left}"),
     }
 }
 
@@ -157,25 +161,20 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_told_in_one_phrase() {
-        for (owner, left, paused, told) in [
+    fn a_lease_is_described_in_one_phrase() {
+        for (owner, left, paused, phrase) in [
             (None, None, None, "free"),
             (Some("a"), Some(8.0), None, "8.0 s left"),
             (Some("a"), Some(-200.0), None, "expired 3 min ago"),
-            (None, None, Some(60.0), "paused for 60 s"),
-            (
-                Some("a"),
-                Some(8.0),
-                Some(1.0),
-                "being given up (paused), 8.0 s left",
-            ),
+            (None, None, Some(60.0), "paused 60 s ago"),
+            (Some("a"), Some(8.0), Some(1.0), "pausing, 8.0 s left"),
         ] {
-            assert_eq!(lease(&shard(owner, left, paused)), told);
+            assert_eq!(lease(&shard(owner, left, paused)), phrase);
         }
     }
 
     #[test]
-    fn totals_count_only_leases_that_are_good() {
+    fn an_expired_lease_has_no_owner() {
         let shards = [
             shard(Some("a"), Some(8.0), None),
             shard(Some("a"), Some(8.0), Some(1.0)),
@@ -190,5 +189,25 @@ mod tests {
             relays: 1,
         };
         assert_eq!(Totals::of(&shards), expected);
+        let Row { cells, .. } = row(&shards[2]);
+        assert_eq!(
+            (cells[4].as_str(), cells[6].as_str()),
+            ("-", "expired 1.0 s ago")
+        );
+    }
+
+    #[test]
+    fn wide_values_fit() {
+        let owner = "relay-production-7f9c5d8b64-xk2lp-000123-0198f1c2a3b4";
+        let mut wide = shard(Some(owner), Some(3_599.0), Some(1.0));
+        (wide.waiting_rows, wide.parked_rows) = (9_999_999, 9_999_999);
+        (wide.epoch, wide.oldest_age_secs) = (1_234_567, Some(7_000.0));
+        let mut expired = wide.clone();
+        expired.lease_left_secs = Some(-7_000.0);
+        let shards = vec![wide, expired];
+        output::expect_fits(&Report {
+            totals: Totals::of(&shards),
+            shards,
+        });
     }
 }

@@ -1,6 +1,7 @@
-//! `returnsctl refunds confirm-mark-paid`: the second of two persons. Writes everything.
+//! `returnsctl refunds confirm-mark-paid`: the second of two persons. This command writes all changes.
 //!
-//! The request is read under the return's row lock, which whoever requests holds too: none supersedes it meanwhile.
+//! The request is read under the lock of the return's row. A new request takes the same lock, so none replaces this one
+//! meanwhile.
 
 use std::process::ExitCode;
 
@@ -8,92 +9,88 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use shared::domain::refund::{AttemptState, MarkPaid};
 use shared::domain::status::Action;
-use sqlx::Connection;
+use shared::domain::transition::Locked;
 use sqlx::mysql::MySqlConnection;
 
-use super::act::{
-    ActArgs, Decision, Held, OrderLock, commit, expect_one, hold, not_now, record, refuse_own,
-    write,
+use super::decision::{
+    Decided, Decision, DecisionArgs, Outcome, close_attempt, expect_one, not_now,
 };
-use super::case::{Case, accepts};
-use super::request::Request;
+use super::refund::{Refund, accepts};
+use super::request::MarkPaidRequest;
 use crate::error::CtlError;
 use crate::operator::Operator;
 use crate::output;
-use crate::session::retried;
 use crate::store::actions::Verb;
-use crate::store::refunds::last_request;
+use crate::store::refunds::{Lock, last_request};
 use crate::store::settle::{self, Closing};
 
-const EXAMPLE: &str = "\
-WHAT THIS MEANS: the return is refunded for good, the amount counts against its order, and no payment is made any more.
-Look at the evidence yourself first: `returnsctl refunds show RETURN`.
+const HELP: &str = "\
+WHAT THIS MEANS: the return is refunded for good, the amount counts against its order, and no further payment is made. \
+Check the evidence yourself first: `returnsctl refunds show RETURN`.
 
-A later attempt that is parked becomes void and is never looked at again: you too state that it did not pay.
+A later attempt that is parked becomes void and is never checked again: you too state that it did not pay.
 
-You must not be the one who requested it. A request is good for a day, and only for the return as it was then. Both of
-you are recorded.
+You cannot confirm your own request. A request is valid for a day, and only for the return as it was then. Both persons \
+are recorded.
 
 Example:
-  OPERATOR_TOKEN=$(cat ~/token) returnsctl refunds confirm-mark-paid 456 --request 12";
+  OPERATOR_TOKEN=$(cat ~/token) returnsctl refunds confirm-mark-paid 456 \\
+    --request 12";
 
 /// Confirm another person's request: the return becomes refunded without another payment.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = HELP)]
 pub(super) struct Args {
-    /// The request that you have looked at, as `refunds show` tells its number: not one that has superseded it since.
+    /// The request that you have checked, with its number from `refunds show`. If a later request has replaced it, nothing
+    /// is confirmed.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     request: i64,
 
     #[command(flatten)]
-    act: ActArgs,
+    decision: DecisionArgs,
 }
 
 #[derive(Debug, Serialize)]
 struct Confirmed {
     #[serde(flatten)]
-    decision: Decision,
+    decision: Decided,
     request: i64,
     requested_by: i64,
 }
 
-pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let (operator, mut conn) = args.act.begin().await?;
-    let confirmed = retried(&mut conn, async |conn| confirm(conn, args, &operator).await).await?;
-    confirmed.tell(args.act.session.json)?;
+pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
+    let request = args.request;
+    let confirmed = args
+        .decision
+        .decide("confirm_mark_paid", Lock::Update, move |decision| {
+            Box::pin(confirm(decision, request))
+        });
+    output::report(&confirmed.await?, args.decision.session.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn confirm(
-    conn: &mut MySqlConnection,
-    args: &Args,
-    operator: &Operator,
-) -> Result<Confirmed, CtlError> {
-    let id = args.act.return_id;
-    let mut tx = conn.begin().await?;
-    let mut held = hold(&mut tx, id, OrderLock::Update).await?;
-    refuse_own(&held.case, operator)?;
-    let (request, paid) = confirmable(&mut tx, &held.case, args.request, operator).await?;
-    close(&mut tx, &held, &paid, request.gateway_ref.as_deref()).await?;
-    let reason = format!("confirms request {}", request.id);
-    let details = details(&held.case, &paid, &request);
-    let verb = Verb::ConfirmMarkPaid;
-    let recorded = record(&mut tx, verb, operator, id, &reason, details).await?;
-    let (topics, action) = (&args.act.topics, Action::MarkPaid);
-    let detail = detail(&paid, &request, recorded);
-    let applied = write(&mut tx, &mut held, topics, operator, action, detail).await?;
-    commit(tx, id).await?;
+async fn confirm(decision: Decision<'_>, request: i64) -> Result<Confirmed, CtlError> {
+    let (refund, operator) = (&decision.refund, decision.operator);
+    let (request, paid) = confirmable(decision.tx, refund, request, operator).await?;
+    close(
+        decision.tx,
+        refund,
+        &paid,
+        request.gateway_ref.as_deref(),
+        &decision.locked,
+    )
+    .await?;
+    let outcome = Outcome {
+        command: "confirm-mark-paid",
+        verb: Verb::ConfirmMarkPaid,
+        action: Action::MarkPaid,
+        reason: format!("confirms request {}", request.id),
+        attempt: request.attempt,
+        details: details(refund, &paid, &request),
+        event_data: event_data(&paid, &request),
+    };
     Ok(Confirmed {
-        decision: Decision {
-            action: "confirm-mark-paid",
-            return_id: id,
-            status: applied.status,
-            seq: applied.seq,
-            event_id: applied.event_id,
-            attempt: request.attempt,
-            decided_by: operator.caller.user,
-            operator_action: recorded,
-        },
+        decision: decision.write(outcome).await?,
         request: request.id,
         requested_by: request.requested_by,
     })
@@ -102,63 +99,61 @@ async fn confirm(
 /// The request that this operator may confirm now, and what it does.
 async fn confirmable<'a>(
     tx: &mut MySqlConnection,
-    case: &'a Case,
+    refund: &'a Refund,
     wanted: i64,
     operator: &Operator,
-) -> Result<(Request, MarkPaid<'a>), CtlError> {
-    let id = case.return_id;
-    let last = last_request(tx, id).await?;
+) -> Result<(MarkPaidRequest, MarkPaid<'a>), CtlError> {
+    let refused = |why: String| not_now(refund.return_id, why);
+    let last = last_request(tx, refund.return_id).await?;
     let request = last
-        .map(Request::read)
+        .map(MarkPaidRequest::read)
         .transpose()?
-        .ok_or_else(|| not_now(id, "nobody has requested that it be marked as paid"))?;
+        .ok_or_else(|| refused("nobody has requested that it be marked as paid".to_owned()))?;
     if wanted != request.id {
-        let why = format!("the last request is {}, not {wanted}", request.id);
-        return Err(not_now(id, &why));
+        let last = request.id;
+        return Err(refused(format!("the last request is {last}, not {wanted}")));
     }
-    let paid = case.mark_paid(request.attempt);
-    let paid = paid.map_err(|why| not_now(id, &why))?;
+    let paid = refund.mark_paid(request.attempt).map_err(refused)?;
     request
-        .open(case.version)
-        .map_err(|why| not_now(id, &format!("{why}; it has to be requested anew")))?;
+        .open(refund.version)
+        .map_err(|why| refused(format!("{why}; request it again")))?;
     let user = operator.caller.user;
     if request.requested_by == user {
-        let why = format!(
+        return Err(refused(format!(
             "request {} is your own (user {user}); another person has to confirm it",
             request.id
-        );
-        return Err(not_now(id, &why));
+        )));
     }
-    accepts(&paid, request.gateway_ref.as_deref()).map_err(|why| not_now(id, &why))?;
+    accepts(&paid, request.gateway_ref.as_deref()).map_err(refused)?;
     Ok((request, paid))
 }
 
 /// Writes the attempts and the order's sum.
 async fn close(
     tx: &mut MySqlConnection,
-    held: &Held,
+    refund: &Refund,
     paid: &MarkPaid<'_>,
     gateway_ref: Option<&str>,
+    locked: &Locked,
 ) -> Result<(), CtlError> {
-    let now = held.locked.now;
     let succeeded = Closing {
         state: AttemptState::Succeeded,
         gateway_ref,
         last_error: None,
     };
-    expect_one(settle::close_attempt(tx, paid.by, succeeded, now).await?)?;
+    close_attempt(tx, paid.by, succeeded, locked).await?;
     for other in &paid.superfluous {
         let void = Closing {
             state: AttemptState::Void,
             gateway_ref: None,
             last_error: other.last_error.as_deref(),
         };
-        expect_one(settle::close_attempt(tx, other, void, now).await?)?;
+        close_attempt(tx, other, void, locked).await?;
     }
-    expect_one(settle::add_refund(tx, &held.case.order, &paid.by.amount).await?)
+    expect_one(settle::add_refund(tx, &refund.order, &paid.by.amount).await?)
 }
 
-fn details(case: &Case, paid: &MarkPaid<'_>, request: &Request) -> Value {
+fn details(refund: &Refund, paid: &MarkPaid<'_>, request: &MarkPaidRequest) -> Value {
     json!({
         "request": request.id,
         "requested_by": request.requested_by,
@@ -166,40 +161,35 @@ fn details(case: &Case, paid: &MarkPaid<'_>, request: &Request) -> Value {
         "amount": paid.by.amount.decimal_text(),
         "currency": paid.by.amount.currency,
         "gateway_ref": reference(paid, request),
-        "version": case.version,
+        "version": refund.version,
     })
 }
 
-/// The event's actor is who confirmed; who requested stands here.
-fn detail(paid: &MarkPaid<'_>, request: &Request, recorded: u64) -> Map<String, Value> {
+/// The event's actor is the person who confirmed; the data has the person who requested.
+fn event_data(paid: &MarkPaid<'_>, request: &MarkPaidRequest) -> Map<String, Value> {
     Map::from_iter([
-        ("attempt".to_owned(), json!(paid.by.id.number)),
         ("gateway_ref".to_owned(), json!(reference(paid, request))),
         ("requested_by".to_owned(), json!(request.requested_by)),
         ("request".to_owned(), json!(request.id)),
-        ("operator_action".to_owned(), json!(recorded)),
     ])
 }
 
-/// As the attempt's row has it from now on.
-fn reference<'a>(paid: &MarkPaid<'a>, request: &'a Request) -> Option<&'a str> {
+/// The gateway's reference in the attempt's row from now on.
+fn reference<'a>(paid: &MarkPaid<'a>, request: &'a MarkPaidRequest) -> Option<&'a str> {
     let known = paid.by.gateway_ref.as_deref();
     known.or(request.gateway_ref.as_deref())
 }
 
-impl Confirmed {
-    fn tell(&self, json: bool) -> Result<(), CtlError> {
-        if json {
-            return output::print_json(self);
-        }
+impl output::Report for Confirmed {
+    fn text(&self) -> String {
         let decision = &self.decision;
-        output::print(&format!(
-            "return {} is {}: marked as paid by attempt {}, requested by user {} and confirmed by user {}",
+        format!(
+            "Return {} is {}: marked as paid by attempt {}, requested by user {} and confirmed by user {}.",
             decision.return_id,
             decision.status,
             decision.attempt,
             self.requested_by,
             decision.decided_by
-        ))
+        )
     }
 }

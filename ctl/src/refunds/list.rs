@@ -10,33 +10,34 @@ use shared::domain::refund::AttemptState;
 use shared::domain::status::Status;
 use strum::VariantArray;
 
-use super::parse_return;
+use super::return_id::parse_return;
 use crate::error::CtlError;
+use crate::layout::{Row, table};
 use crate::output;
 use crate::session::SessionArgs;
-use crate::store::refunds::{Listed, Wanted, list_refunds};
-use crate::text::{or_dash, printable, rfc3339, span};
+use crate::store::refunds::{AttemptFilter, Listed, list_refunds};
+use crate::text::{counted, or_dash, printable, rfc3339, span, to_second};
 
-const EXAMPLE: &str = "\
-Without --state: what waits for a person. `parked` attempts may have paid, and looking up did not settle it;
-`refund_failed` shows the last attempt of each return whose refund was refused. Everything else moves by itself.
+const HELP: &str = "\
+Without --state: refunds that wait for a person. `parked` attempts may have paid, and the gateway could not tell; \
+`refund_failed` shows the last attempt of each return whose refund was refused. All others continue without help.
 
-`next check` of a parked attempt is when it would have been looked at next; nobody does.
-`returnsctl refunds show RETURN` tells what may be done.";
+For a parked attempt, `next check` is the time when it would have been checked; no program checks it. `returnsctl \
+refunds show RETURN` shows what may be done.";
 
-/// List attempts to pay returns back, by return; without --state those that wait for a person.
+/// List attempts to refund returns, by return; without --state, those that wait for a person.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = HELP)]
 pub(super) struct Args {
     /// Only attempts in this state; may be given more than once.
     #[arg(long = "state", value_name = "S")]
-    states: Vec<Which>,
+    states: Vec<StateFilter>,
 
-    /// Most returns to show.
+    /// Show at most this many returns.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=10_000))]
     limit: i64,
 
-    /// Go on after this return, the last one of the page before.
+    /// Continue after this return, the last one of the page before.
     #[arg(long, value_name = "RETURN", value_parser = parse_return)]
     after: Option<ReturnId>,
 
@@ -44,30 +45,32 @@ pub(super) struct Args {
     session: SessionArgs,
 }
 
-/// What `--state` takes.
+/// A value of `--state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
+enum StateFilter {
     Attempts(AttemptState),
-    /// The last attempt of returns that are so.
+    /// The last attempt of each return that is refund_failed.
     RefundFailed,
 }
 
-const WAITING_FOR_A_PERSON: [Which; 2] =
-    [Which::Attempts(AttemptState::Parked), Which::RefundFailed];
+const WAITING_FOR_A_PERSON: [StateFilter; 2] = [
+    StateFilter::Attempts(AttemptState::Parked),
+    StateFilter::RefundFailed,
+];
 
-impl ValueEnum for Which {
+impl ValueEnum for StateFilter {
     fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [Which; 9] = [
-            Which::Attempts(AttemptState::VARIANTS[0]),
-            Which::Attempts(AttemptState::VARIANTS[1]),
-            Which::Attempts(AttemptState::VARIANTS[2]),
-            Which::Attempts(AttemptState::VARIANTS[3]),
-            Which::Attempts(AttemptState::VARIANTS[4]),
-            Which::Attempts(AttemptState::VARIANTS[5]),
-            Which::Attempts(AttemptState::VARIANTS[6]),
-            Which::Attempts(AttemptState::VARIANTS[7]),
-            Which::RefundFailed,
-        ];
+        const STATES: &[AttemptState] = AttemptState::VARIANTS;
+        // The one place beside the states keeps its initial value.
+        const ALL: [StateFilter; STATES.len() + 1] = {
+            let mut all = [StateFilter::RefundFailed; STATES.len() + 1];
+            let mut at = 0;
+            while at < STATES.len() {
+                all[at] = StateFilter::Attempts(STATES[at]);
+                at += 1;
+            }
+            all
+        };
         &ALL
     }
 
@@ -82,7 +85,7 @@ impl ValueEnum for Which {
 #[derive(Debug, Serialize)]
 struct Report {
     refunds: Vec<Line>,
-    /// What `--after` takes for the next page; null when this was the last.
+    /// The value of `--after` for the next page; `None` on the last page.
     next_after: Option<ReturnId>,
 }
 
@@ -103,32 +106,31 @@ struct Line {
     last_error: Option<String>,
 }
 
-pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let mut conn = args.session.connect().await?;
-    let refunds = list_refunds(&mut conn, &args.wanted()).await?;
-    let report = Report::of(refunds, args.limit);
-    if args.session.json {
-        output::print_json(&report)?;
-    } else {
-        output::print(&report.text())?;
-    }
+pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
+    let session = args.session.connect().await?;
+    let filter = args.filter();
+    let refunds = session.read("list_refunds", |conn| {
+        Box::pin(async move { list_refunds(conn, &filter).await })
+    });
+    let report = Report::of(refunds.await?, args.limit);
+    output::report(&report, args.session.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
 impl Args {
-    fn wanted(&self) -> Wanted {
-        let which = if self.states.is_empty() {
+    fn filter(&self) -> AttemptFilter {
+        let states = if self.states.is_empty() {
             &WAITING_FOR_A_PERSON[..]
         } else {
             &self.states
         };
-        let state = |which: &Which| match which {
-            Which::Attempts(state) => Some(*state),
-            Which::RefundFailed => None,
+        let state = |filter: &StateFilter| match filter {
+            StateFilter::Attempts(state) => Some(*state),
+            StateFilter::RefundFailed => None,
         };
-        Wanted {
-            states: which.iter().filter_map(state).collect(),
-            failed: which.contains(&Which::RefundFailed),
+        AttemptFilter {
+            states: states.iter().filter_map(state).collect(),
+            failed: states.contains(&StateFilter::RefundFailed),
             after: self.after.unwrap_or(ReturnId(0)),
             limit: self.limit,
         }
@@ -146,28 +148,18 @@ impl Report {
             next_after: returns.last().copied().filter(|_| full),
         }
     }
+}
 
+impl output::Report for Report {
     fn text(&self) -> String {
         if self.refunds.is_empty() {
-            return "no such attempts".to_owned();
+            return "No attempts.".to_owned();
         }
-        let head = [
-            "return",
-            "is",
-            "attempt",
-            "state",
-            "amount",
-            "age",
-            "next check",
-            "checks",
-            "gateway",
-            "reference",
-            "last error",
-        ];
-        let rows: Vec<[String; 11]> = self.refunds.iter().map(Line::cells).collect();
-        let mut text = output::table(head, &rows);
+        let head = ["return", "status", "attempt", "state", "amount", "age"];
+        let rows: Vec<Row<6>> = self.refunds.iter().map(Line::row).collect();
+        let mut text = table(head, &rows);
         if let Some(last) = self.next_after {
-            text.push_str(&format!("\n\nthere may be more: --after {last}"));
+            text.push_str(&format!("\n\nThere may be more: --after {last}"));
         }
         text
     }
@@ -195,42 +187,74 @@ impl From<Listed> for Line {
 }
 
 impl Line {
-    fn cells(&self) -> [String; 11] {
+    fn row(&self) -> Row<6> {
         let shown = |text: &Option<String>| or_dash(text.as_deref().map(printable));
-        [
-            self.return_id.to_string(),
-            self.status.to_string(),
-            self.attempt.to_string(),
-            self.state.as_str().to_owned(),
-            format!("{} {}", self.amount, self.currency),
-            span(self.age_secs),
-            self.next_check_at.clone(),
-            self.checks.to_string(),
-            shown(&self.gateway),
-            shown(&self.gateway_ref),
-            shown(&self.last_error),
-        ]
+        Row {
+            cells: [
+                self.return_id.to_string(),
+                self.status.to_string(),
+                self.attempt.to_string(),
+                self.state.as_str().to_owned(),
+                format!("{} {}", self.amount, self.currency),
+                span(self.age_secs),
+            ],
+            below: vec![
+                format!(
+                    "gateway {}, reference {}, last error {}",
+                    shown(&self.gateway),
+                    shown(&self.gateway_ref),
+                    shown(&self.last_error)
+                ),
+                format!(
+                    "{}, next check {}",
+                    counted(self.checks, "check"),
+                    to_second(&self.next_check_at)
+                ),
+            ],
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use strum::IntoEnumIterator;
-
     use super::*;
 
     #[test]
     fn every_state_can_be_asked_for_by_its_name() {
-        for state in AttemptState::iter() {
+        for &state in AttemptState::VARIANTS {
             assert_eq!(
-                Which::from_str(state.as_str(), false),
-                Ok(Which::Attempts(state))
+                StateFilter::from_str(state.as_str(), false),
+                Ok(StateFilter::Attempts(state))
             );
         }
         assert_eq!(
-            Which::from_str("refund_failed", false),
-            Ok(Which::RefundFailed)
+            StateFilter::from_str("refund_failed", false),
+            Ok(StateFilter::RefundFailed)
         );
-        assert!(Which::from_str("paid", false).is_err());
+        assert!(StateFilter::from_str("paid", false).is_err());
+    }
+
+    #[test]
+    fn wide_values_fit() {
+        let line = Line {
+            return_id: ReturnId(i64::MAX),
+            order_id: OrderId(i64::MAX),
+            status: Status::RefundPending,
+            attempt: i32::MAX,
+            state: AttemptState::Succeeded,
+            amount: "999999999999.9999".to_owned(),
+            currency: "EUR".to_owned(),
+            age_secs: 7_000.0,
+            next_check_at: "2026-11-23T02:13:20.123456Z".to_owned(),
+            checks: i32::MAX,
+            gateway: Some("g".repeat(64)),
+            gateway_ref: Some("r".repeat(128)),
+            last_error: Some("paid_more_than_order_total".to_owned()),
+        };
+        let text = output::expect_fits(&Report {
+            refunds: vec![line],
+            next_after: Some(ReturnId(i64::MAX)),
+        });
+        assert!(text.contains("9223372036854775807"), "{text}");
     }
 }

@@ -1,7 +1,7 @@
-//! A request that a refund be marked as paid, and whether it may still be confirmed.
+//! A request to mark a refund as paid, and whether it may still be confirmed.
 //!
-//! `operator_actions` is append-only, so a request has no state of its own: a later request supersedes it, and it is
-//! spent as soon as the return has another version, which a confirmation brings about too.
+//! `operator_actions` is append-only, so a request has no state of its own. A later request replaces it, and it is no
+//! longer open when the return has another version, as after a confirmation.
 
 use std::num::ParseIntError;
 
@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::domain::refund::MarkPaid;
 
-use super::case::Case;
+use super::refund::Refund;
 use crate::error::CtlError;
 use crate::store::refunds::RequestRow;
 use crate::text::{rfc3339, span};
 
-/// After this a second person would confirm what nobody remembers having looked up.
-const GOOD_FOR_SECS: f64 = 24.0 * 3600.0;
+/// A second person should not confirm a payment that was looked up longer ago.
+const VALID_FOR_SECS: f64 = 24.0 * 3600.0;
 
 /// The last request for a return.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Request {
-    /// What `--request` takes; also the number of the row of `operator_actions`.
+pub(super) struct MarkPaidRequest {
+    /// The number of its row in `operator_actions`, for `--request`.
     #[serde(rename = "request")]
     pub(super) id: i64,
     /// The attempt that paid.
@@ -34,7 +34,7 @@ pub(super) struct Request {
     age_secs: f64,
 }
 
-/// What a request keeps in `operator_actions.details`.
+/// A request's `operator_actions.details`.
 #[derive(Debug, Deserialize)]
 struct Details {
     version: i32,
@@ -43,10 +43,10 @@ struct Details {
 }
 
 /// The details of a request made now.
-pub(super) fn details(case: &Case, paid: &MarkPaid<'_>, gateway_ref: Option<&str>) -> Value {
+pub(super) fn details(refund: &Refund, paid: &MarkPaid<'_>, gateway_ref: Option<&str>) -> Value {
     json!({
-        "version": case.version,
-        "status": case.refund.status,
+        "version": refund.version,
+        "status": refund.state.status,
         "attempt": paid.by.id.number,
         "amount": paid.by.amount.decimal_text(),
         "currency": paid.by.amount.currency,
@@ -54,7 +54,7 @@ pub(super) fn details(case: &Case, paid: &MarkPaid<'_>, gateway_ref: Option<&str
     })
 }
 
-impl Request {
+impl MarkPaidRequest {
     pub(super) fn read(row: RequestRow) -> Result<Self, CtlError> {
         let unreadable = |source| CtlError::Refused {
             problem: format!("row {} of operator_actions cannot be read", row.id),
@@ -83,7 +83,7 @@ impl Request {
                 self.id, self.version
             ));
         }
-        if self.age_secs > GOOD_FOR_SECS {
+        if self.age_secs > VALID_FOR_SECS {
             return Err(format!(
                 "request {} is {} old; a request is good for a day",
                 self.id,
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_request_is_good_for_a_day_and_one_version() {
-        let request = |age_secs| Request {
+        let request = |age_secs| MarkPaidRequest {
             id: 9,
             attempt: 1,
             requested_by: 7,

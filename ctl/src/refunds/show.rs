@@ -12,22 +12,23 @@ use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 
 use self::commands::{CommandView, commands};
-use super::case::Case;
-use super::request::Request;
-use super::{no_such_return, parse_return};
+use super::refund::Refund;
+use super::request::MarkPaidRequest;
+use super::return_id::{no_such_return, parse_return};
 use crate::error::CtlError;
+use crate::layout::{Row, table};
 use crate::output;
 use crate::session::SessionArgs;
-use crate::store::refunds::{self as store, Event};
-use crate::text::{or_dash, printable, rfc3339};
+use crate::store::refunds::{self as store, Event, Lock, RequestRow, ReturnRow};
+use crate::text::{counted, or_dash, printable, rfc3339, to_second};
 
-const EXAMPLE: &str = "\
-`version` is the seq of the last event. The commands at the end are what the states allow at this moment, complete but
-for your own words in capital letters; your role, and whether it is your own return, are judged when you run one.";
+const HELP: &str = "\
+`version` is the seq of the last event. The commands at the end are those that the states allow now. They are complete \
+but for your own words in capital letters. Your role, and whether it is your own return, are checked when you run one.";
 
-/// Show a return with its order, every attempt to pay it, its history, and what a person may do now.
+/// Show a return with its order, its attempts, its history, and what a person may do now.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = HELP)]
 pub(super) struct Args {
     /// The return's id.
     #[arg(value_name = "RETURN", value_parser = parse_return)]
@@ -51,7 +52,7 @@ struct Report {
     order: OrderMoney,
     attempts: Vec<AttemptView>,
     events: Vec<EventView>,
-    /// The last one there was.
+    /// The last request, open or not.
     mark_paid_request: Option<RequestView>,
     commands: Vec<CommandView>,
 }
@@ -70,7 +71,7 @@ struct AttemptView {
     idempotency_key: ProviderKey,
     amount: String,
     currency: String,
-    /// Whether a consumer owns it now.
+    /// Whether a consumer works on it now.
     owned: bool,
     first_sent_at: Option<String>,
     next_check_at: String,
@@ -94,54 +95,75 @@ struct EventView {
 #[derive(Debug, Serialize)]
 struct RequestView {
     #[serde(flatten)]
-    request: Request,
+    request: MarkPaidRequest,
     open: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     why_not: Option<String>,
 }
 
-pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let mut conn = args.session.connect().await?;
-    let report = Report::read(&mut conn, args.return_id).await?;
-    if args.session.json {
-        output::print_json(&report)?;
-    } else {
-        output::print(&report.text())?;
-    }
+/// The rows of a return, from one snapshot.
+struct Rows {
+    row: ReturnRow,
+    refund: Refund,
+    events: Vec<Event>,
+    request: Option<RequestRow>,
+}
+
+pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
+    let id = args.return_id;
+    let session = args.session.connect().await?;
+    let rows = session.read("read_return", move |conn| Box::pin(Rows::read(conn, id)));
+    let rows = rows.await?.ok_or_else(|| no_such_return(id))?;
+    output::report(&Report::of(rows)?, args.session.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
-impl Report {
-    async fn read(conn: &mut MySqlConnection, id: ReturnId) -> Result<Self, CtlError> {
+impl Rows {
+    async fn read(conn: &mut MySqlConnection, id: ReturnId) -> sqlx::Result<Option<Self>> {
         store::snapshot_next(conn).await?;
         let mut tx = conn.begin().await?;
-        let row = store::read_return(&mut tx, id)
-            .await?
-            .ok_or_else(|| no_such_return(id))?;
-        let order = store::read_order(&mut tx, row.order_id)
-            .await?
-            .ok_or_else(|| no_such_return(id))?;
-        let attempts = store::read_attempts(&mut tx, id).await?;
-        let events = store::read_events(&mut tx, id).await?;
-        let request = store::last_request(&mut tx, id).await?;
-        tx.rollback().await?;
-
-        let case = Case {
+        let Some(row) = store::read_return(&mut tx, id).await? else {
+            return Ok(None);
+        };
+        let Some(order) = store::read_order(&mut tx, row.order_id, Lock::None).await? else {
+            return Ok(None);
+        };
+        let refund = Refund {
             return_id: id,
             customer_id: row.customer_id,
             version: row.version,
-            refund_amount: row.refund_amount.clone(),
+            amount: row.refund_amount.clone(),
             order,
-            refund: RefundState {
+            state: RefundState {
                 status: row.status,
-                attempts,
+                attempts: store::read_attempts(&mut tx, id).await?,
             },
         };
-        let request = request.map(Request::read).transpose()?;
-        let commands = commands(&case, request.as_ref());
+        let events = store::read_events(&mut tx, id).await?;
+        let request = store::last_request(&mut tx, id).await?;
+        tx.rollback().await?;
+        Ok(Some(Self {
+            row,
+            refund,
+            events,
+            request,
+        }))
+    }
+}
+
+impl Report {
+    fn of(rows: Rows) -> Result<Self, CtlError> {
+        let Rows {
+            row,
+            refund,
+            events,
+            request,
+        } = rows;
+        let request = request.map(MarkPaidRequest::read).transpose()?;
+        let commands = commands(&refund, request.as_ref());
         let version = row.version;
         Ok(Self {
-            return_id: id,
+            return_id: refund.return_id,
             order_id: row.order_id,
             customer_id: row.customer_id,
             status: row.status,
@@ -151,12 +173,12 @@ impl Report {
             created_at: rfc3339(row.created_at),
             updated_at: rfc3339(row.updated_at),
             order: OrderMoney {
-                total: case.order.total.decimal_text(),
-                refunded_amount: case.order.refunded_amount.decimal_text(),
-                currency: case.order.total.currency.to_string(),
+                total: refund.order.total.decimal_text(),
+                refunded_amount: refund.order.refunded_amount.decimal_text(),
+                currency: refund.order.total.currency.to_string(),
             },
-            attempts: case
-                .refund
+            attempts: refund
+                .state
                 .attempts
                 .into_iter()
                 .map(AttemptView::from)
@@ -202,7 +224,7 @@ impl From<Event> for EventView {
 }
 
 impl RequestView {
-    fn of(request: Request, version: i32) -> Self {
+    fn of(request: MarkPaidRequest, version: i32) -> Self {
         let open = request.open(version);
         Self {
             request,
@@ -212,13 +234,13 @@ impl RequestView {
     }
 }
 
-impl Report {
+impl output::Report for Report {
     fn text(&self) -> String {
         let mut parts = vec![
             format!(
                 "return {} of order {}, customer {}: {}, version {}\n\
-                 to pay back {} {}; the order's total is {total} {currency}, of which {paid_back} {currency} was paid \
-                 back\nfiled {}, changed {}",
+                 refund {} {}; order total {total} {currency}, of which {refunded} {currency} is refunded\n\
+                 filed {}, changed {}",
                 self.return_id,
                 self.order_id,
                 self.customer_id,
@@ -230,7 +252,7 @@ impl Report {
                 self.updated_at,
                 total = self.order.total,
                 currency = self.order.currency,
-                paid_back = self.order.refunded_amount,
+                refunded = self.order.refunded_amount,
             ),
             self.attempts_text(),
             self.events_text(),
@@ -239,38 +261,40 @@ impl Report {
         parts.push(self.commands_text());
         parts.join("\n\n")
     }
+}
 
+impl Report {
     fn attempts_text(&self) -> String {
         if self.attempts.is_empty() {
-            return "no attempt was made to pay it".to_owned();
+            return "No attempts.".to_owned();
         }
         let attempts: Vec<String> = self.attempts.iter().map(AttemptView::text).collect();
         attempts.join("\n")
     }
 
     fn events_text(&self) -> String {
-        let cells = |event: &EventView| {
-            [
+        let row = |event: &EventView| {
+            Row::from([
                 event.seq.to_string(),
                 event.event_type.clone(),
                 event.actor.clone(),
-                event.at.clone(),
-            ]
+                to_second(&event.at),
+            ])
         };
-        let rows: Vec<[String; 4]> = self.events.iter().map(cells).collect();
-        output::table(["seq", "event", "by", "at"], &rows)
+        let rows: Vec<Row<4>> = self.events.iter().map(row).collect();
+        table(["seq", "event", "by", "at"], &rows)
     }
 
     fn commands_text(&self) -> String {
         let possible: Vec<String> = self
             .commands
             .iter()
-            .filter_map(|command| Some(format!("  {}", command.line.as_ref()?)))
+            .filter_map(CommandView::to_paste)
             .collect();
         if possible.is_empty() {
-            return "nothing may be done by a person now".to_owned();
+            return "No command is possible now.".to_owned();
         }
-        format!("may be done now:\n{}", possible.join("\n"))
+        format!("possible now:\n{}", possible.join("\n"))
     }
 }
 
@@ -278,8 +302,8 @@ impl AttemptView {
     fn text(&self) -> String {
         let shown = |text: &Option<String>| or_dash(text.as_deref().map(printable));
         format!(
-            "attempt {} {}: {} {}, key {}\n  gateway {}, reference {}, last error {}{}\n  \
-             made {}, first sent {}, {} checks, next {}",
+            "attempt {}: {}, {} {}\n  key {}\n  gateway {}, reference {}, last error {}\n  \
+             made {}, first sent {}\n  {}, next check {}{}",
             self.attempt,
             self.state.as_str(),
             self.amount,
@@ -288,11 +312,11 @@ impl AttemptView {
             shown(&self.gateway),
             shown(&self.gateway_ref),
             shown(&self.last_error),
+            to_second(&self.created_at),
+            or_dash(self.first_sent_at.as_deref().map(to_second)),
+            counted(self.checks, "check"),
+            to_second(&self.next_check_at),
             if self.owned { ", owned" } else { "" },
-            self.created_at,
-            or_dash(self.first_sent_at.as_ref()),
-            self.checks,
-            self.next_check_at
         )
     }
 }
@@ -302,10 +326,10 @@ impl RequestView {
         let request = &self.request;
         let state = match &self.why_not {
             None => "open".to_owned(),
-            Some(why) => format!("spent: {why}"),
+            Some(why) => format!("no longer open: {why}"),
         };
         format!(
-            "request {} to mark it as paid by attempt {}, by user {}, {state}\n  reference {}, evidence: {}",
+            "request {} to mark it as paid by attempt {}, by user {}, {state}\n  reference {}\n  evidence: {}",
             request.id,
             request.attempt,
             request.requested_by,
@@ -314,3 +338,6 @@ impl RequestView {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,9 @@ use sqlx::FromRow;
 use sqlx::mysql::MySqlConnection;
 use time::OffsetDateTime;
 
-/// A dead letter without its contents.
+/// A dead letter without its key, headers and payload.
 #[derive(Debug, Clone, FromRow)]
-pub(crate) struct LetterRow {
+pub(crate) struct DeadLetterSummary {
     pub(crate) id: i64,
     pub(crate) topic: String,
     pub(crate) partition_id: i32,
@@ -15,20 +15,20 @@ pub(crate) struct LetterRow {
     pub(crate) record_time: i64,
     pub(crate) reason: String,
     pub(crate) received_at: OffsetDateTime,
-    /// Absent for a record without a value.
+    /// `None` for a record without a value.
     pub(crate) payload_bytes: Option<i64>,
 }
 
 /// Dead letters above `after`, ascending by id; of all topics and reasons or of one.
-pub(crate) async fn list_letters(
+pub(crate) async fn list_dead_letters(
     conn: &mut MySqlConnection,
     after: i64,
     topic: Option<&str>,
     reason: Option<&str>,
     limit: i64,
-) -> sqlx::Result<Vec<LetterRow>> {
+) -> sqlx::Result<Vec<DeadLetterSummary>> {
     sqlx::query_as(
-        "/* list_letters */ SELECT id, topic, partition_id, offset_id, record_time, reason, received_at, \
+        "/* list_dead_letters */ SELECT id, topic, partition_id, offset_id, record_time, reason, received_at, \
          LENGTH(payload) AS payload_bytes FROM dead_letters FORCE INDEX (PRIMARY) \
          WHERE id > ? AND (? IS NULL OR topic = ?) AND (? IS NULL OR reason = ?) ORDER BY id LIMIT ?",
     )
@@ -42,39 +42,41 @@ pub(crate) async fn list_letters(
     .await
 }
 
-pub(crate) async fn count_letters(conn: &mut MySqlConnection) -> sqlx::Result<i64> {
-    sqlx::query_scalar("/* count_letters */ SELECT COUNT(*) FROM dead_letters FORCE INDEX (record)")
-        .fetch_one(conn)
-        .await
+pub(crate) async fn count_dead_letters(conn: &mut MySqlConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "/* count_dead_letters */ SELECT COUNT(*) FROM dead_letters FORCE INDEX (record)",
+    )
+    .fetch_one(conn)
+    .await
 }
 
-/// Every dead letter there is now, ascending.
-pub(crate) async fn letter_ids(conn: &mut MySqlConnection) -> sqlx::Result<Vec<i64>> {
-    sqlx::query_scalar("/* letter_ids */ SELECT id FROM dead_letters ORDER BY id")
+/// The ids of all dead letters, ascending.
+pub(crate) async fn dead_letter_ids(conn: &mut MySqlConnection) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar("/* dead_letter_ids */ SELECT id FROM dead_letters ORDER BY id")
         .fetch_all(conn)
         .await
 }
 
-/// A dead letter with its contents.
+/// A dead letter with its key, headers and payload.
 #[derive(Debug, Clone, FromRow)]
-pub(crate) struct Letter {
+pub(crate) struct DeadLetter {
     #[sqlx(flatten)]
-    pub(crate) row: LetterRow,
+    pub(crate) summary: DeadLetterSummary,
     pub(crate) msg_key: Option<Vec<u8>>,
-    /// As much of it as was asked for.
+    /// Its first bytes, as many as were asked for.
     pub(crate) payload: Option<Vec<u8>>,
-    /// JSON; see `dead_letter.rs` of the refund consumer.
+    /// JSON; see `shared::domain::dead_letter`.
     pub(crate) headers: Vec<u8>,
 }
 
-/// A dead letter with at most so many bytes of its payload.
-pub(crate) async fn read_letter(
+/// A dead letter with at most `payload_bytes` of its payload.
+pub(crate) async fn read_dead_letter(
     conn: &mut MySqlConnection,
     id: i64,
     payload_bytes: i64,
-) -> sqlx::Result<Option<Letter>> {
+) -> sqlx::Result<Option<DeadLetter>> {
     sqlx::query_as(
-        "/* read_letter */ SELECT id, topic, partition_id, offset_id, record_time, reason, received_at, \
+        "/* read_dead_letter */ SELECT id, topic, partition_id, offset_id, record_time, reason, received_at, \
          LENGTH(payload) AS payload_bytes, msg_key, LEFT(payload, ?) AS payload, headers FROM dead_letters WHERE id = ?",
     )
     .bind(payload_bytes)
@@ -83,20 +85,21 @@ pub(crate) async fn read_letter(
     .await
 }
 
-/// All that a MEDIUMBLOB can hold.
+/// The size of the largest MEDIUMBLOB.
 pub(crate) const WHOLE: i64 = 16 * 1024 * 1024;
 
-/// Locks a dead letter until the transaction ends: always the first statement of it. `false` if it is gone.
-pub(crate) async fn lock_letter(conn: &mut MySqlConnection, id: i64) -> sqlx::Result<bool> {
-    let found = sqlx::query("/* lock_letter */ SELECT 1 FROM dead_letters WHERE id = ? FOR UPDATE")
-        .bind(id)
-        .fetch_optional(conn)
-        .await?;
+/// Locks a dead letter until the transaction ends: always its first statement. `false` if it is gone.
+pub(crate) async fn lock_dead_letter(conn: &mut MySqlConnection, id: i64) -> sqlx::Result<bool> {
+    let found =
+        sqlx::query("/* lock_dead_letter */ SELECT 1 FROM dead_letters WHERE id = ? FOR UPDATE")
+            .bind(id)
+            .fetch_optional(conn)
+            .await?;
     Ok(found.is_some())
 }
 
-pub(crate) async fn delete_letter(conn: &mut MySqlConnection, id: i64) -> sqlx::Result<u64> {
-    let deleted = sqlx::query("/* delete_letter */ DELETE FROM dead_letters WHERE id = ?")
+pub(crate) async fn delete_dead_letter(conn: &mut MySqlConnection, id: i64) -> sqlx::Result<u64> {
+    let deleted = sqlx::query("/* delete_dead_letter */ DELETE FROM dead_letters WHERE id = ?")
         .bind(id)
         .execute(conn)
         .await?;

@@ -1,5 +1,4 @@
-//! What an operator may look at: the shards with their leases, the rows that wait, the rows that are parked.
-//! Plain, non-locking reads.
+//! What an operator reads about the outbox: the shards with their leases, waiting rows, parked rows. No read locks.
 
 use serde::Serialize;
 use shared::domain::ids::{EventId, OrderId, ReturnId, Shard};
@@ -18,9 +17,9 @@ pub(crate) struct ShardStats {
     pub(crate) parked_rows: i64,
     pub(crate) owner: Option<String>,
     pub(crate) epoch: i64,
-    /// Negative when it has expired; absent without an owner.
+    /// Negative when the lease has expired; `None` without an owner.
     pub(crate) lease_left_secs: Option<f64>,
-    /// For how long it has been paused.
+    /// How long ago the pause began.
     pub(crate) paused_secs: Option<f64>,
 }
 
@@ -45,21 +44,31 @@ pub(crate) async fn shard_stats(conn: &mut MySqlConnection) -> sqlx::Result<Vec<
     .await
 }
 
-/// Which rows to look at.
+/// Which rows to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
+pub(crate) enum RowFilter {
+    All,
     Shard(Shard),
     Order(OrderId),
-    /// No index leads to it: every row is looked at.
+    /// Reads every row: there is no index on event ids.
     Event(EventId),
 }
 
-impl Which {
+impl RowFilter {
     fn condition(self) -> &'static str {
         match self {
+            Self::All => "TRUE",
             Self::Shard(_) => "shard = ?",
             Self::Order(_) => "shard = ? AND msg_key = ?",
             Self::Event(_) => "event_id = ?",
+        }
+    }
+
+    /// The oldest rows of all shards have the lowest ids; within a shard the primary key has that order.
+    fn order(self) -> (&'static str, &'static str) {
+        match self {
+            Self::All => ("id", "id, shard"),
+            Self::Shard(_) | Self::Order(_) | Self::Event(_) => ("PRIMARY", "shard, id"),
         }
     }
 
@@ -68,6 +77,7 @@ impl Which {
         query: QueryAs<'_, MySql, T, MySqlArguments>,
     ) -> QueryAs<'_, MySql, T, MySqlArguments> {
         match self {
+            Self::All => query,
             Self::Shard(shard) => query.bind(shard),
             Self::Order(order) => query.bind(Shard::of(order)).bind(order.to_string()),
             Self::Event(event) => query.bind(event),
@@ -87,13 +97,13 @@ pub(crate) struct PeekedRow {
     pub(crate) event_type: String,
     pub(crate) topic: String,
     pub(crate) msg_key: String,
-    /// At most [`PAYLOAD_SHOWN`] bytes of it.
+    /// Its first [`PAYLOAD_SHOWN`] bytes at most.
     pub(crate) payload: Vec<u8>,
     pub(crate) payload_bytes: i64,
     pub(crate) traceparent: Option<String>,
     pub(crate) tracestate: Option<String>,
     pub(crate) created_at: OffsetDateTime,
-    /// Absent while the row waits in the outbox.
+    /// `None` while the row waits in the outbox.
     pub(crate) parked_at: Option<OffsetDateTime>,
     pub(crate) first_error: Option<String>,
     pub(crate) attempts: Option<i32>,
@@ -102,27 +112,28 @@ pub(crate) struct PeekedRow {
 /// Enough to see what it is; a refused record may be megabytes long.
 pub(crate) const PAYLOAD_SHOWN: i64 = 16 * 1024;
 
-/// Waiting and parked rows in `(shard, id)` order, from one snapshot: a row on its way from one to the other is in one.
+/// Waiting and parked rows, lowest id first, in one statement: a row that moves meanwhile is in one of the tables.
 pub(crate) async fn peek(
     conn: &mut MySqlConnection,
-    which: Which,
+    filter: RowFilter,
     limit: i64,
 ) -> sqlx::Result<Vec<PeekedRow>> {
-    let condition = which.condition();
+    let condition = filter.condition();
+    let (index, order) = filter.order();
     let columns = "shard, id, event_id, aggregate_id, seq, event_type, topic, msg_key, LEFT(payload, ?) AS payload, \
                    LENGTH(payload) AS payload_bytes, traceparent, tracestate, created_at";
     let sql = format!(
         "/* peek */ (SELECT {columns}, NULL AS parked_at, NULL AS first_error, NULL AS attempts \
-         FROM outbox FORCE INDEX (PRIMARY) WHERE {condition} ORDER BY shard, id LIMIT ?) \
+         FROM outbox FORCE INDEX ({index}) WHERE {condition} ORDER BY {order} LIMIT ?) \
          UNION ALL (SELECT {columns}, parked_at, first_error, attempts \
-         FROM outbox_parked FORCE INDEX (PRIMARY) WHERE {condition} ORDER BY shard, id LIMIT ?) \
-         ORDER BY shard, id LIMIT ?"
+         FROM outbox_parked FORCE INDEX (PRIMARY) WHERE {condition} ORDER BY {order} LIMIT ?) \
+         ORDER BY {order} LIMIT ?"
     );
-    let query = which
+    let query = filter
         .bind(sqlx::query_as(AssertSqlSafe(sql)).bind(PAYLOAD_SHOWN))
         .bind(limit)
         .bind(PAYLOAD_SHOWN);
-    which
+    filter
         .bind(query)
         .bind(limit)
         .bind(limit)
@@ -130,13 +141,13 @@ pub(crate) async fn peek(
         .await
 }
 
-/// The parked rows of one order, told by the row to blame.
+/// The parked rows of one order, with the first row that was refused.
 #[derive(Debug, Clone, FromRow)]
 pub(crate) struct ParkedOrder {
     pub(crate) shard: Shard,
     pub(crate) msg_key: String,
     pub(crate) parked_rows: i64,
-    /// Rows that were refused themselves; 0 when those were discarded and only followers are left.
+    /// Rows that Kafka refused; 0 when those were discarded and only their followers are left.
     pub(crate) refused_rows: i64,
     pub(crate) oldest_parked_secs: f64,
     /// The first refused row, or the first row of all.
@@ -154,7 +165,7 @@ pub(crate) struct ParkedOrder {
 
 /// Orders with parked rows, the longest waiting first; of all orders or of one.
 ///
-/// Grouped over narrow columns, then the row to blame is looked up: texts and payloads stay out of the temporary table.
+/// Grouped over narrow columns first, so that texts and payloads stay out of the temporary table.
 pub(crate) async fn parked_orders(
     conn: &mut MySqlConnection,
     order: Option<OrderId>,
@@ -179,7 +190,7 @@ pub(crate) async fn parked_orders(
     .await
 }
 
-/// How many rows and orders are parked in all.
+/// The number of parked rows, and of orders with parked rows.
 pub(crate) async fn parked_totals(conn: &mut MySqlConnection) -> sqlx::Result<(i64, i64)> {
     sqlx::query_as(
         "/* parked_totals */ SELECT COUNT(*), COUNT(DISTINCT msg_key) FROM outbox_parked FORCE INDEX (msg_key)",

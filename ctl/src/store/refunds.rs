@@ -1,4 +1,4 @@
-//! What an operator reads about refunds: plain reads, each by an index; `settle` has those that lock.
+//! What an operator reads about refunds. No read locks, and each uses an index; `settle` has the statements that lock.
 
 use shared::domain::eligibility::OrderFacts;
 use shared::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
@@ -16,22 +16,15 @@ fn status(row: &MySqlRow) -> sqlx::Result<Status> {
     decode_enum(row, "status")
 }
 
-fn unreadable(column: &str) -> sqlx::Error {
-    sqlx::Error::ColumnDecode {
-        index: column.to_owned(),
-        source: "a value that this build does not know".into(),
-    }
-}
-
-/// Which attempts to list.
+/// The attempts to list.
 #[derive(Debug, Clone)]
-pub(crate) struct Wanted {
+pub(crate) struct AttemptFilter {
     pub(crate) states: Vec<AttemptState>,
     /// Also the last attempt of each return that is `refund_failed`.
     pub(crate) failed: bool,
-    /// Only returns above this one.
+    /// Only returns with a higher id.
     pub(crate) after: ReturnId,
-    /// Most returns.
+    /// At most this many returns.
     pub(crate) limit: i64,
 }
 
@@ -44,9 +37,9 @@ pub(crate) struct Listed {
     pub(crate) age_secs: f64,
 }
 
-impl Wanted {
-    /// The returns are found first, over narrow indexes alone, and cut to the page; then their rows are looked up. A
-    /// source of its own for each state: for several in one, MySQL reads the whole index.
+impl AttemptFilter {
+    /// The ids of the page's returns are read first, from narrow indexes alone; then their rows. Each state is a source of
+    /// its own: for several in one, MySQL reads the whole index.
     fn sql(&self) -> String {
         let by_state = "(SELECT DISTINCT return_id FROM refunds FORCE INDEX (due) WHERE state = ? \
                         AND return_id > ? ORDER BY return_id LIMIT ?)";
@@ -95,9 +88,9 @@ impl Wanted {
 /// Attempts by return and number.
 pub(crate) async fn list_refunds(
     conn: &mut MySqlConnection,
-    wanted: &Wanted,
+    filter: &AttemptFilter,
 ) -> sqlx::Result<Vec<Listed>> {
-    let rows = wanted.fetch("/* list_refunds */", conn).await?;
+    let rows = filter.fetch("/* list_refunds */", conn).await?;
     let read = |row: &MySqlRow| {
         Ok(Listed {
             attempt: Attempt::from_row(row)?,
@@ -121,7 +114,7 @@ pub(crate) struct ReturnRow {
     pub(crate) updated_at: OffsetDateTime,
 }
 
-/// Makes the next transaction read everything as of one moment: rows of different moments would contradict each other.
+/// Makes the next transaction read from one snapshot: rows of different moments could contradict each other.
 pub(crate) async fn snapshot_next(conn: &mut MySqlConnection) -> sqlx::Result<()> {
     conn.execute("/* snapshot_next */ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         .await?;
@@ -153,17 +146,36 @@ pub(crate) async fn read_return(
     row.map(read).transpose()
 }
 
+/// Whether a read locks the rows that it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lock {
+    None,
+    Update,
+}
+
+impl Lock {
+    fn clause(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Update => " FOR UPDATE",
+        }
+    }
+}
+
 pub(crate) async fn read_order(
     conn: &mut MySqlConnection,
     id: OrderId,
+    lock: Lock,
 ) -> sqlx::Result<Option<OrderFacts>> {
-    sqlx::query_as(
+    let sql = format!(
         "/* read_order */ SELECT id, customer_id, total, currency, refunded_amount, status, delivered_at \
-         FROM orders WHERE id = ?",
-    )
-    .bind(id)
-    .fetch_optional(conn)
-    .await
+         FROM orders WHERE id = ?{}",
+        lock.clause()
+    );
+    sqlx::query_as(AssertSqlSafe(sql))
+        .bind(id)
+        .fetch_optional(conn)
+        .await
 }
 
 /// The attempts of a return, ascending.
@@ -205,7 +217,7 @@ pub(crate) async fn read_events(
     .await
 }
 
-/// Somebody's request that a refund be marked as paid, as recorded.
+/// A request to mark a refund as paid, as recorded.
 #[derive(Debug, Clone, FromRow)]
 pub(crate) struct RequestRow {
     pub(crate) id: i64,
@@ -219,7 +231,7 @@ pub(crate) struct RequestRow {
     pub(crate) details: String,
 }
 
-/// The last request for this return; each one supersedes those before it.
+/// The last request for this return: it replaces those before it.
 pub(crate) async fn last_request(
     conn: &mut MySqlConnection,
     id: ReturnId,
@@ -238,10 +250,10 @@ pub(crate) async fn last_request(
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use crate::store::explain::{key_of, refunded_long_ago};
     use shared::test_support::TestDb;
     use strum::IntoEnumIterator;
-
-    use super::*;
 
     /// With the statistics of empty tables, and with those of many returns that were refunded long ago.
     #[tokio::test]
@@ -249,21 +261,7 @@ mod tests {
         let db = TestDb::create().await;
         let mut conn = db.pool.acquire().await.expect("a connection");
         every_plan(&mut conn).await;
-        db.seed_orders(1, 3_000, CustomerId(42)).await;
-        for sql in [
-            "INSERT INTO returns (id, order_id, customer_id, reason, status, version, policy_version, refund_amount, \
-             currency, created_at, updated_at) SELECT id, id, 42, 'x', IF(id % 500 = 0, 'refund_failed', 'refunded'), 1, \
-             'x', 1, 'EUR', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM orders",
-            "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, \
-             created_at, updated_at) SELECT id, 1, id, 1, 'EUR', IF(id % 500 = 0, 'declined', 'succeeded'), \
-             UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM returns",
-        ] {
-            conn.execute(sql).await.expect(sql);
-        }
-        sqlx::query("ANALYZE TABLE returns, refunds")
-            .fetch_all(&mut *conn)
-            .await
-            .expect("analyze");
+        refunded_long_ago(&db, "refund_failed", "declined").await;
         every_plan(&mut conn).await;
     }
 
@@ -275,22 +273,23 @@ mod tests {
             (AttemptState::iter().collect(), true),
             (vec![], true),
         ] {
-            let wanted = Wanted {
+            let filter = AttemptFilter {
                 states,
                 failed,
                 after: ReturnId(7),
                 limit: 100,
             };
-            let explain = wanted.fetch("EXPLAIN FORMAT=TRADITIONAL", conn).await;
+            let explain = filter.fetch("EXPLAIN FORMAT=TRADITIONAL", conn).await;
+            let steps = explain.expect("a plan");
             let plan: Vec<(String, String)> =
-                explain.expect("a plan").iter().filter_map(access).collect();
+                steps.iter().filter_map(|step| key_of(step, &[])).collect();
             let by = |table: &str, key: &str| {
                 let uses = plan
                     .iter()
                     .filter(|(t, k)| (t.as_str(), k.as_str()) == (table, key));
                 uses.count()
             };
-            assert_eq!(by("refunds", "due"), wanted.states.len(), "{plan:?}");
+            assert_eq!(by("refunds", "due"), filter.states.len(), "{plan:?}");
             assert_eq!(
                 by("returns", "status_updated"),
                 usize::from(failed),
@@ -298,18 +297,5 @@ mod tests {
             );
             assert_eq!((by("r", "PRIMARY"), by("f", "PRIMARY")), (1, 1), "{plan:?}");
         }
-    }
-
-    /// Table and key of a step that reads a stored table, which must look rows up by that key.
-    fn access(step: &MySqlRow) -> Option<(String, String)> {
-        let text = |name: &str| step.try_get::<Option<String>, _>(name).expect("a column");
-        let (table, how, key) = (text("table")?, text("type"), text("key"));
-        if table.starts_with('<') {
-            return None;
-        }
-        let how = how.expect("an access type");
-        let looked_up = ["const", "eq_ref", "ref", "range"].contains(&how.as_str());
-        assert!(looked_up, "{table} is read by {how} {key:?}");
-        Some((table, key.expect("a key")))
     }
 }

@@ -1,6 +1,6 @@
-//! What a person's decision about a refund locks and writes, but for its record (`actions`). The lock order is the
-//! consumer's: the order (where money is counted), the return, its attempts, then inserts; the caller opens and commits
-//! the transaction.
+//! What a person's decision about a refund writes. The lock order is the consumer's: the order (where money is counted),
+//! the return, its attempts, then inserts. The caller opens and commits the transaction, and records the decision
+//! (`actions`).
 
 use shared::domain::eligibility::OrderFacts;
 use shared::domain::ids::{OrderId, ReturnId};
@@ -20,29 +20,16 @@ pub(crate) async fn order_of(
         .await
 }
 
-pub(crate) async fn lock_order(
-    conn: &mut MySqlConnection,
-    id: OrderId,
-) -> sqlx::Result<Option<OrderFacts>> {
-    sqlx::query_as(
-        "/* lock_order */ SELECT id, customer_id, total, currency, refunded_amount, status, delivered_at \
-         FROM orders WHERE id = ? FOR UPDATE",
-    )
-    .bind(id)
-    .fetch_optional(conn)
-    .await
-}
-
-/// How an attempt ends by a person's word.
+/// How an attempt ends by a person's decision.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Closing<'a> {
     pub(crate) state: AttemptState,
-    /// For a row that has none; the gateway's own stays.
+    /// For a row that has none: the gateway's own reference stays.
     pub(crate) gateway_ref: Option<&'a str>,
     pub(crate) last_error: Option<&'a str>,
 }
 
-/// Closes an attempt that still is as it was locked; 1 if it was.
+/// Closes an attempt that still is as it was when it was locked; answers the number of rows, which must be 1.
 pub(crate) async fn close_attempt(
     conn: &mut MySqlConnection,
     attempt: &Attempt,
@@ -76,7 +63,7 @@ pub(crate) async fn close_attempt(
     Ok(closed.rows_affected())
 }
 
-/// Counts what was paid on the order as it was locked; 1 if it still is so.
+/// Counts what was paid on an order that still is as it was when it was locked; answers the number of rows.
 pub(crate) async fn add_refund(
     conn: &mut MySqlConnection,
     order: &OrderFacts,

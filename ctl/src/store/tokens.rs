@@ -5,23 +5,23 @@ use shared::auth::RevocationKind;
 use sqlx::mysql::MySqlConnection;
 use time::OffsetDateTime;
 
-use super::actions::{Because, Verb, record_token};
+use super::actions::{Author, Subject, Verb, record};
 
-/// A token that is to be refused from now on.
+/// A token that the api is to refuse from now on.
 #[derive(Debug, Clone)]
 pub(crate) struct Revocation {
     pub(crate) kind: RevocationKind,
     pub(crate) name: String,
-    /// When it may be forgotten; `None` for never.
+    /// When the entry may be deleted; `None` for never.
     pub(crate) expires_at: Option<OffsetDateTime>,
 }
 
-/// Puts it on the list, or keeps it there for longer, and records who did; `false` if it was there for as long. Forgets
-/// some of those that ended a day ago.
+/// Puts a token on the list, or keeps it there for longer, and records who did. `false` if the list already had it for as
+/// long. Deletes some of the entries that ended a day ago.
 pub(crate) async fn revoke(
     conn: &mut MySqlConnection,
     revocation: &Revocation,
-    because: Because<'_>,
+    author: &Author,
 ) -> sqlx::Result<bool> {
     let Revocation {
         kind,
@@ -35,8 +35,8 @@ pub(crate) async fn revoke(
     .bind(kind.as_str())
     .bind(name)
     .bind(expires_at)
-    .bind(because.by)
-    .bind(because.reason)
+    .bind(&author.actor_id)
+    .bind(&author.reason)
     .execute(&mut *conn)
     .await;
     match added {
@@ -50,12 +50,12 @@ pub(crate) async fn revoke(
         }
     }
     let details = json!({ "kind": kind.as_str(), "token": name });
-    record_token(conn, Verb::RevokeToken, because, &details).await?;
-    forget_ended(conn).await?;
+    record(conn, Verb::RevokeToken, author, Subject::Other(&details)).await?;
+    delete_ended(conn).await?;
     Ok(true)
 }
 
-/// Of two that name the same, the longer one holds; answers whether it is the new one.
+/// Of two revocations of the same name, the longer one holds. `true` if that is the new one.
 async fn extend(conn: &mut MySqlConnection, revocation: &Revocation) -> sqlx::Result<bool> {
     let extended = sqlx::query(
         "/* extend */ UPDATE revoked_tokens FORCE INDEX (PRIMARY) SET expires_at = ? \
@@ -71,10 +71,10 @@ async fn extend(conn: &mut MySqlConnection, revocation: &Revocation) -> sqlx::Re
     Ok(extended.rows_affected() == 1)
 }
 
-/// They are refused without the list.
-async fn forget_ended(conn: &mut MySqlConnection) -> sqlx::Result<()> {
+/// Tokens that have ended are refused without the list.
+async fn delete_ended(conn: &mut MySqlConnection) -> sqlx::Result<()> {
     sqlx::query(
-        "/* forget_ended */ DELETE /*+ INDEX(revoked_tokens expires_at) */ FROM revoked_tokens \
+        "/* delete_ended */ DELETE /*+ INDEX(revoked_tokens expires_at) */ FROM revoked_tokens \
          WHERE expires_at < UTC_TIMESTAMP(6) - INTERVAL 1 DAY LIMIT 500",
     )
     .execute(conn)

@@ -10,32 +10,33 @@ use secrecy::ExposeSecret;
 use shared::auth::{TokenFormat, decode_biscuit};
 use time::{Duration, OffsetDateTime};
 
-use super::{TokenFileArgs, biscuit_bytes, parse_ttl};
+use super::args::{TokenFileArgs, biscuit_bytes};
+use super::ttl::parse_ttl;
 use crate::error::CtlError;
 use crate::output;
 
-const EXAMPLE: &str = "\
+const HELP: &str = "\
 Example, a link for a courier:
   returnsctl token mint --format biscuit --user 42 --role customer --ttl 1d |
     returnsctl token attenuate --return 456 --read-only --ttl 1h";
 
 /// Narrow a Biscuit: print one that can do less, and nothing else, on standard output.
 ///
-/// Needs no key and no server. The new token is sealed: nobody can add to it or get the old one back from it. It ends
+/// Needs no key and no server. The new token is sealed: nobody can add to it or get the old one back from it. It expires
 /// with the old one at the latest, and is revoked with it.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = HELP)]
 #[command(group(clap::ArgGroup::new("how").required(true).multiple(true)))]
 pub(super) struct Args {
     /// Only this return.
     #[arg(long = "return", value_name = "ID", group = "how", value_parser = clap::value_parser!(i64).range(1..))]
     return_id: Option<i64>,
 
-    /// Only look.
+    /// Read only.
     #[arg(long, group = "how")]
     read_only: bool,
 
-    /// Only for so long from now: 30s, 15m, 1h or 7d.
+    /// Only for this time from now: 30s, 15m, 1h or 7d.
     #[arg(long, group = "how", value_parser = parse_ttl)]
     ttl: Option<Duration>,
 
@@ -43,7 +44,7 @@ pub(super) struct Args {
     token: TokenFileArgs,
 }
 
-pub(super) fn run(args: &Args) -> Result<ExitCode, CtlError> {
+pub(super) fn run(args: Args) -> Result<ExitCode, CtlError> {
     let token = args.token.read()?;
     let token = token.expose_secret();
     if TokenFormat::of(token) == TokenFormat::Jwt {
@@ -62,7 +63,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, CtlError> {
             problem: "the token cannot be narrowed: a sealed one cannot".to_owned(),
             source: Box::new(source),
         })?;
-    // A fifth block, or one too large, would be refused by the api.
+    // The api refuses a fifth block and a token that is too large.
     decode_biscuit(&narrowed).map_err(|source| CtlError::Refused {
         problem: "the narrowed token would be too large for the api".to_owned(),
         source: Box::new(source),
@@ -72,7 +73,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, CtlError> {
 }
 
 impl Args {
-    /// Checks, and nothing else: the api takes no other blocks.
+    /// Only checks: the api accepts no other blocks.
     fn block(&self, now: OffsetDateTime) -> Result<BlockBuilder, biscuit_auth::error::Token> {
         let about = self
             .return_id

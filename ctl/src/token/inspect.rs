@@ -9,22 +9,22 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use shared::auth::{AuthArgs, Policy, TokenFormat, Verifier, is_token_id, jwt_revocation_id};
 
-use super::{TokenFileArgs, biscuit_bytes};
+use super::args::{TokenFileArgs, biscuit_bytes};
 use crate::error::CtlError;
 use crate::output;
 
-const EXAMPLE: &str = "\
-What is printed is no secret: it has no signature, and nobody is let in by it.
+const HELP: &str = "\
+The output is no secret: it has no signature, so nobody can log in with it.
 
 Example:
   returnsctl token mint --user 42 --role customer | returnsctl token inspect";
 
-/// Show what a token says and by which ids it can be revoked, as one JSON document.
+/// Show the contents of a token and the ids that revoke it, as one JSON document.
 ///
-/// Exit code 0 if an api with these settings honors it now, 1 if not; what the token says is printed all the same. Whether
-/// it is revoked is in the database, and not asked.
+/// Exit code 0 if an api with these settings accepts the token now, 1 if not; the contents are printed in both cases. The
+/// list of revoked tokens is not read: it is in the database.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = HELP)]
 pub(super) struct Args {
     #[command(flatten)]
     token: TokenFileArgs,
@@ -33,33 +33,33 @@ pub(super) struct Args {
     auth: AuthArgs,
 }
 
-pub(super) fn run(args: &Args) -> Result<ExitCode, CtlError> {
+pub(super) fn run(args: Args) -> Result<ExitCode, CtlError> {
     let token = args.token.read()?;
     let token = token.expose_secret();
-    let verdict = args.verdict(token);
+    let accepted = args.accepts(token);
     let mut shown = match TokenFormat::of(token) {
         TokenFormat::Jwt => jwt(token)?,
         TokenFormat::Biscuit => biscuit(token)?,
     };
-    shown["honored"] = json!(verdict.is_ok());
-    shown["problem"] = json!(verdict.as_ref().err());
+    shown["honored"] = json!(accepted.is_ok());
+    shown["problem"] = json!(accepted.as_ref().err());
     output::print_json(&shown)?;
-    Ok(ExitCode::from(u8::from(verdict.is_err())))
+    Ok(ExitCode::from(u8::from(accepted.is_err())))
 }
 
 impl Args {
-    /// Whether it is honored now; if not, why.
-    fn verdict(&self, token: &str) -> Result<(), String> {
+    /// Whether an api with these settings accepts the token now; if not, why.
+    fn accepts(&self, token: &str) -> Result<(), String> {
         let verifier = Verifier::load(&self.auth).map_err(|error| error.to_string())?;
         let verified = verifier
             .verify(token)
             .map_err(|refused| refused.to_string())?;
-        let honored = Policy::new(&self.auth).honors(&verified);
+        let honored = Policy::new(&self.auth).accepts(&verified);
         honored.map_err(|denied| denied.to_string())
     }
 }
 
-/// Header and claims as sent.
+/// Header and claims, without the signature.
 fn jwt(token: &str) -> Result<Value, CtlError> {
     let mut parts = token.split('.');
     let mut part = || -> Option<Value> {
@@ -76,7 +76,7 @@ fn jwt(token: &str) -> Result<Value, CtlError> {
     }))
 }
 
-/// Its blocks as Datalog, the issuer's first.
+/// The blocks as Datalog, the issuer's first.
 fn biscuit(token: &str) -> Result<Value, CtlError> {
     let raw = biscuit_bytes(token)?;
     let token = UnverifiedBiscuit::from(&raw).map_err(|_| no_token())?;

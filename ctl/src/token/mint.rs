@@ -12,26 +12,28 @@ use shared::auth::Role;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{Format, parse_ttl};
+use super::args::Format;
+use super::ttl::parse_ttl;
 use crate::error::CtlError;
 use crate::keys::{KeyArgs, Signer};
 use crate::output;
 
-const EXAMPLE: &str = "\
+const HELP: &str = "\
 Example:
-  curl -H \"Authorization: Bearer $(returnsctl token mint --user 42 --role customer)\" http://127.0.0.1:8080/returns/1";
+  TOKEN=$(returnsctl token mint --user 42 --role customer)
+  curl -H \"Authorization: Bearer $TOKEN\" http://127.0.0.1:8080/returns/1";
 
 /// Print a signed token, and nothing else, on standard output.
 ///
 /// Signed with Ed25519. The key pair is made on first use.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = HELP)]
 pub(super) struct Args {
-    /// How the token is written.
+    /// The format of the token.
     #[arg(long, value_enum, default_value = "jwt")]
     format: Format,
 
-    /// Whom the token speaks for: a customer's or a member of staff's number.
+    /// The user of the token: the number of a customer or of a member of staff.
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(i64).range(1..))]
     user: i64,
 
@@ -39,15 +41,15 @@ pub(super) struct Args {
     #[arg(long, value_enum)]
     role: Role,
 
-    /// How long the token lives: 30s, 15m, 1h or 7d; at most 30d. It can be revoked before.
+    /// Lifetime of the token: 30s, 15m, 1h or 7d; at most 30d. It can be revoked earlier.
     #[arg(long, default_value = "1h", value_parser = parse_ttl)]
     ttl: Duration,
 
-    /// Who issues it. Must be the api's.
+    /// The issuer, as the api expects it.
     #[arg(long, env = "AUTH_ISSUER", default_value = "returns-dev", value_parser = NonEmptyStringValueParser::new())]
     auth_issuer: String,
 
-    /// Whom it is for. Must be the api's.
+    /// The audience, as the api expects it.
     #[arg(long, env = "AUTH_AUDIENCE", default_value = "returns-api", value_parser = NonEmptyStringValueParser::new())]
     auth_audience: String,
 
@@ -68,7 +70,7 @@ struct Claims<'a> {
     jti: Uuid,
 }
 
-pub(super) fn run(args: &Args) -> Result<ExitCode, CtlError> {
+pub(super) fn run(args: Args) -> Result<ExitCode, CtlError> {
     let signer = args.keys.ensure(args.format.key_use())?;
     let now = OffsetDateTime::now_utc();
     let token = match args.format {

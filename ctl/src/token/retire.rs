@@ -6,20 +6,20 @@ use serde_json::json;
 
 use crate::error::CtlError;
 use crate::keys::KeyArgs;
-use crate::output;
+use crate::output::{self, Message};
 
-const EXAMPLE: &str = "\
-WHAT THIS MEANS: within two seconds every api with this set refuses what the key has signed. It can take the last key out:
-then nobody is let in. The private half stays where it is, and signs nothing any more.
+const HELP: &str = "\
+WHAT THIS MEANS: within two seconds every api with this set refuses the tokens that the key has signed. If it is the last \
+key, the api accepts no token at all. The private key stays in its file, and is of no use any more.
 
 Example:
   returnsctl token retire --kid 3931917ec40206e2";
 
-/// Take a key out of the key set, at the end of a rotation or because it was stolen.
+/// Remove a key from the key set, at the end of a rotation or because it was stolen.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = HELP)]
 pub(super) struct Args {
-    /// The key, as `returnsctl token keygen` and `inspect` name it.
+    /// The key's id, as `returnsctl token keygen` and `inspect` show it.
     #[arg(long, value_name = "KID")]
     kid: String,
 
@@ -31,13 +31,13 @@ pub(super) struct Args {
     keys: KeyArgs,
 }
 
-pub(super) fn run(args: &Args) -> Result<ExitCode, CtlError> {
+pub(super) fn run(args: Args) -> Result<ExitCode, CtlError> {
     args.keys.retire(&args.kid)?;
     let set = &args.keys.auth_keys_file;
-    if args.json {
-        output::print_json(&json!({ "kid": args.kid, "auth_keys_file": set }))?;
-    } else {
-        output::print(&format!("kid {} is out of {}", args.kid, set.display()))?;
-    }
+    let report = Message {
+        text: format!("Removed kid {} from {}.", args.kid, set.display()),
+        json: json!({ "kid": args.kid, "auth_keys_file": set }),
+    };
+    output::report(&report, args.json)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,45 +1,49 @@
 //! `returnsctl token revoke`
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 use serde_json::json;
 use shared::auth::{AuthArgs, RevocationKind, Verified, Verifier, is_token_id};
-use sqlx::Connection;
 use time::OffsetDateTime;
 
-use super::TokenFileArgs;
+use super::args::TokenFileArgs;
 use crate::error::CtlError;
 use crate::operator::OperatorArgs;
-use crate::output;
-use crate::session::{SessionArgs, retried};
+use crate::output::{self, Message};
+use crate::session::SessionArgs;
 use crate::store::tokens::{self, Revocation};
 
-const EXAMPLE: &str = "\
-WHAT THIS MEANS: within five seconds no api honors the token; one that cannot read the list honors nobody after
-REVOCATIONS_MAX_AGE_SECS. Without an id the token itself is read, from --token-file
-or standard input: a Biscuit is then revoked from its last block on, so of a narrowed copy only the copy and what was
-made from it; with --whole, or by its token id, all of them.
+const HELP: &str = "\
+WHAT THIS MEANS: within five seconds no api accepts the token. An api that cannot read the list refuses all tokens after \
+REVOCATIONS_MAX_AGE_SECS.
+
+Without an id, the token itself is read, from --token-file or standard input. A Biscuit is then revoked from its last \
+block on: for a narrowed copy, only the copy and tokens made from it. With --whole, or by its token id, all of them are \
+revoked.
 
 Example:
-  returnsctl token revoke --by j.doe --reason 'INC-12: sent to the wrong courier' < token
-  returnsctl token revoke --token-id 0198f1c2-… --by j.doe --reason 'INC-13: laptop lost'";
+  returnsctl token revoke --by j.doe \\
+    --reason 'INC-12: sent to the wrong courier' < token
+  returnsctl token revoke --token-id 0198f1c2-… --by j.doe \\
+    --reason 'INC-13: laptop lost'";
 
-/// Take a token back before it ends.
+/// Revoke a token before it expires.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLE)]
+#[command(after_help = HELP)]
 #[command(group(clap::ArgGroup::new("id").multiple(false)))]
 pub(super) struct Args {
-    /// The token's own id (`jti`, `token_id`): it, and all that was made from it. Kept for ever, because when it ends is
-    /// not known.
+    /// The token's own id (`jti`, `token_id`): revokes it and all tokens made from it. The entry is kept for ever, because
+    /// the time of expiry is not known.
     #[arg(long, group = "id", value_name = "ID", value_parser = parse_token_id)]
     token_id: Option<String>,
 
-    /// A revocation id, as `returnsctl token inspect` shows it. Kept for ever.
+    /// A revocation id, as `returnsctl token inspect` shows it. The entry is kept for ever.
     #[arg(long, group = "id", value_name = "HEX", value_parser = parse_revocation_id)]
     revocation_id: Option<String>,
 
-    /// Of the token that is read: also what it was made from, and all else that was.
+    /// Also revoke the token from which this one was made, and all other tokens made from that.
     #[arg(long, conflicts_with = "id")]
     whole: bool,
 
@@ -56,27 +60,25 @@ pub(super) struct Args {
     session: SessionArgs,
 }
 
-pub(super) async fn run(args: &Args) -> Result<ExitCode, CtlError> {
-    let revocation = args.revocation()?;
-    let mut conn = args.session.connect().await?;
-    let because = args.operator.because();
-    let new = retried(&mut conn, async |conn| {
-        let mut tx = conn.begin().await?;
-        let new = tokens::revoke(&mut tx, &revocation, because).await?;
-        tx.commit().await?;
-        Ok::<_, CtlError>(new)
-    })
-    .await?;
+pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
+    let revocation = Arc::new(args.revocation()?);
+    let session = args.session.connect().await?;
+    let (author, revoked) = (args.operator.author(), Arc::clone(&revocation));
+    let new = session.transaction("revoke_token", move |conn| {
+        let (author, revoked) = (author.clone(), Arc::clone(&revoked));
+        Box::pin(async move { Ok(tokens::revoke(conn, &revoked, &author).await?) })
+    });
+    let new = new.await?;
     let (kind, name) = (revocation.kind.as_str(), &revocation.name);
-    if args.session.json {
-        output::print_json(&json!({ "kind": kind, "token": name, "changed": new }))?;
-    } else if new {
-        output::print(&format!(
-            "revoked {kind} {name}; every api refuses it within five seconds"
-        ))?;
-    } else {
-        output::print(&format!("{kind} {name} was revoked already"))?;
-    }
+    let report = Message {
+        json: json!({ "kind": kind, "token": name, "changed": new }),
+        text: if new {
+            format!("Revoked {kind} {name}; every api refuses it within five seconds.")
+        } else {
+            format!("{kind} {name} was revoked already.")
+        },
+    };
+    output::report(&report, args.session.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -101,9 +103,9 @@ impl Args {
         let verified = verifier
             .verify(token.expose_secret())
             .map_err(|refused| CtlError::Refused {
-                problem: "the api does not honor this token as it is; nothing was changed.\n\
-                          To do: see `returnsctl token inspect`; --token-id and --revocation-id revoke what cannot be \
-                          read here"
+                problem: "the api does not accept this token; nothing was changed.\n\
+                          To do: see `returnsctl token inspect`; --token-id and --revocation-id revoke a token that \
+                          cannot be read here"
                     .to_owned(),
                 source: Box::new(refused),
             })?;
@@ -130,7 +132,7 @@ impl Args {
     }
 }
 
-/// When nobody honors the token any more, with the longest leeway there may be; for ever beyond the calendar.
+/// When no api accepts the token any more, with the longest leeway; `None` beyond the calendar.
 fn ends(token: &Verified) -> Option<OffsetDateTime> {
     const LEEWAY_SECS: i64 = 300;
     let end = i64::try_from(token.expires_at()).ok()?;

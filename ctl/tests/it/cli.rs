@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use crate::harness::{expect_code, lists, returnsctl};
+use crate::harness::{expect_code, lists, returnsctl, run};
 
 #[test]
 fn help_lists_every_command_and_exit_code() {
@@ -57,7 +57,7 @@ fn every_bad_setting_is_listed() {
 }
 
 #[test]
-fn settings_that_contradict_each_other_are_told() {
+fn contradicting_settings_are_an_error() {
     let variables = [
         ("DATABASE_URL", "mysql://u:s3cret@h/d"),
         ("KAFKA_BROKERS", "127.0.0.1:9092"),
@@ -70,7 +70,7 @@ fn settings_that_contradict_each_other_are_told() {
 }
 
 #[test]
-fn p13_a_bad_database_url_is_told_beside_other_problems_and_not_repeated() {
+fn p13_a_bad_database_url_is_listed_with_other_problems_and_not_repeated() {
     let variables = [
         ("DATABASE_URL", "postgres://u:s3cret@h/d"),
         ("KAFKA_BROKERS", "nowhere"),
@@ -116,4 +116,28 @@ fn healthcheck_asks_livez() {
     assert!(server.join().expect("served").starts_with(b"GET /livez "));
     // The listener is gone with its thread.
     expect_code(1, &["healthcheck"], &[("OPS_LISTEN", &address)]);
+}
+
+/// Colors and cursor movements would be garbage in a file.
+#[test]
+fn output_into_a_pipe_has_no_control_characters() {
+    let away = [
+        ("DATABASE_URL", "mysql://u@127.0.0.1:1/d"),
+        ("KAFKA_BROKERS", "127.0.0.1:1"),
+        ("CLICOLOR_FORCE", "1"),
+    ];
+    for args in [
+        &["--help"][..],
+        &["refunds", "retry", "--help"],
+        &["migrat"],
+        &["seed", "--orders", "x"],
+        &["outbox", "stats"],
+        &["doctor"],
+    ] {
+        let ran = run(args, &away);
+        for text in [&ran.stdout, &ran.stderr] {
+            let controls = text.chars().filter(|c| c.is_control() && *c != '\n');
+            assert_eq!(controls.count(), 0, "{args:?}: {text:?}");
+        }
+    }
 }

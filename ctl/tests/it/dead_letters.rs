@@ -1,4 +1,4 @@
-//! `dead-letters`: shown safely, sent again byte for byte, removed only after an acknowledgement or by name.
+//! `dead-letters`: shown safely, sent again byte for byte, removed only after an acknowledgement or by a named person.
 
 use std::collections::HashMap;
 use std::process::{Child, Stdio};
@@ -14,18 +14,18 @@ use shared::test_support::TestDb;
 use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
 use sqlx::FromRow;
 
-use crate::harness::{Ran, Topics, expect_code, lists, returnsctl, run, somebody_waits_for_a_lock};
+use crate::harness::{Ran, Topics, await_lock_waiter, expect_code, lists, returnsctl, run};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 
-struct Office {
+struct Fixture {
     db: TestDb,
     topics: Topics,
 }
 
-/// What a test puts aside.
+/// A dead letter that a test inserts.
 #[derive(Clone)]
-struct Letter {
+struct DeadLetter {
     partition: i32,
     offset: i64,
     key: Option<Vec<u8>>,
@@ -57,8 +57,8 @@ impl Action {
     }
 }
 
-fn letter() -> Letter {
-    Letter {
+fn dead_letter() -> DeadLetter {
+    DeadLetter {
         partition: 1,
         offset: 12,
         key: Some(b"123".to_vec()),
@@ -68,27 +68,26 @@ fn letter() -> Letter {
     }
 }
 
-impl Office {
-    async fn open() -> Self {
-        let office = Self {
+impl Fixture {
+    async fn new() -> Self {
+        let fixture = Self {
             db: TestDb::create().await,
             topics: Topics::new(),
         };
         expect_code(
             0,
             &["topics", "--partitions", "3"],
-            &office.topics.variables(),
+            &fixture.topics.variables(),
         );
-        office
+        fixture
     }
 
-    async fn put_aside(&self, letter: &Letter) -> i64 {
+    async fn insert(&self, letter: &DeadLetter) -> i64 {
         let headers = letter.headers.to_string().into_bytes();
-        self.put_aside_as(letter, &self.topics.returns, headers)
-            .await
+        self.insert_as(letter, &self.topics.returns, headers).await
     }
 
-    async fn put_aside_as(&self, letter: &Letter, topic: &str, headers: Vec<u8>) -> i64 {
+    async fn insert_as(&self, letter: &DeadLetter, topic: &str, headers: Vec<u8>) -> i64 {
         let inserted = sqlx::query(
             "INSERT INTO dead_letters (topic, partition_id, offset_id, record_time, msg_key, payload, headers, reason, \
              received_at) VALUES (?, ?, ?, 1795400000123, ?, ?, ?, ?, UTC_TIMESTAMP(6))",
@@ -106,7 +105,7 @@ impl Office {
         i64::try_from(inserted.last_insert_id()).expect("small")
     }
 
-    fn look(&self, code: i32, args: &[&str]) -> Ran {
+    fn query(&self, code: i32, args: &[&str]) -> Ran {
         let args = [&["dead-letters"], args].concat();
         expect_code(code, &args, &[("DATABASE_URL", self.db.url())])
     }
@@ -170,7 +169,7 @@ impl Office {
                 .expect("an offset");
         }
         consumer.assign(&partitions).expect("assign");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DEADLINE;
         let mut records = Vec::new();
         while records.len() < count {
             assert!(Instant::now() < deadline, "{} came", records.len());
@@ -207,46 +206,46 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn p10_a_redriven_record_is_the_one_that_was_put_aside() {
-    let office = Office::open().await;
-    let binary = Letter {
+async fn p10_a_redriven_record_is_the_original_byte_for_byte() {
+    let fixture = Fixture::new().await;
+    let binary = DeadLetter {
         key: Some(vec![0, 0xff]),
         payload: Some(b"\x00\xffnot json\x1b".to_vec()),
         headers: json!([["b", "00ff"], ["a", null], ["b", ""], ["größe", "78"]]),
-        ..letter()
+        ..dead_letter()
     };
-    let empty = Letter {
+    let empty = DeadLetter {
         partition: 2,
         offset: 3,
         key: Some(Vec::new()),
         payload: Some(Vec::new()),
-        ..letter()
+        ..dead_letter()
     };
-    let bare = Letter {
+    let bare = DeadLetter {
         partition: 0,
         offset: 0,
         key: None,
         payload: None,
-        ..letter()
+        ..dead_letter()
     };
     // Almost all that the topic takes.
-    let big = Letter {
+    let big = DeadLetter {
         offset: 13,
         payload: Some(
             (0..1_040_000_u32)
                 .map(|n| n.to_le_bytes()[0] ^ 0xa5)
                 .collect(),
         ),
-        ..letter()
+        ..dead_letter()
     };
     let letters = [binary, empty, bare, big];
     let mut ids = Vec::new();
     for one in &letters {
-        ids.push(office.put_aside(one).await.to_string());
+        ids.push(fixture.insert(one).await.to_string());
     }
     let mut args = vec!["redrive"];
     args.extend(ids.iter().map(String::as_str));
-    let report = office.act(0, &args).json();
+    let report = fixture.act(0, &args).json();
     assert_eq!(report["redriven"].as_array().map(Vec::len), Some(4));
     assert_eq!(
         (&report["complete"], &report["skipped"]),
@@ -255,7 +254,10 @@ async fn p10_a_redriven_record_is_the_one_that_was_put_aside() {
 
     let mut expected: Vec<Record> = Vec::new();
     for one in &letters {
-        let from = format!("{}/{}/{}", office.topics.returns, one.partition, one.offset);
+        let from = format!(
+            "{}/{}/{}",
+            fixture.topics.returns, one.partition, one.offset
+        );
         let mut headers: Vec<(String, Option<Vec<u8>>)> = Vec::new();
         if one.headers != json!([]) {
             headers = vec![
@@ -273,13 +275,13 @@ async fn p10_a_redriven_record_is_the_one_that_was_put_aside() {
             headers,
         });
     }
-    let mut records = office.records(4);
+    let mut records = fixture.records(4);
     records.sort_by_key(|record| record.partition);
     expected.sort_by_key(|record| record.partition);
     assert!(records == expected, "byte for byte");
-    assert!(office.left().await.is_empty());
+    assert!(fixture.left().await.is_empty());
 
-    let actions = office.actions().await;
+    let actions = fixture.actions().await;
     assert_eq!(actions.len(), 4);
     for (one, action) in letters.iter().zip(&actions) {
         assert_eq!(
@@ -299,83 +301,83 @@ async fn p10_a_redriven_record_is_the_one_that_was_put_aside() {
 }
 
 #[tokio::test]
-async fn p10_an_id_that_is_gone_is_skipped_and_the_rest_goes() {
-    let office = Office::open().await;
-    let gone = office.put_aside(&letter()).await;
-    let other = Letter {
+async fn p10_a_missing_id_is_skipped_and_the_others_are_sent() {
+    let fixture = Fixture::new().await;
+    let gone = fixture.insert(&dead_letter()).await;
+    let other = DeadLetter {
         offset: 13,
-        ..letter()
+        ..dead_letter()
     };
-    let there = office.put_aside(&other).await;
-    office.act(0, &["discard", &gone.to_string()]);
+    let there = fixture.insert(&other).await;
+    fixture.act(0, &["discard", &gone.to_string()]);
     let args = ["redrive", &gone.to_string(), &there.to_string()];
-    let report = office.act(1, &args).json();
+    let report = fixture.act(1, &args).json();
     assert_eq!(report["skipped"][0]["id"], gone);
     assert_eq!(report["redriven"][0]["id"], there);
     assert_eq!(report["complete"], false);
-    assert!(office.left().await.is_empty());
+    assert!(fixture.left().await.is_empty());
 }
 
 #[tokio::test]
-async fn p10_while_kafka_is_away_nothing_is_deleted() {
-    let office = Office::open().await;
-    let id = office.put_aside(&letter()).await;
-    let ran = office.act_at(2, "127.0.0.1:1", &["redrive", &id.to_string()]);
+async fn p10_nothing_is_deleted_while_kafka_is_unreachable() {
+    let fixture = Fixture::new().await;
+    let id = fixture.insert(&dead_letter()).await;
+    let ran = fixture.act_at(2, "127.0.0.1:1", &["redrive", &id.to_string()]);
     assert!(ran.stderr.contains("cannot reach Kafka"), "{}", ran.stderr);
-    let ran = office.act_at(2, "127.0.0.1:1", &["redrive", "--all"]);
+    let ran = fixture.act_at(2, "127.0.0.1:1", &["redrive", "--all"]);
     assert_eq!(ran.json()["complete"], false);
-    assert_eq!(office.left().await, [id]);
-    assert!(office.actions().await.is_empty());
+    assert_eq!(fixture.left().await, [id]);
+    assert!(fixture.actions().await.is_empty());
 }
 
 #[tokio::test]
 async fn p10_a_record_that_kafka_refuses_is_kept() {
-    let office = Office::open().await;
-    let large = Letter {
+    let fixture = Fixture::new().await;
+    let large = DeadLetter {
         payload: Some(vec![b'x'; 1_500_000]),
-        ..letter()
+        ..dead_letter()
     };
-    let id = office.put_aside(&large).await;
-    let good = Letter {
+    let id = fixture.insert(&large).await;
+    let good = DeadLetter {
         offset: 13,
-        ..letter()
+        ..dead_letter()
     };
-    let behind = office.put_aside(&good).await;
-    let report = office.act(1, &["redrive", "--all"]).json();
+    let behind = fixture.insert(&good).await;
+    let report = fixture.act(1, &["redrive", "--all"]).json();
     let skipped = &report["skipped"][0];
     assert_eq!(skipped["id"], id);
     let why = skipped["why"].as_str().expect("text");
     assert!(why.contains("max.message.bytes"), "{why}");
     assert_eq!(report["redriven"][0]["id"], behind);
     assert_eq!(report["redriven"].as_array().map(Vec::len), Some(1));
-    assert_eq!(office.left().await, [id]);
-    assert_eq!(office.actions().await.len(), 1);
+    assert_eq!(fixture.left().await, [id]);
+    assert_eq!(fixture.actions().await.len(), 1);
 }
 
 #[tokio::test]
-async fn p10_what_cannot_be_sent_as_it_was_is_kept_and_the_rest_goes() {
-    let office = Office::open().await;
-    let spoilt = Letter {
+async fn p10_a_record_that_cannot_be_sent_as_it_was_is_kept_and_the_others_are_sent() {
+    let fixture = Fixture::new().await;
+    let spoilt = DeadLetter {
         reason: "unreadable_header",
-        ..letter()
+        ..dead_letter()
     };
-    let nowhere = Letter {
+    let nowhere = DeadLetter {
         partition: 9,
-        ..letter()
+        ..dead_letter()
     };
     let kept = [
-        office.put_aside(&spoilt).await,
-        office.put_aside(&nowhere).await,
-        office
-            .put_aside_as(&letter(), "no.such.topic", b"[]".to_vec())
+        fixture.insert(&spoilt).await,
+        fixture.insert(&nowhere).await,
+        fixture
+            .insert_as(&dead_letter(), "no.such.topic", b"[]".to_vec())
             .await,
     ];
-    let good = Letter {
+    let good = DeadLetter {
         offset: 14,
-        ..letter()
+        ..dead_letter()
     };
-    office.put_aside(&good).await;
-    let report = office.act(1, &["redrive", "--all"]).json();
+    fixture.insert(&good).await;
+    let report = fixture.act(1, &["redrive", "--all"]).json();
     let skipped = report["skipped"].as_array().expect("a list");
     for (one, (id, why)) in skipped.iter().zip([
         (kept[0], "not kept whole"),
@@ -386,16 +388,16 @@ async fn p10_what_cannot_be_sent_as_it_was_is_kept_and_the_rest_goes() {
         assert!(one["why"].as_str().expect("text").contains(why), "{one}");
     }
     assert_eq!(report["redriven"].as_array().map(Vec::len), Some(1));
-    assert_eq!(office.left().await, kept);
-    assert_eq!(office.actions().await.len(), 1);
+    assert_eq!(fixture.left().await, kept);
+    assert_eq!(fixture.actions().await.len(), 1);
 }
 
-/// A crash between acknowledgement and deletion, played by a row that somebody holds: cut off, then run again.
+/// A crash between acknowledgement and deletion: another session holds the row while the command is killed.
 #[tokio::test]
 async fn p10_a_redrive_that_is_killed_after_sending_leads_to_a_duplicate_only() {
-    let office = Office::open().await;
-    let id = office.put_aside(&letter()).await;
-    let mut other = office.db.pool.begin().await.expect("begin");
+    let fixture = Fixture::new().await;
+    let id = fixture.insert(&dead_letter()).await;
+    let mut other = fixture.db.pool.begin().await.expect("begin");
     sqlx::query("SELECT 1 FROM dead_letters FOR UPDATE")
         .execute(&mut *other)
         .await
@@ -411,49 +413,49 @@ async fn p10_a_redrive_that_is_killed_after_sending_leads_to_a_duplicate_only() 
         "x",
     ];
     let variables = [
-        ("DATABASE_URL", office.db.url()),
-        ("KAFKA_BROKERS", office.topics.brokers.as_str()),
+        ("DATABASE_URL", fixture.db.url()),
+        ("KAFKA_BROKERS", fixture.topics.brokers.as_str()),
     ];
     let mut redrive = returnsctl(&args, &variables).spawn().expect("it runs");
-    assert_eq!(office.records(1).len(), 1);
+    assert_eq!(fixture.records(1).len(), 1);
     redrive.kill().expect("a child of ours");
     redrive.wait().expect("it ends");
     other.rollback().await.expect("rollback");
-    assert_eq!(office.left().await, [id], "not lost");
-    office.act(0, &["redrive", &name]);
-    let records = office.records(2);
+    assert_eq!(fixture.left().await, [id], "not lost");
+    fixture.act(0, &["redrive", &name]);
+    let records = fixture.records(2);
     assert_eq!(records[0], records[1], "twice, and the same");
-    assert!(office.left().await.is_empty());
-    assert_eq!(office.actions().await.len(), 1);
+    assert!(fixture.left().await.is_empty());
+    assert_eq!(fixture.actions().await.len(), 1);
 }
 
-/// A row that somebody else removes while Kafka is waited for, played by one who holds it meanwhile.
+/// Another session deletes the row while the command waits for Kafka.
 #[tokio::test]
-async fn p10_a_redrive_whose_row_vanished_is_recorded_and_told() {
-    let office = Office::open().await;
-    let one = Letter {
+async fn p10_a_redrive_whose_row_vanished_is_recorded_and_reported() {
+    let fixture = Fixture::new().await;
+    let one = DeadLetter {
         headers: json!([["a", "00ff"]]),
-        ..letter()
+        ..dead_letter()
     };
-    let id = office.put_aside(&one).await;
+    let id = fixture.insert(&one).await;
     let expected = {
         // What is recorded of a row that is there.
-        let there = Letter {
+        let there = DeadLetter {
             offset: 13,
             ..one.clone()
         };
-        let there = office.put_aside(&there).await;
-        office.act(0, &["redrive", &there.to_string()]);
-        office.actions().await.remove(0).details()
+        let there = fixture.insert(&there).await;
+        fixture.act(0, &["redrive", &there.to_string()]);
+        fixture.actions().await.remove(0).details()
     };
-    let mut other = office.db.pool.begin().await.expect("begin");
+    let mut other = fixture.db.pool.begin().await.expect("begin");
     sqlx::query("DELETE FROM dead_letters")
         .execute(&mut *other)
         .await
         .expect("delete");
-    let redrive = office.spawn(&["redrive", &id.to_string()]);
-    assert_eq!(office.records(2).len(), 2);
-    somebody_waits_for_a_lock(&office.db).await;
+    let redrive = fixture.spawn(&["redrive", &id.to_string()]);
+    assert_eq!(fixture.records(2).len(), 2);
+    await_lock_waiter(&fixture.db).await;
     other.commit().await.expect("commit");
     let ran: Ran = redrive.wait_with_output().expect("it ends").into();
     assert_eq!(ran.code, 1, "{ran:?}");
@@ -463,7 +465,7 @@ async fn p10_a_redrive_whose_row_vanished_is_recorded_and_told() {
         (&redriven["row"], &redriven["recorded"], &report["complete"]),
         (&json!("was_gone"), &json!(true), &json!(false))
     );
-    let actions = office.actions().await;
+    let actions = fixture.actions().await;
     assert_eq!(actions.len(), 2);
     assert_eq!(
         (actions[1].verb.as_str(), actions[1].actor_id.as_str()),
@@ -490,17 +492,17 @@ async fn p10_a_redrive_whose_row_vanished_is_recorded_and_told() {
 
 /// MySQL fails between the acknowledgement and the deletion.
 #[tokio::test(flavor = "multi_thread")]
-async fn p10_what_was_sent_is_reported_also_when_the_database_fails_then() {
-    let office = Office::open().await;
-    let id = office.put_aside(&letter()).await;
-    let (proxy, url) = MysqlProxy::before(office.db.url()).await;
-    proxy.arm("/* delete_letter */", Cut::BeforeServer);
+async fn p10_a_sent_record_is_reported_even_if_the_database_fails_afterwards() {
+    let fixture = Fixture::new().await;
+    let id = fixture.insert(&dead_letter()).await;
+    let (proxy, url) = MysqlProxy::before(fixture.db.url()).await;
+    proxy.arm("/* delete_dead_letter */", Cut::BeforeServer);
     let who = ["--json", "--by", "j.doe", "--reason", "x"];
     let name = id.to_string();
     let args = [&["dead-letters", "redrive", &name], &who[..]].concat();
     let variables = [
         ("DATABASE_URL", url.as_str()),
-        ("KAFKA_BROKERS", &office.topics.brokers),
+        ("KAFKA_BROKERS", &fixture.topics.brokers),
     ];
     let ran = expect_code(2, &args, &variables);
     assert!(proxy.sprung());
@@ -515,30 +517,30 @@ async fn p10_what_was_sent_is_reported_also_when_the_database_fails_then() {
         ),
         (&json!(id), &json!("unknown"), &json!(false), &json!(false))
     );
-    assert_eq!(office.records(1).len(), 1);
-    assert_eq!(office.left().await, [id]);
-    assert!(office.actions().await.is_empty());
-    office.act(0, &["redrive", &id.to_string()]);
+    assert_eq!(fixture.records(1).len(), 1);
+    assert_eq!(fixture.left().await, [id]);
+    assert!(fixture.actions().await.is_empty());
+    fixture.act(0, &["redrive", &id.to_string()]);
 }
 
 #[tokio::test]
-async fn discard_wants_a_name_and_a_reason_and_keeps_the_digests() {
-    let office = Office::open().await;
-    let id = office.put_aside(&letter()).await;
+async fn discard_needs_a_name_and_a_reason_and_keeps_the_digests() {
+    let fixture = Fixture::new().await;
+    let id = fixture.insert(&dead_letter()).await;
     let name = id.to_string();
     for more in [&["--by", "j.doe"][..], &["--reason", "x"]] {
-        office.look(64, &[&["discard", &name], more].concat());
+        fixture.query(64, &[&["discard", &name], more].concat());
     }
-    assert_eq!(office.left().await, [id]);
-    let report = office.act(0, &["discard", &name]).json();
+    assert_eq!(fixture.left().await, [id]);
+    let report = fixture.act(0, &["discard", &name]).json();
     assert_eq!(report, json!({"action": "discard", "discarded": id}));
-    assert!(office.left().await.is_empty());
-    let actions = office.actions().await;
+    assert!(fixture.left().await.is_empty());
+    let actions = fixture.actions().await;
     assert_eq!(actions.len(), 1);
     assert_eq!(actions[0].verb, "dead_letter.discard");
     let details: Value = serde_json::from_str(&actions[0].details).expect("JSON");
     for (field, value) in [
-        ("topic", json!(office.topics.returns)),
+        ("topic", json!(fixture.topics.returns)),
         ("partition", json!(1)),
         ("offset", json!(12)),
         ("record_time", json!(1_795_400_000_123_i64)),
@@ -550,31 +552,31 @@ async fn discard_wants_a_name_and_a_reason_and_keeps_the_digests() {
     ] {
         assert_eq!(details[field], value, "{field}");
     }
-    let again = office.act(1, &["discard", &name]);
+    let again = fixture.act(1, &["discard", &name]);
     assert!(again.stderr.contains("no dead letter"), "{}", again.stderr);
-    assert_eq!(office.actions().await.len(), 1);
+    assert_eq!(fixture.actions().await.len(), 1);
 }
 
 #[tokio::test]
-async fn list_and_show_tell_what_there_is_without_commands_to_the_terminal() {
-    let office = Office::open().await;
-    assert_eq!(office.look(0, &["list", "--json"]).json()["in_all"], 0);
-    let nasty = Letter {
+async fn list_and_show_escape_control_characters() {
+    let fixture = Fixture::new().await;
+    assert_eq!(fixture.query(0, &["list", "--json"]).json()["in_all"], 0);
+    let nasty = DeadLetter {
         payload: Some(b"\x1b[2Jred\xc3\xa9".to_vec()),
         headers: json!([["x\u{1b}]0;y", "1b5b"], ["raw", "ff00"], ["none", null]]),
         key: Some(vec![0xff]),
-        ..letter()
+        ..dead_letter()
     };
-    let id = office.put_aside(&nasty).await;
-    let bare = Letter {
+    let id = fixture.insert(&nasty).await;
+    let bare = DeadLetter {
         offset: 13,
         key: None,
         payload: None,
         reason: "empty",
-        ..letter()
+        ..dead_letter()
     };
-    office.put_aside(&bare).await;
-    let report = office.look(0, &["list", "--json", "--limit", "1"]).json();
+    fixture.insert(&bare).await;
+    let report = fixture.query(0, &["list", "--json", "--limit", "1"]).json();
     assert_eq!(
         (&report["in_all"], &report["next_after"]),
         (&json!(2), &json!(id))
@@ -585,16 +587,16 @@ async fn list_and_show_tell_what_there_is_without_commands_to_the_terminal() {
         (&first["offset"], &first["payload_bytes"]),
         (&json!(12), &json!(9))
     );
-    let rest = office
-        .look(0, &["list", "--json", "--after", &id.to_string()])
+    let rest = fixture
+        .query(0, &["list", "--json", "--after", &id.to_string()])
         .json();
     assert_eq!(rest["dead_letters"][0]["code"], "empty");
-    let coded = office
-        .look(0, &["list", "--json", "--code", "empty"])
+    let coded = fixture
+        .query(0, &["list", "--json", "--code", "empty"])
         .json();
     assert_eq!(coded["dead_letters"].as_array().map(Vec::len), Some(1));
 
-    let ran = office.look(0, &["show", &id.to_string(), "--json"]);
+    let ran = fixture.query(0, &["show", &id.to_string(), "--json"]);
     // A parser takes the last of two equal names without a word.
     assert_eq!(
         ran.stdout.matches("\"payload_bytes\"").count(),
@@ -615,21 +617,21 @@ async fn list_and_show_tell_what_there_is_without_commands_to_the_terminal() {
         ])
     );
     for args in [&["list"][..], &["show", &id.to_string()]] {
-        let told = office.look(0, args).stdout;
-        let commands = told.chars().filter(|c| c.is_control() && *c != '\n');
-        assert_eq!(commands.count(), 0, "{told:?}");
+        let text = fixture.query(0, args).stdout;
+        let commands = text.chars().filter(|c| c.is_control() && *c != '\n');
+        assert_eq!(commands.count(), 0, "{text:?}");
     }
-    let told = office.look(0, &["show", &id.to_string()]).stdout;
-    assert!(told.contains(r"\u{1b}[2Jredé"), "{told}");
-    office.look(1, &["show", "999"]);
+    let text = fixture.query(0, &["show", &id.to_string()]).stdout;
+    assert!(text.contains(r"\u{1b}[2Jredé"), "{text}");
+    fixture.query(1, &["show", "999"]);
     for bad in ["x", "0", "-1"] {
-        office.look(64, &["show", bad]);
+        fixture.query(64, &["show", bad]);
     }
 }
 
 #[tokio::test]
 async fn raw_writes_the_exact_bytes() {
-    let office = Office::open().await;
+    let fixture = Fixture::new().await;
     let bytes: Vec<u8> = (0..2_000_003_u32)
         .map(|n| n.to_le_bytes()[1] ^ n.to_le_bytes()[0])
         .collect();
@@ -639,42 +641,45 @@ async fn raw_writes_the_exact_bytes() {
         (None, Vec::new()),
     ]);
     for (offset, (payload, written)) in (0..).zip(letters) {
-        let id = office
-            .put_aside(&Letter {
+        let id = fixture
+            .insert(&DeadLetter {
                 offset,
                 payload,
-                ..letter()
+                ..dead_letter()
             })
             .await;
         let args = ["dead-letters", "show", &id.to_string(), "--raw"];
-        let output = returnsctl(&args, &[("DATABASE_URL", office.db.url())])
+        let output = returnsctl(&args, &[("DATABASE_URL", fixture.db.url())])
             .output()
             .expect("it runs");
         assert!(output.status.success());
         assert!(output.stdout == written, "{} bytes", output.stdout.len());
     }
-    office.look(64, &["show", "1", "--raw", "--json"]);
+    fixture.query(64, &["show", "1", "--raw", "--json"]);
 }
 
 #[tokio::test]
-async fn headers_that_nobody_wrote_are_told() {
-    let office = Office::open().await;
+async fn headers_in_another_form_are_an_error() {
+    let fixture = Fixture::new().await;
     for (offset, headers) in (0..).zip([&b"{"[..], br#"[["a","xyz"]]"#, br#"[["a"]]"#]) {
-        let one = Letter { offset, ..letter() };
-        let topic = &office.topics.returns;
-        let id = office.put_aside_as(&one, topic, headers.to_vec()).await;
-        let ran = office.look(1, &["show", &id.to_string()]);
+        let one = DeadLetter {
+            offset,
+            ..dead_letter()
+        };
+        let topic = &fixture.topics.returns;
+        let id = fixture.insert_as(&one, topic, headers.to_vec()).await;
+        let ran = fixture.query(1, &["show", &id.to_string()]);
         assert!(ran.stderr.contains("the headers of"), "{}", ran.stderr);
     }
-    let name = Letter {
+    let name = DeadLetter {
         offset: 9,
         headers: json!([["a\u{0}b", "00"]]),
-        ..letter()
+        ..dead_letter()
     };
-    office.put_aside(&name).await;
-    let report = office.act(1, &["redrive", "--all"]).json();
+    fixture.insert(&name).await;
+    let report = fixture.act(1, &["redrive", "--all"]).json();
     assert_eq!(report["skipped"].as_array().map(Vec::len), Some(4));
-    assert_eq!(office.left().await.len(), 4);
+    assert_eq!(fixture.left().await.len(), 4);
 }
 
 #[test]

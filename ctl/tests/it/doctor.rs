@@ -9,13 +9,13 @@ use tempfile::TempDir;
 
 use crate::harness::{Ran, Topics, expect_code, returnsctl, run};
 
-struct Clinic {
+struct Fixture {
     db: TestDb,
     topics: Topics,
     folder: TempDir,
 }
 
-impl Clinic {
+impl Fixture {
     async fn new() -> Self {
         Self {
             db: TestDb::create().await,
@@ -24,7 +24,7 @@ impl Clinic {
         }
     }
 
-    fn examine(&self, database_url: &str, brokers: &str, more: &[(&str, &str)]) -> Ran {
+    fn doctor_with(&self, database_url: &str, brokers: &str, more: &[(&str, &str)]) -> Ran {
         let mut variables = self.topics.variables();
         variables.push(("DATABASE_URL", database_url));
         variables.push(("KAFKA_BROKERS", brokers));
@@ -36,13 +36,13 @@ impl Clinic {
             .into()
     }
 
-    fn examine_all(&self) -> Ran {
-        self.examine(self.db.url(), &self.topics.brokers, &[])
+    fn doctor(&self) -> Ran {
+        self.doctor_with(self.db.url(), &self.topics.brokers, &[])
     }
 }
 
 /// `name` -> `verdict` of every line that is not ok.
-fn ailments(ran: &Ran) -> Vec<(String, String)> {
+fn not_ok(ran: &Ran) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     ran.json()["checks"]
         .as_array()
@@ -60,64 +60,77 @@ fn pair(name: &str, verdict: &str) -> (String, String) {
 
 #[tokio::test]
 async fn a_healthy_development_stack_has_warnings_only() {
-    let clinic = Clinic::new().await;
-    expect_code(0, &["topics"], &clinic.topics.variables());
-    let ran = clinic.examine_all();
+    let fixture = Fixture::new().await;
+    expect_code(0, &["topics"], &fixture.topics.variables());
+    let ran = fixture.doctor();
     assert_eq!(ran.code, 0, "{ran:?}");
-    let expected = [
-        pair(&format!("topic {} copies", clinic.topics.returns), "warn"),
-        pair(&format!("topic {} copies", clinic.topics.status), "warn"),
+    let mut expected = Vec::new();
+    let durability = "SELECT @@innodb_flush_log_at_trx_commit, @@sync_binlog";
+    let (redo_log, binary_log): (i64, i64) = sqlx::query_as(durability)
+        .fetch_one(&fixture.db.pool)
+        .await
+        .expect("settings");
+    // The tests' own server does not wait for the disk.
+    if redo_log != 1 {
+        expected.push(pair("durability of the redo log", "warn"));
+    }
+    if binary_log != 1 {
+        expected.push(pair("durability of the binary log", "warn"));
+    }
+    expected.extend([
+        pair(&format!("topic {} copies", fixture.topics.returns), "warn"),
+        pair(&format!("topic {} copies", fixture.topics.status), "warn"),
         pair("token keys", "warn"),
-    ];
-    assert_eq!(ailments(&ran), expected);
+    ]);
+    assert_eq!(not_ok(&ran), expected);
     assert_eq!(ran.json()["ok"], true);
 }
 
 #[tokio::test]
 async fn missing_topics_and_schema_are_problems() {
-    let clinic = Clinic::new().await;
+    let fixture = Fixture::new().await;
     let empty = TestDb::create_empty().await;
-    let ran = clinic.examine(empty.url(), &clinic.topics.brokers, &[]);
+    let ran = fixture.doctor_with(empty.url(), &fixture.topics.brokers, &[]);
     assert_eq!(ran.code, 1, "{ran:?}");
-    let found = ailments(&ran);
+    let found = not_ok(&ran);
     for expected in [
         pair("schema", "fail"),
-        pair(&format!("topic {}", clinic.topics.returns), "fail"),
-        pair(&format!("topic {}", clinic.topics.status), "fail"),
+        pair(&format!("topic {}", fixture.topics.returns), "fail"),
+        pair(&format!("topic {}", fixture.topics.status), "fail"),
     ] {
         assert!(found.contains(&expected), "{expected:?} in {found:?}");
     }
     // Looking made nothing.
-    let ran = clinic.examine_all();
+    let ran = fixture.doctor();
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(!clinic.folder.path().join(".stack").exists());
+    assert!(!fixture.folder.path().join(".stack").exists());
 }
 
 #[tokio::test]
-async fn a_server_that_is_away_ends_with_2() {
-    let clinic = Clinic::new().await;
-    expect_code(0, &["topics"], &clinic.topics.variables());
-    let mysql_away = clinic.examine(
+async fn an_unreachable_server_ends_with_2() {
+    let fixture = Fixture::new().await;
+    expect_code(0, &["topics"], &fixture.topics.variables());
+    let mysql_away = fixture.doctor_with(
         "mysql://u:s3cret@127.0.0.1:1/d",
-        &clinic.topics.brokers,
+        &fixture.topics.brokers,
         &[],
     );
     assert_eq!(mysql_away.code, 2, "{mysql_away:?}");
-    assert!(ailments(&mysql_away).contains(&pair("mysql connection", "unreachable")));
+    assert!(not_ok(&mysql_away).contains(&pair("mysql connection", "unreachable")));
     assert!(!format!("{mysql_away:?}").contains("s3cret"));
-    let kafka_away = clinic.examine(clinic.db.url(), "127.0.0.1:1", &[]);
+    let kafka_away = fixture.doctor_with(fixture.db.url(), "127.0.0.1:1", &[]);
     assert_eq!(kafka_away.code, 2, "{kafka_away:?}");
-    assert!(ailments(&kafka_away).contains(&pair("kafka connection", "unreachable")));
+    assert!(not_ok(&kafka_away).contains(&pair("kafka connection", "unreachable")));
 }
 
 #[tokio::test]
-async fn an_inbox_that_forgets_too_early_is_a_problem() {
-    let clinic = Clinic::new().await;
-    expect_code(0, &["topics"], &clinic.topics.variables());
+async fn an_inbox_that_is_shorter_than_the_retention_is_a_problem() {
+    let fixture = Fixture::new().await;
+    expect_code(0, &["topics"], &fixture.topics.variables());
     for (days, code) in [("7", 1), ("8", 0)] {
-        let ran = clinic.examine(
-            clinic.db.url(),
-            &clinic.topics.brokers,
+        let ran = fixture.doctor_with(
+            fixture.db.url(),
+            &fixture.topics.brokers,
             &[("INBOX_RETENTION_DAYS", days)],
         );
         assert_eq!(ran.code, code, "{days}: {ran:?}");
@@ -125,32 +138,32 @@ async fn an_inbox_that_forgets_too_early_is_a_problem() {
 }
 
 #[tokio::test]
-async fn a_topic_that_forgets_nothing_outlives_every_inbox() {
-    let clinic = Clinic::new().await;
-    let for_ever = NewTopic::new(&clinic.topics.returns, 1, TopicReplication::Fixed(1))
+async fn a_topic_that_keeps_events_for_ever_outlives_every_inbox() {
+    let fixture = Fixture::new().await;
+    let for_ever = NewTopic::new(&fixture.topics.returns, 1, TopicReplication::Fixed(1))
         .set("retention.ms", "-1");
-    let made = clinic
+    let made = fixture
         .topics
         .admin()
         .create_topics([&for_ever], &AdminOptions::new())
         .await;
     made.expect("asked")[0].as_ref().expect("made");
-    expect_code(1, &["topics"], &clinic.topics.variables());
-    let ran = clinic.examine(
-        clinic.db.url(),
-        &clinic.topics.brokers,
+    expect_code(1, &["topics"], &fixture.topics.variables());
+    let ran = fixture.doctor_with(
+        fixture.db.url(),
+        &fixture.topics.brokers,
         &[("INBOX_RETENTION_DAYS", "3650")],
     );
     assert_eq!(ran.code, 1, "{ran:?}");
-    let name = format!("topic {} against inbox", clinic.topics.returns);
-    assert!(ailments(&ran).contains(&pair(&name, "fail")), "{ran:?}");
+    let name = format!("topic {} against inbox", fixture.topics.returns);
+    assert!(not_ok(&ran).contains(&pair(&name, "fail")), "{ran:?}");
 }
 
 #[tokio::test]
-async fn what_waits_for_a_person_is_counted() {
-    let clinic = Clinic::new().await;
-    expect_code(0, &["topics"], &clinic.topics.variables());
-    clinic.db.seed_orders(1, 3, CustomerId(42)).await;
+async fn refunds_and_records_that_wait_for_a_person_are_counted() {
+    let fixture = Fixture::new().await;
+    expect_code(0, &["topics"], &fixture.topics.variables());
+    fixture.db.seed_orders(1, 3, CustomerId(42)).await;
     for sql in [
         "INSERT INTO returns (id, order_id, customer_id, reason, status, version, policy_version, refund_amount, \
          currency, created_at, updated_at) SELECT id, id, 42, 'x', IF(id = 1, 'refund_failed', 'refund_pending'), 1, \
@@ -161,23 +174,23 @@ async fn what_waits_for_a_person_is_counted() {
         "INSERT INTO dead_letters (topic, partition_id, offset_id, record_time, headers, reason, received_at) \
          VALUES ('t', 0, 0, 0, '[]', 'empty', UTC_TIMESTAMP(6)), ('t', 0, 1, 0, '[]', 'empty', UTC_TIMESTAMP(6))",
     ] {
-        clinic.db.pool.execute(sql).await.expect(sql);
+        fixture.db.pool.execute(sql).await.expect(sql);
     }
     let person = [
         pair("parked refunds", "warn"),
         pair("failed refunds", "warn"),
         pair("dead letters", "warn"),
     ];
-    let ran = clinic.examine_all();
+    let ran = fixture.doctor();
     assert_eq!(ran.code, 0, "work for a person is no fault: {ran:?}");
-    let found = ailments(&ran);
+    let found = not_ok(&ran);
     assert!(person.iter().all(|one| found.contains(one)), "{found:?}");
     assert!(ran.stdout.contains("2 records"), "{}", ran.stdout);
     let overdue = "UPDATE refunds SET next_check_at = UTC_TIMESTAMP(6) - INTERVAL 310 SECOND";
-    clinic.db.pool.execute(overdue).await.expect("update");
-    let ran = clinic.examine_all();
+    fixture.db.pool.execute(overdue).await.expect("update");
+    let ran = fixture.doctor();
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ailments(&ran).contains(&pair("overdue refunds", "fail")));
+    assert!(not_ok(&ran).contains(&pair("overdue refunds", "fail")));
     assert!(
         ran.stdout.contains("1 attempt due for more than 5 min"),
         "{}",
@@ -187,18 +200,18 @@ async fn what_waits_for_a_person_is_counted() {
 
 #[tokio::test]
 async fn returns_that_no_consumer_claims_are_a_problem() {
-    let clinic = Clinic::new().await;
-    expect_code(0, &["topics"], &clinic.topics.variables());
-    clinic.db.seed_orders(1, 4, CustomerId(42)).await;
+    let fixture = Fixture::new().await;
+    expect_code(0, &["topics"], &fixture.topics.variables());
+    fixture.db.seed_orders(1, 4, CustomerId(42)).await;
     // Approved, initiated, waiting for a person's review, and young.
     let sql = "INSERT INTO returns (id, order_id, customer_id, reason, status, version, review_required, policy_version, \
                refund_amount, currency, created_at, updated_at) SELECT id, id, 42, 'x', \
                IF(id = 1, 'approved', 'initiated'), 1, id = 3, 'x', 1, 'EUR', UTC_TIMESTAMP(6), \
                UTC_TIMESTAMP(6) - INTERVAL IF(id = 4, 200, 310) SECOND FROM orders";
-    clinic.db.pool.execute(sql).await.expect(sql);
-    let ran = clinic.examine_all();
+    fixture.db.pool.execute(sql).await.expect(sql);
+    let ran = fixture.doctor();
     assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(ailments(&ran).contains(&pair("unclaimed returns", "fail")));
+    assert!(not_ok(&ran).contains(&pair("unclaimed returns", "fail")));
     for part in [
         "2 returns due for more than 5 min",
         "no refund consumer is at work",
@@ -206,15 +219,15 @@ async fn returns_that_no_consumer_claims_are_a_problem() {
         assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
     }
     let claimed = "UPDATE returns SET updated_at = UTC_TIMESTAMP(6) WHERE id < 3";
-    clinic.db.pool.execute(claimed).await.expect("update");
-    assert_eq!(clinic.examine_all().code, 0);
+    fixture.db.pool.execute(claimed).await.expect("update");
+    assert_eq!(fixture.doctor().code, 0);
 }
 
 #[tokio::test]
-async fn people_read_one_line_per_check() {
-    let clinic = Clinic::new().await;
-    let mut variables = clinic.topics.variables();
-    variables.push(("DATABASE_URL", clinic.db.url()));
+async fn the_text_has_one_entry_per_check() {
+    let fixture = Fixture::new().await;
+    let mut variables = fixture.topics.variables();
+    variables.push(("DATABASE_URL", fixture.db.url()));
     let ran = run(&["doctor"], &variables);
     assert!(
         ran.stdout.contains("ok    mysql connection"),

@@ -20,7 +20,7 @@ pub(crate) fn returnsctl(args: &[&str], variables: &[(&str, &str)]) -> Command {
     command
 }
 
-/// What a run left behind.
+/// The output of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
@@ -67,11 +67,11 @@ pub(crate) fn lists(help: &str, command: &str) -> bool {
         .any(|rest| rest.starts_with("  "))
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Waits until a session of this database waits for a row lock.
-pub(crate) async fn somebody_waits_for_a_lock(db: &TestDb) {
-    until("a session waits for a lock", PATIENCE, async || {
+pub(crate) async fn await_lock_waiter(db: &TestDb) {
+    until("a session waits for a lock", DEADLINE, async || {
         let waiting: i64 = sqlx::query_scalar(
             "SELECT COUNT(*) FROM performance_schema.data_locks WHERE object_schema = DATABASE() \
              AND lock_status = 'WAITING'",
@@ -84,7 +84,7 @@ pub(crate) async fn somebody_waits_for_a_lock(db: &TestDb) {
     .await;
 }
 
-/// Names for both topics that nobody else uses.
+/// Names for both topics that no other test uses.
 pub(crate) struct Topics {
     pub(crate) returns: String,
     pub(crate) status: String,

@@ -3,7 +3,7 @@
 //! The relay's half of each is tested beside the relay.
 
 mod discard;
-mod look;
+mod reads;
 mod redrive;
 
 use std::process::{Child, Stdio};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use shared::domain::ids::{OrderId, Shard};
 use shared::test_support::TestDb;
 use sqlx::mysql::MySqlConnection;
-use sqlx::{Executor, FromRow};
+use sqlx::{AssertSqlSafe, Executor, FromRow};
 use uuid::Uuid;
 
 use crate::harness::{self, Ran, expect_code, returnsctl};
@@ -21,7 +21,7 @@ const REFUSED: &str = "larger than the topic's max.message.bytes of 1000";
 const FOLLOWS: &str = "follows a parked record of the same order";
 
 /// A database with an outbox to operate.
-struct Desk {
+struct Fixture {
     db: TestDb,
 }
 
@@ -55,8 +55,8 @@ struct Action {
     details: String,
 }
 
-impl Desk {
-    async fn set() -> Self {
+impl Fixture {
+    async fn new() -> Self {
         Self {
             db: TestDb::create().await,
         }
@@ -109,23 +109,22 @@ impl Desk {
     }
 
     async fn waiting(&self) -> Vec<Row> {
-        sqlx::query_as(
-            "SELECT shard, id, event_id, aggregate_id, seq, event_type, topic, msg_key, payload, traceparent, \
-             tracestate, created_at FROM outbox ORDER BY shard, id",
-        )
-        .fetch_all(&self.db.pool)
-        .await
-        .expect("outbox")
+        self.rows("outbox").await
     }
 
     async fn parked(&self) -> Vec<Row> {
-        sqlx::query_as(
-            "SELECT shard, id, event_id, aggregate_id, seq, event_type, topic, msg_key, payload, traceparent, \
-             tracestate, created_at FROM outbox_parked ORDER BY shard, id",
-        )
-        .fetch_all(&self.db.pool)
-        .await
-        .expect("outbox_parked")
+        self.rows("outbox_parked").await
+    }
+
+    async fn rows(&self, table: &str) -> Vec<Row> {
+        let sql = format!(
+            "SELECT shard, id, event_id, aggregate_id, seq, event_type, topic, msg_key, payload, traceparent, tracestate, \
+             created_at FROM {table} ORDER BY shard, id"
+        );
+        sqlx::query_as(AssertSqlSafe(sql))
+            .fetch_all(&self.db.pool)
+            .await
+            .expect("rows")
     }
 
     /// The redrive generation of every shard.
@@ -172,12 +171,12 @@ async fn park(conn: &mut MySqlConnection, event: Uuid, why: &str) {
         .expect("delete");
 }
 
-async fn somebody_waits_for_a_lock(desk: &Desk) {
-    harness::somebody_waits_for_a_lock(&desk.db).await;
+async fn await_lock_waiter(fixture: &Fixture) {
+    harness::await_lock_waiter(&fixture.db).await;
 }
 
-fn spawn(desk: &Desk, args: &[&str]) -> Child {
-    returnsctl(args, &[("DATABASE_URL", desk.db.url())])
+fn spawn(fixture: &Fixture, args: &[&str]) -> Child {
+    returnsctl(args, &[("DATABASE_URL", fixture.db.url())])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -190,19 +189,19 @@ fn ended(child: Child) -> Ran {
 
 #[tokio::test]
 async fn a_shard_is_paused_and_resumed_by_a_named_person() {
-    let desk = Desk::set().await;
-    desk.run("UPDATE outbox_lease SET owner = 'relay-a', lease_until = UTC_TIMESTAMP(6) + INTERVAL 9 SECOND").await;
+    let fixture = Fixture::new().await;
+    fixture.run("UPDATE outbox_lease SET owner = 'relay-a', lease_until = UTC_TIMESTAMP(6) + INTERVAL 9 SECOND").await;
     let expected = |action, changed| json!({"action": action, "shard": 3, "changed": changed, "owner": "relay-a"});
     assert_eq!(
-        desk.act(0, &["pause", "--shard", "3"]).json(),
+        fixture.act(0, &["pause", "--shard", "3"]).json(),
         expected("pause", true)
     );
     assert_eq!(
-        desk.act(0, &["pause", "--shard", "3"]).json(),
+        fixture.act(0, &["pause", "--shard", "3"]).json(),
         expected("pause", false)
     );
     let paused = || async {
-        let stats = desk.read(&["stats"]);
+        let stats = fixture.read(&["stats"]);
         let shards = stats["shards"].as_array().expect("a list").clone();
         let is_paused = |shard: &&Value| shard["paused_secs"].is_f64();
         shards
@@ -213,15 +212,15 @@ async fn a_shard_is_paused_and_resumed_by_a_named_person() {
     };
     assert_eq!(paused().await, [3]);
     assert_eq!(
-        desk.act(0, &["resume", "--shard", "3"]).json(),
+        fixture.act(0, &["resume", "--shard", "3"]).json(),
         expected("resume", true)
     );
     assert_eq!(
-        desk.act(0, &["resume", "--shard", "3"]).json(),
+        fixture.act(0, &["resume", "--shard", "3"]).json(),
         expected("resume", false)
     );
     assert!(paused().await.is_empty());
-    let verbs: Vec<(String, Option<u8>)> = desk
+    let verbs: Vec<(String, Option<u8>)> = fixture
         .actions()
         .await
         .into_iter()
@@ -237,7 +236,7 @@ async fn a_shard_is_paused_and_resumed_by_a_named_person() {
 }
 
 #[tokio::test]
-async fn without_schema_or_server_nothing_can_be_told() {
+async fn a_missing_schema_ends_with_1_and_a_missing_server_with_2() {
     let empty = TestDb::create_empty().await;
     let ran = expect_code(1, &["outbox", "stats"], &[("DATABASE_URL", empty.url())]);
     assert!(ran.stderr.contains("returnsctl migrate"), "{}", ran.stderr);

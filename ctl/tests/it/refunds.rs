@@ -1,12 +1,12 @@
-//! `refunds`: what waits for a person, and what persons may decide: retried, marked as paid by two, marked as not paid.
+//! `refunds`: refunds that wait for a person, and the decisions: retry, mark as paid by two persons, mark as not paid.
 //!
 //! The consumer's half of a retry is tested beside the consumer.
 
-mod counter;
-mod look;
+mod fixture;
 mod lost;
 mod mark_not_paid;
 mod mark_paid;
+mod reads;
 mod retry;
 
 use base64::Engine;
@@ -17,8 +17,8 @@ use sha2::{Digest, Sha256};
 use shared::domain::ids::ReturnId;
 use sqlx::{AssertSqlSafe, Executor};
 
-use self::counter::{ADA, BOB, Counter, ended};
-use crate::harness::{expect_code, lists, somebody_waits_for_a_lock};
+use self::fixture::{ADA, BOB, Fixture, ended};
+use crate::harness::{await_lock_waiter, expect_code, lists};
 
 /// Every deciding command, complete but for the token.
 fn decisions(id: &str) -> [Vec<&str>; 4] {
@@ -31,50 +31,50 @@ fn decisions(id: &str) -> [Vec<&str>; 4] {
 }
 
 #[tokio::test]
-async fn only_a_good_token_of_an_admin_decides() {
-    let counter = Counter::open().await;
-    let id = counter.parked(1).await;
-    let before = counter.everything(id).await;
+async fn only_a_valid_token_of_an_admin_may_decide() {
+    let fixture = Fixture::new().await;
+    let id = fixture.parked(1).await;
+    let before = fixture.everything(id).await;
     let name = id.to_string();
     // It makes the keys.
-    let customer = counter.token("42", "customer");
+    let customer = fixture.token("42", "customer");
     let now = get_current_timestamp();
     let refused = [
         (1, customer, "role admin"),
-        (1, counter.token(ADA, "auditor"), "role admin"),
+        (1, fixture.token(ADA, "auditor"), "role admin"),
         (
             1,
-            counter.signed(&json!({"user_id": 7, "exp": now - 31})),
+            fixture.signed(&json!({"user_id": 7, "exp": now - 31})),
             "exp is past",
         ),
         (1, "a.b.c".to_owned(), "the token is refused"),
         (1, "x".repeat(5_000), "longer than"),
-        (1, counter.narrowed(ADA), "unnarrowed"),
+        (1, fixture.narrowed(ADA), "unnarrowed"),
     ];
     for args in decisions(&name) {
-        for (code, token, told) in &refused {
-            let ran = counter.act_with(*code, token, &args);
-            assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+        for (code, token, text) in &refused {
+            let ran = fixture.act_with(*code, token, &args);
+            assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
         }
-        let none = counter.look(64, &args);
+        let none = fixture.query(64, &args);
         assert!(none.stderr.contains("OPERATOR_TOKEN"), "{}", none.stderr);
-        let blank = [("DATABASE_URL", counter.db.url()), ("OPERATOR_TOKEN", " ")];
+        let blank = [("DATABASE_URL", fixture.db.url()), ("OPERATOR_TOKEN", " ")];
         let ran = expect_code(64, &[&["refunds"], &args[..]].concat(), &blank);
         assert!(ran.stderr.contains("is empty"), "{}", ran.stderr);
     }
-    assert_eq!(counter.everything(id).await, before);
+    assert_eq!(fixture.everything(id).await, before);
 }
 
-/// Whoever could choose the key could sign their own token.
+/// A person who could choose the key could sign their own token.
 #[tokio::test]
-async fn the_key_that_decides_who_decides_is_told_and_recorded() {
-    let counter = Counter::open().await;
-    let id = counter.failed(1).await;
-    let token = counter.token(ADA, "admin");
+async fn the_key_that_verifies_an_admin_has_no_default_and_is_recorded() {
+    let fixture = Fixture::new().await;
+    let id = fixture.failed(1).await;
+    let token = fixture.token(ADA, "admin");
     let name = id.to_string();
     let args = ["refunds", "retry", &name, "--attempt", "1", "--reason", "x"];
     let mut variables = vec![
-        ("DATABASE_URL", counter.db.url()),
+        ("DATABASE_URL", fixture.db.url()),
         ("OPERATOR_TOKEN", &token),
     ];
     // No default, also where one lies.
@@ -91,8 +91,8 @@ async fn the_key_that_decides_who_decides_is_told_and_recorded() {
         assert!(!ran.stderr.contains("token mint"), "{}", ran.stderr);
     }
 
-    counter.act_with(0, &token, &args[1..]);
-    let jwk = counter.jwk();
+    fixture.act_with(0, &token, &args[1..]);
+    let jwk = fixture.jwk();
     // RFC 7638: the required members in this order, and nothing else.
     let hashed = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":{}}}"#, jwk["x"]);
     let thumbprint = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(hashed));
@@ -106,17 +106,17 @@ async fn the_key_that_decides_who_decides_is_told_and_recorded() {
         "token_id": jti,
         "revocation_id": shared::auth::jwt_revocation_id(&token),
     });
-    let record = &counter.records().await[0];
+    let record = &fixture.records().await[0];
     assert_eq!(record.details()["token"], proof);
     let account: String = sqlx::query_scalar("SELECT USER()")
-        .fetch_one(&counter.db.pool)
+        .fetch_one(&fixture.db.pool)
         .await
         .expect("an account");
     assert_eq!(record.db_account.as_deref(), Some(account.as_str()));
     // A token without a number of its own.
     let exp = get_current_timestamp() + 60;
-    let bare = counter.signed(&json!({"user_id": 7, "exp": exp}));
-    let parked = counter.parked(2).await.to_string();
+    let bare = fixture.signed(&json!({"user_id": 7, "exp": exp}));
+    let parked = fixture.parked(2).await.to_string();
     let args = [
         "request-mark-paid",
         &parked,
@@ -125,8 +125,8 @@ async fn the_key_that_decides_who_decides_is_told_and_recorded() {
         "--evidence",
         "x",
     ];
-    counter.act_with(0, &bare, &args);
-    let token = &counter.records().await[1].details()["token"];
+    fixture.act_with(0, &bare, &args);
+    let token = &fixture.records().await[1].details()["token"];
     assert_eq!(
         (token.get("token_id"), &token["iss"]),
         (None, &json!("returns-dev"))
@@ -136,16 +136,16 @@ async fn the_key_that_decides_who_decides_is_told_and_recorded() {
 /// The same person in either format, and in none once the token is taken back.
 #[tokio::test]
 async fn a_biscuit_of_an_admin_decides_until_it_is_revoked() {
-    let counter = Counter::open().await;
-    let (first, second) = (counter.failed(1).await, counter.failed(2).await);
-    let token = counter.token_of("biscuit", ADA, "admin");
+    let fixture = Fixture::new().await;
+    let (first, second) = (fixture.failed(1).await, fixture.failed(2).await);
+    let token = fixture.token_of("biscuit", ADA, "admin");
     let retry = |code, id: ReturnId| {
         let id = id.to_string();
         let args = ["retry", &id, "--attempt", "1", "--reason", "x"];
-        counter.act_with(code, &token, &args)
+        fixture.act_with(code, &token, &args)
     };
     retry(0, first);
-    let proof = &counter.records().await[0].details()["token"];
+    let proof = &fixture.records().await[0].details()["token"];
     let id = proof["token_id"].as_str().expect("an id").to_owned();
     let revoke = [
         "token",
@@ -157,25 +157,25 @@ async fn a_biscuit_of_an_admin_decides_until_it_is_revoked() {
         "--reason",
         "lost",
     ];
-    expect_code(0, &revoke, &[("DATABASE_URL", counter.db.url())]);
-    let before = counter.everything(second).await;
+    expect_code(0, &revoke, &[("DATABASE_URL", fixture.db.url())]);
+    let before = fixture.everything(second).await;
     let ran = retry(1, second);
     assert!(ran.stderr.contains("is revoked"), "{}", ran.stderr);
-    assert_eq!(counter.everything(second).await, before);
+    assert_eq!(fixture.everything(second).await, before);
 }
 
 /// All or nothing: the last statement of the transaction fails, after the row of operator_actions was inserted.
 #[tokio::test]
 async fn p7_a_decision_whose_change_cannot_be_written_leaves_nothing() {
-    let counter = Counter::open().await;
-    let failed = counter.failed(1).await;
-    let parked = counter.parked(2).await;
-    let wanted = counter.parked(3).await;
-    let request = counter.request(0, ADA, wanted).json()["request"].to_string();
+    let fixture = Fixture::new().await;
+    let failed = fixture.failed(1).await;
+    let parked = fixture.parked(2).await;
+    let wanted = fixture.parked(3).await;
+    let request = fixture.request(0, ADA, wanted).json()["request"].to_string();
     sqlx::raw_sql(
         "CREATE TRIGGER full BEFORE INSERT ON outbox FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'full'",
     )
-    .execute(&counter.db.pool)
+    .execute(&fixture.db.pool)
     .await
     .expect("a trigger");
     let evidence = ["--attempt", "1", "--evidence", "x"];
@@ -185,31 +185,31 @@ async fn p7_a_decision_whose_change_cannot_be_written_leaves_nothing() {
         (parked, [&["mark-not-paid", &b][..], &evidence].concat()),
         (wanted, vec!["confirm-mark-paid", &c, "--request", &request]),
     ] {
-        let before = counter.everything(id).await;
-        let ran = counter.act(1, BOB, &args);
+        let before = fixture.everything(id).await;
+        let ran = fixture.act(1, BOB, &args);
         assert!(ran.stderr.contains("full"), "{}", ran.stderr);
-        assert_eq!(counter.everything(id).await, before, "{args:?}");
+        assert_eq!(fixture.everything(id).await, before, "{args:?}");
     }
-    assert_eq!(counter.refunded_amount(3).await, "0");
+    assert_eq!(fixture.refunded_amount(3).await, "0");
 }
 
-/// Retry and mark-not-paid lock as the consumer does: whoever took the attempts first would deadlock with it.
+/// Retry and mark-not-paid lock in the consumer's order: a decision that locked the attempts first could deadlock with it.
 #[tokio::test]
-async fn p5_whoever_waits_for_the_return_holds_nothing_else() {
-    let counter = Counter::open().await;
-    let (failed, parked) = (counter.failed(1).await, counter.parked(2).await);
+async fn p5_a_decision_that_waits_for_the_return_holds_no_other_lock() {
+    let fixture = Fixture::new().await;
+    let (failed, parked) = (fixture.failed(1).await, fixture.parked(2).await);
     let (a, b) = (failed.to_string(), parked.to_string());
     for args in [
         ["retry", &a, "--attempt", "1", "--reason", "x"],
         ["mark-not-paid", &b, "--attempt", "1", "--evidence", "x"],
     ] {
-        let mut settlement = counter.db.pool.begin().await.expect("begin");
+        let mut settlement = fixture.db.pool.begin().await.expect("begin");
         settlement
             .execute("SELECT 1 FROM returns FOR UPDATE")
             .await
             .expect("lock");
-        let decision = counter.spawn(ADA, &args);
-        somebody_waits_for_a_lock(&counter.db).await;
+        let decision = fixture.spawn(ADA, &args);
+        await_lock_waiter(&fixture.db).await;
         for held in ["refunds", "orders"] {
             let sql = AssertSqlSafe(format!("SELECT 1 FROM {held} FOR UPDATE NOWAIT"));
             let free = settlement.execute(sql).await;
@@ -219,46 +219,46 @@ async fn p5_whoever_waits_for_the_return_holds_nothing_else() {
         let ran = ended(decision);
         assert_eq!(ran.code, 0, "{ran:?}");
     }
-    counter.audited(failed).await;
-    counter.audited(parked).await;
+    fixture.audited(failed).await;
+    fixture.audited(parked).await;
 }
 
 #[tokio::test]
-async fn nobody_decides_about_their_own_return() {
-    let counter = Counter::open().await;
-    let parked = counter.parked(1).await;
-    let failed = counter.failed(2).await;
-    counter.request(0, ADA, parked);
+async fn admins_cannot_decide_about_their_own_returns() {
+    let fixture = Fixture::new().await;
+    let parked = fixture.parked(1).await;
+    let failed = fixture.failed(2).await;
+    fixture.request(0, ADA, parked);
     let before = (
-        counter.everything(parked).await,
-        counter.everything(failed).await,
+        fixture.everything(parked).await,
+        fixture.everything(failed).await,
     );
     for id in [parked, failed] {
         for args in decisions(&id.to_string()) {
-            let ran = counter.act(1, "42", &args);
+            let ran = fixture.act(1, "42", &args);
             assert!(ran.stderr.contains("is your own"), "{}", ran.stderr);
         }
     }
     let after = (
-        counter.everything(parked).await,
-        counter.everything(failed).await,
+        fixture.everything(parked).await,
+        fixture.everything(failed).await,
     );
     assert_eq!(after, before);
 }
 
 #[tokio::test]
 async fn the_token_may_come_from_a_file() {
-    let counter = Counter::open().await;
-    let id = counter.failed(1).await.to_string();
-    let file = counter.key("token");
-    std::fs::write(&file, format!("{}\n", counter.token(ADA, "admin"))).expect("write");
+    let fixture = Fixture::new().await;
+    let id = fixture.failed(1).await.to_string();
+    let file = fixture.key("token");
+    std::fs::write(&file, format!("{}\n", fixture.token(ADA, "admin"))).expect("write");
     let file = file.display().to_string();
     // Before the variable.
     let retry = ["retry", &id, "--attempt", "1", "--reason", "x"];
     let args = [&retry[..], &["--token-file", &file]].concat();
-    counter.act_with(0, "a.b.c", &args);
+    fixture.act_with(0, "a.b.c", &args);
     let args = [&retry[..], &["--token-file", "/no/such"]].concat();
-    let ran = counter.act(1, ADA, &args);
+    let ran = fixture.act(1, ADA, &args);
     assert!(ran.stderr.contains("/no/such"), "{}", ran.stderr);
 }
 
@@ -284,28 +284,28 @@ fn each_command_explains_itself() {
 }
 
 #[tokio::test]
-async fn malformed_and_unknown_returns_are_told_apart() {
-    let counter = Counter::open().await;
-    counter.token(ADA, "admin");
+async fn malformed_and_unknown_returns_are_different_errors() {
+    let fixture = Fixture::new().await;
+    fixture.token(ADA, "admin");
     for bad in ["x", "0", "-5", "1.5", "9223372036854775808", ""] {
-        counter.look(64, &["show", bad]);
+        fixture.query(64, &["show", bad]);
         let attempt = ["retry", "1", "--reason", "x", "--attempt", bad];
-        counter.act(64, ADA, &attempt);
-        counter.act(64, ADA, &["confirm-mark-paid", "1", "--request", bad]);
+        fixture.act(64, ADA, &attempt);
+        fixture.act(64, ADA, &["confirm-mark-paid", "1", "--request", bad]);
         for args in decisions(bad) {
-            counter.act(64, ADA, &args);
+            fixture.act(64, ADA, &args);
         }
     }
-    counter.look(64, &["list", "--after", "x"]);
-    counter.look(64, &["list", "--state", "paid"]);
-    let unknown = counter.look(1, &["show", "999"]);
+    fixture.query(64, &["list", "--after", "x"]);
+    fixture.query(64, &["list", "--state", "paid"]);
+    let unknown = fixture.query(1, &["show", "999"]);
     assert!(
         unknown.stderr.contains("no return 999"),
         "{}",
         unknown.stderr
     );
     for args in decisions("999") {
-        let ran = counter.act(1, ADA, &args);
+        let ran = fixture.act(1, ADA, &args);
         assert!(ran.stderr.contains("no return 999"), "{}", ran.stderr);
     }
 }

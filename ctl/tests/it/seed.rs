@@ -29,7 +29,9 @@ async fn orders(db: &TestDb) -> Vec<OrderRow> {
 async fn a_repeated_run_continues_after_the_highest_id() {
     let db = TestDb::create().await;
     // More than one statement, and a last one that is not full.
-    let first = seed(&db, 0, &["--orders", "2500"]).json();
+    let first = seed(&db, 0, &["--orders", "2500"]);
+    assert_eq!(first.stderr, "", "no progress in a pipe");
+    let first = first.json();
     assert_eq!(
         (&first["first_id"], &first["last_id"]),
         (&1.into(), &2_500.into())
@@ -106,7 +108,7 @@ async fn taken_ids_are_refused_before_anything_is_written() {
 }
 
 #[tokio::test]
-async fn a_database_without_schema_is_told() {
+async fn a_database_without_a_schema_is_an_error() {
     let db = TestDb::create_empty().await;
     let ran = seed(&db, 1, &["--orders", "1"]);
     assert!(ran.stderr.contains("returnsctl migrate"), "{}", ran.stderr);

@@ -1,4 +1,4 @@
-//! `token`: what the api honors, narrows and refuses, and keys that never fall apart.
+//! `token`: tokens that the api accepts or refuses, narrowed tokens, and key files that stay consistent.
 
 mod biscuits;
 mod keygen;
@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use crate::harness::{Ran, expect_code, returnsctl};
 
 /// A folder of its own; the defaults of the key paths are relative to it.
-struct Place {
+struct KeyFolder {
     folder: TempDir,
 }
 
@@ -36,7 +36,7 @@ struct Claims {
 
 const MINT: [&str; 6] = ["token", "mint", "--user", "42", "--role", "customer"];
 
-impl Place {
+impl KeyFolder {
     fn new() -> Self {
         Self {
             folder: TempDir::new().expect("a folder"),
@@ -121,12 +121,12 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn the_token_stands_alone_on_stdout_and_verifies() {
-    let place = Place::new();
-    let ran = place.mint(0, &["--ttl", "15m"]);
+fn the_token_is_the_only_output_and_verifies() {
+    let folder = KeyFolder::new();
+    let ran = folder.mint(0, &["--ttl", "15m"]);
     assert_eq!(ran.stderr, "");
     let token = ran.stdout.strip_suffix('\n').expect("one line");
-    place.verify(token).expect("verifies");
+    folder.verify(token).expect("verifies");
     let claims = claims(token);
     assert_eq!((claims.user_id, claims.sub.as_str()), (42, "42"));
     assert_eq!(claims.role, "customer");
@@ -139,17 +139,17 @@ fn the_token_stands_alone_on_stdout_and_verifies() {
 #[test]
 fn the_key_id_is_stable_and_the_token_id_is_not() {
     for format in ["jwt", "biscuit"] {
-        let place = Place::new();
+        let folder = KeyFolder::new();
         let [one, other] = [(); 2].map(|()| {
-            let token = place.mint(0, &["--format", format]).stdout;
-            place.verify(token.trim()).expect("verifies")
+            let token = folder.mint(0, &["--format", format]).stdout;
+            folder.verify(token.trim()).expect("verifies")
         });
         assert_eq!(one.kid(), other.kid(), "{format}");
         assert!(one.token_id().is_some(), "{format}");
         assert_ne!(one.token_id(), other.token_id(), "{format}");
         assert_ne!(one.revocation_id(), other.revocation_id(), "{format}");
     }
-    let token = Place::new().mint(0, &[]).stdout;
+    let token = KeyFolder::new().mint(0, &[]).stdout;
     let header = decode_header(token.trim()).expect("a header");
     assert_eq!(header.typ.as_deref(), Some("JWT"));
     assert_eq!(header.alg, Algorithm::EdDSA);
@@ -157,28 +157,28 @@ fn the_key_id_is_stable_and_the_token_id_is_not() {
 
 #[test]
 fn the_private_key_is_its_owners_alone() {
-    let place = Place::new();
+    let folder = KeyFolder::new();
     for (format, file) in [("jwt", "jwt.pem"), ("biscuit", "biscuit.pem")] {
-        place.mint(0, &["--format", format]);
-        assert_eq!(mode(&place.path(file)), 0o600);
+        folder.mint(0, &["--format", format]);
+        assert_eq!(mode(&folder.path(file)), 0o600);
         for open in [0o640, 0o604] {
-            fs::set_permissions(place.path(file), Permissions::from_mode(open)).expect("chmod");
-            let ran = place.mint(1, &["--format", format]);
+            fs::set_permissions(folder.path(file), Permissions::from_mode(open)).expect("chmod");
+            let ran = folder.mint(1, &["--format", format]);
             assert!(ran.stderr.contains("chmod 600"), "{}", ran.stderr);
             assert_eq!(ran.stdout, "");
         }
-        fs::set_permissions(place.path(file), Permissions::from_mode(0o600)).expect("chmod");
+        fs::set_permissions(folder.path(file), Permissions::from_mode(0o600)).expect("chmod");
     }
-    assert_eq!(mode(&place.path("keys.json")), 0o644);
+    assert_eq!(mode(&folder.path("keys.json")), 0o644);
 }
 
 #[test]
-fn mints_at_once_make_one_pair() {
+fn concurrent_mints_make_one_pair() {
     for _ in 0..5 {
-        let place = Place::new();
+        let folder = KeyFolder::new();
         let formats = ["jwt", "biscuit"].into_iter().cycle().take(8);
         let children: Vec<Child> = formats
-            .map(|format| place.spawn(&["--format", format]))
+            .map(|format| folder.spawn(&["--format", format]))
             .collect();
         let mut tokens = Vec::new();
         for child in children {
@@ -187,10 +187,10 @@ fn mints_at_once_make_one_pair() {
             tokens.push(ran.stdout.trim().to_owned());
         }
         for token in tokens {
-            place.verify(&token).expect("one set verifies them all");
+            folder.verify(&token).expect("one set verifies them all");
         }
-        assert_eq!(place.keys().len(), 2, "one of each format");
-        let mut files: Vec<_> = fs::read_dir(place.path(""))
+        assert_eq!(folder.keys().len(), 2, "one of each format");
+        let mut files: Vec<_> = fs::read_dir(folder.path(""))
             .expect("the folder")
             .map(|entry| entry.expect("an entry").file_name())
             .collect();
@@ -201,95 +201,95 @@ fn mints_at_once_make_one_pair() {
 
 /// A set that others keep is their trust: a key that may vouch for admins does not slip into it.
 #[test]
-fn no_key_is_made_unasked_for_a_set_of_others() {
-    let place = Place::new();
-    place.mint(0, &[]);
-    fs::remove_file(place.path("jwt.pem")).expect("remove");
-    let before = place.set();
+fn no_key_is_added_without_a_command_to_a_set_of_others() {
+    let folder = KeyFolder::new();
+    folder.mint(0, &[]);
+    fs::remove_file(folder.path("jwt.pem")).expect("remove");
+    let before = folder.set();
     for format in ["jwt", "biscuit"] {
-        let ran = place.mint(1, &["--format", format]);
+        let ran = folder.mint(1, &["--format", format]);
         assert!(ran.stderr.contains("token keygen"), "{}", ran.stderr);
     }
-    assert_eq!(place.set(), before);
+    assert_eq!(folder.set(), before);
 }
 
 /// The api must be able to read it afterwards, where it looks for it.
 #[test]
-fn a_set_keeps_its_mode_and_stays_where_its_link_leads() {
-    let place = Place::new();
-    place.mint(0, &[]);
-    let (link, file) = (place.path("keys.json"), place.path("elsewhere.json"));
+fn a_set_keeps_its_mode_and_its_link() {
+    let folder = KeyFolder::new();
+    folder.mint(0, &[]);
+    let (link, file) = (folder.path("keys.json"), folder.path("elsewhere.json"));
     fs::rename(&link, &file).expect("rename");
     fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("chmod");
     std::os::unix::fs::symlink("elsewhere.json", &link).expect("link");
-    place.mint(0, &["--format", "biscuit"]);
-    assert_eq!((place.keys().len(), mode(&file)), (2, 0o600));
+    folder.mint(0, &["--format", "biscuit"]);
+    assert_eq!((folder.keys().len(), mode(&file)), (2, 0o600));
     assert!(fs::symlink_metadata(&link).expect("a link").is_symlink());
 }
 
 /// Else an operator's umask would lock the api out, and the keys of before would stay in force there.
 #[test]
 fn a_set_stays_readable_whatever_the_umask() {
-    let place = Place::new();
-    place.mint(0, &[]);
-    assert_eq!(mode(&place.path("keys.json")), 0o644);
+    let folder = KeyFolder::new();
+    folder.mint(0, &[]);
+    assert_eq!(mode(&folder.path("keys.json")), 0o644);
     let program = env!("CARGO_BIN_EXE_returnsctl");
     let retire = format!(
         "umask 077; exec '{program}' token retire --kid {}",
-        place.keys()[0]
+        folder.keys()[0]
     );
     let ended = std::process::Command::new("/bin/sh")
         .args(["-c", &retire])
         .env_clear()
-        .current_dir(place.folder.path())
+        .current_dir(folder.folder.path())
         .output();
     let ran: Ran = ended.expect("sh runs").into();
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(
-        (mode(&place.path("keys.json")), place.keys().len()),
+        (mode(&folder.path("keys.json")), folder.keys().len()),
         (0o644, 0)
     );
 }
 
-/// Or whoever still has the private half would bring it back.
+/// Otherwise a person who still has the private key could bring it back.
 #[test]
 fn a_retired_key_is_not_added_again() {
-    let place = Place::new();
-    let token = place.mint(0, &[]).stdout;
-    place.mint(0, &["--format", "biscuit"]);
-    place.token(0, &["retire", "--kid", &place.keys()[0]], None);
-    let ran = place.mint(1, &[]);
+    let folder = KeyFolder::new();
+    let token = folder.mint(0, &[]).stdout;
+    folder.mint(0, &["--format", "biscuit"]);
+    folder.token(0, &["retire", "--kid", &folder.keys()[0]], None);
+    let ran = folder.mint(1, &[]);
     assert!(ran.stderr.contains("it was retired"), "{}", ran.stderr);
-    assert_eq!(place.keys().len(), 1);
-    let refused = place.verify(token.trim()).expect_err("retired");
+    assert_eq!(folder.keys().len(), 1);
+    let refused = folder.verify(token.trim()).expect_err("retired");
     assert_eq!(refused.code(), "unknown_key");
-    place.mint(0, &["--format", "biscuit"]);
-    fs::remove_file(place.path("keys.json")).expect("remove");
-    let ran = place.mint(1, &[]);
+    folder.mint(0, &["--format", "biscuit"]);
+    fs::remove_file(folder.path("keys.json")).expect("remove");
+    let ran = folder.mint(1, &[]);
     assert!(ran.stderr.contains("keygen"), "{}", ran.stderr);
 }
 
 #[test]
 fn a_file_that_is_no_key_is_refused_without_quoting_it() {
-    let place = Place::new();
-    place.mint(0, &[]);
-    fs::write(place.path("jwt.pem"), "-----BEGIN s3cret").expect("write");
-    let ran = place.mint(1, &[]);
+    let folder = KeyFolder::new();
+    folder.mint(0, &[]);
+    fs::write(folder.path("jwt.pem"), "-----BEGIN s3cret").expect("write");
+    let ran = folder.mint(1, &[]);
     assert!(
         ran.stderr.contains("no Ed25519 private key"),
         "{}",
         ran.stderr
     );
     assert!(!ran.stderr.contains("s3cret"), "{}", ran.stderr);
-    fs::write(place.path("keys.json"), "{s3cret").expect("write");
-    let ran = place.mint(1, &["--format", "biscuit"]);
+    fs::write(folder.path("keys.json"), "{s3cret").expect("write");
+    let ran = folder.mint(1, &["--format", "biscuit"]);
     assert!(ran.stderr.contains("not a JWK set"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("s3cret"), "{}", ran.stderr);
-    assert!(!place.path("biscuit.pem").exists());
+    assert!(!folder.path("biscuit.pem").exists());
 }
 
 #[test]
-fn nonsense_is_refused_all_at_once() {
+fn every_bad_argument_is_listed() {
     let args = [
         "token", "mint", "--user", "0", "--role", "boss", "--ttl", "31d", "--format", "paseto",
     ];

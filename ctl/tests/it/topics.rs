@@ -7,7 +7,7 @@ use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use crate::harness::{Topics, expect_code};
 
 #[test]
-fn both_topics_are_made_and_then_found() {
+fn both_topics_are_created_and_then_found() {
     let topics = Topics::new();
     let args = [
         "topics",
@@ -18,10 +18,10 @@ fn both_topics_are_made_and_then_found() {
         "100",
     ];
     for outcome in ["created", "existed"] {
-        let told = expect_code(0, &args, &topics.variables()).json();
-        assert_eq!(told[0]["name"], topics.returns);
-        assert_eq!(told[1]["name"], topics.status);
-        for line in told.as_array().expect("a list") {
+        let text = expect_code(0, &args, &topics.variables()).json();
+        assert_eq!(text[0]["name"], topics.returns);
+        assert_eq!(text[1]["name"], topics.status);
+        for line in text.as_array().expect("a list") {
             assert_eq!(line["outcome"], outcome);
             assert_eq!(line["partitions"], 3);
             assert_eq!(line["replication"], 1);
@@ -29,20 +29,20 @@ fn both_topics_are_made_and_then_found() {
             assert_eq!(line["max_message_bytes"], 1_048_588);
             assert_eq!(line["differences"], serde_json::json!([]));
         }
-        assert_eq!(told[0]["retention_ms"], 360_000_000);
-        assert_eq!(told[1]["retention_ms"], 604_800_000);
+        assert_eq!(text[0]["retention_ms"], 360_000_000);
+        assert_eq!(text[1]["retention_ms"], 604_800_000);
     }
 }
 
 #[test]
-fn one_copy_is_said_to_be_for_development() {
+fn one_copy_is_noted_as_fine_for_development() {
     let topics = Topics::new();
-    let told = expect_code(0, &["topics"], &topics.variables()).stdout;
-    assert!(told.contains("fine for development"), "{told}");
+    let text = expect_code(0, &["topics"], &topics.variables()).stdout;
+    assert!(text.contains("fine for development"), "{text}");
 }
 
 #[test]
-fn differences_are_told_and_left_as_they_are() {
+fn differences_are_listed_and_left_as_they_are() {
     let topics = Topics::new();
     expect_code(0, &["topics", "--partitions", "2"], &topics.variables());
     let args = [
@@ -54,18 +54,18 @@ fn differences_are_told_and_left_as_they_are() {
         "1",
     ];
     for _ in 0..2 {
-        let told = expect_code(1, &args, &topics.variables()).json();
-        assert_eq!(told[0]["partitions"], 2);
+        let text = expect_code(1, &args, &topics.variables()).json();
+        assert_eq!(text[0]["partitions"], 2);
         assert_eq!(
-            told[0]["differences"].as_array().map(Vec::len),
+            text[0]["differences"].as_array().map(Vec::len),
             Some(1),
-            "{told}"
+            "{text}"
         );
-        assert_eq!(told[1]["retention_ms"], 604_800_000);
+        assert_eq!(text[1]["retention_ms"], 604_800_000);
         assert_eq!(
-            told[1]["differences"].as_array().map(Vec::len),
+            text[1]["differences"].as_array().map(Vec::len),
             Some(2),
-            "{told}"
+            "{text}"
         );
     }
 }
@@ -78,10 +78,10 @@ async fn a_compacted_topic_is_a_difference() {
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
     let made = topics.admin().create_topics([&compacted], &options).await;
     made.expect("asked")[0].as_ref().expect("made");
-    let told = expect_code(1, &["topics"], &topics.variables()).stdout;
+    let text = expect_code(1, &["topics"], &topics.variables()).stdout;
     assert!(
-        told.contains("cleanup.policy=compact, not delete"),
-        "{told}"
+        text.contains("cleanup.policy=compact, not delete"),
+        "{text}"
     );
 }
 
@@ -93,7 +93,11 @@ fn more_copies_than_brokers_are_refused_with_advice() {
 }
 
 #[test]
-fn brokers_that_are_away_end_with_2() {
+fn unreachable_brokers_end_with_2() {
     let ran = expect_code(2, &["topics"], &[("KAFKA_BROKERS", "127.0.0.1:1")]);
-    assert!(ran.stderr.contains("cannot reach Kafka"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("cannot reach Kafka at 127.0.0.1:1\n"),
+        "{}",
+        ran.stderr
+    );
 }

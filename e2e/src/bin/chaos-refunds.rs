@@ -1,55 +1,54 @@
-//! The long form of the consumers' crash tests. `make chaos-refunds` starts the servers and calls this.
-#![expect(clippy::print_stdout, reason = "it talks to a person")]
+//! The long form of the crash tests of the consumers. `make chaos-refunds` starts the servers and calls this.
+#![expect(clippy::print_stdout, reason = "a person reads the output")]
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use e2e::paying::{self, Plan, Unrest};
+use e2e::refund_chaos::{self, Disruption, Plan};
 
-/// Kills consumers while they pay through a payment provider, at random, at each named step and in a storm of
-/// rebalances, with a provider that honors keys and with one that does not, then compares the provider's ledger with
-/// rows, audit trail and Kafka.
+/// Kills consumers while they pay refunds: at random, at each kill point and during many rebalances, with a provider that
+/// honors idempotency keys and with one that does not. Then compares the provider's ledger with rows, audit trail and Kafka.
 #[derive(Debug, Parser)]
 #[command(name = "chaos-refunds", version)]
 struct Args {
     /// Returns of each run.
     #[arg(long, default_value_t = 5_000)]
     returns: usize,
-    /// Kills at random.
+    /// Number of kills at random times.
     #[arg(long, default_value_t = 20)]
     kills: usize,
-    /// Seconds from one to the next, on average.
+    /// Seconds between two kills, on average.
     #[arg(long, default_value_t = 4)]
     every: u64,
-    /// Deaths at each step, in a run of their own.
+    /// Number of deaths at each kill point, in a run of their own.
     #[arg(long, default_value_t = 20)]
     each: usize,
-    /// Seconds of the storm, with a change every third.
+    /// Seconds of the run with many rebalances, with a change every three seconds.
     #[arg(long, default_value_t = 60)]
     storm: u64,
-    /// Milliseconds that the provider with keys takes.
+    /// Milliseconds that the provider with idempotency keys takes.
     #[arg(long, default_value_t = 500)]
     delay_ms: u64,
-    /// Chooses victims and times; the same as in an earlier run makes them the same. Random if left out.
+    /// The seed for victims and times; the same seed repeats a run. Random if left out.
     #[arg(long)]
     seed: Option<u64>,
 }
 
-/// Seconds from one change of the storm to the next.
+/// The time between two changes of the run with many rebalances.
 const STORM_EVERY: Duration = Duration::from_secs(3);
 
 impl Args {
     fn plans(&self) -> [Plan; 4] {
         let seed = self.seed.unwrap_or_else(rand::random);
-        let plan = |unrest| Plan {
+        let plan = |disruption| Plan {
             returns: self.returns,
-            unrest,
+            disruption,
             gateway: vec![format!("--delay-ms={}", self.delay_ms)],
             settings: Vec::new(),
             seed,
         };
-        let at_random = Unrest::KillAtRandom {
+        let at_random = Disruption::KillAtRandom {
             kills: self.kills,
             every: Duration::from_secs(self.every),
         };
@@ -65,14 +64,14 @@ impl Args {
             ]
             .map(|(name, value)| (name, value.to_owned()))
             .to_vec(),
-            // 64 calls of 5 s at each of two consumers are 25 a second.
+            // Two consumers with 64 calls of 5 s each make 25 calls a second.
             returns: self.returns / 4,
             ..plan(at_random.clone())
         };
         [
             plan(at_random),
-            plan(Unrest::DieAtSteps { each: self.each }),
-            plan(Unrest::Storm {
+            plan(Disruption::DieAtSteps { each: self.each }),
+            plan(Disruption::Storm {
                 lasts: Duration::from_secs(self.storm),
                 every: STORM_EVERY,
             }),
@@ -84,7 +83,7 @@ impl Args {
 #[tokio::main]
 async fn main() -> ExitCode {
     for plan in Args::parse().plans() {
-        if let Err(error) = paying::run(&plan, |line| println!("{line}")).await {
+        if let Err(error) = refund_chaos::run(&plan, |line| println!("{line}")).await {
             println!("chaos-refunds: {error:#}");
             return ExitCode::FAILURE;
         }

@@ -1,5 +1,5 @@
-//! The long form of the relays' chaos test. `make chaos` starts the servers and calls this.
-#![expect(clippy::print_stdout, reason = "it talks to a person")]
+//! The long form of the chaos test of the relays. `make chaos` starts the servers and calls this.
+#![expect(clippy::print_stdout, reason = "a person reads the output")]
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,25 +11,25 @@ use e2e::chaos::{self, Findings, Plan};
 #[derive(Debug, Parser)]
 #[command(name = "chaos", version)]
 struct Args {
-    /// Relays at work.
+    /// Number of relays.
     #[arg(long, default_value_t = 3)]
     relays: usize,
-    /// Connections that write.
+    /// Number of connections that write.
     #[arg(long, default_value_t = 4)]
     writers: usize,
-    /// Returns whose histories grow.
+    /// Number of returns.
     #[arg(long, default_value_t = 50_000)]
     returns: usize,
-    /// Events to write, at least.
+    /// The least number of events.
     #[arg(long, default_value_t = 2_000_000)]
     events: u64,
     /// Events per second.
     #[arg(long, default_value_t = 5_000)]
     rate: u32,
-    /// Kills and freezes, at least.
+    /// The least number of kills and freezes.
     #[arg(long, default_value_t = 60)]
     take_overs: usize,
-    /// Seconds from one fault to the next.
+    /// Seconds between two faults.
     #[arg(long, default_value_t = 5)]
     every: u64,
     /// Length of a lease in milliseconds.
@@ -65,14 +65,14 @@ async fn main() -> ExitCode {
 }
 
 fn report(findings: &Findings) -> String {
-    let repeats = findings.verdict.repeats;
+    let repeats = findings.topics.repeats;
     format!(
         "{} events in {:.0} s, none lost, none out of order, {} records twice: {} by the next owner, {} by a frozen \
          former owner, {} by the same owner\n\
          take-over after a kill: {}\n\
          take-over after a freeze: {}\n\
          hand-over after SIGTERM: {}",
-        findings.verdict.events,
+        findings.topics.events,
         findings.seconds,
         repeats.count(),
         repeats.by_heirs,

@@ -1,4 +1,4 @@
-//! The relays, and what is done to them.
+//! The relays and their faults.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,8 @@ use crate::program::Program;
 use crate::system::System;
 use crate::until;
 
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How much longer than its lease a frozen relay stays frozen.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How much longer than its lease a relay stays frozen.
 const OVERSLEEP: Duration = Duration::from_millis(500);
 
 struct Member {
@@ -22,11 +22,11 @@ struct Member {
     id: String,
 }
 
-/// What a fault did.
+/// The result of one fault.
 pub(super) struct Injected {
-    /// How long the victim's shards were without a living owner.
+    /// How long the shards of the victim had no live owner.
     pub(super) took: Duration,
-    /// Rows that the victim had sent, or was about to, and had not deleted.
+    /// Rows that the victim had sent or was about to send, and had not deleted.
     pub(super) under_way: u64,
 }
 
@@ -53,13 +53,13 @@ impl<'a> Fleet<'a> {
         &self.system.db.pool
     }
 
-    /// Starts a relay and learns its name: the one that is new in the list of live relays.
+    /// Starts a relay. Its name is the one that is new in the list of live relays.
     async fn add(&mut self) -> anyhow::Result<()> {
         let known: Vec<String> = self.names().await?;
         let more = [("LEASE_MS", self.lease_ms.as_str())];
         let program = self.system.start_with("outbox-relay", &more).await?;
         let mut id = None;
-        until("a new relay shows itself", PATIENCE, async || {
+        until("a new relay shows itself", DEADLINE, async || {
             id = self
                 .names()
                 .await?
@@ -79,7 +79,7 @@ impl<'a> Fleet<'a> {
             .await?)
     }
 
-    /// Does it to a relay that owns shards. A relay that is gone is replaced afterwards.
+    /// Injects the fault into a relay that owns shards. A relay that ended is replaced.
     pub(super) async fn inject(&mut self, fault: Fault) -> anyhow::Result<Injected> {
         let (victim, shards) = self.victim().await?;
         let under_way = self.members[victim]
@@ -110,7 +110,7 @@ impl<'a> Fleet<'a> {
             Fault::Stop => {
                 let member = self.members.remove(victim);
                 let begun = Instant::now();
-                let stopping = tokio::spawn(member.program.stop(PATIENCE));
+                let stopping = tokio::spawn(member.program.stop(DEADLINE));
                 self.taken_over(&victim_id, shards).await?;
                 let took = begun.elapsed();
                 stopping.await??;
@@ -122,7 +122,7 @@ impl<'a> Fleet<'a> {
                 let holder = self.hold_a_delete(shards).await?;
                 self.members[victim].program.freeze()?;
                 let begun = Instant::now();
-                // The server finishes the DELETE of a client that does not listen.
+                // The server finishes the DELETE of a client that does not read.
                 holder.close().await?;
                 self.thaw_when_taken_over(victim, shards, begun).await
             }
@@ -151,10 +151,10 @@ impl<'a> Fleet<'a> {
         Ok(took)
     }
 
-    /// The relay with the most shards, and these.
+    /// The relay with the most shards, and its shards.
     async fn victim(&self) -> anyhow::Result<(usize, Vec<u8>)> {
         let mut most = (0, Vec::new());
-        until("a relay owns shards", PATIENCE, async || {
+        until("a relay owns shards", DEADLINE, async || {
             for (at, member) in self.members.iter().enumerate() {
                 let shards: Vec<u8> =
                     sqlx::query_scalar("SELECT shard FROM outbox_lease WHERE owner = ?")
@@ -173,7 +173,7 @@ impl<'a> Fleet<'a> {
 
     /// Waits until each of these shards belongs to another relay.
     async fn taken_over(&self, from: &str, shards: &[u8]) -> anyhow::Result<()> {
-        until("every shard is taken over", PATIENCE, async || {
+        until("every shard is taken over", DEADLINE, async || {
             let leases: Vec<(u8, Option<String>)> =
                 sqlx::query_as("SELECT shard, owner FROM outbox_lease")
                     .fetch_all(self.pool())
@@ -189,7 +189,7 @@ impl<'a> Fleet<'a> {
     /// Locks rows of these shards until a DELETE waits for one; the connection holds the lock.
     async fn hold_a_delete(&self, shards: &[u8]) -> anyhow::Result<MySqlConnection> {
         let mut holder = db::connect(&self.pool().connect_options()).await?;
-        until("a DELETE waits for our lock", PATIENCE, async || {
+        until("a DELETE waits for our lock", DEADLINE, async || {
             sqlx::raw_sql("ROLLBACK; BEGIN").execute(&mut holder).await?;
             for shard in shards {
                 sqlx::query("SELECT id FROM outbox WHERE shard = ? ORDER BY id LIMIT 1 FOR UPDATE")
@@ -213,7 +213,7 @@ impl<'a> Fleet<'a> {
 
     pub(super) async fn finish(self) -> anyhow::Result<()> {
         for member in self.members {
-            member.program.stop(PATIENCE).await?;
+            member.program.stop(DEADLINE).await?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Writers at a paced rate: each transaction changes a few returns several times, under their row locks.
+//! Writers at a fixed rate: each transaction changes a few returns several times, under their row locks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,7 +37,7 @@ impl Writers {
         for number in 0..plan.writers {
             let options = system.db.pool.connect_options();
             let mut writer = Writer::connect(&options, system.topic_args()).await?;
-            // Every writer goes over all returns, each from another place: they meet at the row locks.
+            // Every writer changes all returns and starts at another one, so that the writers compete for row locks.
             let mut own = returns.to_vec();
             own.rotate_left(number * returns.len() / plan.writers);
             let (written, failed, stop) =
@@ -61,13 +61,13 @@ impl Writers {
     }
 
     /// # Errors
-    /// A writer has failed; `finish` says why.
+    /// Whether a writer has failed; `finish` returns the reason.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         ensure!(!self.failed.load(Ordering::Relaxed), "a writer failed");
         Ok(())
     }
 
-    /// Answers how many events were committed.
+    /// Returns how many events were committed.
     pub(super) async fn finish(self) -> anyhow::Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         for outcome in self.tasks.join_all().await {

@@ -1,5 +1,5 @@
-//! Stands in for the consumer and a gateway that declines every refund of one customer: their returns end
-//! `refund_failed`, and can be retried.
+//! Replaces the consumer and a gateway that declines every refund of one customer. Returns of that customer end in
+//! `refund_failed` and can be retried.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use tokio::task::JoinHandle;
 
 use crate::system::System;
 
-/// How long somebody may wait for a look.
+/// The period of its queries.
 const EVERY: Duration = Duration::from_millis(50);
-/// What a refund goes through until it has failed.
+/// The actions up to a failed refund.
 const STEPS: [Action; 3] = [Action::Approve, Action::Claim, Action::Decline];
 
-/// Ends with this value.
+/// Stops when dropped.
 #[derive(Debug)]
 pub(super) struct Decliner {
     task: JoinHandle<()>,
@@ -32,8 +32,8 @@ impl Decliner {
         let task = tokio::spawn(async move {
             loop {
                 if let Err(error) = decline(&pool, &topics, unlucky).await {
-                    // The next look may do; who waits for it gives up in time.
-                    eprintln!("contract: no refund failed: {error:#}");
+                    // The next round may succeed; the requests that wait have deadlines.
+                    eprintln!("contract: could not decline: {error:#}");
                 }
                 tokio::time::sleep(EVERY).await;
             }

@@ -1,4 +1,4 @@
-//! What was asked and answered, by operation.
+//! Requests and responses by operation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use anyhow::Context;
 use serde_json::Value;
 
-/// Valid requests that are not answered 2xx are refused at the door: behind it nothing was tested.
+/// If fewer valid requests than this get 2xx, the operation was tested only up to its first checks.
 const LEAST_SHARE_PERCENT: u64 = 20;
 
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub struct Tally {
 #[derive(Debug, Default)]
 struct Counts {
     cases: u64,
-    /// Valid, under a role that may do it; and those of them that were answered 2xx.
+    /// Valid requests under a role that is allowed; `done` of them got 2xx.
     positive: u64,
     done: u64,
     negative: u64,
@@ -25,10 +25,10 @@ struct Counts {
 }
 
 impl Tally {
-    /// Nothing asked yet of any operation that the document has.
+    /// Every operation of the document, without requests.
     ///
     /// # Errors
-    /// It is no OpenAPI document.
+    /// The document is not an OpenAPI document.
     pub(super) fn of(document: &Value) -> anyhow::Result<Self> {
         let mut tally = Self::default();
         for path in document["paths"].as_object().context("paths")?.values() {
@@ -43,7 +43,7 @@ impl Tally {
     /// Adds the rows of one run: operation, kind, status, number.
     ///
     /// # Errors
-    /// They are no such rows.
+    /// The rows have another form.
     pub(super) fn add(&mut self, role: &str, rows: &Value) -> anyhow::Result<()> {
         let rows = rows.as_array().context("a list")?;
         for row in rows {
@@ -70,8 +70,8 @@ impl Tally {
         self.operations.values().map(|counts| counts.cases).sum()
     }
 
-    /// The operations of which only the door was tested.
-    pub fn refused_at_the_door(&self) -> Vec<&str> {
+    /// Operations for which too few valid requests succeeded.
+    pub fn mostly_refused(&self) -> Vec<&str> {
         let refused = |counts: &Counts| {
             counts.positive == 0 || counts.done * 100 < counts.positive * LEAST_SHARE_PERCENT
         };
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_share_is_of_valid_requests_by_who_may() {
+    fn the_share_counts_valid_requests_under_an_allowed_role() {
         let mut tally = Tally::default();
         let fitting = json!([
             ["getReturn", "positive", 200, 2],
@@ -128,7 +128,7 @@ mod tests {
         let other = json!([["getReturn", "positive", 403, 100]]);
         tally.add("auditor", &other).expect("rows");
         assert_eq!(tally.cases(), 216);
-        assert_eq!(tally.refused_at_the_door(), ["listOrders"]);
+        assert_eq!(tally.mostly_refused(), ["listOrders"]);
         let shown = tally.to_string();
         assert!(
             shown.contains("getReturn             116        10   20 %         5  200 403 404 405"),
@@ -137,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_asked_validly_was_not_tested() {
+    fn an_operation_without_valid_requests_was_not_tested() {
         let mut tally = Tally::default();
         let rows = json!([["getReturn", "negative", 404, 5]]);
         tally.add("fitting", &rows).expect("rows");
-        assert_eq!(tally.refused_at_the_door(), ["getReturn"]);
+        assert_eq!(tally.mostly_refused(), ["getReturn"]);
         let document = json!({"paths": {"/orders": {"get": {"operationId": "listOrders"}}}});
         let tally_of_none = Tally::of(&document).expect("a document");
-        assert_eq!(tally_of_none.refused_at_the_door(), ["listOrders"]);
+        assert_eq!(tally_of_none.mostly_refused(), ["listOrders"]);
         assert!(tally.add("fitting", &json!([["getReturn"]])).is_err());
     }
 }

@@ -3,7 +3,7 @@ use super::*;
 const CANARY: &str = "canary/of+16 bytes?";
 
 fn find(secrets: &Secrets, text: &str) -> Option<String> {
-    let found = secrets.find(text, Reader::Anyone)?;
+    let found = secrets.find(text, Audience::Anyone)?;
     Some(found.to_string())
 }
 
@@ -33,10 +33,10 @@ fn p13_a_secret_is_found_in_every_form_that_gets_into_a_log() {
 #[test]
 fn p13_personal_data_is_for_its_owner() {
     let secrets = Secrets::personal("a reason", CANARY);
-    assert!(secrets.find(CANARY, Reader::Anyone).is_some());
-    assert!(secrets.find(CANARY, Reader::Owner).is_none());
+    assert!(secrets.find(CANARY, Audience::Anyone).is_some());
+    assert!(secrets.find(CANARY, Audience::Owner).is_none());
     let secrets = Secrets::one("a key", CANARY);
-    assert!(secrets.find(CANARY, Reader::Owner).is_some());
+    assert!(secrets.find(CANARY, Audience::Owner).is_some());
 }
 
 #[test]

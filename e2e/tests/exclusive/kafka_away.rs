@@ -1,5 +1,5 @@
-//! Kafka is away for half a minute: filing goes on, the relay waits without giving anything up or growing, and goes on
-//! at once when Kafka is back.
+//! Kafka is down for half a minute: filing goes on, the relay waits without parking a row or growing, and continues at once
+//! when Kafka is up again.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use crate::{EXCLUSIVE, FILERS, Filers, ORDERS_EACH, acknowledged_are_there, more_returns};
 
 const OUTAGE: Duration = Duration::from_secs(30);
-/// After the broker serves again.
+/// The bound after the broker serves again.
 const FIRST_RECORD: Duration = Duration::from_secs(1);
-/// A broker that has just started gives a new producer no id for up to so long.
+/// For up to this time after its start a broker gives no id to a new producer.
 const PRODUCER_ID: Duration = Duration::from_secs(1);
 const BACKLOG: u32 = 2_000;
-const PATIENCE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(60);
 const PUBLISHED: &str = "outbox_published_rows_total";
 const MOST_RESIDENT_MIB: u64 = 100;
 
@@ -37,10 +37,10 @@ async fn p2_p3_p12_kafka_away_for_thirty_seconds_stops_nothing_and_loses_nothing
     let consumer = system.start("refund-consumer").await?;
     let client = system.customer.clone();
     let filers = Filers::start(&client, api.api_address()?);
-    // For a backlog, and then for single events: the relay has a producer for each, and both must have their id.
+    // First a backlog, then single events: the relay has a producer for each, and both must have their id.
     more_returns(&system, &api, BACKLOG).await?;
     let relay = system.start("outbox-relay").await?;
-    until("the backlog is out", PATIENCE, async || {
+    until("the backlog is out", DEADLINE, async || {
         Ok(relay.metric(PUBLISHED).await? > u64::from(BACKLOG))
     })
     .await?;
@@ -58,19 +58,19 @@ async fn p2_p3_p12_kafka_away_for_thirty_seconds_stops_nothing_and_loses_nothing
     let restarts = relay.metric("outbox_producer_restarts_total").await?;
     let away = stopped.elapsed();
     let filed = filers.finish().await;
-    assert_eq!(filed.unanswered, 0, "filing is 201 throughout");
+    assert_eq!(filed.unavailable, 0, "every filing gets 201");
     let parked = system.count("SELECT COUNT(*) FROM outbox_parked").await?;
     assert_eq!(parked, 0, "an outage is no record's fault");
     system.settled(Duration::from_secs(180)).await?;
     let recovered = stopped.elapsed() - away;
     eprintln!(
         "Kafka away for {away:?}: {during} filed meanwhile, slowest {:?}; {waiting} rows waiting, relay at {memory} MiB \
-         (before: {memory_before}), slowest health answer {slowest_health:?}; first record {first_record:?} after its \
+         (before: {memory_before}), slowest health check {slowest_health:?}; first record {first_record:?} after its \
          return ({restarts} new producers), all refunded after {recovered:?}",
         filed.slowest
     );
     assert!(memory < MOST_RESIDENT_MIB, "P12: {memory} MiB");
-    // Of the two flows.
+    // Each of the two producers may have needed a new id.
     let without_id = u32::try_from(restarts.min(2))?;
     let bound = FIRST_RECORD + PRODUCER_ID * without_id;
     assert!(first_record < bound, "{first_record:?}, not {bound:?}");
@@ -82,18 +82,18 @@ async fn p2_p3_p12_kafka_away_for_thirty_seconds_stops_nothing_and_loses_nothing
     Ok(())
 }
 
-/// Asks both for their health all the time; answers the slowest answer.
+/// Checks the health of all programs repeatedly; returns the time of the slowest check.
 async fn stay_alive(programs: &[&Program], outage: Duration) -> anyhow::Result<Duration> {
     let begun = Instant::now();
     let mut slowest = Duration::ZERO;
     while begun.elapsed() < outage {
         for program in programs {
             let (address, asked) = (program.ops_address()?, Instant::now());
-            // Three times, as an orchestrator asks before it believes.
+            // Three times, as an orchestrator does before it restarts a program.
             let alive = tokio::task::spawn_blocking(move || {
                 (0..3).any(|_| shared::runtime::ops::healthcheck(address))
             });
-            assert!(alive.await?, "health is answered during the outage");
+            assert!(alive.await?, "healthy during the outage");
             slowest = slowest.max(asked.elapsed());
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -101,7 +101,7 @@ async fn stay_alive(programs: &[&Program], outage: Duration) -> anyhow::Result<D
     Ok(slowest)
 }
 
-/// Starts Kafka; answers how long after it serves the relay's first record is acknowledged.
+/// Starts Kafka; returns the time from its first response to the first acknowledged record of the relay.
 async fn first_record_after_return(system: &System, relay: &Program) -> anyhow::Result<Duration> {
     let before = relay.metric(PUBLISHED).await?;
     let (brokers, topic) = (system.brokers.clone(), system.topics[0].clone());
@@ -109,7 +109,7 @@ async fn first_record_after_return(system: &System, relay: &Program) -> anyhow::
         control(Server::Kafka, "start").await?;
         tokio::task::spawn_blocking(move || wait_until_it_serves(&brokers, &topic)).await?
     });
-    until("a record is acknowledged", PATIENCE, async || {
+    until("a record is acknowledged", DEADLINE, async || {
         Ok(relay.metric(PUBLISHED).await? > before)
     })
     .await?;
@@ -117,16 +117,16 @@ async fn first_record_after_return(system: &System, relay: &Program) -> anyhow::
     Ok(first.saturating_duration_since(serves.await??))
 }
 
-/// It serves when it tells a stranger the end of a partition: then the partition has a leader again.
+/// When a new client gets the end of a partition, the partition has a leader again.
 fn wait_until_it_serves(brokers: &str, topic: &str) -> anyhow::Result<Instant> {
-    let stranger: BaseConsumer = ClientConfig::new()
+    let client: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("reconnect.backoff.max.ms", "100")
         .set("retry.backoff.max.ms", "100")
         .create()?;
-    let end = Instant::now() + PATIENCE;
-    while let Err(error) = stranger.fetch_watermarks(topic, 0, PATIENCE) {
-        // Leaderless partitions are an answer too.
+    let end = Instant::now() + DEADLINE;
+    while let Err(error) = client.fetch_watermarks(topic, 0, DEADLINE) {
+        // A partition without a leader is an error too.
         anyhow::ensure!(Instant::now() < end, "Kafka does not serve: {error}");
         std::thread::sleep(Duration::from_millis(10));
     }

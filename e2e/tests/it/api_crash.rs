@@ -1,4 +1,4 @@
-//! The api is killed inside the transaction and right after it: whole or not at all, and the repeat tells which.
+//! The api is killed inside the filing transaction and right after it: the return is complete or absent, and a retry finds it.
 
 use std::time::Duration;
 
@@ -35,10 +35,7 @@ async fn p1_an_api_killed_around_commit_leaves_all_or_nothing() -> anyhow::Resul
             .file(api.api_address()?, order, Some(&key))
             .await?
             .return_id();
-        assert!(
-            id.is_some(),
-            "{point}: the repeat files it, or finds it filed"
-        );
+        assert!(id.is_some(), "{point}: the retry files it, or finds it");
         assert_eq!(
             system.count("SELECT COUNT(*) FROM returns").await?,
             order,

@@ -15,7 +15,7 @@ async fn p2_p3_p4_relays_that_are_killed_frozen_and_stopped_lose_nothing_and_kee
         take_overs: 5,
         every: Duration::from_millis(3_500),
         lease: Duration::from_secs(4),
-        // `make chaos` allows a second for each. Here it is enough that nobody waits for the lease of one that stopped.
+        // `make chaos` allows one second for each. Here it is enough that no relay waits for the lease of one that stopped.
         spare: Duration::from_secs(10),
         hand_over: Duration::from_secs(3),
     };

@@ -6,8 +6,8 @@ use e2e::system::{CUSTOMER, System};
 use e2e::{checks, until};
 use sqlx::Row;
 
-/// Well above what a loaded machine needs.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Well above the time that a busy machine needs.
+const DEADLINE: Duration = Duration::from_secs(120);
 
 #[tokio::test]
 async fn the_customer_sees_each_state_and_the_audit_who_approved() -> anyhow::Result<()> {
@@ -30,9 +30,9 @@ async fn the_customer_sees_each_state_and_the_audit_who_approved() -> anyhow::Re
         .return_id()
         .expect("a 201");
     let mut seen = vec![client.status(address, id).await?];
-    // Before this the consumer does not know of the return.
+    // Until the relay runs, the consumer does not know the return.
     let _relay = system.start("outbox-relay").await?;
-    until("refunded", PATIENCE, async || {
+    until("refunded", DEADLINE, async || {
         let status = client.status(address, id).await?;
         if seen.last() != Some(&status) {
             seen.push(status);
@@ -78,10 +78,10 @@ async fn p10_a_malformed_record_is_kept_and_the_partition_goes_on() -> anyhow::R
     for order in 1..=20 {
         assert_eq!(client.file(address, order, None).await?.status, 201);
     }
-    system.settled(PATIENCE).await?;
+    system.settled(DEADLINE).await?;
     let kept = "SELECT COUNT(*) FROM dead_letters WHERE payload = '{\"return_id\": not json' AND reason <> ''";
-    // The scan may have refunded all before a partition was read.
-    until("the malformed records are kept", PATIENCE, async || {
+    // The scan may have refunded all returns before a partition was read.
+    until("the malformed records are kept", DEADLINE, async || {
         Ok(system.count(kept).await? == 4)
     })
     .await?;

@@ -1,4 +1,4 @@
-//! `returnsctl outbox redrive` beside a living relay.
+//! `returnsctl outbox redrive` while a relay runs.
 
 use std::time::Duration;
 
@@ -6,17 +6,16 @@ use anyhow::ensure;
 use e2e::load::Writer;
 use e2e::program::run;
 use e2e::system::System;
-use e2e::{until, verdict};
+use e2e::{topic_check, until};
 use shared::domain::ids::OrderId;
 use sqlx::Executor;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(60);
 
-/// An event of order 2 was written too large for its topic. Somebody mends the parked row and puts the order back while
-/// events of all orders go on arriving.
+/// An event of order 2 is too large for its topic. An operator repairs the parked row and puts the order back while new
+/// events of all orders arrive.
 #[tokio::test]
-async fn p3_p4_an_order_that_is_put_back_beside_a_living_relay_stays_in_order() -> anyhow::Result<()>
-{
+async fn p3_p4_an_order_that_is_put_back_while_a_relay_runs_stays_in_order() -> anyhow::Result<()> {
     let system = System::create().await?;
     let options = system.db.pool.connect_options();
     let mut writer = Writer::connect(&options, system.topic_args()).await?;
@@ -35,7 +34,7 @@ async fn p3_p4_an_order_that_is_put_back_beside_a_living_relay_stays_in_order() 
         .await?;
     let _relay = system.start("outbox-relay").await?;
     writer.change(&returns, 2).await?;
-    until("order 2 is parked from seq 2 on", PATIENCE, async || {
+    until("order 2 is parked from seq 2 on", DEADLINE, async || {
         let parked = "SELECT COUNT(*) FROM outbox_parked WHERE msg_key = '2'";
         let waiting = "SELECT COUNT(*) FROM outbox";
         Ok(system.count(parked).await? == 4 && system.count(waiting).await? == 0)
@@ -51,16 +50,21 @@ async fn p3_p4_an_order_that_is_put_back_beside_a_living_relay_stays_in_order() 
         .await?;
     let args = "outbox redrive --order 2 --by j.doe --reason mended";
     let args: Vec<&str> = args.split(' ').collect();
-    let told = run("returnsctl", &args, &system.env).await?;
-    ensure!(told.contains("put back 4 rows of 1 order"), "{told}");
+    let printed = run("returnsctl", &args, &system.env).await?;
+    ensure!(printed.contains("Put back 4 rows of 1 order"), "{printed}");
     writer.change(&returns, 2).await?;
-    until("nothing is left", PATIENCE, async || {
-        let left = "SELECT (SELECT COUNT(*) FROM outbox) + (SELECT COUNT(*) FROM outbox_parked)";
-        Ok(system.count(left).await? == 0)
-    })
+    until(
+        "the outbox is empty and nothing is parked",
+        DEADLINE,
+        async || {
+            let left =
+                "SELECT (SELECT COUNT(*) FROM outbox) + (SELECT COUNT(*) FROM outbox_parked)";
+            Ok(system.count(left).await? == 0)
+        },
+    )
     .await?;
-    let verdict = verdict::judge(&system).await?;
-    ensure!(verdict.events == 3 * 7, "{verdict:?}");
-    ensure!(verdict.repeats.count() == 0, "{verdict:?}");
+    let topics = topic_check::check(&system).await?;
+    ensure!(topics.events == 3 * 7, "{topics:?}");
+    ensure!(topics.repeats.count() == 0, "{topics:?}");
     Ok(())
 }

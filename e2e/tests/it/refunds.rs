@@ -1,5 +1,5 @@
-//! Refunds through a payment provider that misbehaves, by consumers that are killed and frozen. What counts is the
-//! provider's ledger: one effect per return, whatever happened.
+//! Refunds through a faulty payment provider, by consumers that are killed and frozen. The provider's ledger must have one
+//! effect per return, whatever happened.
 
 mod crashes;
 mod faults;
@@ -7,12 +7,12 @@ mod frozen;
 mod operator;
 mod tampered;
 
-use e2e::checks;
 use e2e::load::Writer;
 use e2e::system::System;
+use e2e::{checks, topic_check};
 use shared::domain::ids::{OrderId, ReturnId};
 
-/// A system on which everything about a call is quick.
+/// A system with short deadlines and pauses for calls to the provider.
 async fn quick() -> anyhow::Result<System> {
     let mut system = System::create().await?;
     for (name, value) in [
@@ -28,8 +28,8 @@ async fn quick() -> anyhow::Result<System> {
     Ok(system)
 }
 
-/// Files a return for each of so many new orders; messages come once a relay runs, and after two seconds the
-/// reconciler does not wait for them.
+/// Files returns for `count` new orders. Their messages come when a relay runs; after two seconds the reconciler claims the
+/// returns without them.
 async fn file(system: &System, first_order: i64, count: usize) -> anyhow::Result<Vec<ReturnId>> {
     let orders: Vec<OrderId> = (first_order..).map(OrderId).take(count).collect();
     Writer::connect(&system.db.pool.connect_options(), system.topic_args())
@@ -38,9 +38,9 @@ async fn file(system: &System, first_order: i64, count: usize) -> anyhow::Result
         .await
 }
 
-/// What must hold at the end, whatever went wrong: needs an empty outbox.
+/// The promises at the end of a test. The outbox must be empty.
 async fn nothing_is_wrong(system: &System) -> anyhow::Result<()> {
-    checks::log_matches_events(system).await?;
+    topic_check::check(system).await?;
     checks::one_effect_per_return(system).await?;
     checks::audit_is_complete(system).await
 }

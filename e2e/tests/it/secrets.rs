@@ -1,37 +1,37 @@
-//! P13: no secret and no personal data in a log line, a metric or an answer to somebody else. A system whose every
-//! secret is a canary is used and misused while it logs all that it can; the harness searches all that it says.
+//! P13: no secret and no personal data in a log line, a metric or a response to anyone else. Every secret of these systems is
+//! a canary, the programs log as much as they can, and the harness searches all their output.
 
 mod caught;
 mod commands;
+mod fixture;
 mod refunds;
 mod requests;
-mod stage;
 mod starts;
 mod tokens;
 
 use e2e::program::Program;
-use e2e::secrets::{Secrets, know};
+use e2e::secrets::{Secrets, register};
 
-/// A text that occurs once in the world.
+/// A unique text.
 fn canary(name: &str) -> String {
     format!("canary-{name}-{:032x}", rand::random::<u128>())
 }
 
-/// One that nobody may be told.
+/// A canary that nobody may read.
 fn secret(name: &str) -> String {
     let text = canary(name);
-    know(Secrets::one(name, &text));
+    register(Secrets::one(name, &text));
     text
 }
 
-/// One that its owner may be told.
+/// A canary that only its owner may read.
 fn personal(name: &str) -> String {
     let text = canary(name);
-    know(Secrets::personal(name, &text));
+    register(Secrets::personal(name, &text));
     text
 }
 
-/// Reads the operator's pages, and sees that there was something to search.
+/// Reads the operator's pages, and checks that there was enough to search.
 async fn pages_hold_none(programs: &[&Program]) -> anyhow::Result<()> {
     const LINES: usize = 50;
     for program in programs {

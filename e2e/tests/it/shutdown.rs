@@ -1,4 +1,4 @@
-//! P11: SIGTERM under load ends each program with 0 in time, and nothing that was accepted is lost.
+//! P11: SIGTERM under load ends each program in time with exit code 0, and no accepted return is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ async fn p11_all_three_programs_stop_cleanly_under_load() -> anyhow::Result<()> 
                 }
                 match client.file(address, order, None).await {
                     Ok(answer) => filed.push(answer.return_id().expect("only 201 until the stop")),
-                    // Refused: the listener is closed.
+                    // The listener is closed.
                     Err(_) => break,
                 }
             }
@@ -45,7 +45,7 @@ async fn p11_all_three_programs_stop_cleanly_under_load() -> anyhow::Result<()> 
         },
     )
     .await?;
-    // Each before the end of its drain: then it has left nothing.
+    // Each program must stop before its drain deadline, so that it has finished its work.
     for (name, program, drain_secs) in [
         ("refund-consumer", consumer, 15),
         ("outbox-relay", relay, 10),
@@ -65,7 +65,7 @@ async fn p11_all_three_programs_stop_cleanly_under_load() -> anyhow::Result<()> 
         0,
         "a stopped relay gives its leases back"
     );
-    // What was left goes on where it stopped.
+    // New programs continue the work.
     let _relay = system.start("outbox-relay").await?;
     let _consumer = system.start("refund-consumer").await?;
     system.settled(Duration::from_secs(120)).await?;

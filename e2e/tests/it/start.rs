@@ -1,4 +1,4 @@
-//! Bad settings and a missing schema end a program before it does anything.
+//! With bad settings or without the schema a program ends before it does anything.
 
 use std::net::TcpListener;
 
@@ -17,7 +17,7 @@ async fn output(name: &str, env: &[(&str, &str)]) -> anyhow::Result<(Option<i32>
 
 #[tokio::test]
 async fn every_bad_setting_is_listed_and_no_port_is_bound() -> anyhow::Result<()> {
-    // Taken: a program that bound its port first would say so.
+    // The port is taken, so a program that bound it first would report that instead.
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
     for (name, own) in [

@@ -11,6 +11,7 @@ mod debezium;
 mod docs;
 mod draining;
 mod duplicates;
+mod exclusive;
 mod gauges;
 mod held;
 mod http_gateway;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use shared::domain::actor::Actor;
 use shared::domain::event::TopicArgs;
-use shared::domain::ids::CustomerId;
+use shared::domain::ids::{CustomerId, OrderId};
 use shared::domain::money::{Currency, Money};
 use shared::domain::trace_context::TraceContext;
 use shared::domain::transition::{self, Cause, NewReturn};
@@ -59,25 +59,7 @@ async fn p2_every_event_in_kafka_is_in_the_audit_trail() {
     let relay = fixture.relay().await;
     let orders = fixture.db.seed_orders(1, 60, CustomerId(7)).await;
     for (group, orders) in orders.chunks(10).enumerate() {
-        let new: Vec<NewReturn> = orders
-            .iter()
-            .map(|order| NewReturn {
-                order_id: *order,
-                customer_id: CustomerId(7),
-                reason: "too small".to_owned(),
-                reason_code: None,
-                review_required: false,
-                refund_amount: Money::new(
-                    rust_decimal::Decimal::new(4990, 2),
-                    Currency::parse("EUR").expect("a currency"),
-                ),
-                cause: Cause {
-                    actor: Actor::customer(CustomerId(7)),
-                    request_id: None,
-                    trace: TraceContext::new_root(),
-                },
-            })
-            .collect();
+        let new: Vec<NewReturn> = orders.iter().copied().map(new_return).collect();
         let mut tx = fixture.pool().begin().await.expect("begin");
         let opened = transition::open(&mut tx, OffsetDateTime::now_utc(), &new)
             .await
@@ -112,4 +94,23 @@ async fn p2_every_event_in_kafka_is_in_the_audit_trail() {
         .collect();
     assert_eq!(in_kafka, audit);
     relay.stop().await;
+}
+
+fn new_return(order_id: OrderId) -> NewReturn {
+    NewReturn {
+        order_id,
+        customer_id: CustomerId(7),
+        reason: "too small".to_owned(),
+        reason_code: None,
+        review_required: false,
+        refund_amount: Money::new(
+            rust_decimal::Decimal::new(4990, 2),
+            Currency::parse("EUR").expect("a currency"),
+        ),
+        cause: Cause {
+            actor: Actor::customer(CustomerId(7)),
+            request_id: None,
+            trace: TraceContext::new_root(),
+        },
+    }
 }

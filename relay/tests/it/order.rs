@@ -140,34 +140,18 @@ const SWEPT: Duration = Duration::from_secs(10);
 #[tokio::test(flavor = "multi_thread")]
 async fn p3_p4_a_transaction_with_the_lowest_ids_that_commits_last_is_published_in_order_and_stalls_nothing()
  {
-    const ROUNDS: i64 = 3;
-    const ORDERS: i64 = 24;
     let fixture = Arc::new(Fixture::create().await);
     let relay = fixture.relay().await;
     let follower = fixture.topics.follow(&fixture.topics.returns);
     let mut events = Vec::new();
     let mut stalled = Vec::new();
-    for round in 0..ROUNDS {
-        let orders = round * ORDERS + 1..=(round + 1) * ORDERS;
-        let old: Vec<Event> = orders
-            .clone()
-            .filter(|order| order % 2 == 0)
-            .map(|order| Event::new(order, order, 1))
-            .collect();
+    for round in 0..3 {
+        let old = orders_of_round(round).filter(|order| order % 2 == 0);
+        let old: Vec<Event> = old.map(|order| Event::new(order, order, 1)).collect();
         fixture.insert_all(&old).await;
-        let late: Vec<Event> = orders
-            .map(|order| Event::new(order, order, 2 - i32::from(order % 2 == 1)))
-            .collect();
-        let mut tx = fixture.pool().begin().await.expect("begin");
-        keep_when_silent(&mut tx).await;
-        fixture.insert_all_on(&mut *tx, &late).await;
-        let next: Vec<Event> = late
-            .iter()
-            .filter(|event| event.order_id % 3 != 0)
-            .map(|event| Event::new(event.order_id, event.return_id, event.seq + 1))
-            .collect();
-        stalled.push((tx, late.clone(), next.clone()));
-        events.extend([old, late, next].concat());
+        let transaction = Stalled::begin(&fixture, orders_of_round(round)).await;
+        events.extend([old, transaction.late.clone(), transaction.next.clone()].concat());
+        stalled.push(transaction);
     }
     let stalled_at = Instant::now();
     let not_enough = |others: usize| others <= 2_000 || stalled_at.elapsed() < STALL;
@@ -183,12 +167,8 @@ async fn p3_p4_a_transaction_with_the_lowest_ids_that_commits_last_is_published_
         async move { publish_others(&fixture, next, |_| !stop.load(Ordering::Relaxed)).await }
     });
     let mut committed_late = Vec::new();
-    for (tx, late, next) in stalled {
-        tx.commit().await.expect("commit");
-        let first = late.iter().filter(|event| event.seq == 1);
-        committed_late.extend(first.map(|event| (event.event_id, Instant::now())));
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        fixture.insert_all(&next).await;
+    for transaction in stalled {
+        committed_late.extend(transaction.commit(&fixture).await);
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     stop.store(true, Ordering::Relaxed);
@@ -211,6 +191,48 @@ async fn p3_p4_a_transaction_with_the_lowest_ids_that_commits_last_is_published_
     assert!(late.worst() < SWEPT, "{late}");
     assert!(held > 0, "some next event was read first");
     relay.stop().await;
+}
+
+fn orders_of_round(round: i64) -> std::ops::RangeInclusive<i64> {
+    const ORDERS: i64 = 24;
+    round * ORDERS + 1..=(round + 1) * ORDERS
+}
+
+/// An open transaction with the low ids of its rows.
+struct Stalled {
+    tx: sqlx::Transaction<'static, sqlx::MySql>,
+    late: Vec<Event>,
+    /// The next events of some of the returns.
+    next: Vec<Event>,
+}
+
+impl Stalled {
+    /// Writes the first event of odd orders and the second event of even orders.
+    async fn begin(fixture: &Fixture, orders: std::ops::RangeInclusive<i64>) -> Self {
+        let late: Vec<Event> = orders
+            .map(|order| Event::new(order, order, 2 - i32::from(order % 2 == 1)))
+            .collect();
+        let mut tx = fixture.pool().begin().await.expect("begin");
+        keep_when_silent(&mut tx).await;
+        fixture.insert_all_on(&mut *tx, &late).await;
+        let next = late
+            .iter()
+            .filter(|event| event.order_id % 3 != 0)
+            .map(|event| Event::new(event.order_id, event.return_id, event.seq + 1))
+            .collect();
+        Self { tx, late, next }
+    }
+
+    /// Commits, and inserts the next events 1 ms later. Returns the first events with the time of their COMMIT.
+    async fn commit(self, fixture: &Fixture) -> Vec<(EventId, Instant)> {
+        self.tx.commit().await.expect("commit");
+        let first = self.late.iter().filter(|event| event.seq == 1);
+        let committed = first.map(|event| (event.event_id, Instant::now()));
+        let committed = committed.collect();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        fixture.insert_all(&self.next).await;
+        committed
+    }
 }
 
 /// Commits rows with later ids while `goes_on` holds for their number. Returns each with the time of its COMMIT.

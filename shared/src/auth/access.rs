@@ -1,4 +1,4 @@
-//! The question that the policy answers, and why the answer may be no.
+//! A request to the policy, and why it may be denied.
 
 use strum::{EnumIter, IntoStaticStr};
 

@@ -42,7 +42,7 @@ impl KeyUse {
 pub struct KeyRing {
     jwt: HashMap<String, JwtKey>,
     biscuit: HashMap<u32, RootKey>,
-    /// Shared secrets, also those that are skipped: nobody else may read a file with one.
+    /// Shared secrets, also those that are skipped: other users must not be able to read a file with one.
     secrets: usize,
     /// Keys of other uses and algorithms: an identity provider's set may hold more than we need.
     skipped: usize,

@@ -72,7 +72,7 @@ impl Policy {
     ///
     /// # Errors
     /// [`Denied::Token`] or [`Denied::Undecided`].
-    pub fn honors(&self, token: &Verified) -> Result<(), Denied> {
+    pub fn accepts(&self, token: &Verified) -> Result<(), Denied> {
         let any = Request::of(Operation::ReturnsRead);
         match self.allows(token, &any, clock()) {
             Ok(()) | Err(Denied::Forbidden | Denied::NotYours) => Ok(()),

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use prometheus::HistogramVec;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection};
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection};
 
 pub use self::failure::{DbError, DbFailure};
 pub use self::run::{Database, Retry, TransactionError};
@@ -43,9 +43,6 @@ const SESSION_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same for a session that may lock a row of `outbox_lease`. The shard's relay, and a relay that would take over,
 /// wait for that row, so a frozen session must lose it before a lease of the usual length ends.
 const LEASE_LOCK_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
-const IDLE: Duration = Duration::from_secs(10);
-/// A connection idle for longer is pinged before use.
-const PING_AFTER: Duration = Duration::from_secs(2);
 /// Prepared statements per connection. Grouped inserts have one text per group size, so the default of 100 would evict
 /// statements, and an eviction sends a packet without a reply, which stalls on Nagle's algorithm (sqlx issue 4335).
 const STATEMENTS: usize = 1_000;
@@ -63,14 +60,6 @@ impl DbArgs {
             .pipes_as_concat(false)
             .log_statements(tracing::log::LevelFilter::Trace)
             .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1)))
-    }
-
-    /// A pool that connects when first used.
-    ///
-    /// # Errors
-    /// As [`DbArgs::options`].
-    pub fn pool(&self) -> Result<MySqlPool, String> {
-        Ok(pool_options(self.database_max_connections).connect_lazy_with(self.options()?))
     }
 }
 
@@ -92,30 +81,6 @@ fn read_url(url: &str) -> Result<MySqlConnectOptions, String> {
     Ok(options)
 }
 
-/// Pool settings with this system's session rules.
-pub fn pool_options(max_connections: u32) -> MySqlPoolOptions {
-    MySqlPoolOptions::new()
-        .max_connections(max_connections)
-        .acquire_timeout(Duration::from_secs(2))
-        .idle_timeout(IDLE)
-        .test_before_acquire(false)
-        .before_acquire(|conn, meta| {
-            Box::pin(async move {
-                if meta.idle_for < PING_AFTER {
-                    return Ok(true);
-                }
-                let ping = tokio::time::timeout(Duration::from_millis(500), conn.ping()).await;
-                Ok(matches!(ping, Ok(Ok(()))))
-            })
-        })
-        .after_connect(|conn, _| {
-            Box::pin(async move {
-                conn.execute(AssertSqlSafe(session_rules())).await?;
-                Ok(())
-            })
-        })
-}
-
 /// One connection under this system's session rules.
 ///
 /// # Errors
@@ -128,7 +93,7 @@ pub async fn connect(options: &MySqlConnectOptions) -> sqlx::Result<MySqlConnect
 
 /// The rules of every session, as one statement. Strict mode, because text that is cut in silence would no longer
 /// match its hash.
-fn session_rules() -> String {
+pub(crate) fn session_rules() -> String {
     format!(
         "SET SESSION transaction_isolation = 'READ-COMMITTED', sql_mode = 'TRADITIONAL,ONLY_FULL_GROUP_BY', \
          innodb_lock_wait_timeout = {}, lock_wait_timeout = {}, wait_timeout = {idle}, net_read_timeout = {idle}, \

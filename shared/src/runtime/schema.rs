@@ -22,7 +22,9 @@ pub enum SchemaError {
     TooOld { found: i64, needed: i64 },
     #[error("the database has no schema: run `returnsctl migrate`")]
     Missing,
-    #[error("auto_increment_increment is {0}, must be 1: grouped inserts rely on consecutive ids")]
+    #[error(
+        "auto_increment_increment is {0}, must be 1: multi-row inserts rely on consecutive ids"
+    )]
     AutoIncrement(i64),
     #[error("another migration run has held the lock for {waited_secs} s, on MySQL connection {}",
         holder.map_or_else(|| "unknown".to_owned(), |id| id.to_string()))]

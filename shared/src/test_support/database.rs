@@ -1,7 +1,7 @@
 //! A MySQL database for one test.
 
 use secrecy::SecretString;
-use sqlx::mysql::{MySqlConnectOptions, MySqlPool};
+use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlPoolOptions};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, MySqlConnection, Row};
 use time::{Duration, OffsetDateTime};
 use tokio::sync::OnceCell;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::env;
 use crate::domain::ids::{CustomerId, OrderId};
-use crate::runtime::db::{Database, DbArgs, pool_options};
+use crate::runtime::db::{Database, DbArgs, session_rules};
 use crate::runtime::schema;
 
 /// A database of its own on the server of `DATABASE_URL`.
@@ -57,8 +57,15 @@ impl TestDb {
         let options = options.database(&name);
         Self {
             // A test's own queries may wait for a busy server longer than a program may.
-            pool: pool_options(16)
+            pool: MySqlPoolOptions::new()
+                .max_connections(16)
                 .acquire_timeout(std::time::Duration::from_secs(30))
+                .after_connect(|conn, _| {
+                    Box::pin(async move {
+                        conn.execute(AssertSqlSafe(session_rules())).await?;
+                        Ok(())
+                    })
+                })
                 .connect_lazy_with(options.clone()),
             url: with_database(&server, &name),
             options,

@@ -4,14 +4,14 @@ use serde_json::{Value, json};
 use shared::domain::ids::{OrderId, Shard};
 use sqlx::Executor;
 
-use super::{Desk, FOLLOWS, REFUSED};
+use super::{FOLLOWS, Fixture, REFUSED};
 
 #[tokio::test]
-async fn p3_discard_wants_a_name_and_a_reason() {
-    let desk = Desk::set().await;
-    let event = desk.park(5, 3, 1, REFUSED).await.to_string();
+async fn p3_discard_needs_a_name_and_a_reason() {
+    let fixture = Fixture::new().await;
+    let event = fixture.park(5, 3, 1, REFUSED).await.to_string();
     let discard = ["discard", "--event", &event];
-    for (more, told) in [
+    for (more, text) in [
         (&["--by", "j.doe"][..], "--reason"),
         (
             &["--by", "j.doe", "--reason", " \t "],
@@ -20,20 +20,20 @@ async fn p3_discard_wants_a_name_and_a_reason() {
         (&["--reason", "x"], "--by"),
         (&["--by", " ", "--reason", "x"], "printable ASCII"),
     ] {
-        let ran = desk.outbox(64, &[&discard[..], more].concat());
-        assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+        let ran = fixture.outbox(64, &[&discard[..], more].concat());
+        assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
     }
-    assert_eq!(desk.parked().await.len(), 1);
-    assert!(desk.actions().await.is_empty());
+    assert_eq!(fixture.parked().await.len(), 1);
+    assert!(fixture.actions().await.is_empty());
 }
 
 #[tokio::test]
-async fn p3_a_discarded_row_can_still_be_told_from_the_records() {
-    let desk = Desk::set().await;
-    let culprit = desk.park(5, 3, 1, REFUSED).await;
-    desk.park(5, 8, 2, FOLLOWS).await;
+async fn p3_a_discarded_row_is_still_identified_by_its_record() {
+    let fixture = Fixture::new().await;
+    let culprit = fixture.park(5, 3, 1, REFUSED).await;
+    fixture.park(5, 8, 2, FOLLOWS).await;
     let event = culprit.to_string();
-    let report = desk.act(0, &["discard", "--event", &event]).json();
+    let report = fixture.act(0, &["discard", "--event", &event]).json();
     assert_eq!(
         report,
         json!({
@@ -41,12 +41,12 @@ async fn p3_a_discarded_row_can_still_be_told_from_the_records() {
             "order": "5", "still_parked": 1
         })
     );
-    let seqs: Vec<i32> = desk.parked().await.iter().map(|row| row.seq).collect();
+    let seqs: Vec<i32> = fixture.parked().await.iter().map(|row| row.seq).collect();
     assert_eq!(seqs, [2]);
-    assert!(desk.waiting().await.is_empty());
-    assert_eq!(desk.generation(5).await, 1);
+    assert!(fixture.waiting().await.is_empty());
+    assert_eq!(fixture.generation(5).await, 1);
 
-    let actions = desk.actions().await;
+    let actions = fixture.actions().await;
     let [action] = actions.as_slice() else {
         panic!("{actions:?}");
     };
@@ -78,28 +78,28 @@ async fn p3_a_discarded_row_can_still_be_told_from_the_records() {
         assert_eq!(details[name], value, "{name}");
     }
 
-    let again = desk.act(1, &["discard", "--event", &event]);
+    let again = fixture.act(1, &["discard", "--event", &event]);
     assert!(again.stderr.contains("is not parked"), "{}", again.stderr);
-    assert_eq!(desk.actions().await.len(), 1);
+    assert_eq!(fixture.actions().await.len(), 1);
 }
 
 #[tokio::test]
 async fn a_waiting_event_is_not_discarded() {
-    let desk = Desk::set().await;
-    let event = desk.wait_in_outbox(5, 3, 1).await.to_string();
-    desk.act(1, &["discard", "--event", &event]);
-    assert_eq!(desk.waiting().await.len(), 1);
+    let fixture = Fixture::new().await;
+    let event = fixture.wait_in_outbox(5, 3, 1).await.to_string();
+    fixture.act(1, &["discard", "--event", &event]);
+    assert_eq!(fixture.waiting().await.len(), 1);
 }
 
 #[tokio::test]
-async fn records_of_operator_actions_are_for_ever() {
-    let desk = Desk::set().await;
-    desk.act(0, &["pause", "--shard", "3"]);
+async fn operator_actions_cannot_be_changed_or_deleted() {
+    let fixture = Fixture::new().await;
+    fixture.act(0, &["pause", "--shard", "3"]);
     for forbidden in [
         "UPDATE operator_actions SET reason = ''",
         "DELETE FROM operator_actions",
     ] {
-        let error = desk
+        let error = fixture
             .db
             .pool
             .execute(forbidden)

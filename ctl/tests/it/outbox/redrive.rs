@@ -1,4 +1,4 @@
-//! `outbox redrive`: all rows of an order go back under their own ids, whatever a relay does meanwhile.
+//! `outbox redrive`: all rows of an order return under their own ids, whatever a relay does meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -7,35 +7,40 @@ use serde_json::json;
 use shared::domain::ids::{OrderId, Shard};
 use sqlx::Executor;
 
-use super::{Desk, FOLLOWS, REFUSED, Row, ended, park, somebody_waits_for_a_lock, spawn};
+use super::{FOLLOWS, Fixture, REFUSED, Row, await_lock_waiter, ended, park, spawn};
+
+const REDRIVE: [&str; 8] = [
+    "outbox", "redrive", "--order", "5", "--by", "j.doe", "--reason", "x",
+];
 
 #[tokio::test]
-async fn p3_redrive_puts_rows_back_as_they_were_and_tells_the_relay() {
-    let desk = Desk::set().await;
-    let culprit = desk.park(5, 3, 1, REFUSED).await;
-    desk.park(5, 8, 2, FOLLOWS).await;
-    desk.park(6, 4, 1, REFUSED).await;
-    desk.run("UPDATE outbox_parked SET tracestate = 'a=b', payload = 0xFF00")
+async fn p3_redrive_puts_rows_back_unchanged_and_notifies_the_relay() {
+    let fixture = Fixture::new().await;
+    let culprit = fixture.park(5, 3, 1, REFUSED).await;
+    fixture.park(5, 8, 2, FOLLOWS).await;
+    fixture.park(6, 4, 1, REFUSED).await;
+    fixture
+        .run("UPDATE outbox_parked SET tracestate = 'a=b', payload = 0xFF00")
         .await;
-    let before = desk.parked().await;
+    let before = fixture.parked().await;
     let of_5: Vec<Row> = before
         .iter()
         .filter(|row| row.msg_key == "5")
         .cloned()
         .collect();
 
-    let report = desk.act(0, &["redrive", "--order", "5"]).json();
+    let report = fixture.act(0, &["redrive", "--order", "5"]).json();
     assert_eq!(
         report,
         json!({"action": "redrive", "redriven_rows": 2, "redriven_orders": 1, "complete": true})
     );
-    assert_eq!(desk.waiting().await, of_5, "the same rows, ids included");
-    assert_eq!(desk.parked().await.len(), 1, "order 6 was not asked for");
-    let generations = desk.generations().await;
+    assert_eq!(fixture.waiting().await, of_5, "the same rows, ids included");
+    assert_eq!(fixture.parked().await.len(), 1, "order 6 was not asked for");
+    let generations = fixture.generations().await;
     assert_eq!(generations.iter().sum::<i64>(), 1, "{generations:?}");
-    assert_eq!(desk.generation(5).await, 1);
+    assert_eq!(fixture.generation(5).await, 1);
 
-    let actions = desk.actions().await;
+    let actions = fixture.actions().await;
     assert_eq!(actions.len(), 2, "one for each event");
     let action = &actions[0];
     assert_eq!(
@@ -54,67 +59,68 @@ async fn p3_redrive_puts_rows_back_as_they_were_and_tells_the_relay() {
 }
 
 #[tokio::test]
-async fn redrive_twice_is_harmless() {
-    let desk = Desk::set().await;
-    desk.park(5, 3, 1, REFUSED).await;
-    desk.act(0, &["redrive", "--order", "5"]);
-    let once = desk.waiting().await;
+async fn a_second_redrive_changes_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.park(5, 3, 1, REFUSED).await;
+    fixture.act(0, &["redrive", "--order", "5"]);
+    let once = fixture.waiting().await;
     // An order that has nothing parked is a surprise when it was named; that nothing at all is parked is not.
     for (code, args) in [
         (1, &["redrive", "--order", "5"][..]),
         (0, &["redrive", "--shard", "0"]),
         (0, &["redrive", "--all"]),
     ] {
-        let report = desk.act(code, args).json();
+        let report = fixture.act(code, args).json();
         assert_eq!(
             (&report["redriven_rows"], &report["complete"]),
             (&0.into(), &true.into())
         );
     }
-    assert_eq!(desk.waiting().await, once);
-    assert_eq!(desk.actions().await.len(), 1);
-    assert_eq!(desk.generation(5).await, 1, "nothing for the relay to do");
+    assert_eq!(fixture.waiting().await, once);
+    assert_eq!(fixture.actions().await.len(), 1);
+    assert_eq!(
+        fixture.generation(5).await,
+        1,
+        "nothing for the relay to do"
+    );
 }
 
 #[tokio::test]
-async fn p4_what_a_relay_parks_at_that_moment_is_put_back_with_the_rest() {
-    let desk = Desk::set().await;
-    desk.park(5, 3, 1, REFUSED).await;
-    let follower = desk.wait_in_outbox(5, 8, 2).await;
+async fn p4_a_row_that_a_relay_parks_meanwhile_is_put_back_with_the_others() {
+    let fixture = Fixture::new().await;
+    fixture.park(5, 3, 1, REFUSED).await;
+    let follower = fixture.wait_in_outbox(5, 8, 2).await;
     // The relay has locked its lease row, and is about to park a follower.
-    let mut relay = desk.db.pool.begin().await.expect("begin");
+    let mut relay = fixture.db.pool.begin().await.expect("begin");
     sqlx::query("SELECT 1 FROM outbox_lease WHERE shard = ? FOR UPDATE")
         .bind(Shard::of(OrderId(5)))
         .execute(&mut *relay)
         .await
         .expect("lock");
-    let args = [
-        "outbox", "redrive", "--order", "5", "--by", "j.doe", "--reason", "x",
-    ];
-    let redrive = spawn(&desk, &args);
-    somebody_waits_for_a_lock(&desk).await;
+    let redrive = spawn(&fixture, &REDRIVE);
+    await_lock_waiter(&fixture).await;
     park(&mut relay, follower, FOLLOWS).await;
     relay.commit().await.expect("commit");
     let ran = ended(redrive);
     assert_eq!(ran.code, 0, "{ran:?}");
-    let seqs: Vec<i32> = desk.waiting().await.iter().map(|row| row.seq).collect();
+    let seqs: Vec<i32> = fixture.waiting().await.iter().map(|row| row.seq).collect();
     assert_eq!(
         seqs,
         [1, 2],
         "not the first alone: its follower would be stuck"
     );
-    assert!(desk.parked().await.is_empty());
-    assert_eq!(desk.actions().await.len(), 2);
+    assert!(fixture.parked().await.is_empty());
+    assert_eq!(fixture.actions().await.len(), 2);
 }
 
 #[tokio::test]
 async fn p4_a_relay_that_decided_before_a_redrive_may_not_park_after_it() {
-    let desk = Desk::set().await;
-    desk.run(
+    let fixture = Fixture::new().await;
+    fixture.run(
         "UPDATE outbox_lease SET owner = 'relay-a', epoch = 1, lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
     )
     .await;
-    let culprit = desk.park(5, 3, 1, REFUSED).await;
+    let culprit = fixture.park(5, 3, 1, REFUSED).await;
     // As the relay asks, with what it read at its last renewal.
     let may_park = || async {
         sqlx::query(
@@ -122,70 +128,77 @@ async fn p4_a_relay_that_decided_before_a_redrive_may_not_park_after_it() {
              AND lease_until >= UTC_TIMESTAMP(6) FOR UPDATE",
         )
         .bind(Shard::of(OrderId(5)))
-        .fetch_optional(&desk.db.pool)
+        .fetch_optional(&fixture.db.pool)
         .await
         .expect("the relay's question")
         .is_some()
     };
     assert!(may_park().await);
-    desk.act(0, &["discard", "--event", &culprit.to_string()]);
+    fixture.act(0, &["discard", "--event", &culprit.to_string()]);
     assert!(
         !may_park().await,
         "it would park new events of the order behind nothing"
     );
-    desk.run("UPDATE outbox_lease SET redrive_gen = 0").await;
-    desk.park(5, 8, 2, REFUSED).await;
-    desk.act(0, &["redrive", "--all"]);
+    fixture.run("UPDATE outbox_lease SET redrive_gen = 0").await;
+    fixture.park(5, 8, 2, REFUSED).await;
+    fixture.act(0, &["redrive", "--all"]);
     assert!(!may_park().await);
 }
 
 #[tokio::test]
 async fn p3_many_orders_are_put_back_whole_in_several_transactions() {
-    let desk = Desk::set().await;
+    let fixture = Fixture::new().await;
     for order in 0..20 {
         for seq in 1..=40 {
-            desk.wait_in_outbox(order, order * 100 + i64::from(seq), seq)
+            fixture
+                .wait_in_outbox(order, order * 100 + i64::from(seq), seq)
                 .await;
         }
     }
-    desk.run(
+    fixture.run(
         "INSERT INTO outbox_parked SELECT *, 'x', seq = 1, UTC_TIMESTAMP(6) FROM outbox WHERE seq > 20",
     )
     .await;
-    desk.run("DELETE FROM outbox WHERE seq > 20").await;
+    fixture.run("DELETE FROM outbox WHERE seq > 20").await;
     // One of them alone is more than a transaction's share.
-    desk.run("UPDATE outbox_parked SET msg_key = '3' WHERE shard = CRC32('3') & 15")
+    fixture
+        .run("UPDATE outbox_parked SET msg_key = '3' WHERE shard = CRC32('3') & 15")
         .await;
-    let both = [desk.waiting().await, desk.parked().await].concat();
+    let both = [fixture.waiting().await, fixture.parked().await].concat();
     let shards: std::collections::BTreeSet<Shard> =
-        desk.parked().await.iter().map(|row| row.shard).collect();
+        fixture.parked().await.iter().map(|row| row.shard).collect();
 
-    let report = desk.act(0, &["redrive", "--all"]).json();
+    let report = fixture.act(0, &["redrive", "--all"]).json();
     assert_eq!(report["redriven_rows"], 400);
-    assert!(desk.parked().await.is_empty());
+    assert!(fixture.parked().await.is_empty());
     let mut expected = both;
     expected.sort_by_key(|row| (row.shard, row.id));
-    assert_eq!(desk.waiting().await, expected);
-    assert_eq!(desk.actions().await.len(), 400);
-    let raised = desk.generations().await.iter().filter(|n| **n > 0).count();
+    assert_eq!(fixture.waiting().await, expected);
+    assert_eq!(fixture.actions().await.len(), 400);
+    let raised = fixture
+        .generations()
+        .await
+        .iter()
+        .filter(|n| **n > 0)
+        .count();
     assert_eq!(raised, shards.len());
 }
 
 #[tokio::test]
 async fn p3_a_row_that_is_parked_and_waiting_rolls_its_transaction_back() {
-    let desk = Desk::set().await;
+    let fixture = Fixture::new().await;
     // Shards are worked on in ascending order.
     let (mut low, mut high) = (5, 6);
     if Shard::of(OrderId(low)) > Shard::of(OrderId(high)) {
         (low, high) = (high, low);
     }
-    desk.park(low, 1, 1, REFUSED).await;
-    desk.park(high, 2, 1, REFUSED).await;
-    desk.park(high, 3, 2, FOLLOWS).await;
-    desk.wait_in_outbox(high, 3, 2).await;
-    let before = desk.parked().await;
+    fixture.park(low, 1, 1, REFUSED).await;
+    fixture.park(high, 2, 1, REFUSED).await;
+    fixture.park(high, 3, 2, FOLLOWS).await;
+    fixture.wait_in_outbox(high, 3, 2).await;
+    let before = fixture.parked().await;
 
-    let ran = desk.act(1, &["redrive", "--all"]);
+    let ran = fixture.act(1, &["redrive", "--all"]);
     assert!(
         ran.stderr.contains("is parked and waits in the outbox too"),
         "{}",
@@ -196,37 +209,34 @@ async fn p3_a_row_that_is_parked_and_waiting_rolls_its_transaction_back() {
         (&report["redriven_rows"], &report["complete"]),
         (&1.into(), &false.into())
     );
-    let left: Vec<Row> = desk.parked().await;
+    let left: Vec<Row> = fixture.parked().await;
     assert_eq!(left, before[1..], "neither of the other two");
-    assert_eq!(desk.waiting().await.len(), 2);
-    assert_eq!(desk.generation(high).await, 0);
+    assert_eq!(fixture.waiting().await.len(), 2);
+    assert_eq!(fixture.generation(high).await, 0);
     assert_eq!(
-        desk.actions().await.len(),
+        fixture.actions().await.len(),
         1,
         "only what was done is recorded"
     );
 }
 
-/// Its machine sleeps, or somebody types Ctrl-Z, at the worst moment: the shard's relay renews its lease by that row.
+/// The machine sleeps, or a person types Ctrl-Z, at the worst moment: the shard's relay renews its lease by that row.
 #[tokio::test]
 async fn a_redrive_that_freezes_with_the_lease_row_locked_is_cut_off_within_seconds() {
-    let desk = Desk::set().await;
-    desk.park(5, 3, 1, REFUSED).await;
-    let mut other = desk.db.pool.begin().await.expect("begin");
+    let fixture = Fixture::new().await;
+    fixture.park(5, 3, 1, REFUSED).await;
+    let mut other = fixture.db.pool.begin().await.expect("begin");
     other
         .execute("SELECT 1 FROM outbox_parked FOR UPDATE")
         .await
         .expect("lock");
-    let args = [
-        "outbox", "redrive", "--order", "5", "--by", "j.doe", "--reason", "x",
-    ];
-    let redrive = spawn(&desk, &args);
-    somebody_waits_for_a_lock(&desk).await;
+    let redrive = spawn(&fixture, &REDRIVE);
+    await_lock_waiter(&fixture).await;
     let pid = Pid::from_child(&redrive);
     kill_process(pid, Signal::STOP).expect("a child of ours");
     let frozen = Instant::now();
     other.rollback().await.expect("rollback");
-    let mut relay = desk.db.pool.begin().await.expect("begin");
+    let mut relay = fixture.db.pool.begin().await.expect("begin");
     relay
         .execute("SET SESSION innodb_lock_wait_timeout = 20")
         .await
@@ -235,13 +245,13 @@ async fn a_redrive_that_freezes_with_the_lease_row_locked_is_cut_off_within_seco
         .execute("SELECT 1 FROM outbox_lease FOR UPDATE")
         .await
         .expect("the row is let go");
-    // After 2 s, where any other silent session is ended after 30.
+    // After 2 s; the server ends other idle sessions after 30.
     assert!(frozen.elapsed() < Duration::from_secs(15));
     relay.rollback().await.expect("rollback");
     kill_process(pid, Signal::CONT).expect("a child of ours");
     let ran = ended(redrive);
     assert_ne!(ran.code, 0, "it says so: {ran:?}");
-    assert_eq!(desk.parked().await.len(), 1, "nothing was half done");
-    desk.act(0, &["redrive", "--order", "5"]);
-    assert_eq!(desk.waiting().await.len(), 1);
+    assert_eq!(fixture.parked().await.len(), 1, "nothing was half done");
+    fixture.act(0, &["redrive", "--order", "5"]);
+    assert_eq!(fixture.waiting().await.len(), 1);
 }

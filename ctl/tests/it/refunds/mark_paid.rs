@@ -6,16 +6,16 @@ use shared::domain::ids::ReturnId;
 use shared::domain::status::Action;
 use sqlx::Executor;
 
-use super::counter::{ADA, BOB, Counter, advance, ended};
-use crate::harness::somebody_waits_for_a_lock;
+use super::fixture::{ADA, BOB, Fixture, advance, concurrently, ended, mark_paid};
+use crate::harness::await_lock_waiter;
 
-impl Counter {
+impl Fixture {
     /// Confirms the last request there was.
     #[track_caller]
-    fn confirm(&self, code: i32, user: &str, id: ReturnId, told: &str) {
+    fn confirm(&self, code: i32, user: &str, id: ReturnId, text: &str) {
         let request = &self.show(id)["mark_paid_request"]["request"];
         let request = request.as_i64().unwrap_or(1);
-        self.confirm_request(code, user, id, request, told);
+        self.confirm_request(code, user, id, request, text);
     }
 
     async fn last_request(&self) -> String {
@@ -24,7 +24,7 @@ impl Counter {
     }
 
     #[track_caller]
-    fn confirm_request(&self, code: i32, user: &str, id: ReturnId, request: i64, told: &str) {
+    fn confirm_request(&self, code: i32, user: &str, id: ReturnId, request: i64, text: &str) {
         let args = [
             "confirm-mark-paid",
             &id.to_string(),
@@ -32,43 +32,34 @@ impl Counter {
             &request.to_string(),
         ];
         let ran = self.act(code, user, &args);
-        assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+        assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
     }
 }
 
 #[tokio::test]
 async fn p5_p7_two_persons_mark_a_parked_refund_as_paid_once() {
-    let counter = Counter::open().await;
-    let id = counter.parked(1).await;
+    let fixture = Fixture::new().await;
+    let id = fixture.parked(1).await;
     let name = id.to_string();
-    let args = [
-        "request-mark-paid",
-        &name,
-        "--attempt",
-        "1",
-        "--evidence",
-        "line 14",
-        "--gateway-ref",
-        "re_9f3",
-    ];
-    let asked = counter.act(0, ADA, &args).json();
+    let args = mark_paid(&name, "1", &["--gateway-ref", "re_9f3"]);
+    let asked = fixture.act(0, ADA, &args).json();
     assert_eq!(
         (&asked["changed"], &asked["requested_by"]),
         (&json!(true), &json!(7))
     );
-    let again = counter.act(0, ADA, &args).json();
+    let again = fixture.act(0, ADA, &args).json();
     assert_eq!(
         (&again["changed"], &again["request"]),
         (&json!(false), &asked["request"])
     );
-    assert_eq!(counter.records().await.len(), 1);
-    assert_eq!(counter.states(id).await, ["parked"], "nothing yet");
-    assert_eq!(counter.refunded_amount(1).await, "0");
+    assert_eq!(fixture.records().await.len(), 1);
+    assert_eq!(fixture.states(id).await, ["parked"], "nothing yet");
+    assert_eq!(fixture.refunded_amount(1).await, "0");
 
     let number = asked["request"].to_string();
-    counter.act(64, BOB, &["confirm-mark-paid", &name]);
+    fixture.act(64, BOB, &["confirm-mark-paid", &name]);
     let args = ["confirm-mark-paid", &name, "--request", &number];
-    let confirmed = counter.act(0, BOB, &args).json();
+    let confirmed = fixture.act(0, BOB, &args).json();
     for (field, value) in [
         ("status", json!("refunded")),
         ("attempt", json!(1)),
@@ -78,16 +69,16 @@ async fn p5_p7_two_persons_mark_a_parked_refund_as_paid_once() {
     ] {
         assert_eq!(confirmed[field], value, "{field}");
     }
-    let attempts = counter.attempts(id).await;
+    let attempts = fixture.attempts(id).await;
     assert_eq!(attempts[0].state, "succeeded");
     assert_eq!(attempts[0].gateway_ref.as_deref(), Some("re_9f3"));
     assert_eq!(
         (&attempts[0].owner, &attempts[0].last_error),
         (&None, &None)
     );
-    assert_eq!(counter.refunded_amount(1).await, "49.9");
+    assert_eq!(fixture.refunded_amount(1).await, "49.9");
 
-    let records = counter.records().await;
+    let records = fixture.records().await;
     let whats: Vec<(&str, &str)> = records
         .iter()
         .map(|one| (one.verb.as_str(), one.actor_id.as_str()))
@@ -110,7 +101,7 @@ async fn p5_p7_two_persons_mark_a_parked_refund_as_paid_once() {
     ] {
         assert_eq!(records[1].details()[field], value, "{field}");
     }
-    let (event, actor, data) = counter.audited(id).await;
+    let (event, actor, data) = fixture.audited(id).await;
     assert_eq!(
         (event.as_str(), actor.as_str()),
         ("refund.marked_paid", "admin:8")
@@ -120,43 +111,43 @@ async fn p5_p7_two_persons_mark_a_parked_refund_as_paid_once() {
         (&json!(7), &json!("re_9f3"))
     );
 
-    counter.confirm(1, BOB, id, "it is refunded");
-    counter.request(1, ADA, id);
-    assert_eq!(counter.refunded_amount(1).await, "49.9");
-    assert_eq!(counter.records().await.len(), 2);
+    fixture.confirm(1, BOB, id, "it is refunded");
+    fixture.request(1, ADA, id);
+    assert_eq!(fixture.refunded_amount(1).await, "49.9");
+    assert_eq!(fixture.records().await.len(), 2);
 }
 
 #[tokio::test]
 async fn a_failed_refund_is_marked_as_paid_too() {
-    let counter = Counter::open().await;
-    let id = counter.failed(1).await;
-    counter.request(0, ADA, id);
-    counter.confirm(0, BOB, id, "");
-    assert_eq!(counter.states(id).await, ["succeeded"]);
-    assert_eq!(counter.refunded_amount(1).await, "49.9");
-    counter.audited(id).await;
+    let fixture = Fixture::new().await;
+    let id = fixture.failed(1).await;
+    fixture.request(0, ADA, id);
+    fixture.confirm(0, BOB, id, "");
+    assert_eq!(fixture.states(id).await, ["succeeded"]);
+    assert_eq!(fixture.refunded_amount(1).await, "49.9");
+    fixture.audited(id).await;
 }
 
 #[tokio::test]
 async fn nothing_is_confirmed_without_an_open_request_of_another_person() {
-    let counter = Counter::open().await;
-    let id = counter.parked(1).await;
-    counter.confirm(1, BOB, id, "nobody has requested");
-    counter.request(0, ADA, id);
-    counter.confirm(
+    let fixture = Fixture::new().await;
+    let id = fixture.parked(1).await;
+    fixture.confirm(1, BOB, id, "nobody has requested");
+    fixture.request(0, ADA, id);
+    fixture.confirm(
         1,
         ADA,
         id,
         "is your own (user 7); another person has to confirm",
     );
-    // A newer request supersedes it, also for who has looked at the older one.
-    counter.request(0, BOB, id);
-    counter.confirm(1, BOB, id, "is your own (user 8)");
-    let older = counter.records().await[0].id;
-    counter.confirm_request(1, "9", id, older, "the last request is");
-    let before = counter.everything(id).await;
+    // A newer request replaces it, also for a person who has checked the older one.
+    fixture.request(0, BOB, id);
+    fixture.confirm(1, BOB, id, "is your own (user 8)");
+    let older = fixture.records().await[0].id;
+    fixture.confirm_request(1, "9", id, older, "the last request is");
+    let before = fixture.everything(id).await;
     // A day passes: requests cannot be made older, so the newest one is copied as an old one.
-    counter
+    fixture
         .execute(
             "INSERT INTO operator_actions (actor_type, actor_id, verb, return_id, reason, created_at, details) \
              SELECT actor_type, actor_id, verb, return_id, reason, created_at - INTERVAL 86401 SECOND, details \
@@ -164,183 +155,148 @@ async fn nothing_is_confirmed_without_an_open_request_of_another_person() {
             id.0,
         )
         .await;
-    counter.confirm(1, ADA, id, "a request is good for a day");
-    let after = counter.everything(id).await;
+    fixture.confirm(1, ADA, id, "a request is good for a day");
+    let after = fixture.everything(id).await;
     assert_eq!((after.0, &after.1), (before.0, &before.1));
-    assert_eq!(counter.refunded_amount(1).await, "0");
-    // Asked for anew it is open again.
-    counter.request(0, BOB, id);
-    counter.confirm(0, ADA, id, "");
+    assert_eq!(fixture.refunded_amount(1).await, "0");
+    // A new request is open again.
+    fixture.request(0, BOB, id);
+    fixture.confirm(0, ADA, id, "");
 }
 
 #[tokio::test]
 async fn p8_a_request_does_not_outlive_the_state_it_was_made_for() {
-    let counter = Counter::open().await;
-    let id = counter.failed(1).await;
-    counter.request(0, ADA, id);
-    counter.advance(id, &[Action::Disagreement]).await;
-    counter.confirm(1, BOB, id, "which has changed since");
-    let shown = counter.show(id);
+    let fixture = Fixture::new().await;
+    let id = fixture.failed(1).await;
+    fixture.request(0, ADA, id);
+    fixture.advance(id, &[Action::Disagreement]).await;
+    fixture.confirm(1, BOB, id, "which has changed since");
+    let shown = fixture.show(id);
     assert_eq!(shown["mark_paid_request"]["open"], false);
     // Retried meanwhile: a consumer works on it.
-    counter.request(0, ADA, id);
-    counter.act(
+    fixture.request(0, ADA, id);
+    fixture.act(
         0,
         BOB,
         &["retry", &id.to_string(), "--attempt", "1", "--reason", "x"],
     );
-    counter.confirm(1, BOB, id, "attempt 2 is claimed, not parked");
-    assert_eq!(counter.refunded_amount(1).await, "0");
-    counter.audited(id).await;
+    fixture.confirm(1, BOB, id, "attempt 2 is claimed, not parked");
+    assert_eq!(fixture.refunded_amount(1).await, "0");
+    fixture.audited(id).await;
 }
 
 #[tokio::test]
 async fn p5_no_more_is_counted_than_what_is_left_of_the_order() {
-    let counter = Counter::open().await;
-    let id = counter.parked(1).await;
-    counter.request(0, ADA, id);
-    counter
+    let fixture = Fixture::new().await;
+    let id = fixture.parked(1).await;
+    fixture.request(0, ADA, id);
+    fixture
         .execute("UPDATE orders SET refunded_amount = 0.01 WHERE id = ?", 1)
         .await;
-    let before = counter.everything(id).await;
-    counter.confirm(
+    let before = fixture.everything(id).await;
+    fixture.confirm(
         1,
         BOB,
         id,
         "more than what is left of order 1: 49.89 EUR of 49.90 EUR",
     );
-    assert_eq!(counter.everything(id).await, before);
-    assert_eq!(counter.refunded_amount(1).await, "0.01");
+    assert_eq!(fixture.everything(id).await, before);
+    assert_eq!(fixture.refunded_amount(1).await, "0.01");
 }
 
 /// Two payments are possible: the consumer left attempt 1 succeeded, parked attempt 2, and counted nothing.
 #[tokio::test]
-async fn p5_what_an_earlier_attempt_paid_is_counted_once_and_not_said_of_the_last() {
-    let counter = Counter::open().await;
-    let id = counter.parked(1).await;
-    counter
+async fn p5_a_payment_of_an_earlier_attempt_is_counted_once_and_not_for_the_last() {
+    let fixture = Fixture::new().await;
+    let id = fixture.parked(1).await;
+    fixture
         .execute(
             "UPDATE refunds SET state = 'succeeded', gateway_ref = 'a' WHERE return_id = ?",
             id.0,
         )
         .await;
-    counter.attempt(id, 2, "parked").await;
-    counter.request(0, ADA, id);
-    counter.confirm(0, BOB, id, "");
-    assert_eq!(counter.states(id).await, ["succeeded", "void"]);
+    fixture.attempt(id, 2, "parked").await;
+    fixture.request(0, ADA, id);
+    fixture.confirm(0, BOB, id, "");
+    assert_eq!(fixture.states(id).await, ["succeeded", "void"]);
     assert_eq!(
-        counter.attempts(id).await[0].gateway_ref.as_deref(),
+        fixture.attempts(id).await[0].gateway_ref.as_deref(),
         Some("a")
     );
-    assert_eq!(counter.refunded_amount(1).await, "49.9");
+    assert_eq!(fixture.refunded_amount(1).await, "49.9");
 }
 
 /// Attempt 1 was declined and paid late; a person has looked, and attempt 2 waits for one.
 #[tokio::test]
 async fn p5_the_attempt_that_paid_is_named_and_the_parked_one_behind_it_becomes_void() {
-    let counter = Counter::open().await;
-    let id = counter.parked(1).await;
-    counter
+    let fixture = Fixture::new().await;
+    let id = fixture.parked(1).await;
+    fixture
         .execute(
             "UPDATE refunds SET state = 'declined' WHERE return_id = ?",
             id.0,
         )
         .await;
-    counter.attempt(id, 2, "parked").await;
+    fixture.attempt(id, 2, "parked").await;
     let name = id.to_string();
-    let wrong = [
-        "request-mark-paid",
-        &name,
-        "--attempt",
-        "3",
-        "--evidence",
-        "x",
-    ];
-    let ran = counter.act(1, ADA, &wrong);
+    let ran = fixture.act(1, ADA, &mark_paid(&name, "3", &[]));
     assert!(ran.stderr.contains("it has no attempt 3"), "{}", ran.stderr);
-    counter.request(0, ADA, id);
-    assert_eq!(counter.show(id)["mark_paid_request"]["attempt"], 1);
+    fixture.request(0, ADA, id);
+    assert_eq!(fixture.show(id)["mark_paid_request"]["attempt"], 1);
     // About another attempt it is another request.
-    let other = [
-        "request-mark-paid",
-        &name,
-        "--attempt",
-        "2",
-        "--evidence",
-        "line 14",
-    ];
-    assert_eq!(counter.act(0, ADA, &other).json()["changed"], true);
-    assert_eq!(counter.request(0, ADA, id).json()["changed"], true);
-    counter.confirm(0, BOB, id, "");
-    assert_eq!(counter.states(id).await, ["succeeded", "void"]);
-    assert_eq!(counter.refunded_amount(1).await, "49.9");
-    let (_, _, data) = counter.audited(id).await;
+    let other = mark_paid(&name, "2", &[]);
+    assert_eq!(fixture.act(0, ADA, &other).json()["changed"], true);
+    assert_eq!(fixture.request(0, ADA, id).json()["changed"], true);
+    fixture.confirm(0, BOB, id, "");
+    assert_eq!(fixture.states(id).await, ["succeeded", "void"]);
+    assert_eq!(fixture.refunded_amount(1).await, "49.9");
+    let (_, _, data) = fixture.audited(id).await;
     assert_eq!(data["attempt"], 1);
 }
 
 #[tokio::test]
-async fn p5_the_gateways_own_reference_goes_before_a_typed_one() {
-    let counter = Counter::open().await;
-    let id = counter.parked(1).await;
+async fn p5_the_gateways_own_reference_is_not_replaced_by_a_typed_one() {
+    let fixture = Fixture::new().await;
+    let id = fixture.parked(1).await;
     let known = "UPDATE refunds SET gateway_ref = 'own' WHERE return_id = ?";
-    counter.execute(known, id.0).await;
+    fixture.execute(known, id.0).await;
     let name = id.to_string();
-    let typed = |reference| {
-        [
-            "request-mark-paid",
-            &name,
-            "--attempt",
-            "1",
-            "--evidence",
-            "x",
-            "--gateway-ref",
-            reference,
-        ]
-    };
-    let ran = counter.act(1, ADA, &typed("re_9f3"));
+    let typed = |reference| mark_paid(&name, "1", &["--gateway-ref", reference]);
+    let ran = fixture.act(1, ADA, &typed("re_9f3"));
     assert!(
         ran.stderr
             .contains("has the reference own from the gateway"),
         "{}",
         ran.stderr
     );
-    assert_eq!(counter.records().await.len(), 0);
-    counter.act(0, ADA, &typed("own"));
+    assert_eq!(fixture.records().await.len(), 0);
+    fixture.act(0, ADA, &typed("own"));
     // It came to be known between both persons.
-    let other = counter.parked(2).await;
+    let other = fixture.parked(2).await;
     let name = other.to_string();
-    let args = [
-        "request-mark-paid",
-        &name,
-        "--attempt",
-        "1",
-        "--evidence",
-        "x",
-        "--gateway-ref",
-        "re_9f3",
-    ];
-    counter.act(0, ADA, &args);
-    counter.execute(known, other.0).await;
-    let before = counter.everything(other).await;
-    counter.confirm(1, BOB, other, "has the reference own from the gateway");
-    assert_eq!(counter.everything(other).await, before);
+    let args = mark_paid(&name, "1", &["--gateway-ref", "re_9f3"]);
+    fixture.act(0, ADA, &args);
+    fixture.execute(known, other.0).await;
+    let before = fixture.everything(other).await;
+    fixture.confirm(1, BOB, other, "has the reference own from the gateway");
+    assert_eq!(fixture.everything(other).await, before);
     // Without a typed one, the gateway's stays.
-    counter.request(0, ADA, other);
-    counter.confirm(0, BOB, other, "");
+    fixture.request(0, ADA, other);
+    fixture.confirm(0, BOB, other, "");
     assert_eq!(
-        counter.attempts(other).await[0].gateway_ref.as_deref(),
+        fixture.attempts(other).await[0].gateway_ref.as_deref(),
         Some("own")
     );
-    assert_eq!(counter.audited(other).await.2["gateway_ref"], "own");
+    assert_eq!(fixture.audited(other).await.2["gateway_ref"], "own");
 }
 
 /// What makes a person is the number, not the claim that holds it.
 #[tokio::test]
 async fn p5_another_form_of_the_same_persons_token_is_no_second_person() {
-    let counter = Counter::open().await;
-    let id = counter.parked(1).await;
-    counter.request(0, ADA, id);
-    let (name, request) = (id.to_string(), counter.last_request().await);
+    let fixture = Fixture::new().await;
+    let id = fixture.parked(1).await;
+    fixture.request(0, ADA, id);
+    let (name, request) = (id.to_string(), fixture.last_request().await);
     let args = ["confirm-mark-paid", &name, "--request", &request];
     let exp = get_current_timestamp() + 60;
     for claims in [
@@ -349,59 +305,51 @@ async fn p5_another_form_of_the_same_persons_token_is_no_second_person() {
         json!({"user_id": "7", "exp": exp}),
         json!({"user_id": 7, "sub": "auth0|x", "exp": exp}),
     ] {
-        let ran = counter.act_with(1, &counter.signed(&claims), &args);
+        let ran = fixture.act_with(1, &fixture.signed(&claims), &args);
         assert!(
             ran.stderr.contains("is your own (user 7)"),
             "{claims}: {}",
             ran.stderr
         );
     }
-    // Nor is it somebody else than the customer.
-    let own = counter.signed(&json!({"sub": "42", "exp": exp}));
-    let ran = counter.act_with(1, &own, &args);
+    // The customer stays the customer, whatever the form of the token.
+    let own = fixture.signed(&json!({"sub": "42", "exp": exp}));
+    let ran = fixture.act_with(1, &own, &args);
     assert!(ran.stderr.contains("is your own"), "{}", ran.stderr);
-    assert_eq!(counter.refunded_amount(1).await, "0");
-    let bob = counter.signed(&json!({"sub": "8", "exp": exp}));
-    counter.act_with(0, &bob, &args);
+    assert_eq!(fixture.refunded_amount(1).await, "0");
+    let bob = fixture.signed(&json!({"sub": "8", "exp": exp}));
+    fixture.act_with(0, &bob, &args);
 }
 
 #[tokio::test]
 async fn p5_confirmations_at_once_count_once() {
-    let counter = Counter::open().await;
-    let id = counter.parked(1).await;
-    counter.request(0, ADA, id);
-    let (name, request) = (id.to_string(), counter.last_request().await);
+    let fixture = Fixture::new().await;
+    let id = fixture.parked(1).await;
+    fixture.request(0, ADA, id);
+    let (name, request) = (id.to_string(), fixture.last_request().await);
     let args = ["confirm-mark-paid", &name, "--request", &request];
-    let children: Vec<_> = [BOB, "9", "10", "11"]
-        .map(|user| counter.spawn(user, &args))
-        .into_iter()
-        .collect();
-    let mut codes: Vec<i32> = children
-        .into_iter()
-        .map(|child| ended(child).code)
-        .collect();
-    codes.sort_unstable();
+    let codes = concurrently(&fixture, [BOB, "9", "10", "11"], &args);
     assert_eq!(codes, [0, 1, 1, 1]);
-    assert_eq!(counter.refunded_amount(1).await, "49.9");
-    assert_eq!(counter.records().await.len(), 2);
-    counter.audited(id).await;
+    assert_eq!(fixture.refunded_amount(1).await, "49.9");
+    assert_eq!(fixture.records().await.len(), 2);
+    fixture.audited(id).await;
 }
 
-/// The consumer settles in the order: order, return, attempts. Whoever took the return first would deadlock with it.
+/// The consumer locks the order, the return, its attempts. A confirmation that locked the return first could deadlock.
 #[tokio::test]
 async fn p5_a_late_success_and_a_confirmation_count_once_and_do_not_deadlock() {
-    let counter = Counter::open().await;
-    let id = counter.parked(1).await;
-    counter.request(0, ADA, id);
-    let mut settlement = counter.db.pool.begin().await.expect("begin");
+    let fixture = Fixture::new().await;
+    let id = fixture.parked(1).await;
+    fixture.request(0, ADA, id);
+    let mut settlement = fixture.db.pool.begin().await.expect("begin");
     settlement
         .execute("SELECT 1 FROM orders WHERE id = 1 FOR UPDATE")
         .await
         .expect("lock");
-    let (name, request) = (id.to_string(), counter.last_request().await);
+    let (name, request) = (id.to_string(), fixture.last_request().await);
     let args = ["confirm-mark-paid", &name, "--request", &request];
-    let confirmation = counter.spawn(BOB, &args);
-    somebody_waits_for_a_lock(&counter.db).await;
+    let confirmation = fixture.spawn(BOB, &args);
+    await_lock_waiter(&fixture.db).await;
     settlement
         .execute("SELECT 1 FROM returns FOR UPDATE NOWAIT")
         .await
@@ -423,48 +371,48 @@ async fn p5_a_late_success_and_a_confirmation_count_once_and_do_not_deadlock() {
     let ran = ended(confirmation);
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("it is refunded"), "{}", ran.stderr);
-    assert_eq!(counter.refunded_amount(1).await, "49.9");
+    assert_eq!(fixture.refunded_amount(1).await, "49.9");
     assert_eq!(
-        counter.attempts(id).await[0].gateway_ref.as_deref(),
+        fixture.attempts(id).await[0].gateway_ref.as_deref(),
         Some("late")
     );
-    counter.audited(id).await;
+    fixture.audited(id).await;
 }
 
 #[tokio::test]
-async fn a_lost_lock_conflict_is_tried_again() {
-    let counter = Counter::open().await;
-    let id = counter.parked(1).await;
-    counter.request(0, ADA, id);
-    let mut other = counter.db.pool.begin().await.expect("begin");
+async fn a_transaction_that_loses_a_lock_conflict_runs_again() {
+    let fixture = Fixture::new().await;
+    let id = fixture.parked(1).await;
+    fixture.request(0, ADA, id);
+    let mut other = fixture.db.pool.begin().await.expect("begin");
     other
         .execute("SELECT 1 FROM refunds FOR UPDATE")
         .await
         .expect("lock");
-    let (name, request) = (id.to_string(), counter.last_request().await);
+    let (name, request) = (id.to_string(), fixture.last_request().await);
     let args = ["confirm-mark-paid", &name, "--request", &request];
-    let confirmation = counter.spawn(BOB, &args);
+    let confirmation = fixture.spawn(BOB, &args);
     // Longer than a lock wait of 5 s: the first run of the transaction is lost.
     for _ in 0..2 {
-        somebody_waits_for_a_lock(&counter.db).await;
-        let first = waiting_transaction(&counter).await;
-        while waiting_transaction(&counter).await == first {
+        await_lock_waiter(&fixture.db).await;
+        let first = waiting_transaction(&fixture).await;
+        while waiting_transaction(&fixture).await == first {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     }
     other.rollback().await.expect("rollback");
     let ran = ended(confirmation);
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert_eq!(counter.refunded_amount(1).await, "49.9");
+    assert_eq!(fixture.refunded_amount(1).await, "49.9");
 }
 
 /// The transaction that waits for a lock, if one does.
-async fn waiting_transaction(counter: &Counter) -> Option<u64> {
+async fn waiting_transaction(fixture: &Fixture) -> Option<u64> {
     sqlx::query_scalar(
         "SELECT CAST(engine_transaction_id AS UNSIGNED) FROM performance_schema.data_locks \
          WHERE object_schema = DATABASE() AND lock_status = 'WAITING' LIMIT 1",
     )
-    .fetch_optional(&counter.db.pool)
+    .fetch_optional(&fixture.db.pool)
     .await
     .expect("data_locks")
 }

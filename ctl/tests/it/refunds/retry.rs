@@ -4,14 +4,14 @@ use serde_json::json;
 use shared::domain::ids::EventId;
 use shared::domain::status::Action;
 
-use super::counter::{ADA, BOB, Counter, ended};
+use super::fixture::{ADA, BOB, Fixture, concurrently};
 
 #[tokio::test]
-async fn p7_a_retry_inserts_the_next_attempt_and_says_who_wanted_it() {
-    let counter = Counter::open().await;
-    let id = counter.failed(1).await;
+async fn p7_a_retry_inserts_the_next_attempt_and_records_who_requested_it() {
+    let fixture = Fixture::new().await;
+    let id = fixture.failed(1).await;
     let name = id.to_string();
-    let report = counter
+    let report = fixture
         .act(
             0,
             ADA,
@@ -28,7 +28,7 @@ async fn p7_a_retry_inserts_the_next_attempt_and_says_who_wanted_it() {
     let first_event: EventId =
         sqlx::query_scalar("SELECT event_id FROM return_events WHERE return_id = ? AND seq = 1")
             .bind(id)
-            .fetch_one(&counter.db.pool)
+            .fetch_one(&fixture.db.pool)
             .await
             .expect("the first event");
     let key = format!("refund-{first_event}-2");
@@ -41,7 +41,7 @@ async fn p7_a_retry_inserts_the_next_attempt_and_says_who_wanted_it() {
     ] {
         assert_eq!(report[field], value, "{field}");
     }
-    let attempts = counter.attempts(id).await;
+    let attempts = fixture.attempts(id).await;
     assert_eq!(attempts.len(), 2);
     let next = &attempts[1];
     assert_eq!(
@@ -58,12 +58,12 @@ async fn p7_a_retry_inserts_the_next_attempt_and_says_who_wanted_it() {
         "SELECT COUNT(*) FROM refunds WHERE state = 'claimed' AND next_check_at <= UTC_TIMESTAMP(6) \
          AND call_deadline IS NULL AND gateway IS NULL",
     )
-    .fetch_one(&counter.db.pool)
+    .fetch_one(&fixture.db.pool)
     .await
     .expect("count");
     assert_eq!(due, 1);
 
-    let records = counter.records().await;
+    let records = fixture.records().await;
     let [record] = records.as_slice() else {
         panic!("{records:?}");
     };
@@ -80,7 +80,7 @@ async fn p7_a_retry_inserts_the_next_attempt_and_says_who_wanted_it() {
         ("refund.retry", Some(id.0), "INC-7: größer")
     );
     assert_eq!(record.details()["attempt"], 2);
-    let (event, actor, data) = counter.audited(id).await;
+    let (event, actor, data) = fixture.audited(id).await;
     assert_eq!(
         (event.as_str(), actor.as_str()),
         ("refund.retried", "admin:7")
@@ -91,94 +91,87 @@ async fn p7_a_retry_inserts_the_next_attempt_and_says_who_wanted_it() {
     );
     assert!(!data.to_string().contains("INC-7"), "no personal text");
 
-    let again = counter.act(1, BOB, &["retry", &name, "--attempt", "1", "--reason", "x"]);
+    let again = fixture.act(1, BOB, &["retry", &name, "--attempt", "1", "--reason", "x"]);
     assert!(
         again.stderr.contains("it is refund_pending"),
         "{}",
         again.stderr
     );
-    assert_eq!(counter.records().await.len(), 1);
+    assert_eq!(fixture.records().await.len(), 1);
     assert_eq!(report["operator_action"], record.id);
 
     // Also after the attempt that it asked for was declined: it followed attempt 1.
     let declined = "UPDATE refunds SET state = 'declined' WHERE return_id = ?";
-    counter.execute(declined, id.0).await;
-    counter.advance(id, &[Action::Decline]).await;
-    for (attempt, told) in [
+    fixture.execute(declined, id.0).await;
+    fixture.advance(id, &[Action::Decline]).await;
+    for (attempt, text) in [
         ("1", "attempt 1 is not its last attempt, which is 2"),
         ("3", "it has no attempt 3"),
     ] {
         let args = ["retry", &name, "--attempt", attempt, "--reason", "x"];
-        let ran = counter.act(1, ADA, &args);
-        assert!(ran.stderr.contains(told), "{}", ran.stderr);
+        let ran = fixture.act(1, ADA, &args);
+        assert!(ran.stderr.contains(text), "{}", ran.stderr);
     }
-    counter.act(64, ADA, &["retry", &name, "--reason", "x"]);
-    assert_eq!(counter.states(id).await, ["declined", "declined"]);
-    counter.act(0, ADA, &["retry", &name, "--attempt", "2", "--reason", "x"]);
+    fixture.act(64, ADA, &["retry", &name, "--reason", "x"]);
+    assert_eq!(fixture.states(id).await, ["declined", "declined"]);
+    fixture.act(0, ADA, &["retry", &name, "--attempt", "2", "--reason", "x"]);
     assert_eq!(
-        counter.states(id).await,
+        fixture.states(id).await,
         ["declined", "declined", "claimed"]
     );
 }
 
 #[tokio::test]
 async fn p5_retries_at_once_make_one_attempt() {
-    let counter = Counter::open().await;
-    let id = counter.failed(1).await;
+    let fixture = Fixture::new().await;
+    let id = fixture.failed(1).await;
     let name = id.to_string();
-    let children: Vec<_> = [ADA, BOB, "9", "10"]
-        .map(|user| counter.spawn(user, &["retry", &name, "--attempt", "1", "--reason", "x"]))
-        .into_iter()
-        .collect();
-    let mut codes: Vec<i32> = children
-        .into_iter()
-        .map(|child| ended(child).code)
-        .collect();
-    codes.sort_unstable();
+    let args = ["retry", &name, "--attempt", "1", "--reason", "x"];
+    let codes = concurrently(&fixture, [ADA, BOB, "9", "10"], &args);
     assert_eq!(codes, [0, 1, 1, 1]);
-    assert_eq!(counter.states(id).await, ["declined", "claimed"]);
-    assert_eq!(counter.records().await.len(), 1);
-    counter.audited(id).await;
+    assert_eq!(fixture.states(id).await, ["declined", "claimed"]);
+    assert_eq!(fixture.records().await.len(), 1);
+    fixture.audited(id).await;
 }
 
 #[tokio::test]
-async fn p5_no_retry_while_an_attempt_may_have_paid_or_too_much_would_be() {
-    let counter = Counter::open().await;
-    let parked = counter.parked(1).await;
-    let failed = counter.failed(2).await;
-    counter
+async fn p5_no_retry_while_an_attempt_may_have_paid_or_too_little_is_left() {
+    let fixture = Fixture::new().await;
+    let parked = fixture.parked(1).await;
+    let failed = fixture.failed(2).await;
+    fixture
         .execute("UPDATE orders SET refunded_amount = 0.01 WHERE id = ?", 2)
         .await;
-    let odd = counter.failed(3).await;
-    counter
+    let odd = fixture.failed(3).await;
+    fixture
         .execute(
             "UPDATE refunds SET state = 'unknown' WHERE return_id = ?",
             odd.0,
         )
         .await;
-    for (id, told) in [
+    for (id, text) in [
         (parked, "only a return that is refund_failed"),
         (failed, "more than what is left of order 2: 49.89 EUR"),
         (odd, "attempt 1 is unknown"),
     ] {
-        let before = counter.everything(id).await;
-        let ran = counter.act(
+        let before = fixture.everything(id).await;
+        let ran = fixture.act(
             1,
             ADA,
             &["retry", &id.to_string(), "--attempt", "1", "--reason", "x"],
         );
-        assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
-        assert_eq!(counter.everything(id).await, before);
+        assert!(ran.stderr.contains(text), "{text}: {}", ran.stderr);
+        assert_eq!(fixture.everything(id).await, before);
     }
 }
 
 #[tokio::test]
-async fn a_retry_wants_a_reason() {
-    let counter = Counter::open().await;
-    let id = counter.failed(1).await.to_string();
+async fn a_retry_needs_a_reason() {
+    let fixture = Fixture::new().await;
+    let id = fixture.failed(1).await.to_string();
     let retry = ["retry", &id, "--attempt", "1"];
     for args in [retry.to_vec(), [&retry[..], &["--reason", " \t"]].concat()] {
-        let ran = counter.act(64, ADA, &args);
+        let ran = fixture.act(64, ADA, &args);
         assert!(
             ran.stderr.contains("--reason") || ran.stderr.contains("1 to 2000"),
             "{}",

@@ -4,10 +4,10 @@ use serde_json::json;
 use shared::auth::{AuthArgs, Denied, Operation, Policy, Request};
 use shared::domain::ids::{CustomerId, ReturnId};
 
-use super::Place;
+use super::KeyFolder;
 
-impl Place {
-    /// What the policy says to the customer's request about one of their own returns.
+impl KeyFolder {
+    /// The policy's decision about the customer's request for one of their own returns.
     fn asks(&self, token: &str, operation: Operation, id: i64) -> Result<(), Denied> {
         let policy = Policy::new(&AuthArgs {
             auth_keys_file: self.path("keys.json"),
@@ -26,12 +26,12 @@ impl Place {
 }
 
 #[test]
-fn a_narrowed_token_does_what_is_left_and_no_more() {
+fn a_narrowed_token_can_do_less() {
     use Operation::{ReturnsCreate, ReturnsRead};
-    let place = Place::new();
-    let whole = place.biscuit();
+    let folder = KeyFolder::new();
+    let whole = folder.biscuit();
     for (operation, id) in [(ReturnsCreate, 0), (ReturnsRead, 456), (ReturnsRead, 457)] {
-        assert_eq!(place.asks(&whole, operation, id), Ok(()));
+        assert_eq!(folder.asks(&whole, operation, id), Ok(()));
     }
     let forbidden = Err(Denied::Forbidden);
     for (args, creates, reads, reads_other) in [
@@ -50,43 +50,47 @@ fn a_narrowed_token_does_what_is_left_and_no_more() {
             forbidden.clone(),
         ),
     ] {
-        let narrowed = place.token(0, &[&["attenuate"], args].concat(), Some(&whole));
+        let narrowed = folder.token(0, &[&["attenuate"], args].concat(), Some(&whole));
         let narrowed = narrowed.stdout;
-        assert_eq!(place.asks(&narrowed, ReturnsCreate, 0), creates, "{args:?}");
-        assert_eq!(place.asks(&narrowed, ReturnsRead, 456), reads, "{args:?}");
         assert_eq!(
-            place.asks(&narrowed, ReturnsRead, 457),
+            folder.asks(&narrowed, ReturnsCreate, 0),
+            creates,
+            "{args:?}"
+        );
+        assert_eq!(folder.asks(&narrowed, ReturnsRead, 456), reads, "{args:?}");
+        assert_eq!(
+            folder.asks(&narrowed, ReturnsRead, 457),
             reads_other,
             "{args:?}"
         );
-        // Sealed: nobody adds to it.
-        let ran = place.token(1, &["attenuate", "--read-only"], Some(&narrowed));
+        // Sealed: nothing can be added.
+        let ran = folder.token(1, &["attenuate", "--read-only"], Some(&narrowed));
         assert!(ran.stderr.contains("a sealed one cannot"), "{}", ran.stderr);
     }
-    let jwt = place.mint(0, &[]).stdout;
-    let ran = place.token(1, &["attenuate", "--read-only"], Some(&jwt));
+    let jwt = folder.mint(0, &[]).stdout;
+    let ran = folder.token(1, &["attenuate", "--read-only"], Some(&jwt));
     assert!(
         ran.stderr.contains("a JWT cannot be narrowed"),
         "{}",
         ran.stderr
     );
-    place.token(64, &["attenuate"], Some(&whole));
+    folder.token(64, &["attenuate"], Some(&whole));
 }
 
 #[test]
-fn inspect_tells_what_a_token_says_and_nothing_that_lets_anyone_in() {
-    let place = Place::new();
-    let whole = place.biscuit();
-    let narrowed = place
+fn inspect_shows_the_contents_of_a_token_without_its_signature() {
+    let folder = KeyFolder::new();
+    let whole = folder.biscuit();
+    let narrowed = folder
         .token(0, &["attenuate", "--return", "456"], Some(&whole))
         .stdout;
-    let shown = place.token(0, &["inspect"], Some(&narrowed));
-    let told = shown.json();
+    let shown = folder.token(0, &["inspect"], Some(&narrowed));
+    let text = shown.json();
     assert_eq!(
-        (&told["format"], &told["honored"]),
+        (&text["format"], &text["honored"]),
         (&json!("biscuit"), &json!(true))
     );
-    let blocks = told["blocks"].as_array().expect("blocks");
+    let blocks = text["blocks"].as_array().expect("blocks");
     assert!(
         blocks[0]
             .as_str()
@@ -97,26 +101,26 @@ fn inspect_tells_what_a_token_says_and_nothing_that_lets_anyone_in() {
             .as_str()
             .is_some_and(|source| source.contains("456"))
     );
-    let verified = place.verify(narrowed.trim()).expect("verifies");
-    assert_eq!(told["revocation_ids"][1], verified.revocation_id());
+    let verified = folder.verify(narrowed.trim()).expect("verifies");
+    assert_eq!(text["revocation_ids"][1], verified.revocation_id());
 
-    let jwt = place.mint(0, &[]).stdout;
+    let jwt = folder.mint(0, &[]).stdout;
     let (header, signature) = jwt.trim().rsplit_once('.').expect("three parts");
-    let shown = place.token(0, &["inspect"], Some(&jwt));
-    let told = shown.json();
-    assert_eq!(told["claims"]["user_id"], 42);
-    assert_eq!(told["token_id"], told["claims"]["jti"]);
+    let shown = folder.token(0, &["inspect"], Some(&jwt));
+    let text = shown.json();
+    assert_eq!(text["claims"]["user_id"], 42);
+    assert_eq!(text["token_id"], text["claims"]["jti"]);
     for secret in [signature, header, narrowed.trim()] {
         assert!(!format!("{shown:?}").contains(secret), "P13: {secret}");
     }
     // Of another's: shown, and said that it is.
-    let told = Place::new().token(1, &["inspect"], Some(&jwt)).json();
+    let text = KeyFolder::new().token(1, &["inspect"], Some(&jwt)).json();
     assert_eq!(
-        (&told["honored"], &told["claims"]["user_id"]),
+        (&text["honored"], &text["claims"]["user_id"]),
         (&json!(false), &json!(42))
     );
     for nonsense in ["", "x", "a.b.c", &"x".repeat(5000)] {
-        let ran = place.token(1, &["inspect"], Some(nonsense));
+        let ran = folder.token(1, &["inspect"], Some(nonsense));
         assert_eq!(ran.stdout, "", "{nonsense}");
     }
 }

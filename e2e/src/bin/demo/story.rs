@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use e2e::kafka_log::{self, Record};
 use e2e::until;
+use shared::test_support::topics::{self, Record};
 use sqlx::Row;
 use sqlx::mysql::{MySqlPool, MySqlRow};
 use time::OffsetDateTime;
@@ -123,7 +123,7 @@ impl<'a> Story<'a> {
         let mut found: Option<Record> = None;
         until("the record in Kafka", STEP, async || {
             let brokers = &self.stage.env["KAFKA_BROKERS"];
-            let records = kafka_log::read_all(brokers, &["order.returns"]).await?;
+            let records = topics::read_all(brokers, &["order.returns"]).await?;
             found = records
                 .into_iter()
                 .find(|record| record.header("ce_id") == Some(event.to_string().as_str()));
@@ -134,7 +134,11 @@ impl<'a> Story<'a> {
         clock.step("The record in Kafka");
         show(&format!(
             "{}[{}]@{} key {} value {}",
-            record.topic, record.partition, record.offset, record.key, record.payload
+            record.topic,
+            record.partition,
+            record.offset,
+            record.key,
+            String::from_utf8_lossy(&record.payload)
         ));
         for (name, value) in &record.headers {
             show(&format!("  {name}: {value}"));

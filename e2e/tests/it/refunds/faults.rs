@@ -1,4 +1,4 @@
-//! Each thing that a provider can do wrong, alone and mixed.
+//! Each fault of a provider, alone and mixed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use shared::domain::ids::ReturnId;
 
 use super::{file, nothing_is_wrong, quick};
 
-const PATIENCE: Duration = Duration::from_secs(180);
+const DEADLINE: Duration = Duration::from_secs(180);
 pub(crate) const EACH: usize = 4;
 
-/// What the first calls about a return meet, the state that it ends in, and how often it was paid.
+/// The faults of the first calls about a return, its end with and without idempotency keys.
 struct Case {
     submit: &'static [&'static str],
     find: &'static [&'static str],
@@ -22,7 +22,7 @@ struct Case {
     without_keys: End,
 }
 
-/// State of the return, state of its attempt, and how often it was paid.
+/// Status of the return, state of its attempt, and number of payments.
 type End = (&'static str, &'static str, u32);
 
 const REFUNDED: End = ("refunded", "succeeded", 1);
@@ -30,7 +30,7 @@ const DECLINED: End = ("refund_failed", "declined", 0);
 const PARKED_UNPAID: End = ("refund_pending", "parked", 0);
 const PARKED_PAID: End = ("refund_pending", "parked", 1);
 
-/// docs/GATEWAY.md: without keys, what may have been paid and is not found waits for a person.
+/// docs/GATEWAY.md: without keys, an attempt that may have been paid and is not found is parked.
 const CASES: [Case; 14] = [
     case(&["timeout-before"], &[], REFUNDED, PARKED_UNPAID),
     case(&["timeout-after"], &[], REFUNDED, REFUNDED),
@@ -39,14 +39,14 @@ const CASES: [Case; 14] = [
     case(&["server-error-after"], &[], REFUNDED, REFUNDED),
     case(&["too-many-requests"], &[], REFUNDED, REFUNDED),
     case(&["in-progress"], &[], REFUNDED, PARKED_UNPAID),
-    // As often as it is asked: a look-up that is held up by the others' faults leads to another call.
+    // Enough for every call: a look-up that the faults of others delay leads to another call.
     case(&["key-reused"; 9], &[], PARKED_UNPAID, PARKED_UNPAID),
     case(&["decline"], &[], DECLINED, DECLINED),
     case(&["slow-body"], &[], REFUNDED, REFUNDED),
     case(&["wrong-amount"], &[], REFUNDED, REFUNDED),
     case(
         &["wrong-amount"],
-        // An attempt that had to wait is looked up before its first call too.
+        // An attempt that had to wait is also looked up before its first call.
         &["wrong-amount"; 9],
         PARKED_PAID,
         PARKED_PAID,
@@ -108,13 +108,13 @@ async fn each_fault(flags: &[&str], end: impl Fn(&Case) -> End) -> anyhow::Resul
     nothing_is_wrong(&system).await
 }
 
-/// Waits until each return and its latest attempt are in these states, and nothing is to be sent.
+/// Waits until each return and its latest attempt are in these states, and the outbox is empty.
 pub(crate) async fn all_stand(
     system: &System,
     expected: &HashMap<ReturnId, (&'static str, &'static str)>,
 ) -> anyhow::Result<()> {
     let mut left = String::new();
-    let waited = until("each return ended as it should", PATIENCE, async || {
+    let waited = until("each return ended as it should", DEADLINE, async || {
         let rows: Vec<(ReturnId, String, Option<String>, Option<String>)> = sqlx::query_as(
             "SELECT r.id, r.status, f.state, f.last_error FROM returns r LEFT JOIN refunds f ON f.return_id = r.id \
              AND f.attempt = (SELECT MAX(attempt) FROM refunds l WHERE l.return_id = r.id)",
@@ -134,8 +134,8 @@ pub(crate) async fn all_stand(
     waited.with_context(|| left)
 }
 
-/// Waits until each return and its latest attempt are in the state that they should end in, and nothing is to be sent;
-/// then each was paid as often as it should be, and accepted at most once.
+/// Waits until each return and its latest attempt are in the expected state and the outbox is empty. Then each must have the
+/// expected number of payments, and have been accepted at most once.
 async fn all_ended(system: &System, expected: &HashMap<ReturnId, End>) -> anyhow::Result<()> {
     let states = expected.iter();
     let states = states.map(|(id, (status, state, _))| (*id, (*status, *state)));
@@ -157,7 +157,7 @@ async fn all_ended(system: &System, expected: &HashMap<ReturnId, End>) -> anyhow
     Ok(())
 }
 
-/// No fault is the last word: whatever is not refunded is declined, or waits for a person where an operator sees it.
+/// Every fault has an end: a return is refunded, declined, or parked and shown to operators.
 #[tokio::test]
 async fn p5_p6_faults_in_a_fifth_of_all_calls_pay_nobody_twice() -> anyhow::Result<()> {
     const RETURNS: usize = 300;
@@ -191,7 +191,7 @@ async fn p5_p6_faults_in_a_fifth_of_all_calls_pay_nobody_twice() -> anyhow::Resu
     let open = "SELECT (SELECT COUNT(*) FROM outbox) + (SELECT COUNT(*) FROM returns r WHERE r.status NOT IN \
                 ('refunded', 'refund_failed') AND NOT EXISTS (SELECT 1 FROM refunds f WHERE f.return_id = r.id AND \
                 f.state = 'parked'))";
-    until("all ended", PATIENCE, async || {
+    until("all ended", DEADLINE, async || {
         Ok(system.count(open).await? == 0)
     })
     .await?;
@@ -213,7 +213,7 @@ async fn p5_what_the_provider_settles_later_is_polled_and_not_submitted_again() 
     settled_later(&[]).await
 }
 
-/// Here a second call would be a second line in the ledger.
+/// A second call would write a second line into the ledger.
 #[tokio::test]
 async fn p5_without_keys_what_is_settled_later_is_polled_and_not_submitted_again()
 -> anyhow::Result<()> {
@@ -229,7 +229,7 @@ async fn settled_later(flags: &[&str]) -> anyhow::Result<()> {
     for (at, id) in returns.iter().enumerate() {
         let declines = at % 2 == 0;
         let key = provider::key(&system, *id, 1).await?;
-        // Sent twice it would be accepted the second time, and paid.
+        // The second call of the same attempt would be accepted and paid.
         let script: &[&str] = if declines { &["decline"] } else { &[] };
         provider.script(&key, script, &[]).await?;
         expected.insert(*id, if declines { DECLINED } else { REFUNDED });
@@ -239,7 +239,7 @@ async fn settled_later(flags: &[&str]) -> anyhow::Result<()> {
     let pending =
         "SELECT COUNT(*) FROM refunds WHERE state = 'pending' AND gateway_ref IS NOT NULL";
     let all = i64::try_from(returns.len())?;
-    until("all are pending", PATIENCE, async || {
+    until("all are pending", DEADLINE, async || {
         Ok(system.count(pending).await? == all)
     })
     .await?;
@@ -247,7 +247,7 @@ async fn settled_later(flags: &[&str]) -> anyhow::Result<()> {
     nothing_is_wrong(&system).await
 }
 
-/// Paid, nobody heard it, and a look-up does not see it yet: to a provider with keys the same call is repeated.
+/// The payment succeeded, the response was lost, and a look-up does not find it yet. With keys the same call is repeated.
 #[tokio::test]
 async fn p5_what_a_look_up_does_not_see_yet_is_repeated_under_its_key() -> anyhow::Result<()> {
     look_ups_lag(&[], REFUNDED).await
@@ -274,7 +274,7 @@ async fn look_ups_lag(flags: &[&str], end: End) -> anyhow::Result<()> {
     nothing_is_wrong(&system).await
 }
 
-/// The provider has paid, nobody heard it, and by the time anyone asks it has forgotten both the key and the refund.
+/// The provider has paid and the response was lost. When it is asked, it has forgotten both the key and the refund.
 #[tokio::test]
 async fn p5_an_attempt_that_outlives_its_key_is_parked_and_never_sent_again() -> anyhow::Result<()>
 {
@@ -305,14 +305,14 @@ async fn p5_an_attempt_that_outlives_its_key_is_parked_and_never_sent_again() ->
         .await?;
     let all = i64::try_from(returns.len())?;
     let unknown = "SELECT COUNT(*) FROM refunds WHERE state = 'unknown'";
-    until("all are unknown", PATIENCE, async || {
+    until("all are unknown", DEADLINE, async || {
         Ok(system.count(unknown).await? == all)
     })
     .await?;
-    consumer.stop(PATIENCE).await?;
+    consumer.stop(DEADLINE).await?;
     let outlived =
         "SELECT COUNT(*) FROM refunds WHERE first_sent_at < UTC_TIMESTAMP(6) - INTERVAL 6 SECOND";
-    until("the keys are over", PATIENCE, async || {
+    until("the keys are over", DEADLINE, async || {
         Ok(system.count(outlived).await? == all)
     })
     .await?;

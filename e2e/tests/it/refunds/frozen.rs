@@ -1,4 +1,4 @@
-//! A consumer that sleeps through its deadline, and calls in whose middle the group rebalances or a consumer dies.
+//! A consumer is frozen beyond its deadline; the group rebalances, or a consumer dies, during calls.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use e2e::{ledger, until};
 
 use super::{file, nothing_is_wrong, quick};
 
-const PATIENCE: Duration = Duration::from_secs(180);
+const DEADLINE: Duration = Duration::from_secs(180);
 const SETTLEMENTS: &str = "refund_consumer_settlements_total";
 
 async fn paid(system: &System, payments: usize) -> anyhow::Result<()> {
-    until("the provider has paid", PATIENCE, async || {
+    until("the provider has paid", DEADLINE, async || {
         Ok(ledger::effects(&system.ledger)?.len() == payments)
     })
     .await
@@ -32,19 +32,19 @@ async fn p5_p7_a_decline_that_wakes_after_the_return_was_settled_changes_nothing
     sleeps_with_an_answer(&["decline"], "refund_failed").await
 }
 
-/// A consumer has the answer and is frozen before it settles; another one settles; the first wakes.
+/// A consumer is frozen after the response and before it settles. Another one settles. The first one wakes.
 async fn sleeps_with_an_answer(script: &[&str], ends: &str) -> anyhow::Result<()> {
-    /// Longer than everything up to the freeze takes; frozen or not, it passes.
+    /// Longer than the time up to the freeze. It passes while the process is frozen, too.
     const HELD: &str = "consumer.before_settle=1*sleep(10000)";
     let mut system = quick().await?;
     let provider = Provider::start(&mut system, &[]).await?;
     let id = file(&system, 1, 1).await?[0];
     let key = provider::key(&system, id, 1).await?;
     provider.script(&key, script, &[]).await?;
-    // The sleep blocks a thread; the others go on with the metrics.
+    // The kill point blocks one thread; the others serve the metrics.
     let held = [("FAILPOINTS", HELD), ("TOKIO_WORKER_THREADS", "4")];
     let sleeper = system.start_with("refund-consumer", &held).await?;
-    until("the answer is here", PATIENCE, async || {
+    until("the answer is here", DEADLINE, async || {
         let calls = sleeper
             .metric_if_any(r#"refund_consumer_gateway_calls_total{result="answered"}"#)
             .await?;
@@ -59,14 +59,14 @@ async fn sleeps_with_an_answer(script: &[&str], ends: &str) -> anyhow::Result<()
     );
     let relay = system.start("outbox-relay").await?;
     let _heir = system.start("refund-consumer").await?;
-    until("the heir has settled it", PATIENCE, async || {
+    until("the heir has settled it", DEADLINE, async || {
         let status: String = sqlx::query_scalar("SELECT status FROM returns")
             .fetch_one(&system.db.pool)
             .await?;
         Ok(status == ends && system.count("SELECT COUNT(*) FROM outbox").await? == 0)
     })
     .await?;
-    relay.stop(PATIENCE).await?;
+    relay.stop(DEADLINE).await?;
     let before = rows(&system).await?;
     sleeper.thaw()?;
     says(&sleeper, "agreed", 1).await?;
@@ -75,16 +75,16 @@ async fn sleeps_with_an_answer(script: &[&str], ends: &str) -> anyhow::Result<()
     nothing_is_wrong(&system).await
 }
 
-/// Waits until it has settled so many late findings, and all of them came to this.
+/// Waits until it has settled `count` late outcomes, all with this result.
 async fn says(sleeper: &Program, result: &str, count: u64) -> anyhow::Result<()> {
     let named = |result| format!(r#"{SETTLEMENTS}{{result="{result}"}}"#);
     let findings = async || -> anyhow::Result<u64> {
         let tries = sleeper.metric(SETTLEMENTS).await?;
-        // Its own intake may be looking at the same returns: then it says so again.
+        // Its own intake may find the same returns and count them again.
         let held = sleeper.metric(&named("held")).await?;
         Ok(tries.saturating_sub(held))
     };
-    until("it has said what it knows", PATIENCE, async || {
+    until("it has said what it knows", DEADLINE, async || {
         Ok(findings().await? >= count)
     })
     .await?;
@@ -96,13 +96,14 @@ async fn says(sleeper: &Program, result: &str, count: u64) -> anyhow::Result<()>
     Ok(())
 }
 
-/// A sum over all columns of all rows that a settlement may write.
+/// A checksum over all rows that a settlement may write.
 async fn rows(system: &System) -> anyhow::Result<Vec<(String, Option<i64>)>> {
     let sums = "CHECKSUM TABLE returns, refunds, orders, return_events, outbox EXTENDED";
     Ok(sqlx::query_as(sums).fetch_all(&system.db.pool).await?)
 }
 
-/// Frozen after the payment and before its answer: the timers of its calls pass meanwhile, so it wakes knowing nothing.
+/// It is frozen after the payment and before the response. The deadlines of its calls pass meanwhile, so it wakes without an
+/// outcome.
 #[tokio::test]
 async fn p5_p7_a_consumer_that_sleeps_through_its_calls_changes_nothing_when_it_wakes()
 -> anyhow::Result<()> {
@@ -111,7 +112,7 @@ async fn p5_p7_a_consumer_that_sleeps_through_its_calls_changes_nothing_when_it_
     system
         .env
         .insert("GATEWAY_CALL_TIMEOUT_MS".to_owned(), "1900".to_owned());
-    // No answer that has come meanwhile: it would be read before the timers are looked at, or after, as it happens.
+    // No response may arrive meanwhile: whether it or the timeout would win is random.
     let provider = Provider::start(&mut system, &["--hang-ms=120000"]).await?;
     for id in file(&system, 1, RETURNS).await? {
         let key = provider::key(&system, id, 1).await?;
@@ -129,11 +130,11 @@ async fn p5_p7_a_consumer_that_sleeps_through_its_calls_changes_nothing_when_it_
     );
     let relay = system.start("outbox-relay").await?;
     let _heir = system.start("refund-consumer").await?;
-    system.settled(PATIENCE).await?;
-    relay.stop(PATIENCE).await?;
+    system.settled(DEADLINE).await?;
+    relay.stop(DEADLINE).await?;
     let before = rows(&system).await?;
     sleeper.thaw()?;
-    // "Unknown" counts from the present owner only.
+    // The outcome "unknown" counts only if it comes from the present owner.
     says(&sleeper, "not_owner", u64::try_from(RETURNS)?).await?;
     let after = rows(&system).await?;
     ensure!(before == after, "changed: {before:?} to {after:?}");
@@ -143,7 +144,7 @@ async fn p5_p7_a_consumer_that_sleeps_through_its_calls_changes_nothing_when_it_
 const REBALANCES: &str = "refund_consumer_rebalances_total";
 const OPEN: &str = "refund_consumer_open_attempts";
 
-/// Without keys nothing may be sent twice, whoever dies or is given the partition meanwhile.
+/// Without idempotency keys no attempt may be sent twice, whichever consumer dies or gets the partition meanwhile.
 #[tokio::test]
 async fn p5_without_keys_a_rebalance_and_a_kill_in_the_middle_of_a_call_pay_once()
 -> anyhow::Result<()> {
@@ -151,7 +152,7 @@ async fn p5_without_keys_a_rebalance_and_a_kill_in_the_middle_of_a_call_pay_once
     for (name, value) in [
         ("CALL_DEADLINE_MS", "8000"),
         ("GATEWAY_CALL_TIMEOUT_MS", "7000"),
-        // Each return is the consumer's that has its partition, or its heir's.
+        // Only the owner of the partition claims a return, not the scan.
         ("INITIATED_GRACE_SECS", "3600"),
     ] {
         system.env.insert(name.to_owned(), value.to_owned());
@@ -161,35 +162,35 @@ async fn p5_without_keys_a_rebalance_and_a_kill_in_the_middle_of_a_call_pay_once
     let _relay = system.start("outbox-relay").await?;
     let first = system.start("refund-consumer").await?;
     let mut filed = 0;
-    until("calls are under way", PATIENCE, async || {
+    until("calls are under way", DEADLINE, async || {
         trickle(&system, &mut filed).await?;
         Ok(first.metric(OPEN).await? > 0)
     })
     .await?;
     let alone = first.metric(REBALANCES).await?;
     let second = system.start("refund-consumer").await?;
-    until("partitions moved during calls", PATIENCE, async || {
+    until("partitions moved during calls", DEADLINE, async || {
         trickle(&system, &mut filed).await?;
         let moved = first.metric(REBALANCES).await? > alone && second.metric(REBALANCES).await? > 0;
         ensure!(first.metric(OPEN).await? > 0, "no call was under way");
         Ok(moved)
     })
     .await?;
-    until("both have calls under way", PATIENCE, async || {
+    until("both have calls under way", DEADLINE, async || {
         trickle(&system, &mut filed).await?;
         Ok(first.metric(OPEN).await? > 0 && second.metric(OPEN).await? > 0)
     })
     .await?;
     first.kill().await?;
-    // Marked as sent, and killed before it was: without keys only a person can tell.
-    system.settled_or_parked(PATIENCE).await?;
+    // An attempt that was marked as sent when the consumer died is parked: without keys only a person can find out.
+    system.settled_or_parked(DEADLINE).await?;
     let lines = ledger::lines(&system.ledger)?;
     ensure!(lines.values().all(|count| *count == 1), "{lines:?}");
     eprintln!("{filed} returns, {} payments", lines.len());
     nothing_is_wrong(&system).await
 }
 
-/// Calls of 5 s, and a new one five times a second: some are always in their middle.
+/// Calls take 5 s and five begin each second, so that some are always under way.
 async fn trickle(system: &System, filed: &mut i64) -> anyhow::Result<()> {
     const PAUSE: Duration = Duration::from_millis(200);
     *filed += 1;

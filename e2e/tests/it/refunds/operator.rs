@@ -1,4 +1,4 @@
-//! A person decides with `returnsctl refunds` while consumer, relay and provider are at work.
+//! An operator decides with `returnsctl refunds` while consumer, relay and provider run.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use shared::domain::ids::ReturnId;
 use super::faults::{EACH, all_stand};
 use super::{file, nothing_is_wrong, quick};
 
-/// Another than the customer whose returns they are.
+/// Not the customer who filed the returns.
 const ADMIN: &str = "7";
 
 /// The environment of a command that decides.
@@ -25,7 +25,7 @@ async fn as_admin(system: &System) -> anyhow::Result<Env> {
     Ok(env)
 }
 
-/// Has each return's first attempt retried, by the command that `show` prints.
+/// Retries the first attempt of each return with the command that `show` prints.
 async fn retry_all(env: &Env, returns: &[ReturnId]) -> anyhow::Result<()> {
     for id in returns {
         let id = id.to_string();
@@ -49,7 +49,7 @@ async fn retry_all(env: &Env, returns: &[ReturnId]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every return with the same end.
+/// The same expected end for every return.
 fn all(
     returns: &[ReturnId],
     end: (&'static str, &'static str),
@@ -57,7 +57,7 @@ fn all(
     returns.iter().map(|id| (*id, end)).collect()
 }
 
-/// Files returns whose first attempt meets `fault`, waits until it is declined, and has each retried.
+/// Files returns whose first attempt gets `fault`, waits until it is declined, and retries each.
 async fn declined_and_retried(
     system: &System,
     provider: &Provider,
@@ -73,7 +73,7 @@ async fn declined_and_retried(
     Ok(returns)
 }
 
-/// The provider has paid under this attempt's key once, and under no other of the return.
+/// The provider has paid once under the key of this attempt, and under no other key of the return.
 async fn paid_once_by(system: &System, returns: &[ReturnId], attempt: i32) -> anyhow::Result<()> {
     let mut expected = HashMap::new();
     for id in returns {
@@ -93,13 +93,13 @@ async fn p5_p6_a_declined_refund_that_a_person_retries_is_paid_once_under_a_new_
     let _consumer = system.start("refund-consumer").await?;
     let returns = declined_and_retried(&system, &provider, "decline").await?;
     all_stand(&system, &all(&returns, ("refunded", "succeeded"))).await?;
-    let by_a_person = "SELECT COUNT(*) FROM return_events WHERE event_type = 'refund.retried' AND actor_type = 'admin' \
+    let by_an_admin = "SELECT COUNT(*) FROM return_events WHERE event_type = 'refund.retried' AND actor_type = 'admin' \
                        AND actor_id = '7'";
-    ensure!(system.count(by_a_person).await? == i64::try_from(EACH)?);
+    ensure!(system.count(by_an_admin).await? == i64::try_from(EACH)?);
     paid_once_by(&system, &returns, 2).await
 }
 
-/// The provider said "declined" and paid all the same: the look-up before attempt 2 finds it, and attempt 2 is not sent.
+/// The provider responded "declined" and paid all the same. The look-up before attempt 2 finds that, and attempt 2 is not sent.
 #[tokio::test]
 async fn p5_a_retry_of_a_refund_that_was_paid_after_all_pays_nothing() -> anyhow::Result<()> {
     let mut system = quick().await?;

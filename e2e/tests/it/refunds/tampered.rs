@@ -1,4 +1,4 @@
-//! The checks at the end of a run see what they are for: each is shown rows or a ledger that it must not accept.
+//! Each check at the end of a run finds what it is for: it must refuse tampered rows and a tampered ledger.
 
 use std::io::Write;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const PARKED: &str = "INSERT INTO refunds (return_id, attempt, idempotency_key, 
      updated_at, updated_at, updated_at FROM returns";
 
 #[tokio::test]
-async fn amounts_that_differ_are_seen() -> anyhow::Result<()> {
+async fn amounts_that_differ_are_found() -> anyhow::Result<()> {
     let (system, _) = one_return().await?;
     run(&system, "UPDATE orders SET refunded_amount = 1").await?;
     refuses_effects(&system, "refunded amount differs").await?;
@@ -42,7 +42,7 @@ async fn amounts_that_differ_are_seen() -> anyhow::Result<()> {
         ),
         (
             r#""reference":"x","amount":"49.90","currency":"EUR""#,
-            "nobody asked",
+            "no attempt asked",
         ),
     ] {
         let mut ledger = std::fs::File::create(&system.ledger)?;
@@ -53,38 +53,38 @@ async fn amounts_that_differ_are_seen() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn an_attempt_that_nobody_would_see_is_seen() -> anyhow::Result<()> {
+async fn a_hidden_attempt_is_found() -> anyhow::Result<()> {
     let (system, _) = one_return().await?;
     run(&system, PARKED).await?;
-    refuses_effects(&system, "parked without an event").await?;
+    refuses_effects(&system, "parked attempts without an event").await?;
     run(&system, "UPDATE refunds SET state = 'void'").await?;
     run(&system, "UPDATE returns SET status = 'refund_pending'").await?;
-    refuses_effects(&system, "nobody will look at").await
+    refuses_effects(&system, "no scan will find").await
 }
 
-/// Nobody has consumed: neither the inbox nor the group knows the message.
+/// No consumer ran: neither the inbox nor the group knows the message.
 #[tokio::test]
-async fn a_message_that_nobody_took_is_seen() -> anyhow::Result<()> {
+async fn a_message_that_was_not_processed_is_found() -> anyhow::Result<()> {
     let (system, _) = one_return().await?;
-    let refused = checks::every_message_was_taken(&system).await;
-    says(refused, "whose message nobody took")?;
+    let refused = checks::every_message_was_processed(&system).await;
+    has_message(refused, "whose message was not processed")?;
     let _relay = system.start("outbox-relay").await?;
     until("it is in Kafka", Duration::from_secs(30), async || {
         Ok(system.count("SELECT COUNT(*) FROM outbox").await? == 0)
     })
     .await?;
-    let taken = "INSERT INTO inbox (consumer, event_id, received_at) SELECT ?, event_id, created_at FROM return_events";
-    sqlx::query(taken)
+    let processed = "INSERT INTO inbox (consumer, event_id, received_at) SELECT ?, event_id, created_at FROM return_events";
+    sqlx::query(processed)
         .bind(&system.env["CONSUMER_GROUP"])
         .execute(&system.db.pool)
         .await?;
-    let refused = checks::every_message_was_taken(&system).await;
-    says(refused, "1 messages behind")
+    let refused = checks::every_message_was_processed(&system).await;
+    has_message(refused, "1 messages behind")
 }
 
-/// A move that is not on the graph, in a row whose hash is right.
+/// A transition that the table does not have, in a row whose hash is right.
 #[tokio::test]
-async fn p8_a_move_that_is_not_on_the_graph_is_seen() -> anyhow::Result<()> {
+async fn p8_a_transition_that_the_table_does_not_have_is_found() -> anyhow::Result<()> {
     for (event_type, from, to) in [
         ("refund.succeeded", "initiated", "refunded"),
         ("return.approved", "initiated", "refunded"),
@@ -103,7 +103,7 @@ async fn p8_a_move_that_is_not_on_the_graph_is_seen() -> anyhow::Result<()> {
             .bind(to)
             .execute(&system.db.pool)
             .await?;
-        says(checks::audit_is_complete(&system).await, "P8")?;
+        has_message(checks::audit_is_complete(&system).await, "P8")?;
     }
     Ok(())
 }
@@ -158,10 +158,10 @@ async fn run(system: &System, sql: &'static str) -> anyhow::Result<()> {
 }
 
 async fn refuses_effects(system: &System, why: &str) -> anyhow::Result<()> {
-    says(checks::one_effect_per_return(system).await, why)
+    has_message(checks::one_effect_per_return(system).await, why)
 }
 
-fn says(refused: anyhow::Result<()>, why: &str) -> anyhow::Result<()> {
+fn has_message(refused: anyhow::Result<()>, why: &str) -> anyhow::Result<()> {
     let error = refused.err().context("it was accepted")?;
     ensure!(error.to_string().contains(why), "{error:#}");
     Ok(())

@@ -1,4 +1,4 @@
-//! The search itself: a secret that is written on purpose is found.
+//! The search finds a secret that is written on purpose.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::task::JoinError;
 
 use super::{personal, secret};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 
 fn panic_of(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<String> {
     let panic = ended.err().context("it was not seen")?.into_panic();
@@ -18,7 +18,7 @@ fn panic_of(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<Stri
     Ok(text.clone())
 }
 
-/// A request id of a client's own is in the log, as it should be: here it is a secret.
+/// The log contains the request id of the client. Here it is a secret.
 #[tokio::test]
 async fn p13_a_secret_in_a_log_fails_the_test_that_started_the_program() -> anyhow::Result<()> {
     let system = System::create().await?;
@@ -30,15 +30,15 @@ async fn p13_a_secret_in_a_log_fails_the_test_that_started_the_program() -> anyh
             .header("x-request-id", &logged)
             .send();
         ensure!(asked.await?.status() == 401);
-        let panic = panic_of(tokio::spawn(api.stop(PATIENCE)).await)?;
+        let panic = panic_of(tokio::spawn(api.stop(DEADLINE)).await)?;
         ensure!(panic == "P13: returns-api has written leak", "{panic}");
     }
     Ok(())
 }
 
-/// A customer may read their own reason, so a secret in it comes with an answer.
+/// Customers can read their own reason, so a secret in it is in a response.
 #[tokio::test]
-async fn p13_a_secret_in_an_answer_fails_the_test_that_reads_it() -> anyhow::Result<()> {
+async fn p13_a_secret_in_a_response_fails_the_test_that_reads_it() -> anyhow::Result<()> {
     let system = System::create().await?;
     let options = system.db.pool.connect_options();
     let mut writer = Writer::connect(&options, system.topic_args()).await?;
@@ -58,8 +58,8 @@ async fn p13_a_secret_in_an_answer_fails_the_test_that_reads_it() -> anyhow::Res
         });
         match asked.await {
             Ok(read) if !leaks => read?,
-            ended => ensure!(panic_of(ended)? == "P13: an answer of the api holds leak"),
+            ended => ensure!(panic_of(ended)? == "P13: a response of the api contains leak"),
         }
     }
-    api.stop(PATIENCE).await
+    api.stop(DEADLINE).await
 }

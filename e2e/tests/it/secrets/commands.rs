@@ -1,55 +1,55 @@
-//! `returnsctl`, with good files and broken ones.
+//! `returnsctl` with valid and with broken files.
 
 use std::path::Path;
 
 use anyhow::ensure;
-use e2e::program::{Ended, run, run_to_end};
+use e2e::program::{CommandResult, run, run_to_end};
 
-use super::stage::{Stage, token};
+use super::fixture::{Fixture, token};
 use super::tokens::Shop;
 use super::{canary, personal, secret};
 
 #[tokio::test]
 async fn p13_returnsctl_prints_a_token_only_where_it_makes_one() -> anyhow::Result<()> {
-    let stage = Stage::set().await?;
-    let env = &stage.system.env;
-    let shop = Shop(&stage.shop_secret);
-    let biscuit = token(&stage.system, "biscuit", "customer").await?;
+    let fixture = Fixture::create().await?;
+    let env = &fixture.system.env;
+    let shop = Shop(&fixture.shop_secret);
+    let biscuit = token(&fixture.system, "biscuit", "customer").await?;
     let good = [
-        token(&stage.system, "jwt", "admin").await?,
+        token(&fixture.system, "jwt", "admin").await?,
         shop.token(&personal("jti"))?,
         biscuit.clone(),
     ];
     for token in &good {
-        let file = stage.file("token", token)?;
-        let shown = of_token(&stage, &["inspect"], &file).await?;
+        let file = fixture.file("token", token)?;
+        let shown = of_token(&fixture, &["inspect"], &file).await?;
         ensure!(shown.status.success(), "{shown:?}");
         let revoked = of_token(
-            &stage,
+            &fixture,
             &["revoke", "--by", "j.doe", "--reason", "lost"],
             &file,
         );
         ensure!(revoked.await?.status.success());
     }
-    let file = stage.file("token", &biscuit)?;
+    let file = fixture.file("token", &biscuit)?;
     let narrow = ["attenuate", "--return", "1", "--read-only", "--ttl", "1h"];
-    let narrowed = of_token(&stage, &narrow, &file).await?;
+    let narrowed = of_token(&fixture, &narrow, &file).await?;
     ensure!(narrowed.status.success(), "{}", narrowed.stderr);
-    let file = stage.file("narrowed", &narrowed.stdout)?;
+    let file = fixture.file("narrowed", &narrowed.stdout)?;
     ensure!(
-        of_token(&stage, &["inspect"], &file)
+        of_token(&fixture, &["inspect"], &file)
             .await?
             .status
             .success()
     );
-    let again = of_token(&stage, &narrow, &file).await?;
+    let again = of_token(&fixture, &narrow, &file).await?;
     ensure!(!again.status.success(), "a sealed one was narrowed");
     for bad in shop.bad(&biscuit)? {
-        let file = stage.file("token", &bad)?;
-        of_token(&stage, &["inspect"], &file).await?;
-        of_token(&stage, &narrow, &file).await?;
+        let file = fixture.file("token", &bad)?;
+        of_token(&fixture, &["inspect"], &file).await?;
+        of_token(&fixture, &narrow, &file).await?;
         let revoke = ["revoke", "--by", "j.doe", "--reason", "lost"];
-        of_token(&stage, &revoke, &file).await?;
+        of_token(&fixture, &revoke, &file).await?;
     }
     for args in [
         &["doctor"][..],
@@ -60,7 +60,7 @@ async fn p13_returnsctl_prints_a_token_only_where_it_makes_one() -> anyhow::Resu
     ] {
         run_to_end("returnsctl", args, env).await?;
     }
-    let another = stage.folder.path().join("another.pem");
+    let another = fixture.folder.path().join("another.pem");
     let another = another.to_string_lossy();
     let keygen = [
         "token",
@@ -74,18 +74,18 @@ async fn p13_returnsctl_prints_a_token_only_where_it_makes_one() -> anyhow::Resu
     Ok(())
 }
 
-async fn of_token(stage: &Stage, args: &[&str], file: &Path) -> anyhow::Result<Ended> {
+async fn of_token(fixture: &Fixture, args: &[&str], file: &Path) -> anyhow::Result<CommandResult> {
     let file = file.to_string_lossy();
     let args = [&["token"], args, &["--token-file", &*file]].concat();
-    run_to_end("returnsctl", &args, &stage.system.env).await
+    run_to_end("returnsctl", &args, &fixture.system.env).await
 }
 
 #[tokio::test]
 async fn p13_a_broken_key_file_is_not_repeated() -> anyhow::Result<()> {
-    let stage = Stage::set().await?;
+    let fixture = Fixture::create().await?;
     let text = secret("key-file");
-    let broken = stage.file("broken", &format!("-----BEGIN PRIVATE KEY-----\n{text}\n"))?;
-    let set = stage.file(
+    let broken = fixture.file("broken", &format!("-----BEGIN PRIVATE KEY-----\n{text}\n"))?;
+    let set = fixture.file(
         "set",
         &format!(r#"{{"keys": [{{"kty": "{text}", "kid": "{text}"}}]}}"#),
     )?;
@@ -95,7 +95,7 @@ async fn p13_a_broken_key_file_is_not_repeated() -> anyhow::Result<()> {
         ("AUTH_KEYS_FILE", &broken),
         ("AUTH_KEYS_FILE", &set),
     ] {
-        let mut env = stage.system.env.clone();
+        let mut env = fixture.system.env.clone();
         env.insert(name.to_owned(), file.to_string_lossy().into_owned());
         env.insert("OPERATOR_TOKEN".to_owned(), canary("operator"));
         let doctor = run_to_end("returnsctl", &["doctor"], &env).await?;

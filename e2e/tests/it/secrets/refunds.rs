@@ -1,4 +1,4 @@
-//! From a filing to its refund, through every program.
+//! From the filing to the refund, through all programs.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use shared::domain::ids::ReturnId;
 
-use super::stage::{Stage, token};
+use super::fixture::{Fixture, token};
 use super::{pages_hold_none, personal};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn p13_no_program_on_the_way_to_a_refund_tells_a_secret() -> anyhow::Result<()> {
-    let mut stage = Stage::set().await?;
-    let gateway = Provider::start(&mut stage.system, &["--hang-ms=2000"]).await?;
-    let system = &stage.system;
+    let mut fixture = Fixture::create().await?;
+    let gateway = Provider::start(&mut fixture.system, &["--hang-ms=2000"]).await?;
+    let system = &fixture.system;
     system.db.seed_orders(1, 2, CUSTOMER).await;
     let api = system.start("returns-api").await?;
     let mut returns = Vec::new();
@@ -41,18 +41,18 @@ async fn p13_no_program_on_the_way_to_a_refund_tells_a_secret() -> anyhow::Resul
     ended(system, "refunded", 1).await?;
     ended(system, "refund_failed", 1).await?;
     poison(system).await?;
-    decide(&stage, returns[1]).await?;
+    decide(&fixture, returns[1]).await?;
     ended(system, "refunded", 2).await?;
-    cut_off(&stage, api.api_address()?, gateway).await?;
+    cut_off(&fixture, api.api_address()?, gateway).await?;
     pages_hold_none(&[&api, &relay, &consumer]).await?;
     for program in [api, relay, consumer] {
-        program.stop(PATIENCE).await?;
+        program.stop(DEADLINE).await?;
     }
     Ok(())
 }
 
 async fn ended(system: &System, status: &str, count: i64) -> anyhow::Result<()> {
-    until("the returns have ended", PATIENCE, async || {
+    until("the returns have ended", DEADLINE, async || {
         let there: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM returns WHERE status = ?")
             .bind(status)
             .fetch_one(&system.db.pool)
@@ -62,7 +62,7 @@ async fn ended(system: &System, status: &str, count: i64) -> anyhow::Result<()> 
     .await
 }
 
-/// Records that the consumer cannot use, with personal data everywhere.
+/// Malformed records with personal data in every part.
 async fn poison(system: &System) -> anyhow::Result<()> {
     let producer: FutureProducer = ClientConfig::new()
         .set("bootstrap.servers", &system.brokers)
@@ -86,19 +86,19 @@ async fn poison(system: &System) -> anyhow::Result<()> {
             .key(&word)
             .payload(payload)
             .headers(headers);
-        let sent = producer.send(record, PATIENCE).await;
+        let sent = producer.send(record, DEADLINE).await;
         sent.map_err(|(error, _)| error)?;
     }
     let all = i64::try_from(payloads.len())?;
-    until("each is a dead letter", PATIENCE, async || {
+    until("each is a dead letter", DEADLINE, async || {
         Ok(system.count("SELECT COUNT(*) FROM dead_letters").await? == all)
     })
     .await
 }
 
-/// A person looks, is refused, and has the declined refund tried again.
-async fn decide(stage: &Stage, id: ReturnId) -> anyhow::Result<()> {
-    let (system, id) = (&stage.system, id.to_string());
+/// An operator lists, is refused, and retries the declined refund.
+async fn decide(fixture: &Fixture, id: ReturnId) -> anyhow::Result<()> {
+    let (system, id) = (&fixture.system, id.to_string());
     for args in [
         &["refunds", "list"][..],
         &["refunds", "show", &id],
@@ -132,24 +132,24 @@ async fn decide(stage: &Stage, id: ReturnId) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The provider is gone, then MySQL, in the middle of the work.
-async fn cut_off(stage: &Stage, api: SocketAddr, gateway: Provider) -> anyhow::Result<()> {
-    let system = &stage.system;
+/// The provider stops, then MySQL, while the programs work.
+async fn cut_off(fixture: &Fixture, api: SocketAddr, gateway: Provider) -> anyhow::Result<()> {
+    let system = &fixture.system;
     gateway.kill().await?;
     system.db.seed_orders(3, 1, CUSTOMER).await;
     let answer = system.customer.file(api, 3, None).await?;
     ensure!(answer.status == 201, "{answer:?}");
-    until("the provider could not be reached", PATIENCE, async || {
+    until("the provider could not be reached", DEADLINE, async || {
         let sql = "SELECT COUNT(*) FROM refunds WHERE last_error = 'connect_failed'";
         Ok(system.count(sql).await? == 1)
     })
     .await?;
-    stage.mysql.go_away();
+    fixture.mysql.go_away();
     let path = format!("/returns/{}", answer.return_id().unwrap_or_default());
     let unavailable = system.customer.get(api, &path).await?;
     ensure!(unavailable.status == 503, "{unavailable:?}");
-    stage.mysql.come_back();
-    until("MySQL is back", PATIENCE, async || {
+    fixture.mysql.come_back();
+    until("MySQL is back", DEADLINE, async || {
         Ok(system.customer.get(api, &path).await?.status == 200)
     })
     .await

@@ -1,4 +1,4 @@
-//! Every kind of request to the api, and what it says about each.
+//! Every kind of request to the api, and its log lines and responses.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -6,26 +6,26 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use e2e::program::run;
-use e2e::secrets::{Reader, assert_none_in};
+use e2e::secrets::{Audience, assert_none_in};
 use e2e::system::CUSTOMER;
 use e2e::until;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use shared::domain::ids::CustomerId;
 
-use super::stage::{Stage, token};
+use super::fixture::{Fixture, token};
 use super::tokens::{Shop, useless};
 use super::{canary, pages_hold_none, personal, secret};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Somebody who talks to the api.
+/// A client of the api.
 struct Caller {
     api: SocketAddr,
     http: reqwest::Client,
     headers: Vec<(&'static str, String)>,
-    /// Whether the answers may hold personal data: it is the caller's own.
-    reader: Reader,
+    /// Whether the responses may contain personal data, because it is the caller's own.
+    audience: Audience,
 }
 
 impl Caller {
@@ -34,7 +34,7 @@ impl Caller {
             api,
             http: reqwest::Client::new(),
             headers: Vec::new(),
-            reader: Reader::Anyone,
+            audience: Audience::Anyone,
         }
     }
 
@@ -54,14 +54,14 @@ impl Caller {
 
     fn reading_their_own(&self) -> Self {
         Self {
-            reader: Reader::Owner,
+            audience: Audience::Owner,
             http: self.http.clone(),
             headers: self.headers.clone(),
             ..*self
         }
     }
 
-    /// Asks, and searches status line, headers and body of the answer.
+    /// Sends a request, and searches status line, headers and body of the response.
     async fn ask(
         &self,
         method: Method,
@@ -83,8 +83,8 @@ impl Caller {
         let (status, headers) = (response.status(), format!("{:?}", response.headers()));
         let text = response.text().await?;
         let what = format!("the answer {status} to {method}");
-        assert_none_in(&what, &headers, Reader::Anyone);
-        assert_none_in(&what, &text, self.reader);
+        assert_none_in(&what, &headers, Audience::Anyone);
+        assert_none_in(&what, &text, self.audience);
         ensure!(status == StatusCode::from_u16(expected)?, "{what}: {text}");
         Ok(serde_json::from_str(&text).unwrap_or_default())
     }
@@ -105,13 +105,13 @@ fn filing(order: i64, reason: &str) -> String {
 
 #[tokio::test]
 async fn p13_no_request_makes_the_api_tell_a_secret() -> anyhow::Result<()> {
-    let stage = Stage::set().await?;
-    let system = &stage.system;
+    let fixture = Fixture::create().await?;
+    let system = &fixture.system;
     system.db.seed_orders(1, 5, CUSTOMER).await;
     system.db.seed_orders(100, 1, CustomerId(43)).await;
     let api = system.start("returns-api").await?;
     let stranger = Caller::stranger(api.api_address()?);
-    let (id, shop) = (personal("jti"), Shop(&stage.shop_secret));
+    let (id, shop) = (personal("jti"), Shop(&fixture.shop_secret));
     let shop_token = shop.token(&id)?;
     let biscuit = token(system, "biscuit", "customer").await?;
     let good = [
@@ -132,14 +132,14 @@ async fn p13_no_request_makes_the_api_tell_a_secret() -> anyhow::Result<()> {
     let useless = stranger.bearer(&useless(&biscuit)?);
     useless.get("/returns/1", 403).await?;
     useless.post(filing(5, "does not fit"), 403).await?;
-    revoked(&stage, &stranger, &id, &shop_token).await?;
-    broken_keys(&stage, &api, &stranger.bearer(&good[0])).await?;
-    without_mysql(&stage, &api, &stranger.bearer(&good[0])).await?;
+    revoked(&fixture, &stranger, &id, &shop_token).await?;
+    broken_keys(&fixture, &api, &stranger.bearer(&good[0])).await?;
+    without_mysql(&fixture, &api, &stranger.bearer(&good[0])).await?;
     pages_hold_none(&[&api]).await?;
-    api.stop(PATIENCE).await
+    api.stop(DEADLINE).await
 }
 
-/// Files and reads; the owner sees the reason, and only the owner.
+/// Files and reads: only the owner sees the reason.
 async fn use_well(stranger: &Caller, order: i64, token: &str) -> anyhow::Result<()> {
     let reason = personal("reason");
     let caller = stranger.bearer(token);
@@ -152,7 +152,7 @@ async fn use_well(stranger: &Caller, order: i64, token: &str) -> anyhow::Result<
     Ok(())
 }
 
-/// Good tokens, bad requests.
+/// Bad requests with valid tokens.
 async fn misuse(stranger: &Caller, token: &str) -> anyhow::Result<()> {
     let caller = stranger.bearer(token);
     let word = personal("bad-request");
@@ -167,7 +167,7 @@ async fn misuse(stranger: &Caller, token: &str) -> anyhow::Result<()> {
     caller.post(filing(4, &word.repeat(400)), 413).await?;
     caller.post(filing(4, &word.repeat(30)), 422).await?;
     let own = caller.reading_their_own();
-    // These repeat to the caller what the caller has sent.
+    // These responses repeat what the caller has sent.
     for body in [
         json!({ "order_id": word, "reason": word }),
         json!({ "order_id": 4, "reason": word, (&*word): word }),
@@ -195,7 +195,7 @@ async fn as_staff(stranger: &Caller, tokens: &[String; 2]) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Whoever is not let in.
+/// Requests without a valid token.
 async fn refused(stranger: &Caller, good: &str, bad: Vec<String>) -> anyhow::Result<()> {
     stranger.get("/returns/1", 401).await?;
     stranger
@@ -226,7 +226,12 @@ async fn refused(stranger: &Caller, good: &str, bad: Vec<String>) -> anyhow::Res
     Ok(())
 }
 
-async fn revoked(stage: &Stage, stranger: &Caller, id: &str, token: &str) -> anyhow::Result<()> {
+async fn revoked(
+    fixture: &Fixture,
+    stranger: &Caller,
+    id: &str,
+    token: &str,
+) -> anyhow::Result<()> {
     let caller = stranger.bearer(token);
     let own = caller.reading_their_own();
     own.get("/returns/1", 200).await?;
@@ -240,20 +245,20 @@ async fn revoked(stage: &Stage, stranger: &Caller, id: &str, token: &str) -> any
         "--reason",
         "lost",
     ];
-    run("returnsctl", &revoke, &stage.system.env).await?;
-    until("it is refused", PATIENCE, async || {
+    run("returnsctl", &revoke, &fixture.system.env).await?;
+    until("it is refused", DEADLINE, async || {
         Ok(own.get("/returns/1", 401).await.is_ok())
     })
     .await
 }
 
-/// The key file is spoilt while the api runs, and mended.
+/// The key file is damaged while the api runs, and repaired.
 async fn broken_keys(
-    stage: &Stage,
+    fixture: &Fixture,
     api: &e2e::program::Program,
     caller: &Caller,
 ) -> anyhow::Result<()> {
-    let path = &stage.system.env["AUTH_KEYS_FILE"];
+    let path = &fixture.system.env["AUTH_KEYS_FILE"];
     let good = fs::read_to_string(path)?;
     let k = format!("{} is no base64", secret("k"));
     for (times, text) in (1..).zip([
@@ -262,30 +267,30 @@ async fn broken_keys(
         json!({ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": secret("kid"), "x": k }] })
             .to_string(),
     ]) {
-        fs::rename(stage.file("keys", &text)?, path)?;
-        until("the broken file was read", PATIENCE, async || {
+        fs::rename(fixture.file("keys", &text)?, path)?;
+        until("the broken file was read", DEADLINE, async || {
             let failed = r#"auth_key_reloads_total{result="failed"}"#;
             Ok(api.metric_if_any(failed).await?.unwrap_or(0) >= times)
         })
         .await?;
     }
-    fs::rename(stage.file("keys", &good)?, path)?;
+    fs::rename(fixture.file("keys", &good)?, path)?;
     caller.reading_their_own().get("/returns/1", 200).await?;
     Ok(())
 }
 
 async fn without_mysql(
-    stage: &Stage,
+    fixture: &Fixture,
     api: &e2e::program::Program,
     caller: &Caller,
 ) -> anyhow::Result<()> {
-    stage.mysql.go_away();
+    fixture.mysql.go_away();
     let own = caller.reading_their_own();
     own.get("/returns/1", 503).await?;
     own.post(filing(5, &personal("reason")), 503).await?;
     api.ops_page("/readyz?verbose").await?;
-    stage.mysql.come_back();
-    until("it is back", PATIENCE, async || {
+    fixture.mysql.come_back();
+    until("it is back", DEADLINE, async || {
         Ok(own.get("/returns/1", 200).await.is_ok())
     })
     .await

@@ -1,15 +1,15 @@
-//! Programs that do not start say why, without the setting that keeps them from it.
+//! A program that does not start reports why, without repeating the setting that is wrong.
 
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use e2e::program::{Env, run_to_end};
 
+use super::fixture::Fixture;
 use super::secret;
-use super::stage::Stage;
 
-/// Longer than any of them waits for a server.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longer than any program waits for a server.
+const DEADLINE: Duration = Duration::from_secs(60);
 const PROGRAMS: [(&str, &[&str]); 4] = [
     ("returns-api", &[]),
     ("outbox-relay", &[]),
@@ -20,7 +20,7 @@ const PROGRAMS: [(&str, &[&str]); 4] = [
 async fn refuses(env: &Env, args: &[&str], code: Option<i32>) -> anyhow::Result<()> {
     for (name, usual) in PROGRAMS {
         let args = [usual, args].concat();
-        let ended = tokio::time::timeout(PATIENCE, run_to_end(name, &args, env));
+        let ended = tokio::time::timeout(DEADLINE, run_to_end(name, &args, env));
         let ended = ended.await.with_context(|| name)??;
         let refused = !ended.status.success() && !ended.stderr.trim().is_empty();
         ensure!(refused, "{name}: {ended:?}");
@@ -34,8 +34,8 @@ async fn refuses(env: &Env, args: &[&str], code: Option<i32>) -> anyhow::Result<
 
 #[tokio::test]
 async fn p13_a_wrong_password_is_not_repeated() -> anyhow::Result<()> {
-    let stage = Stage::set().await?;
-    let mut env = stage.system.env.clone();
+    let fixture = Fixture::create().await?;
+    let mut env = fixture.system.env.clone();
     let url = env["DATABASE_URL"].replace("canary-p", &format!("{}-p", secret("password")));
     env.insert("DATABASE_URL".to_owned(), url);
     refuses(&env, &[], None).await
@@ -43,7 +43,7 @@ async fn p13_a_wrong_password_is_not_repeated() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn p13_a_url_that_is_none_is_not_repeated() -> anyhow::Result<()> {
-    let stage = Stage::set().await?;
+    let fixture = Fixture::create().await?;
     for url in [
         "postgres://me:PASSWORD@host/db",
         "mysql://me:PASSWORD@host:port/db",
@@ -53,23 +53,23 @@ async fn p13_a_url_that_is_none_is_not_repeated() -> anyhow::Result<()> {
         "mysql://me:1/PASSWORD@host/db",
         "PASSWORD",
     ] {
-        let mut env = stage.system.env.clone();
+        let mut env = fixture.system.env.clone();
         let url = url.replace("PASSWORD", &secret("password"));
         env.insert("DATABASE_URL".to_owned(), url.clone());
         refuses(&env, &[], None).await?;
-        // Here clap speaks, and not our own reader of settings.
+        // Here clap writes the message, not our own code.
         refuses(&env, &["--no-such-flag"], Some(64)).await?;
         let flag = format!("--database-url={url}");
-        refuses(&stage.system.env, &[&flag, "--no-such-flag"], Some(64)).await?;
+        refuses(&fixture.system.env, &[&flag, "--no-such-flag"], Some(64)).await?;
     }
     Ok(())
 }
 
-/// clap shows the value of each variable, unless it is told not to.
+/// By default clap shows the value of each variable.
 #[tokio::test]
 async fn p13_help_shows_no_secret() -> anyhow::Result<()> {
-    let stage = Stage::set().await?;
-    let mut env = stage.system.env.clone();
+    let fixture = Fixture::create().await?;
+    let mut env = fixture.system.env.clone();
     env.insert("OPERATOR_TOKEN".to_owned(), secret("operator"));
     let decide = ("returnsctl", &["refunds", "retry"][..]);
     for (name, usual) in PROGRAMS.into_iter().chain([decide]) {
@@ -79,11 +79,11 @@ async fn p13_help_shows_no_secret() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whoever writes a login there has not read that it belongs into GATEWAY_TOKEN.
+/// A login belongs into GATEWAY_TOKEN, but an operator may put it into the URL.
 #[tokio::test]
 async fn p13_a_login_in_the_gateways_url_is_not_repeated() -> anyhow::Result<()> {
-    let stage = Stage::set().await?;
-    let mut env = stage.system.env.clone();
+    let fixture = Fixture::create().await?;
+    let mut env = fixture.system.env.clone();
     env.insert("REFUND_GATEWAY".to_owned(), "http".to_owned());
     for url in [
         "https://me:PASSWORD@pay.example",

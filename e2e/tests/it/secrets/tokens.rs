@@ -1,25 +1,25 @@
-//! Good tokens with personal data in them, and bad ones of many kinds with a canary where a reader would quote it.
+//! Valid tokens with personal data, and invalid ones with a canary in the part that an error message might quote.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use biscuit_auth::builder::BlockBuilder;
 use biscuit_auth::{Biscuit, KeyPair, UnverifiedBiscuit};
-use e2e::secrets::{Secrets, know};
+use e2e::secrets::{Secrets, register};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
 use serde_json::{Value, json};
 
 use super::{canary, personal};
 
-/// The shop's login.
+/// Signs tokens as the shop does at login.
 pub(crate) struct Shop<'a>(pub(crate) &'a str);
 
 impl Shop<'_> {
-    /// A customer's, with an id and a claim that are personal data.
+    /// A customer's token whose id and an additional claim are personal data.
     pub(crate) fn token(&self, id: &str) -> anyhow::Result<String> {
         self.with(&[("jti", json!(id)), ("email", json!(personal("email")))])
     }
 
-    /// Of the system's customer, with these claims beside the usual ones or instead of them.
+    /// A token of the system's customer; these claims are added or replace the usual ones.
     fn with(&self, claims: &[(&str, Value)]) -> anyhow::Result<String> {
         let header = Header {
             kid: Some("shop".to_owned()),
@@ -28,7 +28,7 @@ impl Shop<'_> {
         signed(&header, claims, self.0)
     }
 
-    /// Tokens that are refused. Each holds a canary that only a careless reader would repeat.
+    /// Invalid tokens. Each contains a canary that a careless error message would repeat.
     pub(crate) fn bad(&self, biscuit: &str) -> anyhow::Result<Vec<String>> {
         let word = || json!(personal("bad-token"));
         let now = get_current_timestamp();
@@ -65,7 +65,7 @@ impl Shop<'_> {
         bad.push(good.replace('.', ".A"));
         bad.extend(bad_biscuits(biscuit)?);
         for token in &bad {
-            know(Secrets::one("a bad token", token));
+            register(Secrets::one("a bad token", token));
         }
         Ok(bad)
     }
@@ -84,7 +84,7 @@ fn signed(header: &Header, claims: &[(&str, Value)], secret: &str) -> anyhow::Re
     Ok(encode(header, &all, &key)?)
 }
 
-/// One whose holder has narrowed it to what no request is.
+/// A token that its holder narrowed so that it fits no request.
 pub(crate) fn useless(biscuit: &str) -> anyhow::Result<String> {
     let check = format!(r#"check if user("{}")"#, personal("check"));
     append(biscuit, check)
@@ -113,7 +113,7 @@ fn bad_biscuits(good: &str) -> anyhow::Result<Vec<String>> {
             r#"check if time($now), $now.matches("{}")"#,
             word()
         ))?,
-        // A type error of the holder's making, in the middle of the decision.
+        // The holder's block causes a type error during the decision.
         append(format!(r#"check if 1 < "{}""#, word()))?,
         foreign.to_base64()?,
         broken,

@@ -161,6 +161,42 @@ fn every_role_may_do_what_the_matrix_says_in_both_formats() {
 
 /// A problem, a token with this problem, and an operation that would be allowed without the problem.
 fn not_accepted() -> Vec<(&'static str, Verified, Operation)> {
+    let mut problems = not_accepted_biscuits();
+    problems.extend(not_accepted_jwts());
+    problems
+}
+
+fn signed_for(token: Verified, roles: &[Role]) -> Verified {
+    Verified {
+        signer: signer(roles),
+        ..token
+    }
+}
+
+fn not_accepted_jwts() -> [(&'static str, Verified, Operation); 3] {
+    let now = get_current_timestamp();
+    let jwt = |begin, end| verified_jwt(Role::Customer, begin, end);
+    let admin = verified_jwt(Role::Admin, now - 60, now + 60);
+    [
+        (
+            "JWT: expired",
+            jwt(now - 600, now - LEEWAY - 100),
+            Operation::ReturnsCreate,
+        ),
+        (
+            "JWT: not valid yet",
+            jwt(now + LEEWAY + 100, now + 600),
+            Operation::ReturnsCreate,
+        ),
+        (
+            "JWT: a role that its key may not sign for",
+            signed_for(admin, &[Role::Customer]),
+            Operation::ReturnsList,
+        ),
+    ]
+}
+
+fn not_accepted_biscuits() -> Vec<(&'static str, Verified, Operation)> {
     let now = get_current_timestamp();
     let (past, future) = (date(now - LEEWAY - 100), date(now + LEEWAY + 100));
     let create =
@@ -170,11 +206,6 @@ fn not_accepted() -> Vec<(&'static str, Verified, Operation)> {
         let biscuit = Root::new(1, 1).biscuit(&format!("{usual}{line}"));
         (why, unverified(biscuit), Operation::ReturnsCreate)
     };
-    let signed_for = |token: Verified, roles: &[Role]| Verified {
-        signer: signer(roles),
-        ..token
-    };
-    let jwt = |begin, end| verified_jwt(Role::Customer, begin, end);
     let admin = biscuit_with(&[("role", r#""admin""#)]);
     vec![
         create("no user", &[("user", "")]),
@@ -210,24 +241,6 @@ fn not_accepted() -> Vec<(&'static str, Verified, Operation)> {
         also(
             "two times of issue, one in the future",
             format!("issued_at({future});"),
-        ),
-        (
-            "JWT: expired",
-            jwt(now - 600, now - LEEWAY - 100),
-            Operation::ReturnsCreate,
-        ),
-        (
-            "JWT: not valid yet",
-            jwt(now + LEEWAY + 100, now + 600),
-            Operation::ReturnsCreate,
-        ),
-        (
-            "JWT: a role that its key may not sign for",
-            signed_for(
-                verified_jwt(Role::Admin, now - 60, now + 60),
-                &[Role::Customer],
-            ),
-            Operation::ReturnsList,
         ),
     ]
 }

@@ -91,6 +91,15 @@ fn only_the_owner_may_read_a_secret_and_everybody_a_public_key() {
     }
 }
 
+/// A skipped key is a secret as well.
+#[test]
+fn other_users_may_not_read_a_secret_of_an_unsupported_algorithm() {
+    let secret = with(JwtIssuer::hs256("hs", 1).jwk(), &json!({"alg": "HS512"}));
+    let file = file(json!({ "keys": [secret] }).to_string().as_bytes(), 0o644);
+    let problem = KeyRing::load(file.path()).expect_err("open").problem;
+    assert!(matches!(problem, KeyProblem::Open), "{problem}");
+}
+
 #[test]
 fn the_error_of_a_file_that_cannot_be_read_names_its_path() {
     let error = KeyRing::load(Path::new("/no/such/keys"))

@@ -1,4 +1,4 @@
-//! Sends dead letters to Kafka as they were put aside.
+//! Sends dead letters to Kafka as they were.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,30 +10,30 @@ use shared::domain::dead_letter::{Headers, UNREADABLE_HEADER};
 use shared::domain::event::header;
 use shared::runtime::kafka::KafkaArgs;
 
-use super::letter::headers;
+use super::record::headers;
 use crate::broker::Broker;
 use crate::error::CtlError;
-use crate::store::dead_letters::Letter;
+use crate::store::dead_letters::DeadLetter;
 
-/// How long Kafka may take to acknowledge a record: below the silence that MySQL allows us meanwhile.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Above every record that `dead_letters` can hold; the topic's own limit decides.
+/// For the acknowledgement of one record.
+const SEND_DEADLINE: Duration = Duration::from_secs(10);
+/// Above every record that `dead_letters` can hold: the topic's own limit decides.
 const MAX_RECORD_BYTES: usize = 40 * 1024 * 1024;
 
-/// Sends records as they were.
-pub(super) struct Postman {
+/// A producer, and what is known about the topics.
+pub(super) struct Sender {
     broker: Broker,
     producer: FutureProducer,
-    /// Of each topic that was asked about.
+    /// By topic; `None` for one that does not exist.
     partitions: HashMap<String, Option<usize>>,
 }
 
-/// Why a letter was not sent.
+/// Why a dead letter was not sent.
 #[derive(Debug)]
 pub(super) enum Unsent {
-    /// It stays where it is, for this reason; others may be sent.
+    /// It cannot be sent, for this reason; others can.
     Kept(String),
-    /// None can be sent now.
+    /// No dead letter can be sent now.
     Failed(CtlError),
 }
 
@@ -43,14 +43,14 @@ impl From<CtlError> for Unsent {
     }
 }
 
-impl Postman {
+impl Sender {
     pub(super) fn new(args: &KafkaArgs) -> Result<Self, CtlError> {
         let producer = args
             .client("returnsctl")
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("linger.ms", "0")
-            .set("message.timeout.ms", PATIENCE.as_millis().to_string())
+            .set("message.timeout.ms", SEND_DEADLINE.as_millis().to_string())
             .set("message.max.bytes", MAX_RECORD_BYTES.to_string())
             .create()?;
         Ok(Self {
@@ -60,19 +60,19 @@ impl Postman {
         })
     }
 
-    /// Asked before sending, because a producer waits for a topic that does not exist as for a broker that is away.
+    /// Checks what a producer cannot: it waits for a topic that does not exist as it waits for a broker.
     ///
     /// # Errors
-    /// Why the letter cannot be sent as it was, or Kafka is away.
-    pub(super) async fn check(&mut self, letter: &Letter) -> Result<(), Unsent> {
-        let row = &letter.row;
+    /// The record cannot be sent as it was, or Kafka cannot be reached.
+    pub(super) async fn check(&mut self, letter: &DeadLetter) -> Result<(), Unsent> {
+        let row = &letter.summary;
         if row.reason == UNREADABLE_HEADER {
             return Err(Unsent::Kept(
                 "its headers could not be read, so they were not kept whole: send it by hand (show --raw) or discard it"
                     .to_owned(),
             ));
         }
-        // A name with a NUL panics in rdkafka. The refund consumer writes none: its client cuts names there.
+        // rdkafka panics on a name with a NUL. The refund consumer writes none: its client cuts names there.
         let sendable = |kept: Headers| !kept.iter().any(|(name, _)| name.contains('\0'));
         if !headers(letter).is_ok_and(sendable) {
             return Err(Unsent::Kept(
@@ -105,12 +105,12 @@ impl Postman {
         Ok(partitions)
     }
 
-    /// Partition and offset at which the record stands once it was acknowledged.
+    /// Sends a record and waits for its acknowledgement; answers its partition and offset.
     ///
     /// # Errors
-    /// Kafka refuses this one, or is away; then it may have taken it all the same.
-    pub(super) async fn send(&self, letter: &Letter) -> Result<(i32, i64), Unsent> {
-        let row = &letter.row;
+    /// Kafka refuses the record, or cannot be reached; then it may still have taken the record.
+    pub(super) async fn send(&self, letter: &DeadLetter) -> Result<(i32, i64), Unsent> {
+        let row = &letter.summary;
         let from = format!("{}/{}/{}", row.topic, row.partition_id, row.offset_id);
         let kept = headers(letter)?;
         let mut headers = OwnedHeaders::new_with_capacity(kept.len() + 1);
@@ -133,20 +133,22 @@ impl Postman {
             timestamp: None,
             headers: Some(headers),
         };
-        let delivered = self.producer.send(record, PATIENCE).await;
-        let delivery = delivered.map_err(|(error, _)| undelivered(error))?;
+        let delivered = self.producer.send(record, SEND_DEADLINE).await;
+        let delivery = delivered.map_err(|(error, _)| self.undelivered(error))?;
         Ok((delivery.partition, delivery.offset))
     }
-}
 
-/// What is wrong with one record or its topic says nothing about the next one.
-fn undelivered(error: KafkaError) -> Unsent {
-    let advice = match error.rdkafka_error_code() {
-        Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
-            "raise the topic's max.message.bytes: with the added header the record is larger than before"
-        }
-        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => "allow this user to write to the topic",
-        _ => return Unsent::Failed(error.into()),
-    };
-    Unsent::Kept(format!("Kafka does not take it ({error}): {advice}"))
+    /// Some errors are about one record or its topic only.
+    fn undelivered(&self, error: KafkaError) -> Unsent {
+        let advice = match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                "raise the topic's max.message.bytes: with the added header the record is larger than before"
+            }
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                "allow this user to write to the topic"
+            }
+            _ => return Unsent::Failed(CtlError::from(error).at(self.broker.address())),
+        };
+        Unsent::Kept(format!("Kafka does not take it ({error}): {advice}"))
+    }
 }

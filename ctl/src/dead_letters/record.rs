@@ -1,20 +1,21 @@
-//! What the commands about a dead letter share: what is told of it, its headers, and its end.
+//! What the commands about dead letters share: the fields that are shown, the headers, and the removal.
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use shared::domain::dead_letter::{Headers, decode_headers};
-use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::error::CtlError;
-use crate::store::actions::{Because, Verb, record_letter};
-use crate::store::dead_letters::{Letter, LetterRow, delete_letter, lock_letter};
+use crate::store::actions::{Author, Subject, Verb, record};
+use crate::store::dead_letters::{
+    DeadLetter, DeadLetterSummary, delete_dead_letter, lock_dead_letter,
+};
 use crate::text::{or_dash, printable, rfc3339};
 
-/// What is told of a record in a list, and in `show` too.
+/// The fields of `list`, which `show` has too.
 #[derive(Debug, Serialize)]
 pub(super) struct Line {
     pub(super) id: i64,
@@ -22,15 +23,15 @@ pub(super) struct Line {
     topic: String,
     partition: i32,
     offset: i64,
-    /// Null if the record has none.
+    /// `None` if the record has none.
     record_time: Option<String>,
     pub(super) received_at: String,
-    /// Null for a record without a value.
+    /// `None` for a record without a value.
     pub(super) payload_bytes: Option<i64>,
 }
 
-impl From<LetterRow> for Line {
-    fn from(row: LetterRow) -> Self {
+impl From<DeadLetterSummary> for Line {
+    fn from(row: DeadLetterSummary) -> Self {
         Self {
             id: row.id,
             code: row.reason,
@@ -46,7 +47,7 @@ impl From<LetterRow> for Line {
 
 impl Line {
     /// `topic[partition]@offset`.
-    pub(super) fn place(&self) -> String {
+    pub(super) fn position(&self) -> String {
         let topic = printable(&self.topic);
         format!("{topic}[{}]@{}", self.partition, self.offset)
     }
@@ -56,7 +57,7 @@ impl Line {
     }
 }
 
-/// Kafka's timestamp for people; whoever sent the record could write anything there.
+/// Kafka's timestamp for people; `None` if it is no time, because a sender can write any number.
 fn time_of(ms: i64) -> Option<String> {
     if ms < 0 {
         return None;
@@ -65,51 +66,50 @@ fn time_of(ms: i64) -> Option<String> {
     Some(rfc3339(at))
 }
 
-pub(super) fn no_such_letter(id: i64) -> CtlError {
+pub(super) fn no_such_dead_letter(id: i64) -> CtlError {
     CtlError::Problem(format!(
         "there is no dead letter {id}; nothing was changed.\n\
-         To do: `returnsctl dead-letters list` shows those there are; one that was sent again or removed stands in \
-         operator_actions"
+         To do: `returnsctl dead-letters list` shows all; operator_actions has those that were sent again or removed"
     ))
 }
 
 /// The headers of the record.
-pub(super) fn headers(letter: &Letter) -> Result<Headers, CtlError> {
+pub(super) fn headers(letter: &DeadLetter) -> Result<Headers, CtlError> {
     decode_headers(&letter.headers).ok_or_else(|| {
         CtlError::Problem(format!(
             "the headers of dead letter {} are not as the refund consumer writes them; nothing was changed.\n\
              To do: look at the row; --raw still shows its payload",
-            letter.row.id
+            letter.summary.id
         ))
     })
 }
 
-/// Records what was done and deletes the row, in one transaction. Answers `false` and changes nothing if it is gone.
+/// Records the action and deletes the row. `false` if the row is gone; then nothing is changed.
 pub(super) async fn remove(
     conn: &mut MySqlConnection,
     id: i64,
     verb: Verb,
-    because: Because<'_>,
+    author: &Author,
     redriven_to: Option<&Value>,
-) -> sqlx::Result<bool> {
-    let mut tx = conn.begin().await?;
-    let to = redriven_to.map(Value::to_string);
-    let removed = lock_letter(&mut tx, id).await?
-        && record_letter(&mut tx, verb, because, id, to.as_deref()).await? == 1
-        && delete_letter(&mut tx, id).await? == 1;
-    if removed {
-        tx.commit().await?;
-    } else {
-        tx.rollback().await?;
+) -> Result<bool, CtlError> {
+    if !lock_dead_letter(conn, id).await? {
+        return Ok(false);
     }
-    Ok(removed)
+    let to = redriven_to.map(Value::to_string);
+    let subject = Subject::DeadLetter {
+        id,
+        redriven_to: to.as_deref(),
+    };
+    record(conn, verb, author, subject).await?;
+    delete_dead_letter(conn, id).await?;
+    Ok(true)
 }
 
-/// What `record_letter` keeps of a row, from a letter in memory whose row is gone.
-pub(super) fn details_of(letter: &Letter, redriven_to: &Value) -> Value {
-    let row = &letter.row;
+/// The details that `Subject::DeadLetter` records, made of a dead letter in memory whose row is gone.
+pub(super) fn details_of(letter: &DeadLetter, redriven_to: &Value) -> Value {
+    let row = &letter.summary;
     let digest = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));
-    // As MySQL writes a DATETIME(6) into JSON.
+    // MySQL writes a DATETIME(6) into JSON in this form.
     let received_at = row.received_at.format(format_description!(
         "[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:6]"
     ));
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_that_is_none_is_not_told() {
+    fn a_number_that_is_no_time_is_left_out() {
         assert_eq!(
             time_of(1_795_400_000_123).as_deref(),
             Some("2026-11-23T02:13:20.123Z")

@@ -1,4 +1,4 @@
-//! Returns in every state that a person may meet, tokens, and what a decision leaves behind.
+//! Returns in every state that a person may see, tokens, and the rows that a decision writes.
 
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
@@ -23,11 +23,11 @@ use crate::harness::{Ran, expect_code, returnsctl, run};
 pub(super) const CUSTOMER: CustomerId = CustomerId(42);
 pub(super) const ADA: &str = "7";
 pub(super) const BOB: &str = "8";
-/// The key set, in the counter's folder.
+/// The key set, in the fixture's folder.
 const KEYS: &str = "keys.json";
 
-/// A database with returns to decide about, and the keys of whoever decides.
-pub(super) struct Counter {
+/// A database with returns, and the keys of the admins' tokens.
+pub(super) struct Fixture {
     pub(super) db: TestDb,
     /// Where deciding commands find it.
     pub(super) url: String,
@@ -66,8 +66,8 @@ impl Record {
     }
 }
 
-impl Counter {
-    pub(super) async fn open() -> Self {
+impl Fixture {
+    pub(super) async fn new() -> Self {
         let db = TestDb::create().await;
         Self {
             url: db.url().to_owned(),
@@ -127,28 +127,20 @@ impl Counter {
         set["keys"][0].clone()
     }
 
-    /// Requests that attempt 1 be marked as paid.
+    /// Requests to mark attempt 1 as paid.
     #[track_caller]
     pub(super) fn request(&self, code: i32, user: &str, id: ReturnId) -> Ran {
-        let args = [
-            "request-mark-paid",
-            &id.to_string(),
-            "--attempt",
-            "1",
-            "--evidence",
-            "line 14",
-        ];
-        self.act(code, user, &args)
+        self.act(code, user, &mark_paid(&id.to_string(), "1", &[]))
     }
 
-    /// Only looks, so it needs no token.
-    pub(super) fn look(&self, code: i32, args: &[&str]) -> Ran {
+    /// Needs no token, because it changes nothing.
+    pub(super) fn query(&self, code: i32, args: &[&str]) -> Ran {
         let args = [&["refunds"], args].concat();
         expect_code(code, &args, &[("DATABASE_URL", self.db.url())])
     }
 
     pub(super) fn show(&self, id: ReturnId) -> Value {
-        self.look(0, &["show", &id.to_string(), "--json"]).json()
+        self.query(0, &["show", &id.to_string(), "--json"]).json()
     }
 
     /// The commands that `show` says may be used.
@@ -373,6 +365,13 @@ impl Counter {
     }
 }
 
+/// The arguments that request to mark this attempt as paid.
+pub(super) fn mark_paid<'a>(id: &'a str, attempt: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let args = ["request-mark-paid", id, "--attempt", attempt];
+    let evidence = ["--evidence", "line 14"];
+    [&args[..], &evidence, more].concat()
+}
+
 pub(super) fn topics() -> TopicArgs {
     TopicArgs {
         topic_returns: "order.returns".to_owned(),
@@ -400,4 +399,18 @@ pub(super) async fn advance(tx: &mut MySqlConnection, id: ReturnId, actions: &[A
 
 pub(super) fn ended(child: Child) -> Ran {
     child.wait_with_output().expect("it ends").into()
+}
+
+/// Runs a command for several users at once; answers the exit codes, ascending.
+pub(super) fn concurrently<const N: usize>(
+    fixture: &Fixture,
+    users: [&str; N],
+    args: &[&str],
+) -> [i32; N] {
+    // All are started before the first one is awaited.
+    let mut codes = users
+        .map(|user| fixture.spawn(user, args))
+        .map(|child| ended(child).code);
+    codes.sort_unstable();
+    codes
 }

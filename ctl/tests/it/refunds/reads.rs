@@ -1,10 +1,10 @@
-//! `refunds list` and `show`: what there is, shown without changing it.
+//! `refunds list` and `show`, which change nothing.
 
 use serde_json::{Value, json};
 use shared::domain::ids::ReturnId;
 use shared::domain::status::Action;
 
-use super::counter::{ADA, Counter};
+use super::fixture::{ADA, Fixture};
 
 fn listed(report: &Value) -> Vec<(i64, i64, String)> {
     let lines = report["refunds"].as_array().expect("a list");
@@ -24,19 +24,19 @@ fn line(id: ReturnId, attempt: i64, state: &str) -> (i64, i64, String) {
 
 #[tokio::test]
 async fn list_shows_what_waits_for_a_person() {
-    let counter = Counter::open().await;
+    let fixture = Fixture::new().await;
     let list = |args: &[&str]| {
         let args = [&["list", "--json"], args].concat();
-        counter.look(0, &args).json()
+        fixture.query(0, &args).json()
     };
     assert_eq!(listed(&list(&[])), []);
-    let parked = counter.parked(1).await;
-    let failed = counter.failed(2).await;
-    let twice = counter.failed(3).await;
-    counter.attempt(twice, 2, "declined").await;
-    let paid = counter.file(4).await;
-    counter.attempt(paid, 1, "succeeded").await;
-    counter
+    let parked = fixture.parked(1).await;
+    let failed = fixture.failed(2).await;
+    let twice = fixture.failed(3).await;
+    fixture.attempt(twice, 2, "declined").await;
+    let paid = fixture.file(4).await;
+    fixture.attempt(paid, 1, "succeeded").await;
+    fixture
         .advance(paid, &[Action::Approve, Action::Claim, Action::Confirm])
         .await;
     let waiting = list(&[]);
@@ -77,25 +77,25 @@ async fn list_shows_what_waits_for_a_person() {
         listed(&list(&["--state", "refund_failed"])),
         expected[1..].to_vec()
     );
-    let told = counter.look(0, &["list"]).stdout;
+    let text = fixture.query(0, &["list"]).stdout;
     for part in ["49.90 EUR", "parked", "refund_failed", "60 min"] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(text.contains(part), "{part}: {text}");
     }
 }
 
 #[tokio::test]
 async fn pages_of_a_list_hold_whole_returns_and_miss_none() {
-    let counter = Counter::open().await;
+    let fixture = Fixture::new().await;
     let mut expected = Vec::new();
     for order in 1..=5 {
-        let id = counter.failed(order).await;
-        counter.attempt(id, 2, "declined").await;
+        let id = fixture.failed(order).await;
+        fixture.attempt(id, 2, "declined").await;
         expected.extend([line(id, 1, "declined"), line(id, 2, "declined")]);
     }
     let mut found = Vec::new();
     let mut after = "0".to_owned();
     let first = ["list", "--json", "--state", "declined", "--limit", "2"];
-    let mut page = counter.look(0, &first).json();
+    let mut page = fixture.query(0, &first).json();
     loop {
         found.extend(listed(&page));
         let Some(next) = page["next_after"].as_i64() else {
@@ -103,18 +103,18 @@ async fn pages_of_a_list_hold_whole_returns_and_miss_none() {
         };
         assert_ne!(next.to_string(), after, "it goes on");
         after = next.to_string();
-        page = counter
-            .look(0, &[&first[..], &["--after", &after]].concat())
+        page = fixture
+            .query(0, &[&first[..], &["--after", &after]].concat())
             .json();
     }
     assert_eq!(found, expected);
 }
 
 #[tokio::test]
-async fn show_tells_everything_and_what_may_be_done_now() {
-    let counter = Counter::open().await;
-    let id = counter.parked(1).await;
-    let shown = counter.show(id);
+async fn show_has_the_history_and_the_possible_commands() {
+    let fixture = Fixture::new().await;
+    let id = fixture.parked(1).await;
+    let shown = fixture.show(id);
     assert_eq!(shown["status"], "refund_pending");
     assert_eq!(
         shown["order"],
@@ -137,7 +137,7 @@ async fn show_tells_everything_and_what_may_be_done_now() {
     );
     assert_eq!(events[0]["actor"], "customer:42");
     assert_eq!(shown["mark_paid_request"], Value::Null);
-    assert_eq!(counter.possible(id), ["request-mark-paid", "mark-not-paid"]);
+    assert_eq!(fixture.possible(id), ["request-mark-paid", "mark-not-paid"]);
 
     let evidence = "line 14 \u{1b}[2J";
     let name = id.to_string();
@@ -149,57 +149,57 @@ async fn show_tells_everything_and_what_may_be_done_now() {
         "--evidence",
         evidence,
     ];
-    counter.act(0, ADA, &args);
-    let request = &counter.show(id)["mark_paid_request"];
+    fixture.act(0, ADA, &args);
+    let request = &fixture.show(id)["mark_paid_request"];
     assert_eq!(
         (&request["requested_by"], &request["open"]),
         (&json!(7), &json!(true))
     );
     assert_eq!(
-        counter.possible(id),
+        fixture.possible(id),
         ["request-mark-paid", "confirm-mark-paid", "mark-not-paid"]
     );
-    let told = counter.look(0, &["show", &name]).stdout;
-    let shown = counter.show(id);
+    let text = fixture.query(0, &["show", &name]).stdout;
+    let shown = fixture.show(id);
     let (filed, changed) = (shown["created_at"].as_str(), shown["updated_at"].as_str());
     let head = format!(
         "return 1 of order 1, customer 42: refund_pending, version 4\n\
-         to pay back 49.90 EUR; the order's total is 49.90 EUR, of which 0.00 EUR was paid back\n\
+         refund 49.90 EUR; order total 49.90 EUR, of which 0.00 EUR is refunded\n\
          filed {}, changed {}\n",
         filed.expect("a time"),
         changed.expect("a time")
     );
-    assert!(told.starts_with(&head), "{told}");
+    assert!(text.starts_with(&head), "{text}");
     let may_be_done = format!(
-        "may be done now:\n  \
+        "possible now:\n  \
          returnsctl refunds request-mark-paid 1 --attempt 1 --evidence 'HOW YOU KNOW'\n  \
          returnsctl refunds confirm-mark-paid 1 --request {}\n  \
          returnsctl refunds mark-not-paid 1 --attempt 1 --evidence 'HOW YOU KNOW'\n",
         request["request"]
     );
-    assert!(told.ends_with(&may_be_done), "{told}");
+    assert!(text.ends_with(&may_be_done), "{text}");
     for part in [
         "key key-",
         "refund.parked",
         "as paid by attempt 1, by user 7, open",
         r"line 14 \u{1b}[2J",
     ] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(text.contains(part), "{part}: {text}");
     }
-    let failed = counter.failed(2).await;
-    assert_eq!(counter.possible(failed), ["retry", "request-mark-paid"]);
+    let failed = fixture.failed(2).await;
+    assert_eq!(fixture.possible(failed), ["retry", "request-mark-paid"]);
     assert_eq!(
-        counter.show(failed)["commands"][0]["line"],
+        fixture.show(failed)["commands"][0]["line"],
         format!("returnsctl refunds retry {failed} --attempt 1 --reason 'WHY'")
     );
     // Each attempt that may have paid can be named.
-    counter.attempt(failed, 2, "declined").await;
+    fixture.attempt(failed, 2, "declined").await;
     assert_eq!(
-        counter.possible(failed),
+        fixture.possible(failed),
         ["retry", "request-mark-paid", "request-mark-paid"]
     );
-    let filed = counter.file(3).await;
-    assert_eq!(counter.possible(filed), [""; 0]);
-    let told = counter.look(0, &["show", &filed.to_string()]).stdout;
-    assert!(told.contains("nothing may be done"), "{told}");
+    let filed = fixture.file(3).await;
+    assert_eq!(fixture.possible(filed), [""; 0]);
+    let text = fixture.query(0, &["show", &filed.to_string()]).stdout;
+    assert!(text.contains("No command is possible now."), "{text}");
 }

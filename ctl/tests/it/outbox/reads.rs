@@ -1,28 +1,28 @@
-//! `outbox stats`, `peek` and `parked`: what there is, shown without changing it.
+//! `outbox stats`, `peek` and `parked`, which change nothing.
 
 use serde_json::{Value, json};
 use shared::domain::ids::{OrderId, Shard};
 use uuid::Uuid;
 
-use super::{Desk, FOLLOWS, REFUSED};
+use super::{FOLLOWS, Fixture, REFUSED};
 
 #[tokio::test]
-async fn stats_tell_rows_ages_and_leases_of_every_shard() {
-    let desk = Desk::set().await;
-    desk.wait_in_outbox(5, 3, 1).await;
-    desk.wait_in_outbox(5, 4, 2).await;
-    desk.park(6, 5, 1, REFUSED).await;
-    desk.run(
+async fn stats_show_rows_ages_and_leases_of_every_shard() {
+    let fixture = Fixture::new().await;
+    fixture.wait_in_outbox(5, 3, 1).await;
+    fixture.wait_in_outbox(5, 4, 2).await;
+    fixture.park(6, 5, 1, REFUSED).await;
+    fixture.run(
         "UPDATE outbox_lease SET owner = 'relay-a', epoch = 7, lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR \
          WHERE shard = CRC32('5') & 15",
     )
     .await;
-    desk.run(
+    fixture.run(
         "UPDATE outbox_lease SET owner = 'relay-b', lease_until = UTC_TIMESTAMP(6) - INTERVAL 60 SECOND \
          WHERE shard = CRC32('6') & 15",
     )
     .await;
-    let stats = desk.read(&["stats"]);
+    let stats = fixture.read(&["stats"]);
     let of = |order: i64| &stats["shards"][usize::from(Shard::of(OrderId(order)).0)];
     assert_eq!(stats["shards"].as_array().map(Vec::len), Some(16));
     assert_eq!(
@@ -51,28 +51,28 @@ async fn stats_tell_rows_ages_and_leases_of_every_shard() {
         (&1.into(), &1.into()),
         "expired is not owned"
     );
-    let told = desk.outbox(0, &["stats"]).stdout;
+    let text = fixture.outbox(0, &["stats"]).stdout;
     for part in [
         "relay-a",
-        "min left",
+        " min left",
         "expired ",
         "free",
         "returnsctl outbox parked",
     ] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(text.contains(part), "{part}: {text}");
     }
 }
 
 #[tokio::test]
 async fn peek_shows_waiting_and_parked_rows_in_the_order_of_their_ids() {
-    let desk = Desk::set().await;
-    let parked = desk.park(5, 3, 1, REFUSED).await;
-    desk.park(5, 9, 3, FOLLOWS).await;
-    desk.wait_in_outbox(5, 4, 2).await;
-    desk.wait_in_outbox(6, 5, 1).await;
+    let fixture = Fixture::new().await;
+    let parked = fixture.park(5, 3, 1, REFUSED).await;
+    fixture.park(5, 9, 3, FOLLOWS).await;
+    fixture.wait_in_outbox(5, 4, 2).await;
+    fixture.wait_in_outbox(6, 5, 1).await;
     let shard = Shard::of(OrderId(5)).to_string();
     for args in [&["peek", "--order", "5"][..], &["peek", "--shard", &shard]] {
-        let rows = desk.read(args);
+        let rows = fixture.read(args);
         let seen: Vec<(&Value, &Value)> = rows["rows"]
             .as_array()
             .expect("a list")
@@ -82,10 +82,19 @@ async fn peek_shows_waiting_and_parked_rows_in_the_order_of_their_ids() {
         let [p, w] = [json!("parked"), json!("waiting")];
         assert_eq!(seen, [(&3.into(), &p), (&4.into(), &w), (&9.into(), &p)]);
     }
-    let rows = desk.read(&["peek", "--order", "5", "--limit", "1"]);
+    // Of all shards, the oldest rows first.
+    let rows = fixture.read(&["peek"]);
+    let ids: Vec<&Value> = rows["rows"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|row| &row["id"])
+        .collect();
+    assert_eq!(ids, [3, 4, 5, 9]);
+    let rows = fixture.read(&["peek", "--order", "5", "--limit", "1"]);
     assert_eq!(rows["rows"].as_array().map(Vec::len), Some(1));
 
-    let row = &desk.read(&["peek", "--event", &parked.to_string()])["rows"][0];
+    let row = &fixture.read(&["peek", "--event", &parked.to_string()])["rows"][0];
     assert_eq!(row["first_error"], REFUSED);
     assert_eq!(
         (&row["payload_text"], &row["payload_bytes"]),
@@ -99,32 +108,31 @@ async fn peek_shows_waiting_and_parked_rows_in_the_order_of_their_ids() {
             .iter()
             .all(|header| header["name"] != "x-outbox-epoch")
     );
-    let told = desk
+    let text = fixture
         .outbox(0, &["peek", "--event", &parked.to_string()])
         .stdout;
-    assert!(told.contains(r#"payload (10 bytes): {"a":"ö"}"#), "{told}");
+    assert!(text.contains(r#"payload (10 bytes): {"a":"ö"}"#), "{text}");
 
-    desk.outbox(1, &["peek", "--event", &Uuid::now_v7().to_string()]);
-    desk.outbox(64, &["peek"]);
-    desk.outbox(64, &["peek", "--order", "5", "--shard", "1"]);
-    desk.outbox(64, &["peek", "--shard", "16"]);
+    fixture.outbox(1, &["peek", "--event", &Uuid::now_v7().to_string()]);
+    fixture.outbox(64, &["peek", "--order", "5", "--shard", "1"]);
+    fixture.outbox(64, &["peek", "--shard", "16"]);
 }
 
 #[tokio::test]
-async fn parked_tells_the_culprit_and_how_many_wait_behind_it() {
-    let desk = Desk::set().await;
-    assert_eq!(desk.read(&["parked"])["orders"], json!([]));
+async fn parked_shows_the_refused_event_and_the_number_of_followers() {
+    let fixture = Fixture::new().await;
+    assert_eq!(fixture.read(&["parked"])["orders"], json!([]));
     // A follower with a lower id than the culprit: another return of the order came back from a redrive.
-    desk.park(5, 2, 1, FOLLOWS).await;
-    let culprit = desk.park(5, 3, 2, REFUSED).await;
-    desk.park(5, 9, 3, FOLLOWS).await;
-    desk.park(6, 5, 1, REFUSED).await;
-    let report = desk.read(&["parked"]);
+    fixture.park(5, 2, 1, FOLLOWS).await;
+    let culprit = fixture.park(5, 3, 2, REFUSED).await;
+    fixture.park(5, 9, 3, FOLLOWS).await;
+    fixture.park(6, 5, 1, REFUSED).await;
+    let report = fixture.read(&["parked"]);
     assert_eq!(
         (&report["parked_rows"], &report["parked_orders"]),
         (&4.into(), &2.into())
     );
-    let report = desk.read(&["parked", "--order", "5"]);
+    let report = fixture.read(&["parked", "--order", "5"]);
     assert_eq!(report["orders"].as_array().map(Vec::len), Some(1));
     let order = &report["orders"][0];
     assert_eq!(
@@ -133,14 +141,14 @@ async fn parked_tells_the_culprit_and_how_many_wait_behind_it() {
     );
     assert_eq!(order["culprit"]["event_id"], culprit.to_string());
     assert_eq!(order["culprit"]["first_error"], REFUSED);
-    let told = desk.outbox(0, &["parked"]).stdout;
+    let text = fixture.outbox(0, &["parked"]).stdout;
     assert!(
-        told.contains(REFUSED) && told.contains("4 rows of 2 orders"),
-        "{told}"
+        text.contains(REFUSED) && text.contains("4 rows of 2 orders"),
+        "{text}"
     );
 
-    desk.act(0, &["discard", "--event", &culprit.to_string()]);
-    let order = &desk.read(&["parked", "--order", "5"])["orders"][0];
+    fixture.act(0, &["discard", "--event", &culprit.to_string()]);
+    let order = &fixture.read(&["parked", "--order", "5"])["orders"][0];
     assert_eq!(
         (&order["culprit"], &order["followers"]),
         (&Value::Null, &2.into())

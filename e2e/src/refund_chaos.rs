@@ -1,5 +1,5 @@
-//! Consumers that are killed, stopped and joined while they pay; afterwards the provider's ledger, the rows, the audit
-//! trail and Kafka are compared.
+//! Consumers start, stop and are killed while they pay refunds. Afterwards the provider's ledger, the rows, the audit trail
+//! and Kafka are compared.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::provider::Provider;
 use crate::system::System;
 use crate::until;
 
-/// Every named place between a message and the end of its refund.
+/// Every kill point between a message and the end of its refund.
 pub const STEPS: [&str; 7] = [
     "consumer.after_poll",
     "consumer.after_claim",
@@ -26,52 +26,52 @@ pub const STEPS: [&str; 7] = [
     "consumer.after_settle",
 ];
 
-/// How much, and how consumers come and go.
+/// The load, and what happens to the consumers.
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub returns: usize,
-    pub unrest: Unrest,
+    pub disruption: Disruption,
     /// Flags of `returnsctl dev-gateway`.
     pub gateway: Vec<String>,
     /// Settings beyond those of a [`System`].
     pub settings: Vec<(&'static str, String)>,
-    /// Chooses victims and times.
+    /// The seed for victims and times.
     pub seed: u64,
 }
 
 /// What happens to the consumers.
 #[derive(Debug, Clone)]
-pub enum Unrest {
-    /// Two live at any time: one is killed and replaced, at a random time around each `every`.
+pub enum Disruption {
+    /// Two consumers run. One is killed and replaced at a random time around each `every`.
     KillAtRandom { kills: usize, every: Duration },
-    /// Two live on, and a third one dies at each of [`STEPS`] in turn.
+    /// Two consumers stay, and a third one dies at each of [`STEPS`] in turn.
     DieAtSteps { each: usize },
-    /// Three or four live at any time: one joins, one is stopped, one joins, one is killed, and so on.
+    /// Three or four consumers run: in turn, one joins, one is stopped, one joins, one is killed.
     Storm { lasts: Duration, every: Duration },
 }
 
-/// What a run found.
+/// The result of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Findings {
     pub returns: usize,
     /// Kills, stops and joins.
     pub changes: usize,
-    /// Of all members, the gone ones too.
+    /// Of all consumers, also those that have ended.
     pub rebalances: u64,
-    /// Attempts that were found due: their owner had died, or had not learned enough.
+    /// Attempts that the scan found due: their owner had died, or did not get an outcome.
     pub taken_over: u64,
 }
 
-/// Members that died hold their partitions for ten seconds.
+/// A consumer that died keeps its partitions for ten seconds.
 const SETTLE_DEADLINE: Duration = Duration::from_secs(180);
-/// A consumer that is to die at a step must be given partitions first.
+/// A consumer that is to die at a step must get partitions first.
 const DEATH_DEADLINE: Duration = Duration::from_secs(90);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-/// Returns that are filed meanwhile, and how often.
+/// Returns that are filed at a time meanwhile, and the pause between.
 const TRICKLE: (usize, Duration) = (4, Duration::from_millis(200));
-/// Longer than any run: a lost message is not to be made good by a scan.
+/// Longer than any run, so that the scan does not hide a lost message.
 const GRACE_SECS: &str = "3600";
-/// What waits in Kafka after a death comes at once: it has its turn in time, or a straight path would end unknown.
+/// After a death all waiting messages come at once. Each call must still begin in time, or its outcome would be unknown.
 const CALLS: [(&str, &str); 3] = [
     ("MAX_OPEN_ATTEMPTS", "128"),
     ("CALL_DEADLINE_MS", "6000"),
@@ -99,43 +99,43 @@ struct Run<'a> {
     taken_over: u64,
 }
 
-/// Runs the plan on a fresh system; `tell` gets a line per change and one at the end.
+/// Runs the plan on a fresh system; `log` gets a line per change and one at the end.
 ///
 /// # Errors
-/// A promise is broken, with its name, or the run could not be made.
-pub async fn run(plan: &Plan, tell: impl Fn(&str)) -> anyhow::Result<Findings> {
-    tell(&format!("--seed {}: {:?}", plan.seed, plan.unrest));
+/// A promise is broken (the message names it), or the run failed.
+pub async fn run(plan: &Plan, log: impl Fn(&str)) -> anyhow::Result<Findings> {
+    log(&format!("--seed {}: {:?}", plan.seed, plan.disruption));
     let (begun, mut run) = (Instant::now(), Run::start(plan).await?);
-    match plan.unrest {
-        Unrest::KillAtRandom { kills, every } => {
+    match plan.disruption {
+        Disruption::KillAtRandom { kills, every } => {
             for _ in 0..kills {
                 let pause = every.mul_f64(run.random.random_range(0.5..1.5));
                 run.file_for(pause, plan.returns.div_ceil(kills)).await?;
                 run.until_one_is_busy().await?;
                 run.kill_any().await?;
-                tell(&format!("killed; {}", run.state().await?));
+                log(&format!("killed; {}", run.state().await?));
                 run.join().await?;
             }
         }
-        Unrest::DieAtSteps { each } => {
+        Disruption::DieAtSteps { each } => {
             for step in STEPS.into_iter().cycle().take(STEPS.len() * each) {
                 run.die_at(step).await?;
-                tell(&format!("died at {step}; {}", run.state().await?));
+                log(&format!("died at {step}; {}", run.state().await?));
             }
             run.file(plan.returns.saturating_sub(run.filed)).await?;
         }
-        Unrest::Storm { lasts, every } => {
+        Disruption::Storm { lasts, every } => {
             run.join().await?;
             let rounds = usize::try_from(lasts.as_millis() / every.as_millis())?;
             for round in 0..rounds {
                 run.file_for(every, plan.returns.div_ceil(rounds)).await?;
                 let change = run.change(round).await?;
-                tell(&format!("{change}; {}", run.state().await?));
+                log(&format!("{change}; {}", run.state().await?));
             }
         }
     }
     let findings = run.end().await?;
-    tell(&format!(
+    log(&format!(
         "{} in {:.0} s through {} changes and {} rebalances, {} attempts taken over",
         run.outcome().await?,
         begun.elapsed().as_secs_f64(),
@@ -185,14 +185,14 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Bit by bit, so that a kill at the end meets every step.
+    /// Files a few returns at a time, so that every step is under way when a consumer is killed.
     async fn file_for(&mut self, time: Duration, count: usize) -> anyhow::Result<()> {
         let begun = Instant::now();
-        let bits = usize::try_from(time.as_millis() / TRICKLE.1.as_millis())?.max(1);
-        for bit in 0..bits {
-            self.file(count * (bit + 1) / bits - count * bit / bits)
+        let parts = usize::try_from(time.as_millis() / TRICKLE.1.as_millis())?.max(1);
+        for part in 0..parts {
+            self.file(count * (part + 1) / parts - count * part / parts)
                 .await?;
-            let next = begun + time * u32::try_from(bit + 1)? / u32::try_from(bits)?;
+            let next = begun + time * u32::try_from(part + 1)? / u32::try_from(parts)?;
             tokio::time::sleep_until(next.into()).await;
         }
         Ok(())
@@ -204,7 +204,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Takes one out of the list of the living: one that has attempts open, if any has.
+    /// Removes a consumer from the list: one with open attempts, if there is one.
     async fn any(&mut self) -> anyhow::Result<Program> {
         let busy = self.busy().await?;
         let victim = match busy.len() {
@@ -217,7 +217,7 @@ impl Run<'_> {
         Ok(victim)
     }
 
-    /// Those with attempts open.
+    /// Consumers with open attempts.
     async fn busy(&self) -> anyhow::Result<Vec<usize>> {
         let mut busy = Vec::new();
         for (at, consumer) in self.consumers.iter().enumerate() {
@@ -228,11 +228,11 @@ impl Run<'_> {
         Ok(busy)
     }
 
-    /// A kill hits nothing while the group still waits for one that died before.
+    /// While the group waits for a consumer that died, no consumer has work that a kill could interrupt.
     async fn until_one_is_busy(&mut self) -> anyhow::Result<()> {
         let begun = Instant::now();
         while self.busy().await?.is_empty() {
-            ensure!(begun.elapsed() < DEATH_DEADLINE, "nobody pays");
+            ensure!(begun.elapsed() < DEATH_DEADLINE, "no consumer has work");
             self.file(TRICKLE.0).await?;
             tokio::time::sleep(TRICKLE.1).await;
         }
@@ -268,7 +268,7 @@ impl Run<'_> {
         }
     }
 
-    /// A third one joins and kills itself when it first comes to `step`, while returns are filed.
+    /// While returns are filed, a third consumer joins and kills itself when it first reaches `step`.
     async fn die_at(&mut self, step: &str) -> anyhow::Result<()> {
         let armed = format!("{step}=return");
         let mut doomed = self
@@ -284,23 +284,23 @@ impl Run<'_> {
         doomed.killed_itself(Duration::ZERO).await
     }
 
-    /// Waits for the last refund, has the consumers leave, and compares everything.
+    /// Waits for the last refund, stops the consumers, and compares everything.
     async fn end(&mut self) -> anyhow::Result<Findings> {
         if self.has_keys {
             self.system.settled(SETTLE_DEADLINE).await?;
         } else {
             self.settled_or_parked().await?;
         }
-        // What a dead member had read and not committed is read again, once its partitions are given to another.
+        // Messages that a dead consumer had read and not committed are read again by the next owner of its partitions.
         until("all offsets are committed", SETTLE_DEADLINE, async || {
-            Ok(checks::messages_behind(&self.system).await? == 0)
+            Ok(checks::lag(&self.system).await? == 0)
         })
         .await?;
         while !self.consumers.is_empty() {
             self.any().await?.stop(STOP_DEADLINE).await?;
         }
         checks::everything(&self.system).await?;
-        checks::every_message_was_taken(&self.system).await?;
+        checks::every_message_was_processed(&self.system).await?;
         if self.has_keys {
             checks::straight_paths(&self.system).await?;
         }
@@ -312,15 +312,15 @@ impl Run<'_> {
         })
     }
 
-    /// Without keys, what a dead consumer may have sent and the provider does not know waits for a person.
+    /// Without idempotency keys, an attempt that a dead consumer may have sent is parked if the provider does not know it.
     async fn settled_or_parked(&self) -> anyhow::Result<()> {
         self.system.settled_or_parked(SETTLE_DEADLINE).await?;
         let parked = "SELECT COUNT(*) FROM refunds WHERE state = 'parked'";
         let parked = usize::try_from(self.system.count(parked).await?)?;
-        // As many as a consumer calls for at the same time.
-        let bearable = self.changes * PARALLEL_CALLS;
+        // A consumer has this many calls at the same time.
+        let bound = self.changes * PARALLEL_CALLS;
         ensure!(
-            parked <= bearable,
+            parked <= bound,
             "{parked} parked after {} changes",
             self.changes
         );
@@ -330,7 +330,7 @@ impl Run<'_> {
     async fn outcome(&self) -> anyhow::Result<String> {
         let parked = "SELECT COUNT(*) FROM refunds WHERE state = 'parked'";
         Ok(format!(
-            "{} returns, none paid twice; {} wait for a person, all others are refunded",
+            "{} returns, none paid twice; {} parked, all others refunded",
             self.filed,
             self.system.count(parked).await?
         ))

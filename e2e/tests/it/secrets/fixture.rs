@@ -1,4 +1,4 @@
-//! A system with a canary wherever a secret can be, whose programs log all that they can.
+//! A system in which every secret is a canary and every program logs as much as it can.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,23 +18,22 @@ use tempfile::TempDir;
 use super::canary;
 use super::secret;
 
-/// All that anybody can have logged, but for the library that traces each part of a path: what callers put there, other
-/// than ids, is not ours to keep.
+/// The most verbose log level, except for the library that logs each part of a path: callers may put anything there.
 const LOUDEST: &str = "trace,warp=debug";
 
-pub(crate) struct Stage {
-    // Before the system: it is dropped by way of the system's database.
+pub(crate) struct Fixture {
+    // Before the system, because its drop uses the system's server.
     _account: Account,
     pub(crate) system: System,
-    /// Between the programs and MySQL.
+    /// The proxy between the programs and MySQL.
     pub(crate) mysql: MysqlProxy,
-    /// Signs JWTs of the key `shop`, as the shop's login does.
+    /// Signs JWTs with the key `shop`, as the shop does at login.
     pub(crate) shop_secret: String,
     pub(crate) folder: TempDir,
 }
 
-impl Stage {
-    pub(crate) async fn set() -> anyhow::Result<Self> {
+impl Fixture {
+    pub(crate) async fn create() -> anyhow::Result<Self> {
         let mut system = System::create().await?;
         let (account, url) = Account::create(&system).await?;
         let (mysql, url) = MysqlProxy::before(&url).await;
@@ -45,7 +44,7 @@ impl Stage {
         ] {
             system.env.insert(name.to_owned(), value);
         }
-        // Its first one makes the key that signs Biscuits.
+        // Minting the first Biscuit creates the key that signs them.
         token(&system, "biscuit", "customer").await?;
         let shop_secret = secret("shop");
         add_shared_secret(&system.env["AUTH_KEYS_FILE"], &shop_secret)?;
@@ -58,7 +57,7 @@ impl Stage {
         })
     }
 
-    /// A file that nobody else may read.
+    /// A file that only its owner can read.
     pub(crate) fn file(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
         let path = self.folder.path().join(name);
         fs::write(&path, text)?;
@@ -67,7 +66,7 @@ impl Stage {
     }
 }
 
-/// Of the system's customer, or of somebody else who is staff.
+/// A token of the system's customer, or of a member of staff.
 pub(crate) async fn token(system: &System, format: &str, role: &str) -> anyhow::Result<String> {
     let user = if role == "customer" { "42" } else { "7" };
     let mint = [
@@ -89,14 +88,14 @@ fn add_shared_secret(path: &str, secret: &str) -> anyhow::Result<()> {
     )?)
 }
 
-/// A MySQL account that may use one database; dropped with this value.
+/// A MySQL account for one database; dropped with this value.
 struct Account {
     name: String,
     admin: MySqlConnectOptions,
 }
 
 impl Account {
-    /// The account, and the URL of the database as its user has it.
+    /// The account, and the URL of the database with its login.
     async fn create(system: &System) -> anyhow::Result<(Self, String)> {
         let admin = system.db.pool.connect_options();
         let database = admin.get_database().context("a database")?.to_owned();

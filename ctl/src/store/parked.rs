@@ -1,0 +1,148 @@
+//! Parked rows, and their way back to the outbox. Under the lock of the shard's lease row (`leases::lock_lease`).
+//!
+//! Beside `shared::domain::outbox` this is the only place that inserts into `outbox`: the rows are the writer's own, with
+//! their ids, and nothing about a return changes.
+
+use shared::domain::ids::{EventId, Shard};
+use sqlx::mysql::{MySqlArguments, MySqlConnection};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, FromRow, MySql};
+
+/// Parked rows of one shard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ParkedRows<'a> {
+    /// Every row of these orders, at least one order.
+    Orders(Shard, &'a [String]),
+    Row(Shard, i64, EventId),
+}
+
+impl ParkedRows<'_> {
+    pub(super) fn condition(&self) -> String {
+        match self {
+            Self::Orders(_, keys) => {
+                format!(
+                    "shard = ? AND msg_key IN ({})",
+                    vec!["?"; keys.len()].join(",")
+                )
+            }
+            Self::Row(..) => "shard = ? AND id = ? AND event_id = ?".to_owned(),
+        }
+    }
+
+    /// Forced, because with statistics from an empty table a list becomes a scan.
+    pub(super) fn index(&self) -> &'static str {
+        match self {
+            Self::Orders(..) => "msg_key",
+            Self::Row(..) => "PRIMARY",
+        }
+    }
+
+    pub(super) fn bind<'q>(
+        self,
+        query: Query<'q, MySql, MySqlArguments>,
+    ) -> Query<'q, MySql, MySqlArguments> {
+        match self {
+            Self::Orders(shard, keys) => keys
+                .iter()
+                .fold(query.bind(shard), |query, key| query.bind(key.clone())),
+            Self::Row(shard, id, event) => query.bind(shard).bind(id).bind(event),
+        }
+    }
+}
+
+/// Where an event is parked, and its order.
+pub(crate) async fn find_parked(
+    conn: &mut MySqlConnection,
+    event: EventId,
+) -> sqlx::Result<Option<(Shard, i64, String)>> {
+    sqlx::query_as(
+        "/* find_parked */ SELECT shard, id, msg_key FROM outbox_parked WHERE event_id = ?",
+    )
+    .bind(event)
+    .fetch_optional(conn)
+    .await
+}
+
+/// An order with parked rows.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub(crate) struct ParkedKey {
+    pub(crate) shard: Shard,
+    pub(crate) msg_key: String,
+    pub(crate) parked_rows: i64,
+}
+
+/// Which parked rows are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Order(String),
+    Shard(Shard),
+    All,
+}
+
+/// The orders with parked rows, by shard; in each the one with the lowest id first.
+pub(crate) async fn parked_keys(
+    conn: &mut MySqlConnection,
+    scope: &Scope,
+) -> sqlx::Result<Vec<ParkedKey>> {
+    let (key, shard) = match scope {
+        Scope::Order(key) => (Some(key), None),
+        Scope::Shard(shard) => (None, Some(*shard)),
+        Scope::All => (None, None),
+    };
+    sqlx::query_as(
+        "/* parked_keys */ SELECT shard, msg_key, COUNT(*) AS parked_rows FROM outbox_parked \
+         FORCE INDEX (msg_key) WHERE (? IS NULL OR msg_key = ?) AND (? IS NULL OR shard = ?) \
+         GROUP BY shard, msg_key ORDER BY shard, MIN(id)",
+    )
+    .bind(key)
+    .bind(key)
+    .bind(shard)
+    .bind(shard)
+    .fetch_all(conn)
+    .await
+}
+
+/// The number of parked rows of an order.
+pub(crate) async fn count_parked(
+    conn: &mut MySqlConnection,
+    shard: Shard,
+    msg_key: &str,
+) -> sqlx::Result<i64> {
+    sqlx::query_scalar(
+        "/* count_parked */ SELECT COUNT(*) FROM outbox_parked WHERE shard = ? AND msg_key = ?",
+    )
+    .bind(shard)
+    .bind(msg_key)
+    .fetch_one(conn)
+    .await
+}
+
+/// Puts rows back into the outbox under their own `(shard, id)`: their order is their ids.
+pub(crate) async fn copy_back(
+    conn: &mut MySqlConnection,
+    rows: ParkedRows<'_>,
+) -> sqlx::Result<u64> {
+    let sql = format!(
+        "/* copy_back */ INSERT INTO outbox (shard, id, event_id, aggregate_id, seq, event_type, topic, msg_key, \
+         payload, traceparent, tracestate, created_at) \
+         SELECT shard, id, event_id, aggregate_id, seq, event_type, topic, msg_key, payload, traceparent, tracestate, \
+         created_at FROM outbox_parked FORCE INDEX ({}) WHERE {} ORDER BY id",
+        rows.index(),
+        rows.condition()
+    );
+    let query = sqlx::query(AssertSqlSafe(sql));
+    Ok(rows.bind(query).execute(conn).await?.rows_affected())
+}
+
+pub(crate) async fn delete_parked(
+    conn: &mut MySqlConnection,
+    rows: ParkedRows<'_>,
+) -> sqlx::Result<u64> {
+    let sql = format!(
+        "/* delete_parked */ DELETE /*+ INDEX(outbox_parked {}) */ FROM outbox_parked WHERE {}",
+        rows.index(),
+        rows.condition()
+    );
+    let query = sqlx::query(AssertSqlSafe(sql));
+    Ok(rows.bind(query).execute(conn).await?.rows_affected())
+}
