@@ -1,11 +1,11 @@
-//! An api of its own for a run: one client machine asks as fast as it can, so nobody's rate is limited.
+//! An api for one run, without rate limits: all requests come from one address as fast as possible.
 
 use e2e::program::{Env, Program};
 use shared::test_support::TestDb;
 
 use crate::tokens::Keys;
 
-/// With further settings.
+/// With additional settings.
 pub(crate) async fn start(
     db: &TestDb,
     keys: &Keys,

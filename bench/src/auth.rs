@@ -1,4 +1,4 @@
-//! Tokens: what one costs in the process, and whether good ones are ever refused under a crowd.
+//! Tokens: the CPU cost of one, and whether valid tokens of many callers are ever refused.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,22 +21,22 @@ use crate::{api, connection};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AuthArguments {
-    /// Callers at once, each with a token and a connection of its own; the kinds of tokens take turns.
+    /// Parallel callers, each with its own token and connection; the kinds of tokens take turns.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(4..=1000))]
     callers: u16,
 
-    /// Seconds that they call.
+    /// Seconds of the run.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: u64,
 
-    /// Tokens of each kind that are read and judged in this process.
+    /// Tokens of each kind that this process verifies and decides.
     #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     repeats: u32,
 }
 
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Measures both and prints two tables; `false` when a good token was refused.
+/// Measures both and prints two tables; `false` if a valid token was refused.
 pub(crate) async fn run(args: &AuthArguments) -> anyhow::Result<bool> {
     let keys = Keys::generate()?;
     let costs = Kind::ALL
@@ -105,7 +105,7 @@ fn nanos(began: Instant) -> u64 {
     u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What the callers with one kind of token met.
+/// The results of the callers with one kind of token.
 struct Calls {
     kind: Kind,
     /// Microseconds.
@@ -173,7 +173,7 @@ async fn crowd(args: &AuthArguments, keys: Keys) -> anyhow::Result<Vec<Calls>> {
     Ok(all)
 }
 
-/// One connection that asks for the same return again and again.
+/// One connection that reads the same return repeatedly.
 struct Caller {
     kind: Kind,
     sender: SendRequest<Empty<Bytes>>,

@@ -1,6 +1,6 @@
-//! Filing: every request another order, every answer checked.
+//! Filing: each request is for another order, and every response is checked.
 //!
-//! One run compares group commit with batches of one, so that both see the same machine.
+//! One run compares group commit with batches of one, so that both run on the same machine at the same time.
 
 mod load;
 mod report;
@@ -26,7 +26,7 @@ pub(crate) struct FilingArgs {
     #[arg(long, default_value_t = 8)]
     seconds: u64,
 
-    /// Runs of each kind, in turn, so that a slow minute of the machine meets all kinds alike; the median counts.
+    /// Runs of each kind, in turn, so that a slow minute of the machine affects all kinds alike; the median counts.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=99))]
     rounds: u8,
 
@@ -47,7 +47,7 @@ enum Grouping {
 const WARM_UP: Duration = Duration::from_secs(1);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Measures everything and prints the table; `false` when an answer was wrong or a row is missing.
+/// Measures everything and prints the table; `false` if a response was wrong or a row is missing.
 pub(crate) async fn run(args: &FilingArgs, servers: &Servers) -> anyhow::Result<bool> {
     let mut results = Vec::new();
     let mut sound = true;
@@ -100,6 +100,7 @@ async fn measure(
         .fetch_one(&db.pool)
         .await?;
     api.stop(STOP_DEADLINE).await?;
+    db.delete().await;
     Ok(Row {
         grouping,
         connections,

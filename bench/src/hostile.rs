@@ -1,5 +1,5 @@
-//! A good client beside hostile ones: slow headers and slow readers (slowhttptest), slow bodies with a good token, and a
-//! crowd that says nothing.
+//! A normal client beside hostile ones: slow headers and slow readers (slowhttptest), slow bodies with a valid token, and
+//! thousands of idle connections.
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -34,31 +34,31 @@ pub(crate) struct HostileArgs {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     attackers: u16,
 
-    /// Seconds that each attack lasts, and that the good client is measured without one.
+    /// Seconds of each attack, and of the measurement without one.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u16).range(5..=600))]
     seconds: u16,
 
-    /// Connections that are opened and left alone.
+    /// Idle connections.
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u16).range(1..=25_000))]
     idle: u16,
 
-    /// API_MAX_CONNECTIONS while they are.
+    /// API_MAX_CONNECTIONS during the idle connections.
     #[arg(long, default_value_t = 4096, value_parser = clap::value_parser!(u16).range(100..=20_000))]
     cap: u16,
 }
 
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-/// Between two requests of the good client.
+/// Between two requests of the normal client.
 const PACE: Duration = Duration::from_millis(5);
 const CUSTOMER: i64 = 42;
 
-/// Measures all and prints a table; `false` when the good client was refused, or waited three times as long as usual.
+/// Measures all and prints a table; `false` if the normal client was refused, or waited three times as long as usual.
 pub(crate) async fn run(args: &HostileArgs) -> anyhow::Result<bool> {
     let db = TestDb::create().await;
     db.seed_orders(1, 1, CustomerId(CUSTOMER)).await;
     let keys = Keys::generate()?;
     let cap = args.cap.to_string();
-    // All come from one address: what is measured is the defence beside the rates.
+    // No rate limits: all clients have one address, and this measures the other defences.
     let more = [
         ("API_MAX_CONNECTIONS", cap.clone()),
         ("STREAMS_MAX", "50".to_owned()),
@@ -101,7 +101,7 @@ pub(crate) async fn run(args: &HostileArgs) -> anyhow::Result<bool> {
     let sound = rows.iter().all(|row| row.sound(&rows[0]));
     report::table(
         &format!(
-            "A good client (`GET /returns/{{id}}` every {} ms, each tenth on a new connection) beside {} connections of \
+            "A normal client (`GET /returns/{{id}}` every {} ms, each tenth on a new connection) beside {} connections of \
              each attack, and beside {} idle ones; {} s each, API_MAX_CONNECTIONS {cap}, rates off.",
             PACE.as_millis(),
             args.attackers,
@@ -115,7 +115,7 @@ pub(crate) async fn run(args: &HostileArgs) -> anyhow::Result<bool> {
     Ok(sound)
 }
 
-/// What slowhttptest is told to do.
+/// An attack by slowhttptest.
 #[derive(Debug, Clone, Copy)]
 enum Attack {
     Headers,
@@ -136,7 +136,7 @@ impl Attack {
         let address = stage.api.api_address()?;
         let (mode, path): (&[&str], &str) = match self {
             Self::Headers => (&["-H", "-i", "5", "-x", "24"], "/returns"),
-            // The largest answer that anybody gets.
+            // The largest response.
             Self::Read => (
                 &["-X", "-w", "512", "-y", "1024", "-n", "5", "-z", "32"],
                 "/docs/swagger-ui-bundle.js",
@@ -155,7 +155,7 @@ impl Attack {
     }
 }
 
-/// Clients with a good token that send one byte of a body in two seconds, and come again when they are sent away.
+/// Clients with a valid token that send one byte of a body every two seconds, and reconnect when they are disconnected.
 fn slow_bodies(stage: &Stage<'_>, count: u16) -> anyhow::Result<JoinSet<()>> {
     let address = stage.api.api_address()?;
     let head = format!(
@@ -177,7 +177,7 @@ fn slow_bodies(stage: &Stage<'_>, count: u16) -> anyhow::Result<JoinSet<()>> {
     Ok(attackers)
 }
 
-/// Until the server closes.
+/// Sends until the server closes the connection.
 async fn trickle(address: SocketAddr, head: &str) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(head.as_bytes()).await?;
@@ -191,7 +191,7 @@ async fn trickle(address: SocketAddr, head: &str) -> std::io::Result<()> {
     }
 }
 
-/// Connections that say nothing.
+/// Connections that send nothing.
 struct Crowd {
     _connections: Vec<TcpStream>,
 }
@@ -209,7 +209,7 @@ impl Crowd {
     }
 }
 
-/// The good client, and what it asks.
+/// The normal client and its request.
 struct Stage<'a> {
     path: String,
     authorization: String,
@@ -217,7 +217,7 @@ struct Stage<'a> {
     api: &'a Program,
 }
 
-/// How the good client fared.
+/// The measurements of the normal client.
 struct Row {
     beside: &'static str,
     /// Microseconds.
@@ -225,12 +225,12 @@ struct Row {
     refused: u64,
     before_kib: u64,
     most: Most,
-    /// Of the api, on average.
+    /// CPU of the api, on average.
     cores: f64,
 }
 
 impl Stage<'_> {
-    /// `before_kib`: resident memory of the api before the others came.
+    /// `before_kib`: resident memory of the api before the attack.
     async fn beside(&self, beside: &'static str, before_kib: u64) -> anyhow::Result<Row> {
         report::progress(&format!("beside {beside}"));
         let done = Arc::new(AtomicBool::new(false));
@@ -283,7 +283,7 @@ impl Stage<'_> {
                 response.into_body().collect().await?;
                 row.refused += u64::from(!good);
             }
-            // Closed to make room at the moment it was used: a client connects again, which counts as waiting.
+            // The server may close it to make room just when it is used. A client then reconnects, which counts as waiting.
             Err(_) => {
                 *kept = self.connect().await?;
                 row.refused += 1;
@@ -295,14 +295,14 @@ impl Stage<'_> {
     }
 }
 
-/// What there was at most, looked at ten times a second.
+/// The maxima, sampled ten times a second.
 #[derive(Debug, Default)]
 struct Most {
     /// Open files of the api.
     files: usize,
     /// Resident memory of the api.
     resident_kib: u64,
-    /// Of the whole machine.
+    /// Memory of all sockets of the machine.
     tcp_kib: u64,
 }
 
@@ -319,7 +319,7 @@ async fn watch(pid: u32, done: Arc<AtomicBool>) -> anyhow::Result<Most> {
 }
 
 impl Row {
-    /// Never refused, and p99 below three times the quiet one.
+    /// Never refused, and p99 below three times that of the quiet run.
     fn sound(&self, quiet: &Self) -> bool {
         self.refused == 0
             && self.latency.value_at_quantile(0.99) < 3 * quiet.latency.value_at_quantile(0.99)

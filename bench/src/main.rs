@@ -1,5 +1,5 @@
-//! Measures the system on this machine: release builds as processes of their own, real MySQL, real Kafka, every
-//! answer and every record checked. `make bench` starts the servers and calls this; docs/BENCHMARKS.md holds runs.
+//! Measures the system on this machine: release builds in their own processes, real MySQL, real Kafka. Every response and
+//! every record is checked. `make bench` starts the servers and calls this; docs/BENCHMARKS.md has the results.
 
 mod api;
 mod auth;
@@ -21,7 +21,7 @@ use clap::{Parser, Subcommand};
 
 use crate::process::Servers;
 
-/// Benchmarks; exit 0 when every answer was right, 1 when one was not, 2 when it could not be measured.
+/// Benchmarks. Exit code 0: every response was right; 1: one was not; 2: the measurement failed.
 #[derive(Debug, Parser)]
 #[command(name = "bench", version)]
 struct Args {
@@ -35,17 +35,17 @@ struct Args {
 enum What {
     /// Filing throughput and latency, with group commit and with batches of one.
     Filing(filing::FilingArgs),
-    /// Tokens: the cost of one, and 64 callers with good ones.
+    /// Tokens: the cost of one, and 64 callers with valid ones.
     Auth(auth::AuthArguments),
-    /// The relay: draining a backlog, latency from commit to a reader, cost of doing nothing.
+    /// The relay: draining a backlog, latency from commit to a Kafka consumer, cost when idle.
     Relay(relay::RelayArgs),
-    /// The refund consumer: paying what waits in Kafka.
+    /// The refund consumer: refunding a backlog in Kafka.
     Refunds(refunds::RefundArgs),
-    /// A good client beside slow and idle ones.
+    /// A normal client beside slow and idle ones.
     Hostile(hostile::HostileArgs),
-    /// Reading single returns and pages of a million.
+    /// Reading single returns, and pages of a list of a million.
     Reads(reads::ReadArgs),
-    /// Streams of events: memory of one, and from COMMIT to the last client.
+    /// Streams of events: memory of each, and the time from COMMIT to the last client.
     Streams(streams::StreamArguments),
 }
 

@@ -1,9 +1,9 @@
-//! File descriptors for thousands of connections.
+//! Raises the limit of open files for thousands of connections.
 
 use anyhow::{Context, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// For this process, and for the api, which inherits it.
+/// Raises the limit of this process; the api inherits it.
 pub(crate) fn allow(wanted: u64) -> anyhow::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let enough = |limit: Option<u64>| limit.is_none_or(|files| files >= wanted);

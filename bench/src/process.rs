@@ -41,7 +41,7 @@ impl Servers {
     }
 }
 
-/// Processes whose CPU time is reported beside the generator's own.
+/// Processes whose CPU time is reported, besides the load generator's.
 pub(crate) struct Pids {
     pub(crate) api: u32,
     pub(crate) mysqld: Option<u32>,
@@ -79,7 +79,7 @@ impl CpuSeconds {
     }
 }
 
-/// What all TCP sockets of the machine hold in the kernel, in KiB: sent and not taken, and received and not read.
+/// Kernel memory of all TCP sockets of the machine, in KiB: data sent and not acknowledged, or received and not read.
 pub(crate) fn tcp_buffers_kib() -> anyhow::Result<u64> {
     let sockets = fs::read_to_string("/proc/net/sockstat")?;
     let mut tcp = sockets
@@ -108,7 +108,7 @@ pub(crate) fn resident_kib(pid: u32) -> anyhow::Result<u64> {
     status_kib(pid, "VmRSS:")
 }
 
-/// The most that was ever resident, in KiB.
+/// Peak resident memory, in KiB.
 pub(crate) fn peak_resident_kib(pid: u32) -> anyhow::Result<u64> {
     status_kib(pid, "VmHWM:")
 }

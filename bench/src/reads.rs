@@ -1,4 +1,4 @@
-//! Reading: one return again and again, with and without its `ETag`, and pages of the list by each filter at any depth.
+//! Reading: the same return repeatedly, with and without its `ETag`, and pages of the list by each filter at several depths.
 
 mod plan;
 mod seed;
@@ -48,7 +48,7 @@ pub(crate) struct ReadArgs {
 
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Measures both and prints two tables; `false` when an answer was not as it should be.
+/// Measures both and prints two tables; `false` if a response was wrong.
 pub(crate) async fn run(args: &ReadArgs, servers: &Servers) -> anyhow::Result<bool> {
     let db = TestDb::create().await;
     report::progress(&format!("seeding {} returns", args.returns));
@@ -83,7 +83,7 @@ pub(crate) async fn run(args: &ReadArgs, servers: &Servers) -> anyhow::Result<bo
     Ok(true)
 }
 
-/// What is asked, and by whom.
+/// The request and its caller.
 struct Stage<'a> {
     db: &'a TestDb,
     api: &'a Program,
@@ -177,7 +177,7 @@ async fn read_returns(
     })
 }
 
-/// Each filter at its first page, in its middle and near its end.
+/// The first page, a middle page and a late page of each filter.
 async fn pages(args: &ReadArgs, stage: &Stage<'_>) -> anyhow::Result<Vec<String>> {
     let order = args.returns / 2;
     let filters = [

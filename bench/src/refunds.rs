@@ -1,5 +1,5 @@
-//! The refund consumer: how fast it pays what waits in Kafka, with the whole audit trail and outbox, and every table
-//! checked afterwards.
+//! The refund consumer: how fast it refunds a backlog in Kafka, including audit trail and outbox. Every table is checked
+//! afterwards.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::report;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RefundArgs {
-    /// Who pays.
+    /// The gateways to measure.
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Gateway::InProcess, Gateway::Http])]
     gateways: Vec<Gateway>,
 
@@ -28,7 +28,7 @@ pub(crate) struct RefundArgs {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=99))]
     rounds: u8,
 
-    /// Returns that wait.
+    /// Returns in the backlog.
     #[arg(long, default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(1_000..))]
     returns: u32,
 
@@ -39,9 +39,9 @@ pub(crate) struct RefundArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Gateway {
-    /// The simulated gateway, which answers at once.
+    /// The simulated gateway, which responds at once.
     InProcess,
-    /// `returnsctl dev-gateway`, which answers after 50 ms.
+    /// `returnsctl dev-gateway`, which responds after 50 ms.
     Http,
 }
 
@@ -59,10 +59,10 @@ struct Paid {
     seconds: f64,
     /// CPU seconds of the consumers, mysqld and Kafka.
     cpu: [f64; 3],
-    /// Of the consumer that needed most.
+    /// Peak memory of the largest consumer.
     peak_mib: u64,
-    /// The most records at any sample that were in Kafka and not claimed.
-    most_behind: u64,
+    /// The highest lag of any sample: records in Kafka that were not claimed.
+    highest_lag: u64,
 }
 
 impl Paid {
@@ -74,14 +74,14 @@ impl Paid {
         let cpu = self
             .cpu
             .map(|seconds| format!("{:.2}", seconds / self.returns * 10_000.0));
-        let behind = self.most_behind;
-        format!("{} | {} | {behind}", cpu.join(" / "), self.peak_mib)
+        let lag = self.highest_lag;
+        format!("{} | {} | {lag}", cpu.join(" / "), self.peak_mib)
     }
 }
 
 const SAMPLE: Duration = Duration::from_millis(50);
 const DEADLINE: Duration = Duration::from_secs(600);
-/// A look-up that tells nothing is a settlement too, but pays nobody.
+/// Only these: a look-up without an outcome is a settlement too.
 const REFUNDED: &str = r#"refund_consumer_settlements_total{result="refunded"}"#;
 const CLAIMED: &str = "refund_consumer_messages_total";
 
@@ -114,11 +114,11 @@ pub(crate) async fn run(args: &RefundArgs, servers: &Servers) -> anyhow::Result<
     }
     report::table(
         &format!(
-            "{} returns, from when every consumer was at work to the last refund",
+            "{} returns, from the first refund of the last consumer to the last refund",
             args.returns
         ),
         "| gateway | consumers | returns/s: median (range) | CPU s per 10,000 returns: consumers / mysqld / Kafka | \
-         peak MiB of a consumer | most records behind |",
+         peak MiB of a consumer | highest lag |",
         &lines,
     );
     Ok(true)
@@ -131,7 +131,7 @@ async fn measure(
     servers: &Servers,
 ) -> anyhow::Result<Paid> {
     let mut system = System::create().await?;
-    // What waits in Kafka for longer than the grace is to be paid by way of Kafka all the same.
+    // The scan must not claim the backlog before the messages are read.
     let grace = ("INITIATED_GRACE_SECS".to_owned(), "3600".to_owned());
     system.env.extend([grace]);
     let _provider = match gateway {
@@ -155,7 +155,7 @@ async fn measure(
     })
     .await?;
     relay.stop(DEADLINE).await?;
-    // Nothing is committed yet.
+    // No offset is committed yet, so the lag is the number of records.
     let records = u64::try_from(checks::lag(&system).await?)?;
     let mut running = Vec::new();
     for _ in 0..consumers {
@@ -169,10 +169,11 @@ async fn measure(
     system.settled(DEADLINE).await?;
     checks::everything(&system).await?;
     checks::straight_paths(&system).await?;
+    system.db.delete().await;
     Ok(paid)
 }
 
-/// From when each consumer has refunded something, to the last refund.
+/// Measures from the moment at which each consumer has refunded something to the last refund.
 async fn watch(
     consumers: &[Program],
     returns: u64,
@@ -186,13 +187,16 @@ async fn watch(
         .await?;
     }
     let (begun, first) = (Instant::now(), sum(consumers, REFUNDED).await?);
-    ensure!(first < returns, "all were refunded before all were at work");
+    ensure!(
+        first < returns,
+        "all returns were refunded before every consumer had started"
+    );
     let before = cpu(consumers, servers)?;
-    let mut most_behind = 0;
+    let mut highest_lag = 0;
     while sum(consumers, REFUNDED).await? < returns {
         ensure!(begun.elapsed() < DEADLINE, "not all were refunded");
         let claimed = sum(consumers, CLAIMED).await?;
-        most_behind = most_behind.max(records.saturating_sub(claimed));
+        highest_lag = highest_lag.max(records.saturating_sub(claimed));
         tokio::time::sleep(SAMPLE).await;
     }
     let (seconds, after) = (begun.elapsed().as_secs_f64(), cpu(consumers, servers)?);
@@ -205,7 +209,7 @@ async fn watch(
         seconds,
         cpu: std::array::from_fn(|at| after[at] - before[at]),
         peak_mib: peak_kib / 1024,
-        most_behind,
+        highest_lag,
     })
 }
 

@@ -1,5 +1,5 @@
-//! The relay: how fast it drains a backlog, what deleted rows that cannot be purged cost, how long an event takes from its
-//! commit to a reader of Kafka, and what the relay costs when nothing happens. The relays run with their default settings.
+//! The relay: how fast it drains a backlog, the cost of deleted rows that cannot be purged, the time of an event from its
+//! commit to a Kafka consumer, and the cost of an idle relay. The relays run with their default settings.
 
 mod drain;
 mod idle;
@@ -25,7 +25,7 @@ pub(crate) struct RelayArgs {
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
     rows: u64,
 
-    /// Backlogs to drain, as SHARDSxRELAYS: shards that hold rows (of 16), and relays at work.
+    /// Backlogs to drain, as SHARDSxRELAYS: shards that have rows (of 16), and number of relays.
     #[arg(long, value_delimiter = ',', default_values_t = ["16x1", "16x2", "4x1", "1x1"].map(str::to_owned))]
     drains: Vec<String>,
 
@@ -33,7 +33,7 @@ pub(crate) struct RelayArgs {
     #[arg(long, value_delimiter = ',', default_values_t = [100, 1_000])]
     rates: Vec<u32>,
 
-    /// Events that each transaction of a latency run commits, of as many returns.
+    /// Events per transaction of a latency run, each of another return.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     per_transaction: u32,
 
@@ -48,13 +48,13 @@ enum Part {
     Drain,
     /// Reading, while the rows of a drained backlog cannot be purged.
     Snapshot,
-    /// From COMMIT to a reader of Kafka.
+    /// From COMMIT to a Kafka consumer.
     Latency,
-    /// What a relay costs when nothing happens.
+    /// The cost of an idle relay.
     Idle,
 }
 
-/// Measures and prints the tables; `false` when an event was lost or out of order.
+/// Measures and prints the tables; `false` if an event was lost or out of order.
 pub(crate) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<bool> {
     let mut sound = true;
     for part in &args.parts {

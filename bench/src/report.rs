@@ -1,4 +1,4 @@
-//! Tables as Markdown, and progress while they are made.
+//! Tables in Markdown, and progress messages.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -18,7 +18,7 @@ pub(crate) fn table(title: &str, columns: &str, lines: &[String]) {
     }
 }
 
-/// The runs sorted by `figure`: the median one, and between which figures they lay.
+/// The run with the median of `figure`, and the lowest and the highest figure.
 pub(crate) fn median<T>(mut runs: Vec<T>, figure: impl Fn(&T) -> f64) -> (T, f64, f64) {
     runs.sort_by(|a, b| figure(a).total_cmp(&figure(b)));
     let (low, high) = (figure(&runs[0]), figure(&runs[runs.len() - 1]));

@@ -1,4 +1,4 @@
-//! Streams of events: what one costs in memory, and how long it takes from a COMMIT to the last client that hears of it.
+//! Streams of events: memory of each, and the time from a COMMIT to the last client that gets the event.
 
 mod listener;
 
@@ -28,7 +28,7 @@ pub(crate) struct StreamArguments {
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u16).range(100..=10_000))]
     streams: u16,
 
-    /// Returns that they watch, in turn; one run each.
+    /// Number of returns that they watch; one run for each number.
     #[arg(long, value_delimiter = ',', default_values_t = [5_000, 100])]
     returns: Vec<u16>,
 
@@ -44,12 +44,12 @@ pub(crate) struct StreamArguments {
 /// The customer of every return (`e2e::load`).
 const CUSTOMER: i64 = 42;
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Of watching without a change.
+/// How long streams are watched without a change.
 const IDLE: Duration = Duration::from_secs(10);
-/// Files and connections beside the streams.
+/// Open files besides the streams.
 const OTHER_FILES: u64 = 500;
 
-/// Measures and prints the tables; `false` when a stream lost an event or heard one twice.
+/// Measures and prints the tables; `false` if a stream lost an event or got one twice.
 pub(crate) async fn run(args: &StreamArguments, servers: &Servers) -> anyhow::Result<bool> {
     open_files::allow(u64::from(args.streams) + OTHER_FILES)?;
     let (mut idle, mut latency) = (Vec::new(), Vec::new());
@@ -178,7 +178,7 @@ impl Stage {
         let (mut last, mut each) = (Histogram::<u64>::new(3)?, Histogram::<u64>::new(3)?);
         let mut hear = 0;
         for _ in 0..rounds {
-            // At any moment between two looks.
+            // At a random moment between two polls.
             sleep(Duration::from_millis(rand::random_range(300..600))).await;
             let changes: Vec<ReturnId> = self.returns[..usize::from(changed)].to_vec();
             self.writer.change(&changes, 1).await?;
@@ -223,7 +223,7 @@ impl Stage {
     }
 }
 
-/// Looks at the watched returns so far.
+/// Polls of the watched returns until now.
 struct Looks {
     seconds: f64,
     count: f64,

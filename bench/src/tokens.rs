@@ -1,4 +1,4 @@
-//! Keys for one run, and customers' tokens of each kind.
+//! Keys for one run, and tokens of customers of each kind.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,7 +21,7 @@ pub(crate) enum Kind {
     JwtEdDsa,
     JwtHs256,
     Biscuit,
-    /// To one return, reading, one hour: two blocks, sealed.
+    /// Narrowed to reading one return for one hour: two blocks, sealed.
     NarrowedBiscuit,
 }
 
@@ -66,7 +66,7 @@ impl Keys {
             {"kty": "oct", "kid": "hs256", "k": BASE64_URL_SAFE_NO_PAD.encode(secret)},
             okp(&root, "1", "biscuit"),
         ]});
-        // Readable by its owner alone, as the api wants it of a secret.
+        // Readable by its owner only, as the api requires of a secret.
         let set = NamedTempFile::new()?;
         std::fs::write(set.path(), keys.to_string())?;
         let pem = jwt.to_pkcs8_pem(LineEnding::LF)?;
@@ -101,7 +101,7 @@ impl Keys {
         }
     }
 
-    /// An admin's, valid for an hour.
+    /// A token of an admin, valid for an hour.
     pub(crate) fn admin(&self) -> anyhow::Result<String> {
         jwt(Algorithm::EdDSA, "eddsa", &self.eddsa, 7, "admin")
     }
@@ -124,7 +124,7 @@ impl Keys {
     }
 }
 
-/// In whole seconds, as all times of tokens.
+/// In whole seconds, like all times in tokens.
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(get_current_timestamp())
 }

@@ -5,11 +5,9 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Context, ensure};
 use rust_decimal::Decimal;
 use serde_json::Value;
-use shared::domain::actor::Actor;
 use shared::domain::audit::AuditRow;
-use shared::domain::row::decode_enum;
 use shared::domain::status::{Action, Status};
-use shared::test_support::topics;
+use shared::test_support::{audit_trail, topics};
 use sqlx::Row;
 use strum::IntoEnumIterator;
 
@@ -175,18 +173,8 @@ pub async fn audit_is_complete(system: &System) -> anyhow::Result<()> {
         )
         .await?;
     ensure!(gaps == 0, "P7: {gaps} returns with a gap in their events");
-    let unchained = system
-        .count(
-            "SELECT COUNT(*) FROM return_events e LEFT JOIN return_events p ON p.return_id = e.return_id AND p.seq = e.seq - 1 \
-             WHERE e.prev_hash <> COALESCE(p.hash, REPEAT('0', 64))",
-        )
-        .await?;
-    ensure!(
-        unchained == 0,
-        "P7: {unchained} events that do not name the hash before them"
-    );
-    hashes_match(system).await?;
-    moves_follow_the_graph(system).await?;
+    let rows = audit_trail::read_verified(&system.db.pool, None).await?;
+    transitions_follow_the_table(&rows)?;
     let stale = system
         .count(
             "SELECT COUNT(*) FROM returns r JOIN return_events e ON e.return_id = r.id AND e.seq = r.version \
@@ -200,61 +188,28 @@ pub async fn audit_is_complete(system: &System) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// P7: every stored hash is the hash of the stored row.
-async fn hashes_match(system: &System) -> anyhow::Result<()> {
-    let rows = sqlx::query("SELECT * FROM return_events")
-        .fetch_all(&system.db.pool)
-        .await?;
-    for row in &rows {
-        let stored = AuditRow {
-            return_id: row.try_get("return_id")?,
-            seq: row.try_get("seq")?,
-            event_id: row.try_get("event_id")?,
-            event_type: row.try_get("event_type")?,
-            event_data: row.try_get("event_data")?,
-            actor: Actor {
-                kind: decode_enum(row, "actor_type")?,
-                id: row.try_get("actor_id")?,
-            },
-            request_id: row.try_get("request_id")?,
-            trace_id: row.try_get("trace_id")?,
-            created_at: row.try_get("created_at")?,
-            prev_hash: row.try_get("prev_hash")?,
-        };
-        ensure!(
-            stored.hash() == row.try_get::<String, _>("hash")?,
-            "P7: return {} seq {} does not match its hash",
-            stored.return_id,
-            stored.seq
-        );
-    }
-    Ok(())
-}
-
 /// P8: each event starts in the status in which the previous one ended, and ends where the transition table says.
-async fn moves_follow_the_graph(system: &System) -> anyhow::Result<()> {
-    let rows: Vec<(i64, i32, String, String)> = sqlx::query_as(
-        "SELECT return_id, seq, event_type, event_data FROM return_events ORDER BY return_id, seq",
-    )
-    .fetch_all(&system.db.pool)
-    .await?;
+fn transitions_follow_the_table(rows: &[AuditRow]) -> anyhow::Result<()> {
     let mut status = None;
-    for (return_id, seq, event_type, data) in rows {
-        let data: Value = serde_json::from_str(&data)?;
+    for row in rows {
+        let data: Value = serde_json::from_str(&row.event_data)?;
         let named = |field: &str| data[field].as_str().and_then(|name| name.parse().ok());
         let (from, to) = (named("from"), named("to"));
-        let expected = if seq == 1 {
+        let expected = if row.seq == 1 {
             status = None;
             Some(Status::Initiated)
         } else {
-            let action = Action::iter().find(|action| action.event_type() == event_type);
+            let action = Action::iter().find(|action| action.event_type() == row.event_type);
             status
                 .zip(action)
                 .and_then(|(status, action): (Status, Action)| status.after(action).ok())
         };
         ensure!(
             expected.is_some() && to == expected && from == status,
-            "P8: return {return_id} seq {seq}: {event_type} from {status:?} has {data}"
+            "P8: return {} seq {}: {} from {status:?} has {data}",
+            row.return_id,
+            row.seq,
+            row.event_type
         );
         status = to;
     }

@@ -30,8 +30,7 @@ struct Read {
 
 impl Output {
     /// Reads until all processes have closed the other end of the pipe: a full pipe would block the program. The receiver
-    /// gets the record "listening", or an error if the program ends before it.
-    /// Each line is also written to `log`.
+    /// gets the record "listening", or an error if the program ends before it. Each line is also written to `log`.
     pub(crate) fn read(
         pipe: PipeReader,
         mut log: Option<File>,

@@ -7,7 +7,7 @@ use shared::runtime::db::{Database, DbError};
 use shared::runtime::tasks::every;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{BACKLOG_PERIOD, Metrics, WorkWatch};
+use crate::metrics::{BACKLOG_PERIOD, Metrics, WorkMonitor};
 use crate::store::backlog::{self as store, OldestRow};
 use crate::store::outbox::ShardRange;
 
@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(5);
 pub(crate) struct BacklogGauges {
     database: Database,
     metrics: Metrics,
-    watch: WorkWatch,
+    monitor: WorkMonitor,
     ranges: Vec<ShardRange>,
     full_scan_at: Instant,
 }
@@ -29,7 +29,7 @@ impl BacklogGauges {
     pub(crate) fn new(database: Database, metrics: Metrics) -> Self {
         Self {
             database,
-            watch: metrics.watch("census", "reading the backlog"),
+            monitor: metrics.monitor("census", "reading the backlog"),
             metrics,
             ranges: full_ranges(),
             full_scan_at: Instant::now() + FULL_SCAN_PERIOD,
@@ -52,7 +52,7 @@ impl BacklogGauges {
         }
         let read = self.read().await;
         // Without a result the age grows by itself.
-        let Some((oldest, parked)) = self.watch.note(read) else {
+        let Some((oldest, parked)) = self.monitor.note(read) else {
             return;
         };
         let age = oldest.iter().map(|row| row.age).max();

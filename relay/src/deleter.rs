@@ -10,7 +10,7 @@ use shared::runtime::tasks::Backoff;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{Metrics, WorkWatch};
+use crate::metrics::{Metrics, WorkMonitor};
 use crate::pending::RowKey;
 use crate::store::outbox::{self, MAX_DELETE_ROWS};
 
@@ -51,7 +51,7 @@ impl Deleter {
                 groups,
                 done: report.clone(),
                 database: database.separate(1),
-                watch: metrics.watch("delete", "deleting published rows"),
+                monitor: metrics.monitor("delete", "deleting published rows"),
                 metrics: metrics.clone(),
             };
             (dispatch, worker)
@@ -116,7 +116,7 @@ pub(crate) struct DeleteWorker {
     done: mpsc::UnboundedSender<Deleted>,
     database: Database,
     metrics: Metrics,
-    watch: WorkWatch,
+    monitor: WorkMonitor,
 }
 
 impl DeleteWorker {
@@ -139,7 +139,7 @@ impl DeleteWorker {
         let mut attempt = 0;
         loop {
             let deleted = self.delete(keys.to_vec()).await;
-            if let Some(deleted) = self.watch.note(deleted) {
+            if let Some(deleted) = self.monitor.note(deleted) {
                 self.metrics.deleted_rows.inc_by(deleted);
                 let requested = u64::try_from(keys.len()).unwrap_or(u64::MAX);
                 // After a lost response the retry finds no rows. That counts, too: it is rare and harmless.

@@ -16,7 +16,7 @@ use sqlx::MySqlConnection;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{Metrics, WorkWatch};
+use crate::metrics::{Metrics, WorkMonitor};
 use crate::rebalance::Rebalance;
 use crate::store::lease::{self as store, LeaseRow};
 
@@ -61,8 +61,8 @@ pub struct LeaseKeeper {
     database: Database,
     held: watch::Sender<HeldLeases>,
     releases: mpsc::UnboundedReceiver<(Shard, i64)>,
-    renewing: WorkWatch,
-    releasing: WorkWatch,
+    renewing: WorkMonitor,
+    releasing: WorkMonitor,
     metrics: Metrics,
 }
 
@@ -78,8 +78,8 @@ impl LeaseKeeper {
             database,
             held,
             releases,
-            renewing: metrics.watch("lease", "renewing leases"),
-            releasing: metrics.watch("release", "releasing a lease"),
+            renewing: metrics.monitor("lease", "renewing leases"),
+            releasing: metrics.monitor("release", "releasing a lease"),
             metrics,
         };
         let handle = LeaseHandle {
@@ -204,7 +204,7 @@ impl LeaseKeeper {
                 Box::pin(async move { Ok(store::release_all(conn, &owner).await?) })
             })
             .await;
-        let mut leaving = self.metrics.watch("leave", "releasing all leases");
+        let mut leaving = self.metrics.monitor("leave", "releasing all leases");
         if leaving.note(released).is_some() {
             tracing::info!("leases released");
         }

@@ -81,6 +81,8 @@ impl<P: Publish> Relay<P> {
         let metrics = Metrics::new();
         let database = Database::new(options, 1, &metrics.database);
         schema::check(&database).await?;
+        // Each task gets connections of its own.
+        database.close().await;
         Ok(Self {
             cfg,
             database,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 use shared::runtime::db::{DbError, DbMetrics};
-use shared::runtime::metrics::{Age, MetricSet};
+use shared::runtime::metrics::{Age, Description, MetricSet};
 use shared::runtime::tasks::{Outage, chain};
 
 use crate::error::RestartCause;
@@ -72,7 +72,7 @@ impl Metrics {
         Self {
             oldest_age: set.age(
                 "outbox_oldest_age_seconds",
-                "Age of the oldest unpublished row",
+                "Age of the oldest unpublished row; it grows while MySQL does not respond",
                 // One period for the pause, one for the read.
                 BACKLOG_PERIOD * 2,
             ),
@@ -123,10 +123,15 @@ impl Metrics {
         self.set.registry()
     }
 
-    /// Watches one kind of database work; `name` is its name in logs.
-    pub(crate) fn watch(&self, work: &'static str, name: &'static str) -> WorkWatch {
+    /// For docs/METRICS.md.
+    pub fn descriptions(&self) -> Vec<Description> {
+        self.set.descriptions()
+    }
+
+    /// Monitors one kind of database work; `name` is its name in logs.
+    pub(crate) fn monitor(&self, work: &'static str, name: &'static str) -> WorkMonitor {
         debug_assert!(WORK.contains(&work), "{work} is not among the label values");
-        WorkWatch {
+        WorkMonitor {
             work,
             outage: Outage::new(name),
             name,
@@ -165,7 +170,7 @@ impl Default for Metrics {
 
 /// Counts the failures of one kind of database work and logs each outage once.
 #[derive(Debug)]
-pub(crate) struct WorkWatch {
+pub(crate) struct WorkMonitor {
     work: &'static str,
     name: &'static str,
     outage: Outage,
@@ -173,7 +178,7 @@ pub(crate) struct WorkWatch {
     errors: IntCounterVec,
 }
 
-impl WorkWatch {
+impl WorkMonitor {
     /// Notes a result. Returns its value; an error is counted and logged.
     pub(crate) fn note<T>(&mut self, result: Result<T, DbError>) -> Option<T> {
         match result {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::PumpArgs;
-use crate::metrics::{Metrics, WorkWatch};
+use crate::metrics::{Metrics, WorkMonitor};
 use crate::store::outbox::{self, Batch, ReadLimit, ShardRange};
 
 /// A read of a full batch takes milliseconds.
@@ -54,7 +54,7 @@ impl OutboxReader {
                 rows: usize::from(args.batch_rows),
                 bytes: usize::from(args.batch_kib) * 1024,
             },
-            watch: metrics.watch("read", "reading the outbox"),
+            monitor: metrics.monitor("read", "reading the outbox"),
         };
         let reader = Self {
             requests,
@@ -89,7 +89,7 @@ pub(crate) struct ReadTask {
     database: Database,
     max_rows: usize,
     limit: ReadLimit,
-    watch: WorkWatch,
+    monitor: WorkMonitor,
 }
 
 impl ReadTask {
@@ -111,7 +111,7 @@ impl ReadTask {
         let mut attempt = 0;
         loop {
             let read = self.read(ranges.to_vec()).await;
-            if let Some(batch) = self.watch.note(read) {
+            if let Some(batch) = self.monitor.note(read) {
                 return batch;
             }
             tokio::time::sleep(BACKOFF.pause(attempt)).await;

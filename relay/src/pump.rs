@@ -30,7 +30,7 @@ use crate::deleter::{DeleteWorker, Deleter};
 use crate::delivery::Delivery;
 use crate::error::{RelayError, RestartCause};
 use crate::lease::LeaseHandle;
-use crate::metrics::{Metrics, WorkWatch};
+use crate::metrics::{Metrics, WorkMonitor};
 use crate::outbox_reader::{OutboxReader, ReadResult, ReadTask};
 use crate::owned_shards::OwnedShards;
 use crate::pace::Pace;
@@ -55,19 +55,20 @@ pub struct Pump<P> {
     /// How records are sent, and how sending recovers.
     delivery: Delivery<P>,
     deleter: Deleter,
-    /// For look-ups and parking.
+    /// For look-ups.
     database: Database,
-    watches: Watches,
+    parking_database: Database,
+    monitors: WorkMonitors,
     args: PumpArgs,
     metrics: Metrics,
 }
 
 /// The pump's kinds of database work.
 #[derive(Debug)]
-struct Watches {
-    predecessors: WorkWatch,
-    parked_keys: WorkWatch,
-    park: WorkWatch,
+struct WorkMonitors {
+    predecessors: WorkMonitor,
+    parked_keys: WorkMonitor,
+    park: WorkMonitor,
 }
 
 /// The tasks that must run beside the pump.
@@ -117,10 +118,11 @@ impl<P: Publish> Pump<P> {
             delivery: Delivery::new(publisher, metrics.clone()),
             deleter,
             database: database.separate(1),
-            watches: Watches {
-                predecessors: metrics.watch("predecessors", "looking up predecessors"),
-                parked_keys: metrics.watch("parked_keys", "reading parked keys"),
-                park: metrics.watch("park", "parking rows"),
+            parking_database: database.separate(1),
+            monitors: WorkMonitors {
+                predecessors: metrics.monitor("predecessors", "looking up predecessors"),
+                parked_keys: metrics.monitor("parked_keys", "reading parked keys"),
+                park: metrics.monitor("park", "parking rows"),
             },
             args,
             metrics,
@@ -227,7 +229,7 @@ impl<P: Publish> Pump<P> {
         self.read_if_due();
         self.delivery.put_isolated_first(&mut rows);
         let looked_up = self.look_up_predecessors(&rows).await;
-        let predecessors = self.watches.predecessors.note(looked_up);
+        let predecessors = self.monitors.predecessors.note(looked_up);
         if predecessors.is_none() {
             self.reads.not_before(Instant::now() + RETRY_PAUSE);
         }

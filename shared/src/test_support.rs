@@ -1,6 +1,7 @@
-//! For tests: a migrated database with orders to return, waiting for a condition, Kafka topics, a proxy that breaks
-//! connections to MySQL.
+//! For tests: a migrated database with orders to return, waiting for a condition, the checks of what must hold at the end,
+//! Kafka topics, and a proxy that breaks connections to MySQL.
 
+pub mod audit_trail;
 mod database;
 pub mod docs;
 pub mod mysql_proxy;
@@ -12,6 +13,11 @@ mod wait;
 
 pub use database::{TestDb, keep_when_silent};
 pub use wait::{Condition, NotInTime, try_until, until};
+
+/// A promise that does not hold; the message begins with its number.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BrokenPromise(pub(crate) String);
 
 /// A required variable of the test environment.
 ///

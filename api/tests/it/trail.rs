@@ -4,7 +4,7 @@ use shared::domain::actor::{Actor, ActorType};
 use shared::domain::audit::AuditRow;
 use shared::domain::ids::{EventId, ReturnId};
 use shared::test_support::TestDb;
-use sqlx::{MySqlConnection, QueryBuilder};
+pub(crate) use shared::test_support::audit_trail::insert;
 use time::OffsetDateTime;
 use time::macros::datetime;
 
@@ -57,27 +57,4 @@ pub(crate) async fn append(
         insert(&mut tx, slice).await;
     }
     tx.commit().await.expect("commit");
-}
-
-pub(crate) async fn insert(conn: &mut MySqlConnection, rows: &[AuditRow]) {
-    let mut insert = QueryBuilder::new(
-        "INSERT INTO return_events (return_id, seq, event_id, event_type, event_data, actor_type, actor_id, \
-         request_id, trace_id, created_at, prev_hash, hash) ",
-    );
-    insert.push_values(rows, |mut values, row| {
-        values
-            .push_bind(row.return_id)
-            .push_bind(row.seq)
-            .push_bind(row.event_id)
-            .push_bind(&row.event_type)
-            .push_bind(&row.event_data)
-            .push_bind(row.actor.kind.as_str())
-            .push_bind(&row.actor.id)
-            .push_bind(&row.request_id)
-            .push_bind(&row.trace_id)
-            .push_bind(row.created_at)
-            .push_bind(&row.prev_hash)
-            .push_bind(row.hash());
-    });
-    insert.build().execute(conn).await.expect("events");
 }

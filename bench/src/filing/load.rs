@@ -1,4 +1,4 @@
-//! A closed loop: each connection sends its next filing when the last one was answered.
+//! A closed loop: each connection sends its next filing after the response to the last one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::connection;
 use crate::process::{CpuSeconds, Pids};
 use crate::tokens::{Keys, Kind};
 
-/// Orders that belong to one connection's customer.
+/// The orders of the customer of one connection.
 pub(crate) struct Orders {
     per_connection: i64,
     connections: i64,
 }
 
-/// No machine of this size answers more filings per second; more orders than this are never needed.
+/// More filings per second than a machine of this size can do, so there are always enough orders.
 const FILINGS_PER_SECOND_MAX: i64 = 30_000;
 
 impl Orders {
@@ -45,12 +45,12 @@ impl Orders {
     }
 }
 
-/// What one run found.
+/// The result of one run.
 pub(crate) struct Measured {
     pub(crate) seconds: f64,
-    /// Answers within the measured time, and their latency in microseconds.
+    /// The latencies of the responses within the measured time, in microseconds.
     pub(crate) latency: Histogram<u64>,
-    /// 201 answers in all, warm-up included.
+    /// All responses with 201, including the warm-up.
     pub(crate) filed: u64,
     pub(crate) wrong: u64,
     pub(crate) cores: CpuSeconds,
@@ -163,7 +163,7 @@ impl Connection {
         Ok(part)
     }
 
-    /// Files the next order; whether the answer is the 201 that was promised.
+    /// Files the next order; returns whether the response was 201.
     async fn file_one(&mut self) -> anyhow::Result<bool> {
         let order = self.next_order;
         self.next_order += 1;

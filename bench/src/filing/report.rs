@@ -18,7 +18,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// Every answer was right and every 201 is a row.
+    /// Every response was right, and every 201 has its row.
     pub(crate) fn sound(&self) -> bool {
         self.measured.wrong == 0 && u64::try_from(self.stored) == Ok(self.measured.filed)
     }
@@ -40,7 +40,7 @@ impl Row {
         }
     }
 
-    /// CPU time per answer in microseconds; unlike the rate, it hardly moves when the machine is busy with others.
+    /// CPU time per response in microseconds. Unlike the rate, it hardly changes on a busy machine.
     fn cpu_micros(&self, cores: f64) -> f64 {
         cores * 1e6 / self.per_second()
     }
@@ -69,7 +69,7 @@ impl Row {
     }
 }
 
-/// The run of median rate among runs of one kind, and between which rates they lay.
+/// The run with the median rate, and the lowest and the highest rate.
 pub(crate) struct Median {
     row: Row,
     slowest: f64,
@@ -125,7 +125,7 @@ pub(crate) fn progress(row: &Row) {
     );
 }
 
-/// All rows, then what group commit gains over the best kind of batches of one.
+/// All rows, then the gain of group commit over the best kind of batches of one.
 pub(crate) fn table(medians: &[Median]) {
     println!(
         "| connections | transactions | filings/s: median (range) | average ms | p50 ms | p95 ms | p99 ms | cores: generator / api / mysqld | CPU us per filing: api / mysqld | resident MiB: api / mysqld | every answer right |"

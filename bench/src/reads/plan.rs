@@ -1,10 +1,10 @@
-//! How MySQL reads a page: EXPLAIN of the very statement that the api sent, which the server's general log has.
+//! How MySQL reads a page: EXPLAIN of the statement that the api sent, taken from the server's general log.
 
 use anyhow::Context;
 use shared::test_support::TestDb;
 use sqlx::{AssertSqlSafe, Row};
 
-/// The index and the kind of access for each table of the statement labelled `label` that `request` makes the api send,
+/// The index and the kind of access for each table of the statement labelled `label` that the api sends for `request`,
 /// as `index (access; extra)`.
 pub(crate) async fn of(
     db: &TestDb,

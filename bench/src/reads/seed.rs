@@ -1,18 +1,18 @@
-//! Returns in bulk, straight into the tables: two years of them, an even step apart, and no events.
+//! Writes returns directly into the tables: two years at even intervals, without events.
 
 use anyhow::Context;
 use rand::RngExt;
 use shared::test_support::TestDb;
 use sqlx::AssertSqlSafe;
 
-/// Has every tenth return: more than any person, as a shop's account for its own orders may have.
+/// The customer of every tenth return, like the account of a shop for its own orders.
 pub(crate) const CUSTOMER: i64 = 1;
 
 /// 2024-11-01T00:00:00Z in microseconds.
 const BEGIN: i64 = 1_730_419_200_000_000;
 const TWO_YEARS: i64 = 730 * 86_400 * 1_000_000;
 
-/// Where a return stands in the list's order.
+/// The place of a return in the order of the list.
 pub(crate) struct Place {
     micros: i64,
     id: i64,
@@ -43,7 +43,7 @@ fn of_share(returns: i64, share: f64) -> i64 {
     (returns as f64 * share) as i64 + 1
 }
 
-/// Numbers from 1 to a thousand, as a table that needs no table.
+/// The numbers from 1 to a thousand as a derived table.
 const THOUSAND: &str = "(WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000) SELECT n FROM n)";
 
 /// Ids 1 to `returns`, rounded up to whole thousands, each with an order of the same number.
@@ -57,7 +57,7 @@ pub(crate) async fn fill(db: &TestDb, returns: i64) -> anyhow::Result<()> {
             "INSERT INTO orders (id, customer_id, total, currency, status, delivered_at) \
              SELECT {id}, {customer}, 49.90, 'EUR', 'delivered', {at} FROM {THOUSAND} AS seq"
         );
-        // Most are paid; one in a hundred failed, one in fifty waits.
+        // Most are refunded; one in a hundred failed, one in fifty is pending.
         let status = format!(
             "CASE WHEN {id} % 100 = 1 THEN 'refund_failed' WHEN {id} % 50 = 2 THEN 'initiated' \
              WHEN {id} % 20 = 3 THEN 'cancelled' ELSE 'refunded' END"

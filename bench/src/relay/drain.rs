@@ -17,7 +17,7 @@ const PER_RETURN: usize = 16;
 const PER_TRANSACTION: usize = 64;
 const SAMPLE: Duration = Duration::from_millis(50);
 const STALLED: Duration = Duration::from_secs(60);
-/// The rate is told for each of so many parts of the backlog.
+/// The rate is reported for each of this many parts of the backlog.
 const SLICES: u64 = 5;
 
 /// SHARDSxRELAYS.
@@ -115,6 +115,7 @@ async fn measure(args: &RelayArgs, servers: &Servers, kind: &Kind) -> anyhow::Re
     relays.stop().await?;
     let topics = topic_check::check(&stage.system).await?;
     ensure!(topics.events == rows, "{} of {rows} events", topics.events);
+    stage.system.db.delete().await;
     Ok(Drained {
         rows,
         seconds,
@@ -125,7 +126,7 @@ async fn measure(args: &RelayArgs, servers: &Servers, kind: &Kind) -> anyhow::Re
     })
 }
 
-/// Writes at least `rows` events; answers how many.
+/// Writes at least `rows` events; returns how many.
 pub(super) async fn fill(stage: &Stage, rows: u64, shards: u8) -> anyhow::Result<u64> {
     let rows = usize::try_from(rows)?;
     let returns = stage.file(rows / (8 * PER_RETURN + 1), shards).await?;
@@ -149,7 +150,7 @@ pub(super) async fn fill(stage: &Stage, rows: u64, shards: u8) -> anyhow::Result
     Ok(u64::try_from(written)?)
 }
 
-/// Waits until every row is deleted; seconds since the first was acknowledged, and rows per second of each slice.
+/// Waits until every row is deleted. Returns the seconds since the first acknowledgement, and rows per second of each slice.
 async fn watch(relays: &Relays, rows: u64) -> anyhow::Result<(f64, Vec<f64>)> {
     let mut begun = Instant::now();
     while relays.counter("outbox_published_rows_total").await? == 0 {

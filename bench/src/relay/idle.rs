@@ -1,4 +1,4 @@
-//! What a relay costs when nothing happens.
+//! The cost of an idle relay.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(super) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<b
     let (before, queries_before) = (Usage::now(&relays, servers)?, queries(&stage).await?);
     tokio::time::sleep(Duration::from_secs(args.seconds)).await;
     let usage = Usage::now(&relays, servers)?.since(before);
-    // The second look counts itself and the statement that it follows.
+    // The second reading counts itself and the statement before it.
     let queries = queries(&stage).await?.saturating_sub(queries_before + 2);
     let seconds = Duration::from_secs(args.seconds).as_secs_f64();
     let per_second = u32::try_from(queries).map_or(f64::NAN, f64::from) / seconds;
@@ -35,7 +35,7 @@ pub(super) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<b
     Ok(true)
 }
 
-/// Statements that the server has executed for everybody.
+/// Statements that the server has executed for all clients.
 async fn queries(stage: &Stage) -> anyhow::Result<u64> {
     let (_, value): (String, String) = sqlx::query_as("SHOW GLOBAL STATUS LIKE 'Questions'")
         .fetch_one(&stage.system.db.pool)

@@ -1,8 +1,8 @@
-//! From the writer's COMMIT to a reader of Kafka, at a fixed rate of commits.
+//! The time from COMMIT to a Kafka consumer, at a fixed rate of commits.
 //!
-//! The clock starts when the writer has its answer to COMMIT and ends when an independent consumer has the record, so
-//! that what is told is an upper bound of commit to acknowledgement. Writers are late rather than silent: a
-//! transaction that could not start in time starts at once, and its events count from their own commit.
+//! The clock starts when the writer gets the response to COMMIT and stops when an independent consumer has the record. The
+//! result is an upper bound for the time from commit to acknowledgement. A transaction that could not start in time starts
+//! at once, and its events count from their own commit.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -20,13 +20,13 @@ use crate::process::Servers;
 use crate::report;
 
 const WRITERS: u32 = 8;
-/// Returns of one writer: each transaction takes the next ones.
+/// Returns of one writer; each transaction changes the next ones.
 const RETURNS: usize = 500;
-/// Until Kafka's JVM has compiled its way through small requests; before, p50 at 1,000/s is five times as long.
+/// Until Kafka's JVM has compiled the code for small requests; before that, p50 at 1,000/s is five times as long.
 const WARM_UP: Duration = Duration::from_secs(30);
 const ARRIVAL_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Commits at a fixed rate, of returns that are filed and published.
+/// Commits at a fixed rate, on returns whose first events are published.
 pub(super) struct Load<'a> {
     pub(super) returns: &'a [ReturnId],
     /// Events per second, and in each transaction.
@@ -132,7 +132,7 @@ impl Load<'_> {
             committed.extend(part?);
         }
         stage.all_published(ARRIVAL_DEADLINE).await?;
-        // The last record was acknowledged before its row was deleted; the reader's fetch is milliseconds behind.
+        // The last record was acknowledged before its row was deleted; the consumer is milliseconds behind.
         tokio::time::sleep(Duration::from_millis(500)).await;
         let arrived = arrivals.finish().await?;
         let latency = latencies(&committed, &arrived, from)?;
@@ -179,7 +179,7 @@ impl Load<'_> {
     }
 }
 
-/// The events of one writer, and when it had its answer to COMMIT.
+/// The events of one writer, and when it got the response to COMMIT.
 type Written = tokio::task::JoinSet<anyhow::Result<HashMap<Uuid, Instant>>>;
 
 /// Microseconds of every event that was committed from `from` on.
@@ -194,7 +194,7 @@ fn latencies(
             anyhow::bail!("event {event} was committed and never arrived");
         };
         if *commit >= from {
-            // A relay may be quicker than the answer to COMMIT.
+            // A record may arrive before the response to COMMIT.
             let micros = arrival.saturating_duration_since(*commit).as_micros();
             latency.record(u64::try_from(micros)?.max(1))?;
         }

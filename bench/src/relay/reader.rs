@@ -1,4 +1,4 @@
-//! A reader of both topics that notes when each event arrives.
+//! A consumer of both topics that records when each event arrives.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Notes the moment at which each event id first arrives, from now on.
+/// Records when each event id first arrives.
 pub(super) struct Arrivals {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<anyhow::Result<HashMap<Uuid, Instant>>>,
@@ -34,7 +34,7 @@ impl Arrivals {
             let metadata = consumer.fetch_metadata(Some(topic), ANSWER)?;
             let partitions = metadata.topics().first().context("metadata")?.partitions();
             for partition in partitions {
-                // Asked for, because a reader that finds out by itself may miss what is appended meanwhile.
+                // The ends are read first: a consumer that finds them by itself may miss records that arrive meanwhile.
                 let (_, end) = consumer.fetch_watermarks(topic, partition.id(), ANSWER)?;
                 assignment.add_partition_offset(topic, partition.id(), Offset::Offset(end))?;
             }

@@ -1,6 +1,5 @@
-//! Deleted rows stay in the table, marked, until InnoDB purges them; it purges nothing that an open transaction may still
-//! see. How long do a read and the look-up of a predecessor take beside a whole backlog of such rows, and how late do new
-//! events get to Kafka?
+//! Deleted rows stay in the table, marked, until InnoDB purges them, and it keeps rows that an open transaction may still
+//! read. This measures reads, look-ups of predecessors and the latency of new events beside a backlog of such rows.
 
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::report;
 
 /// Events per second beside the deleted rows.
 const RATE: u32 = 100;
-/// For Kafka's JVM, see `latency`; later runs find it warm.
+/// For Kafka's JVM, see `latency`; it is warm in later runs.
 const FIRST_WARM_UP: Duration = Duration::from_secs(30);
 const WARM_UP: Duration = Duration::from_secs(5);
 const DRAIN_DEADLINE: Duration = Duration::from_secs(600);
@@ -41,7 +40,7 @@ pub(super) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<b
     let rows = drain::fill(&stage, args.rows, 16).await?;
     stage.all_published(DRAIN_DEADLINE).await?;
     let beside = measure(&stage, &relays, servers, &load).await?;
-    // A new relay remembers no return, so it has to look for the predecessor of each one's next event.
+    // A new relay knows no return, so it must look up the predecessor of the next event of each.
     relays.stop().await?;
     let relays = stage.relays(1).await?;
     let started = measure(&stage, &relays, servers, &load).await?;
@@ -64,8 +63,8 @@ pub(super) async fn run(args: &RelayArgs, servers: &Servers) -> anyhow::Result<b
     Ok(true)
 }
 
-/// The cells of a line: what the server says of the relay's reads and look-ups of predecessors during a load, and what
-/// the load saw.
+/// The cells of a line: the server's statistics of the relay's reads and look-ups of predecessors during a load, and the
+/// latencies of the load.
 async fn measure(
     stage: &Stage,
     relays: &Relays,
@@ -89,7 +88,7 @@ async fn measure(
     Ok(cells)
 }
 
-/// The cells of a statement: how often a second, and the milliseconds of an average execution and of the longest.
+/// The cells of a statement: executions per second, and average and longest execution in milliseconds.
 async fn executions(pool: &MySqlPool, name: &str, seconds: f64) -> anyhow::Result<String> {
     // Picoseconds.
     let sql = "SELECT CAST(COALESCE(SUM(count_execute), 0) AS DOUBLE), \

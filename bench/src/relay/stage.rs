@@ -1,4 +1,4 @@
-//! A database with returns on chosen shards, fresh topics, and relays with default settings on them.
+//! A database with returns on chosen shards, new topics, and relays with default settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use sqlx::mysql::MySqlConnectOptions;
 
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 const PURGE_DEADLINE: Duration = Duration::from_secs(300);
-/// Transactions whose old row versions may be left: a healthy idle server keeps some.
+/// Transactions whose old row versions may remain: an idle server keeps some.
 const PURGED: i64 = 1_000;
 
 pub(super) struct Stage {
@@ -55,7 +55,7 @@ impl Stage {
         .await
     }
 
-    /// InnoDB still has to clean up after the writers: that is not to be charged to the relay.
+    /// Waits until InnoDB has cleaned up after the writers, which must not count as cost of the relay.
     pub(super) async fn purged(&self) -> anyhow::Result<()> {
         let history = "SELECT `COUNT` FROM information_schema.innodb_metrics WHERE name = 'trx_rseg_history_len'";
         e2e::until("purge has caught up", PURGE_DEADLINE, async || {

@@ -3,7 +3,7 @@
 use super::stage::Relays;
 use crate::process::{Servers, cpu_seconds, peak_resident_kib};
 
-/// CPU seconds so far, or between two moments.
+/// CPU seconds until now, or between two moments.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Usage {
     pub(super) relays: f64,
@@ -45,7 +45,7 @@ impl Usage {
     }
 }
 
-/// The largest relay's peak resident memory, in MiB.
+/// Peak resident memory of the largest relay, in MiB.
 pub(super) fn peak_mib(relays: &Relays) -> anyhow::Result<u64> {
     let mut most = 0;
     for pid in relays.pids() {

@@ -1,4 +1,4 @@
-//! A client that listens to one return and notes when it heard what.
+//! A client that listens to one return and records when each event arrives.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::connection;
 
-/// What a stream has told so far.
+/// The events of a stream until now.
 pub(super) struct Listener {
     pub(super) id: ReturnId,
     pub(super) seq: i64,
@@ -42,7 +42,7 @@ pub(super) async fn listen(
     ensure!(response.status() == StatusCode::OK, "{}", response.status());
     let body = response.into_body();
     tokio::spawn(async move {
-        // The connection ends with its sender.
+        // The connection closes when its sender is dropped.
         let _sender = sender;
         read(body, |seq| {
             let at = Instant::now();

@@ -25,7 +25,7 @@ use shared::domain::money::{Currency, Money};
 use shared::domain::trace_context::TraceContext;
 use shared::domain::transition::{self, Cause, Filed, NewReturn};
 use shared::runtime::program::{Cli, Settings};
-use shared::test_support::{self, Condition, TestDb, env};
+use shared::test_support::{self, Condition, TestDb, audit_trail, env};
 use sqlx::Row;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
@@ -335,27 +335,9 @@ impl World {
 
     /// The audit trail of a return; fails unless it is gap-free, hashes, and agrees with the outbox and the row.
     pub(crate) async fn audited(&self, id: ReturnId) -> Vec<Event> {
-        let rows = sqlx::query(
-            "SELECT seq, event_id, event_type, event_data, actor_type, actor_id, request_id, trace_id, created_at, \
-             prev_hash, hash FROM return_events WHERE return_id = ? ORDER BY seq",
-        )
-        .bind(id)
-        .fetch_all(&self.db.pool)
-        .await
-        .expect("the audit trail");
-        let mut previous = shared::domain::audit::GENESIS.to_owned();
-        let mut events = Vec::new();
-        for (row, seq) in rows.iter().zip(1..) {
-            assert_eq!(row.get::<i32, _>("seq"), seq, "a gap in the trail");
-            assert_eq!(
-                row.get::<String, _>("prev_hash"),
-                previous,
-                "the chain is broken"
-            );
-            previous = row.get("hash");
-            assert_eq!(recompute(id, row), previous, "a row's hash");
-            events.push(event(row));
-        }
+        let rows = audit_trail::read_verified(&self.db.pool, Some(id)).await;
+        let rows = rows.unwrap_or_else(|broken| panic!("{broken}"));
+        let events: Vec<Event> = rows.into_iter().map(event).collect();
         let (status, version) = self.status(id).await;
         let last = events.last().expect("at least one event");
         assert_eq!(last.seq, version);
@@ -405,40 +387,15 @@ fn new_return(order: i64, review_required: bool) -> NewReturn {
     }
 }
 
-fn event(row: &sqlx::mysql::MySqlRow) -> Event {
+fn event(row: AuditRow) -> Event {
     Event {
-        seq: row.get("seq"),
-        event_id: row.get("event_id"),
-        event_type: row.get("event_type"),
-        actor: (row.get("actor_type"), row.get("actor_id")),
-        data: serde_json::from_str(&row.get::<String, _>("event_data")).expect("JSON"),
-        trace_id: row.get("trace_id"),
+        seq: row.seq,
+        event_id: row.event_id,
+        event_type: row.event_type,
+        actor: (row.actor.kind.as_str().to_owned(), row.actor.id),
+        data: serde_json::from_str(&row.event_data).expect("JSON"),
+        trace_id: row.trace_id,
     }
-}
-
-fn recompute(return_id: ReturnId, row: &sqlx::mysql::MySqlRow) -> String {
-    use shared::domain::actor::ActorType as T;
-    let kind: String = row.get("actor_type");
-    let kinds = [T::Customer, T::Admin, T::Policy, T::System];
-    let audit = AuditRow {
-        return_id,
-        seq: row.get("seq"),
-        event_id: row.get("event_id"),
-        event_type: row.get("event_type"),
-        event_data: row.get("event_data"),
-        actor: Actor {
-            kind: kinds
-                .into_iter()
-                .find(|one| one.as_str() == kind)
-                .expect("a known kind"),
-            id: row.get("actor_id"),
-        },
-        request_id: row.get("request_id"),
-        trace_id: row.get("trace_id"),
-        created_at: row.get("created_at"),
-        prev_hash: row.get("prev_hash"),
-    };
-    audit.hash()
 }
 
 impl Running {

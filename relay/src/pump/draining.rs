@@ -29,6 +29,7 @@ impl<P: Publish> Pump<P> {
         self.destroy_producer().await;
         let left = self.owned.unsettled();
         self.database.close().await;
+        self.parking_database.close().await;
         left
     }
 

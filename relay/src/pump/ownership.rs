@@ -49,7 +49,7 @@ impl<P: Publish> Pump<P> {
             return;
         }
         let read = self.read_parked_keys(shards).await;
-        match self.watches.parked_keys.note(read) {
+        match self.monitors.parked_keys.note(read) {
             Some(keys) => self.owned.set_parked_keys(&keys),
             None => tokio::time::sleep(RETRY_PAUSE).await,
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use shared::domain::ids::Shard;
-use shared::runtime::db::DbError;
+use shared::runtime::db::{DbError, Retry, TransactionError};
 
 use super::{Pump, RETRY_PAUSE};
 use crate::pending::{Pending, RowKey};
@@ -13,6 +13,15 @@ use crate::store::lease::FencingToken;
 use crate::store::parking::{self, ParkOutcome, RowToPark};
 
 const FOLLOWS: &str = "follows a parked record of the same order";
+
+/// Why a parking transaction is rolled back.
+#[derive(Debug, thiserror::Error)]
+enum ParkError {
+    #[error("the lease or the rows have changed")]
+    Stale,
+    #[error("database")]
+    Database(#[from] DbError),
+}
 
 /// Rows of one turn that must be parked, by shard.
 #[derive(Debug, Default)]
@@ -72,7 +81,7 @@ impl<P: Publish> Pump<P> {
             state.reset_order();
         }
         let moved = self.move_to_parked(token, rows.clone()).await;
-        let outcome = self.watches.park.note(moved);
+        let outcome = self.monitors.park.note(moved);
         match outcome {
             Some(ParkOutcome::Parked) => self.note_parked(&rows),
             Some(ParkOutcome::Stale) => {
@@ -93,10 +102,30 @@ impl<P: Publish> Pump<P> {
         rows: Vec<RowToPark>,
     ) -> Result<ParkOutcome, DbError> {
         let deadline = self.owned.work_deadline();
-        let parked = self.database.run("park", deadline, move |conn| {
-            Box::pin(async move { Ok(parking::park(conn, &token, &rows).await?) })
-        });
-        parked.await
+        let moved = self
+            .parking_database
+            .transaction("park", deadline, Retry::NEVER, move |conn| {
+                let (token, rows) = (token.clone(), rows.clone());
+                Box::pin(async move {
+                    let outcome = parking::park(conn, &token, &rows).await;
+                    match outcome.map_err(DbError::from)? {
+                        ParkOutcome::Parked => Ok(()),
+                        ParkOutcome::Stale => Err(ParkError::Stale),
+                    }
+                })
+            })
+            .await;
+        match moved {
+            Ok(()) => Ok(ParkOutcome::Parked),
+            Err(TransactionError::Conflict(error) | TransactionError::Refused(error)) => {
+                match error {
+                    ParkError::Stale => Ok(ParkOutcome::Stale),
+                    ParkError::Database(error) => Err(error),
+                }
+            }
+            // Either way the shard is read again: from the outbox, or as parked.
+            Err(TransactionError::CommitUnknown { cause, .. }) => Err(cause),
+        }
     }
 
     fn note_parked(&self, rows: &[RowToPark]) {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use shared::domain::ids::Shard;
 use shared::runtime::db;
-use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
+use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use super::lease::{self, FencingToken};
 use crate::pending::RowKey;
@@ -42,39 +42,26 @@ pub async fn read_parked_keys(
 
 /// Parks rows of one shard, all or none. Locks the lease row first, as redrive and discard do.
 ///
-/// # Errors
-/// A database error. Close the connection then: its idle timeout may still be the short one.
+/// Run it in a transaction, and roll back unless it returns [`ParkOutcome::Parked`]. The connection keeps a short idle
+/// timeout, so use it only for parking.
 pub async fn park(
     conn: &mut MySqlConnection,
     token: &FencingToken,
     rows: &[RowToPark],
 ) -> sqlx::Result<ParkOutcome> {
     db::shorten_idle_timeout(conn).await?;
-    let outcome = park_under_lock(conn, token, rows).await?;
-    db::restore_idle_timeout(conn).await?;
-    Ok(outcome)
-}
-
-async fn park_under_lock(
-    conn: &mut MySqlConnection,
-    token: &FencingToken,
-    rows: &[RowToPark],
-) -> sqlx::Result<ParkOutcome> {
-    let wanted = as_json(rows);
-    let mut tx = conn.begin().await?;
-    if !lease::lock(&mut tx, token).await? {
-        tx.rollback().await?;
+    if !lease::lock(conn, token).await? {
         return Ok(ParkOutcome::Stale);
     }
-    let copied = copy_to_parked(&mut tx, token.shard, &wanted).await?;
-    let deleted = delete_copied(&mut tx, token.shard, &wanted).await?;
-    if usize::try_from(copied) == Ok(rows.len()) && deleted == copied {
-        tx.commit().await?;
-        Ok(ParkOutcome::Parked)
+    let wanted = as_json(rows);
+    let copied = copy_to_parked(conn, token.shard, &wanted).await?;
+    let deleted = delete_copied(conn, token.shard, &wanted).await?;
+    let is_complete = usize::try_from(copied) == Ok(rows.len()) && deleted == copied;
+    Ok(if is_complete {
+        ParkOutcome::Parked
     } else {
-        tx.rollback().await?;
-        Ok(ParkOutcome::Stale)
-    }
+        ParkOutcome::Stale
+    })
 }
 
 /// The parameter of the two `JSON_TABLE`s below.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use relay::publisher::kafka::KafkaPublisher;
 use sqlx::{AssertSqlSafe, Executor};
 
-use crate::harness::{FaultyPublisher, Fixture, Received, assert_history, history, until};
+use crate::harness::{FaultyPublisher, Fixture, Record, assert_history, history, until};
 use crate::program::Program;
 
 /// Row locks of another session block the DELETE, so the kill happens between acknowledgement and delete.
@@ -29,7 +29,7 @@ async fn p4_kill_9_after_acknowledgement_and_before_delete_repeats_but_neither_l
     let successor = fixture.relay().await;
     fixture.outbox_is_empty().await;
     let mut count = 0;
-    let twice = |_: &Received| {
+    let twice = |_: &Record| {
         count += 1;
         count >= 2 * events.len()
     };

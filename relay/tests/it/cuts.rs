@@ -13,6 +13,8 @@ use crate::program::Program;
 
 const DELETE: &str = "/* delete_published */";
 const LOOK_UP: &str = "/* read_predecessors */";
+const HEARTBEAT: &str = "/* heartbeat */";
+const OLDEST: &str = "/* read_oldest */";
 const LAST_OF_PARKING: &str = "/* delete_copied */";
 /// Enough for the idle timeout in a transaction, a short lease, a lock wait, and a loaded machine. Below the 30 s after
 /// which the server ends every idle session.
@@ -112,7 +114,8 @@ async fn p3_a_renewal_without_a_response_is_repeated_while_the_leases_are_still_
         renewed_until(&fixture).await > before
     })
     .await;
-    proxy.fall_silent();
+    // Before the leases are renewed in this round.
+    proxy.arm(HEARTBEAT, Cut::FrozenAfterServer);
     until("a round has failed", || async {
         relay.database_errors("lease", "silent") > 0
     })
@@ -125,6 +128,25 @@ async fn p3_a_renewal_without_a_response_is_repeated_while_the_leases_are_still_
     let apart = renewed_until(&fixture).await - last;
     assert!(apart < time::Duration::seconds(12), "{apart}");
     assert_eq!(relay.metrics.leases_lost.get(), 0);
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_age_gauge_grows_until_its_query_succeeds_again() {
+    let fixture = Fixture::create().await;
+    let (relay, proxy) = relay_behind_proxy(&fixture, &[]).await;
+    let age = || async { relay.metrics.oldest_age.get() };
+    proxy.arm_at_each(OLDEST, Cut::BeforeServer);
+    until("the age has grown", || async {
+        age().await > Duration::from_secs(4)
+    })
+    .await;
+    assert!(relay.database_errors("census", "connection_lost") >= 3);
+    proxy.disarm();
+    until("the age is that of the empty outbox", || async {
+        age().await == Duration::ZERO
+    })
+    .await;
     relay.stop().await;
 }
 

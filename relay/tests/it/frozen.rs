@@ -9,7 +9,7 @@ use std::time::Duration;
 use relay::pump::MAX_UNSETTLED;
 use time::OffsetDateTime;
 
-use crate::harness::{BrokerProxy, Event, Fixture, Received, assert_history, history, until};
+use crate::harness::{BrokerProxy, Event, Fixture, Record, assert_history, history, until};
 use crate::program::Program;
 
 /// `BATCH_ROWS`. A read starts while fewer than `MAX_UNSETTLED` rows are unsettled. Its rows, and those of the read that
@@ -49,7 +49,7 @@ async fn p3_p4_a_relay_that_wakes_in_the_middle_of_a_drain_appends_only_repeats(
 /// Here a late record may be the only one of its event: the stale relay's DELETE needs no lease, so the successor may
 /// never read that row. The record is still in order, so consumers must not drop a record for its lower epoch.
 #[tokio::test(flavor = "multi_thread")]
-async fn p3_p4_a_relay_that_wakes_while_its_heir_drains_loses_and_reorders_nothing() {
+async fn p3_p4_a_relay_that_wakes_while_its_successor_drains_loses_and_reorders_nothing() {
     let fixture = Fixture::create().await;
     let events = opened_by_two(5_000);
     let (stale, proxy, in_flight) = with_a_full_queue(&fixture, &events, "").await;
@@ -193,36 +193,38 @@ struct Late {
 }
 
 impl Late {
-    fn of(received: &[Received], woken: OffsetDateTime) -> Self {
+    fn of(received: &[Record], woken: OffsetDateTime) -> Self {
         let woken_ms = i64::try_from(woken.unix_timestamp_nanos() / 1_000_000).expect("a date");
         let by_successor: HashMap<&str, i64> = received
             .iter()
-            .filter(|record| epoch(record) == 2)
-            .map(|record| (record.event_id.as_str(), record.time_ms))
+            .filter(|record| record.epoch() == 2)
+            .map(|record| (record.event_id(), record.time_ms))
             .collect();
         assert!(!by_successor.is_empty(), "the epoch rose with the owner");
         // For each return and topic: the highest epoch and seq so far, and the last late seq.
-        let mut so_far: HashMap<(&str, i64), (i64, i32, i32)> = HashMap::new();
+        let mut so_far: HashMap<(&str, i64), (i64, i64, i64)> = HashMap::new();
         let mut late = Self {
             lag_ms: (i64::MAX, 0),
             ..Self::default()
         };
         for record in received {
-            let at = so_far.entry((&record.topic, record.return_id)).or_default();
-            if epoch(record) >= at.0 {
-                *at = (epoch(record), at.1.max(record.seq), at.2);
+            let at = so_far
+                .entry((&record.topic, record.return_id()))
+                .or_default();
+            if record.epoch() >= at.0 {
+                *at = (record.epoch(), at.1.max(record.seq()), at.2);
                 continue;
             }
             assert_eq!(
-                (epoch(record), at.0),
+                (record.epoch(), at.0),
                 (1, 2),
                 "a late record has the lower epoch: {record:?}"
             );
-            assert!(record.seq > at.2, "late records are in order: {record:?}");
-            at.2 = record.seq;
+            assert!(record.seq() > at.2, "late records are in order: {record:?}");
+            at.2 = record.seq();
             late.count += 1;
-            late.behind_newer += usize::from(record.seq < at.1);
-            match by_successor.get(record.event_id.as_str()) {
+            late.behind_newer += usize::from(record.seq() < at.1);
+            match by_successor.get(record.event_id()) {
                 Some(first) => {
                     let lag = record.time_ms - first;
                     late.lag_ms = (late.lag_ms.0.min(lag), late.lag_ms.1.max(lag));
@@ -233,11 +235,6 @@ impl Late {
         }
         late
     }
-}
-
-fn epoch(record: &Received) -> i64 {
-    let epoch = record.headers["x-outbox-epoch"].parse();
-    epoch.expect("a number")
 }
 
 impl std::fmt::Display for Late {

@@ -29,8 +29,9 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use broker_proxy::BrokerProxy;
 pub(crate) use faulty_publisher::FaultyPublisher;
 pub(crate) use follower::Follower;
-pub(crate) use history::{assert_history, assert_in_order, history};
-pub(crate) use topics::{Received, Topics};
+pub(crate) use history::{assert_history, history};
+pub(crate) use shared::test_support::topics::Record;
+pub(crate) use topics::Topics;
 
 /// The deadline of every wait: much longer than a loaded machine needs.
 pub(crate) const WAIT_DEADLINE: Duration = Duration::from_secs(60);

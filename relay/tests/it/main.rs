@@ -5,6 +5,7 @@ mod harness;
 mod crash;
 mod cuts;
 mod delivery;
+mod docs;
 mod frozen;
 mod leases;
 mod order;

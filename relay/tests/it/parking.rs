@@ -5,7 +5,7 @@ use relay::publisher::kafka::KafkaPublisher;
 use relay::store::lease::FencingToken;
 use relay::store::parking::{self, ParkOutcome, RowToPark};
 use shared::domain::ids::{OrderId, Shard};
-use sqlx::{Connection, Executor, Row};
+use sqlx::{Executor, Row};
 use uuid::Uuid;
 
 use crate::harness::{Event, FaultyPublisher, Fixture, assert_history, history};
@@ -168,12 +168,6 @@ async fn p4_nothing_is_parked_with_an_outdated_fencing_token() {
         reason: "test".to_owned(),
         attempts: 1,
     }];
-    let mut conn = fixture
-        .pool()
-        .acquire()
-        .await
-        .expect("a connection")
-        .detach();
     let stale = [
         FencingToken {
             redrive_gen: 1,
@@ -189,12 +183,15 @@ async fn p4_nothing_is_parked_with_an_outdated_fencing_token() {
         },
     ];
     for token in stale {
-        let outcome = parking::park(&mut conn, &token, &rows).await.expect("park");
+        let mut tx = fixture.pool().begin().await.expect("begin");
+        let outcome = parking::park(&mut tx, &token, &rows).await.expect("park");
+        tx.commit().await.expect("commit");
         assert_eq!(outcome, ParkOutcome::Stale, "{token:?}");
         assert_eq!(fixture.count("outbox").await, 1);
     }
-    let outcome = parking::park(&mut conn, &now, &rows).await.expect("park");
+    let mut tx = fixture.pool().begin().await.expect("begin");
+    let outcome = parking::park(&mut tx, &now, &rows).await.expect("park");
+    tx.commit().await.expect("commit");
     assert_eq!(outcome, ParkOutcome::Parked);
     assert_eq!(fixture.count("outbox").await, 0);
-    conn.close().await.expect("close");
 }

@@ -4,12 +4,8 @@
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use super::BrokenPromise;
 use super::topics::Record;
-
-/// A promise that the topics break.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct BrokenPromise(String);
 
 /// Records of an event that was there already, by the relay that sent them.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

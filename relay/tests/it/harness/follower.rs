@@ -25,7 +25,7 @@ impl Follower {
         let task = tokio::spawn(async move {
             loop {
                 let message = consumer.recv().await.expect("a record");
-                let event_id = super::Received::of(&message).event_id;
+                let event_id = super::Record::of(&message).event_id().to_owned();
                 let mut noted = noted.lock().expect("not poisoned");
                 noted.entry(event_id).or_insert_with(Instant::now);
             }
