@@ -172,7 +172,7 @@ impl From<DbError> for CtlError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Database(cause) => cause.into(),
-            DbError::NoPermit(_) | DbError::DeadlinePassed(_) => Self::Unreachable {
+            DbError::NoConnection(_) | DbError::DeadlinePassed(_) => Self::Unreachable {
                 server: "MySQL".to_owned(),
                 source: Box::new(error),
             },

@@ -35,7 +35,7 @@ const CODES: [&str; 8] = [
     "lock_conflict",
     "connection_lost",
     "unavailable",
-    "no_permit",
+    "no_connection",
     "silent",
     "panicked",
     "other",

@@ -38,7 +38,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 /// The same for a table's metadata lock (`LOCK TABLES`, DDL). The server's default is a year.
 const METADATA_LOCK_WAIT: Duration = Duration::from_secs(10);
 /// The server ends a session that is idle for this long: a frozen process must not hold locks for hours. [`Database`]
-/// closes its idle connections earlier.
+/// closes its idle connections after 10 s.
 const SESSION_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same for a session that may lock a row of `outbox_lease`. The shard's relay, and a relay that would take over,
 /// wait for that row, so a frozen session must lose it before a lease of the usual length ends.
@@ -110,21 +110,9 @@ pub(crate) fn session_rules() -> String {
 /// # Errors
 /// A database error.
 pub async fn shorten_idle_timeout(conn: &mut MySqlConnection) -> sqlx::Result<()> {
-    set_idle_timeout(conn, LEASE_LOCK_IDLE_TIMEOUT).await
-}
-
-/// Call after that transaction: the session may be idle for as long as any other.
-///
-/// # Errors
-/// A database error.
-pub async fn restore_idle_timeout(conn: &mut MySqlConnection) -> sqlx::Result<()> {
-    set_idle_timeout(conn, SESSION_IDLE_TIMEOUT).await
-}
-
-async fn set_idle_timeout(conn: &mut MySqlConnection, idle: Duration) -> sqlx::Result<()> {
     let sql = format!(
-        "/* set_idle_timeout */ SET SESSION wait_timeout = {}",
-        idle.as_secs()
+        "/* shorten_idle_timeout */ SET SESSION wait_timeout = {}",
+        LEASE_LOCK_IDLE_TIMEOUT.as_secs()
     );
     conn.execute(AssertSqlSafe(sql)).await?;
     Ok(())

@@ -182,7 +182,9 @@ async fn ping(db: &Database) -> Option<Duration> {
     let ping = db.run("readiness", PING_DEADLINE, |conn| {
         Box::pin(async { conn.ping().await.map_err(DbError::from) })
     });
-    ping.await.ok().map(|()| asked.elapsed())
+    // One limit for the wait for a connection and the ping.
+    let pinged = tokio::time::timeout(PING_DEADLINE, ping).await;
+    matches!(pinged, Ok(Ok(()))).then(|| asked.elapsed())
 }
 
 fn mysql_check(took: Option<Duration>) -> Check {

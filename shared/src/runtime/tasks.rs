@@ -137,6 +137,7 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Tasks {
     stages: Vec<Stage>,
+    early_end: CancellationToken,
 }
 
 /// Tasks that stop together.
@@ -163,6 +164,11 @@ impl Tasks {
         Self::default()
     }
 
+    /// Cancelled when a task has ended early: then no stage should wait before it stops.
+    pub fn ended_early(&self) -> CancellationToken {
+        self.early_end.clone()
+    }
+
     /// A new stage, which stops before all earlier ones.
     pub fn stage(&mut self) -> &mut Stage {
         self.stages.push(Stage::default());
@@ -173,7 +179,7 @@ impl Tasks {
     /// `drain`. Returns the names of the tasks that were still running at the end of it; they are left to run.
     ///
     /// # Errors
-    /// A task ended early: the process should end, loudly.
+    /// A task ended early, or failed while stopping: the process should end, loudly.
     pub async fn run(
         mut self,
         stop: &CancellationToken,
@@ -183,22 +189,23 @@ impl Tasks {
             // A stopped program's tasks end too, which is no early end.
             biased;
             () = stop.cancelled() => None,
-            error = self.early_end() => Some(error),
+            error = self.first_end() => Some(error),
         };
         if let Some(error) = &early {
             tracing::error!(error = chain(error), "a task ended early: stopping");
+            self.early_end.cancel();
             stop.cancel();
         }
         let deadline = TokioInstant::now() + drain;
-        let mut late = Vec::new();
+        let (mut failure, mut late) = (early, Vec::new());
         for stage in self.stages.into_iter().rev() {
             let deadline = deadline.max(TokioInstant::now() + LAST_MOMENT);
-            late.extend(stage.finish(deadline).await);
+            late.extend(stage.finish(deadline, &mut failure).await);
         }
-        early.map_or(Ok(late), Err)
+        failure.map_or(Ok(late), Err)
     }
 
-    async fn early_end(&mut self) -> TaskError {
+    async fn first_end(&mut self) -> TaskError {
         let ends = self
             .stages
             .iter_mut()
@@ -271,14 +278,20 @@ impl Stage {
         Some((name, result))
     }
 
-    /// Stops the tasks and waits for them. Returns the names of those that still run at the deadline.
-    async fn finish(mut self, deadline: TokioInstant) -> Vec<&'static str> {
+    /// Stops the tasks and waits for them. Returns the names of those that still run at the deadline. The first failure of
+    /// the program is kept.
+    async fn finish(
+        mut self,
+        deadline: TokioInstant,
+        failure: &mut Option<TaskError>,
+    ) -> Vec<&'static str> {
         self.stop.cancel();
         while let Ok(ended) = timeout_at(deadline, self.next_end()).await {
             match ended {
                 Some((_, Ok(()))) => {}
                 Some((_, Err(error))) => {
                     tracing::error!(error = chain(&error), "a task failed while stopping");
+                    failure.get_or_insert(error);
                 }
                 None => return Vec::new(),
             }
@@ -329,8 +342,9 @@ mod tests {
         let stop = stage.stop();
         stage.spawn("patient task", async move { stop.cancelled().await });
         stage.spawn("early task", async {});
-        let stop = CancellationToken::new();
+        let (stop, early) = (CancellationToken::new(), tasks.ended_early());
         let ended = tasks.run(&stop, Duration::from_secs(60)).await;
+        assert!(early.is_cancelled());
         assert!(
             matches!(ended, Err(TaskError::Ended("early task"))),
             "{ended:?}"
@@ -357,6 +371,21 @@ mod tests {
             matches!(ended, Err(TaskError::Panicked("panicking task"))),
             "{ended:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_failure_while_stopping_is_the_error() {
+        let mut tasks = Tasks::new();
+        let stage = tasks.stage();
+        let stopping = stage.stop();
+        stage.spawn_fallible("failing task", async move {
+            stopping.cancelled().await;
+            Err::<(), _>(std::io::Error::other("cause"))
+        });
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let ended = tasks.run(&stop, Duration::from_secs(60)).await;
+        assert!(matches!(ended, Err(TaskError::Failed { .. })), "{ended:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -150,6 +150,40 @@ async fn a_silent_server_costs_one_deadline_and_no_connection() {
 }
 
 #[tokio::test]
+async fn after_a_failover_the_next_unit_of_work_gets_a_new_connection() {
+    let db = with_an_order().await;
+    let (proxy, url) = MysqlProxy::before(db.url()).await;
+    let args = DbArgs {
+        database_url: url.into(),
+        database_max_connections: 8,
+    };
+    let eight = Database::unmetered(args.options().expect("a URL"), 8);
+    let barrier = Arc::new(tokio::sync::Barrier::new(8));
+    let fill = (0..8).map(|_| {
+        let (eight, barrier) = (eight.clone(), Arc::clone(&barrier));
+        tokio::spawn(async move {
+            let wait = eight.run("fill", DEADLINE, |conn| {
+                Box::pin(async move {
+                    connection_id(conn).await?;
+                    barrier.wait().await;
+                    Ok::<_, DbError>(())
+                })
+            });
+            wait.await.expect("MySQL responds");
+        })
+    });
+    for filled in fill.collect::<Vec<_>>() {
+        filled.await.expect("no panic");
+    }
+    proxy.go_away();
+    proxy.come_back();
+    // At most one idle connection is tried although all of them are dead and too fresh to be pinged.
+    let first = eight.run("first", DEADLINE, |conn| Box::pin(connection_id(conn)));
+    let _ = first.await;
+    id_of(&eight).await;
+}
+
+#[tokio::test]
 async fn work_goes_on_when_its_caller_gives_up() {
     let db = with_an_order().await;
     let one = db.database(1);
@@ -201,7 +235,7 @@ async fn a_share_is_a_bulkhead() {
     has_begun.await.expect("sent");
     let refused = share.run("second", DEADLINE, |conn| Box::pin(connection_id(conn)));
     let refused = refused.await.expect_err("the share is in use");
-    assert!(matches!(refused, DbError::NoPermit(_)), "{refused:?}");
+    assert!(matches!(refused, DbError::NoConnection(_)), "{refused:?}");
     id_of(&all).await;
     slow.abort();
 }

@@ -1,10 +1,11 @@
-//! A bounded set of connections. No call gets more of them than its share allows.
+//! A bounded set of connections. A caller gets at most as many of them as its share allows.
 //!
 //! Not sqlx's pool: that one pings a connection each time it comes back, which costs a round trip per use and has no
 //! deadline, so a silent server keeps the permit (sqlx-core 0.9, `Floating::return_to_pool`). Here the runner decides
 //! whether a connection comes back; one that does not is dropped, which closes its socket.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use sqlx::mysql::MySqlConnectOptions;
@@ -17,10 +18,9 @@ use super::{DbError, connect};
 /// A connection that was idle for longer is pinged before use.
 const PING_AFTER: Duration = Duration::from_secs(2);
 const PING_DEADLINE: Duration = Duration::from_millis(500);
-/// A connection that was idle for longer is closed. Well below the session's `wait_timeout`, so the server never cuts a
-/// connection that is about to be used.
+/// A connection that was idle for longer is closed: well below the session's `wait_timeout`, so the server has none to cut.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the goodbye to the server when a program ends.
+/// For the goodbye to the server.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub(super) struct Connections {
     options: MySqlConnectOptions,
     idle: Mutex<Vec<Idle>>,
     permits: Arc<Semaphore>,
+    /// A task closes idle connections as they grow too old; it ends when there are none.
+    is_swept: AtomicBool,
 }
 
 /// A connection on loan. Dropping it closes the connection.
@@ -57,6 +59,7 @@ impl Connections {
             options,
             idle: Mutex::default(),
             permits: Arc::new(permits(max)),
+            is_swept: AtomicBool::new(false),
         }
     }
 
@@ -74,7 +77,7 @@ impl Connections {
         let one = async |semaphore: &Arc<Semaphore>| {
             timeout_at(until, Arc::clone(semaphore).acquire_owned())
                 .await
-                .map_err(|_| DbError::NoPermit(acquire_timeout))
+                .map_err(|_| DbError::NoConnection(acquire_timeout))
                 .map(|permit| permit.expect("the semaphore is never closed"))
         };
         Ok(Permits {
@@ -102,33 +105,40 @@ impl Connections {
     }
 
     /// Gives a connection back whose state is known.
-    pub(super) fn give_back(&self, loan: Loan) {
+    pub(super) fn give_back(self: &Arc<Self>, loan: Loan) {
         let idle = Idle {
             conn: loan.conn,
             since: Instant::now(),
         };
         self.lock().push(idle);
         drop(loan.permits);
+        if !self.is_swept.swap(true, Ordering::AcqRel) {
+            tokio::spawn(sweep(Arc::downgrade(self)));
+        }
     }
 
-    /// The most recently used connection. Those that were idle for too long are closed on the way.
+    /// Closes the idle connections without a goodbye, because they probably lead nowhere.
+    pub(super) fn forget_idle(&self) {
+        self.lock().clear();
+    }
+
+    /// Closes the idle connections politely.
+    pub(super) async fn close(&self) {
+        let idle = std::mem::take(&mut *self.lock());
+        close_all(idle).await;
+    }
+
+    /// The most recently used connection, if it is not too old. The older ones below it stay for the sweep.
     fn take_idle(&self) -> Option<Idle> {
-        let mut idle = self.lock();
-        let newest = idle.pop()?;
-        idle.retain(|idle| idle.since.elapsed() < IDLE_TIMEOUT);
+        let newest = self.lock().pop()?;
         (newest.since.elapsed() < IDLE_TIMEOUT).then_some(newest)
     }
 
-    /// Says goodbye to the server, so that it logs no aborted connections.
-    pub(super) async fn close(&self) {
-        let idle = std::mem::take(&mut *self.lock());
-        let closing = async {
-            for idle in idle {
-                // The server ends the session by itself if this fails.
-                let _ = idle.conn.close().await;
-            }
-        };
-        let _ = timeout(CLOSE_DEADLINE, closing).await;
+    /// Removes the connections that were idle for too long.
+    fn take_too_old(&self) -> Vec<Idle> {
+        self.lock()
+            .extract_if(.., |idle| idle.since.elapsed() >= IDLE_TIMEOUT)
+            .collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
@@ -138,4 +148,32 @@ impl Connections {
 
 pub(super) fn permits(max: u32) -> Semaphore {
     Semaphore::new(usize::try_from(max.max(1)).unwrap_or(Semaphore::MAX_PERMITS))
+}
+
+/// Closes connections as they grow too old, until none is idle.
+async fn sweep(connections: Weak<Connections>) {
+    loop {
+        tokio::time::sleep(IDLE_TIMEOUT / 4).await;
+        let Some(connections) = connections.upgrade() else {
+            return;
+        };
+        close_all(connections.take_too_old()).await;
+        let idle = connections.lock();
+        if idle.is_empty() {
+            // Under the lock: a connection that comes back after this starts the next sweep.
+            connections.is_swept.store(false, Ordering::Release);
+            return;
+        }
+    }
+}
+
+/// Says goodbye to the server, so that it logs no aborted connections.
+async fn close_all(idle: Vec<Idle>) {
+    let closing = async {
+        for idle in idle {
+            // The server ends the session by itself if this fails.
+            let _ = idle.conn.close().await;
+        }
+    };
+    let _ = timeout(CLOSE_DEADLINE, closing).await;
 }

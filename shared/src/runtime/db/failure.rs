@@ -69,14 +69,6 @@ impl DbFailure {
         }
     }
 
-    /// The error is about rows, so the session is in a known state after a rollback.
-    pub(super) fn is_about_data(&self) -> bool {
-        match self {
-            Self::Duplicate { .. } | Self::LockConflict => true,
-            Self::ConnectionLost | Self::Unavailable | Self::Other => false,
-        }
-    }
-
     /// Stable metric label.
     pub fn code(&self) -> &'static str {
         match self {
@@ -101,9 +93,9 @@ fn parse_duplicate(message: &str) -> Option<(String, String)> {
 pub enum DbError {
     #[error("database")]
     Database(#[from] sqlx::Error),
-    /// The work did not begin.
-    #[error("no connection became free within {} ms", .0.as_millis())]
-    NoPermit(Duration),
+    /// None became free, or none could be opened. The work did not begin.
+    #[error("no connection to MySQL within {} ms", .0.as_millis())]
+    NoConnection(Duration),
     /// A write may or may not have happened.
     #[error("no response from MySQL within {} ms", .0.as_millis())]
     DeadlinePassed(Duration),
@@ -115,7 +107,7 @@ impl DbError {
     pub fn failure(&self) -> DbFailure {
         match self {
             Self::Database(error) => DbFailure::of(error),
-            Self::NoPermit(_) => DbFailure::Unavailable,
+            Self::NoConnection(_) => DbFailure::Unavailable,
             Self::DeadlinePassed(_) => DbFailure::ConnectionLost,
             Self::Panicked => DbFailure::Other,
         }
@@ -129,7 +121,7 @@ impl DbError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Database(error) => DbFailure::of(error).code(),
-            Self::NoPermit(_) => "no_permit",
+            Self::NoConnection(_) => "no_connection",
             Self::DeadlinePassed(_) => "deadline",
             Self::Panicked => "panicked",
         }

@@ -12,14 +12,14 @@ use futures_util::future::BoxFuture;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{Connection, MySqlConnection};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant as TokioInstant, timeout_at};
+use tokio::time::{Instant as TokioInstant, timeout, timeout_at};
 
 use super::connections::{Connections, Loan, permits};
 use super::{DbError, DbFailure, DbMetrics};
 use crate::runtime::metrics::MetricSet;
 use crate::runtime::tasks::Backoff;
 
-/// How long a caller waits for a free connection unless it says otherwise.
+/// How long a caller waits for a free connection, and then for a new one to open, unless it says otherwise.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// MySQL, through a bounded set of connections that open when first needed. Cheap to clone.
@@ -97,7 +97,7 @@ impl Database {
         Self::new(options, max_connections, &self.metrics)
     }
 
-    /// How long [`Self::run`] and [`Self::transaction`] wait for a free connection.
+    /// How long [`Self::run`] and [`Self::transaction`] wait for a free connection, and for a new one to open.
     #[must_use]
     pub fn acquire_timeout(self, acquire_timeout: Duration) -> Self {
         Self {
@@ -114,8 +114,9 @@ impl Database {
     /// runs to its end, or to the deadline, whether or not the caller waits.
     ///
     /// # Errors
-    /// The error of `work`, or a [`DbError`] when no connection was free, the deadline passed (a write may have
-    /// happened), or the work panicked.
+    /// The error of `work`, or a [`DbError`]: no connection in time, the deadline passed (a write may have happened), or the
+    /// work panicked. `E` must keep the database error among its sources (not `#[error(transparent)]`, which hides it): the
+    /// runner decides about the connection by it.
     pub async fn run<T, E, W>(
         &self,
         name: &'static str,
@@ -131,17 +132,22 @@ impl Database {
         let finished = self
             .on_loan(deadline, move |mut loan, until| {
                 Box::pin(async move {
-                    let result = timeout_at(until, work(&mut loan.conn)).await;
-                    let result =
-                        result.unwrap_or_else(|_| Err(DbError::DeadlinePassed(deadline).into()));
-                    let keep = result.as_ref().err().is_none_or(leaves_a_known_state);
-                    (result, keep.then_some(loan))
+                    match timeout_at(until, work(&mut loan.conn)).await {
+                        Ok(result) => {
+                            let end = result.as_ref().err().map_or(End::GiveBack, End::after);
+                            (Ok(result), loan, end)
+                        }
+                        // Never by what `E` says about it: the dropped future may have been in mid-packet.
+                        Err(_) => (Err(DbError::DeadlinePassed(deadline)), loan, End::CloseAll),
+                    }
                 })
             })
             .await;
-        let result = finished.unwrap_or_else(|error| Err(error.into()));
-        self.metrics
-            .observe(name, began, outcome(result.as_ref().err()));
+        let (label, result) = match finished.flatten() {
+            Ok(result) => (outcome(result.as_ref().err()), result),
+            Err(error) => (error.code(), Err(error.into())),
+        };
+        self.metrics.observe(name, began, label);
         result
     }
 
@@ -198,35 +204,38 @@ impl Database {
         let finished = self
             .on_loan(deadline, move |mut loan, until| {
                 Box::pin(async move {
-                    let (outcome, keep) =
+                    let (outcome, end) =
                         write(&mut loan.conn, until, deadline, body.as_ref()).await;
-                    (outcome, keep.then_some(loan))
+                    (outcome, loan, end)
                 })
             })
             .await;
         finished.unwrap_or_else(|error| Err(TransactionError::Refused(error.into())))
     }
 
-    /// Lends `work` a connection in a task of its own. What `work` hands back is used again.
+    /// Lends `work` a connection in a task of its own. Connecting counts as waiting for a connection: nothing was sent yet.
     async fn on_loan<T, W>(&self, deadline: Duration, work: W) -> Result<T, DbError>
     where
         T: Send + 'static,
-        W: FnOnce(Loan, TokioInstant) -> BoxFuture<'static, (T, Option<Loan>)> + Send + 'static,
+        W: FnOnce(Loan, TokioInstant) -> BoxFuture<'static, (T, Loan, End)> + Send + 'static,
     {
         let permits = self
             .connections
             .permits(&self.share, self.acquire_timeout)
             .await?;
         let connections = Arc::clone(&self.connections);
+        let connect_timeout = self.acquire_timeout.min(deadline);
         let task = tokio::spawn(async move {
             let until = TokioInstant::now() + deadline;
-            let loan = match timeout_at(until, connections.borrow(permits)).await {
+            let loan = match timeout(connect_timeout, connections.borrow(permits)).await {
                 Ok(loan) => loan?,
-                Err(_) => return Err(DbError::DeadlinePassed(deadline)),
+                Err(_) => return Err(DbError::NoConnection(connect_timeout)),
             };
-            let (result, loan) = work(loan, until).await;
-            if let Some(loan) = loan {
-                connections.give_back(loan);
+            let (result, loan, end) = work(loan, until).await;
+            match end {
+                End::GiveBack => connections.give_back(loan),
+                End::Close => {}
+                End::CloseAll => connections.forget_idle(),
             }
             Ok(result)
         });
@@ -239,21 +248,47 @@ impl Database {
     }
 }
 
-/// One run of a transaction. The flag says whether the connection may be used again.
+/// What becomes of a connection after its use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The session is in a known state.
+    GiveBack,
+    Close,
+    /// The connection was lost, so the idle ones probably are too: a failover cuts all of them.
+    CloseAll,
+}
+
+impl End {
+    /// After an error of the work. One without a database error among its sources is the caller's own refusal.
+    fn after<E: Error + 'static>(error: &E) -> Self {
+        match DbFailure::in_chain(error) {
+            None | Some(DbFailure::Duplicate { .. } | DbFailure::LockConflict) => Self::GiveBack,
+            Some(DbFailure::ConnectionLost) => Self::CloseAll,
+            Some(DbFailure::Unavailable | DbFailure::Other) => Self::Close,
+        }
+    }
+}
+
+/// One run of a transaction.
 async fn write<T, E, B>(
     conn: &mut MySqlConnection,
     until: TokioInstant,
     deadline: Duration,
     body: &B,
-) -> (Result<T, TransactionError<T, E>>, bool)
+) -> (Result<T, TransactionError<T, E>>, End)
 where
     E: Error + From<DbError> + Send + 'static,
     B: for<'c> Fn(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, E>>,
 {
     let mut tx = match timeout_at(until, conn.begin()).await {
         Ok(Ok(tx)) => tx,
-        Ok(Err(error)) => return (Err(refused(DbError::from(error))), false),
-        Err(_) => return (Err(refused(DbError::DeadlinePassed(deadline))), false),
+        Ok(Err(error)) => return (Err(refused(DbError::from(error))), End::CloseAll),
+        Err(_) => {
+            return (
+                Err(refused(DbError::DeadlinePassed(deadline))),
+                End::CloseAll,
+            );
+        }
     };
     let value = match timeout_at(until, body(&mut tx)).await {
         Ok(Ok(value)) => value,
@@ -261,18 +296,30 @@ where
             // At once: a dropped transaction keeps its locks until the connection is used again, and after a 1062 a
             // next-key lock stays (MySQL manual, "Locks Set by Different SQL Statements in InnoDB").
             let rolled_back = matches!(timeout_at(until, tx.rollback()).await, Ok(Ok(())));
-            let keep = rolled_back && leaves_a_known_state(&error);
-            return (Err(classified(error)), keep);
+            let end = if rolled_back {
+                End::after(&error)
+            } else {
+                End::CloseAll
+            };
+            return (Err(classified(error)), end);
         }
-        Err(_) => return (Err(refused(DbError::DeadlinePassed(deadline))), false),
+        Err(_) => {
+            return (
+                Err(refused(DbError::DeadlinePassed(deadline))),
+                End::CloseAll,
+            );
+        }
     };
     let cause = match timeout_at(until, tx.commit()).await {
-        Ok(Ok(())) => return (Ok(value), true),
+        Ok(Ok(())) => return (Ok(value), End::GiveBack),
         Ok(Err(error)) => error.into(),
         Err(_) => DbError::DeadlinePassed(deadline),
     };
     tracing::warn!(error = %cause, "the response to COMMIT was lost");
-    (Err(TransactionError::CommitUnknown { value, cause }), false)
+    (
+        Err(TransactionError::CommitUnknown { value, cause }),
+        End::CloseAll,
+    )
 }
 
 fn refused<T, E: From<DbError>>(error: DbError) -> TransactionError<T, E> {
@@ -284,11 +331,6 @@ fn classified<T, E: Error + 'static>(error: E) -> TransactionError<T, E> {
         Some(DbFailure::LockConflict) => TransactionError::Conflict(error),
         _ => TransactionError::Refused(error),
     }
-}
-
-/// Whether the session can go on after this error: it is about the data, or not the database's at all.
-fn leaves_a_known_state<E: Error + 'static>(error: &E) -> bool {
-    DbFailure::in_chain(error).is_none_or(|failure| failure.is_about_data())
 }
 
 /// The metric's label for an outcome.
