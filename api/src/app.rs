@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::auth::{KeyError, Verifier};
 use shared::runtime::db::{Database, DbError};
@@ -14,6 +15,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::AuditReads;
+use crate::auth::Authenticator;
+use crate::backlog::Gate;
 use crate::config::Config;
 use crate::decisions::Decisions;
 use crate::filing::{Filing, FilingQueue};
@@ -134,53 +137,22 @@ impl App {
             Arc::clone(&metrics),
             leaving.clone(),
         );
-        let filing = Filing {
-            args: cfg.filing.clone(),
-            timeout: cfg.http.request_timeout(),
-            topics: cfg.topics.clone(),
-            policy: cfg.policy.clone(),
-            db: db.clone(),
-            metrics: Arc::clone(&metrics),
-            gate,
-        };
-        let quarter = db.max_connections() / 4;
         let stage = tasks.stage();
-        let filing = FilingQueue::start(filing, stage);
-        let expiry = idempotency::expire(db.share(quarter), stage.stop());
+        let filing = FilingQueue::start(filing_parts(&cfg, &db, &metrics, gate), stage);
+        let expiry = idempotency::expire(quarter(&db), stage.stop());
         stage.spawn("change poller", poller.run(stage.stop()));
         stage.spawn("backlog monitor", monitor.run(stage.stop()));
         stage.spawn("key reload", keys.run(stage.stop()));
         stage.spawn("revocation reads", revocations.run(stage.stop()));
         stage.spawn("idempotency key expiry", expiry);
 
-        let reads = db.share(db.max_connections() * 3 / 4);
-        let state = http::State {
-            reads: reads.clone(),
-            read_deadline: cfg.http.request_timeout(),
-            authenticator,
-            filing,
-            decisions: Decisions {
-                db: db.share(quarter),
-                lookups: reads,
-                topics: cfg.topics,
-                deadline: cfg.http.request_timeout(),
-            },
-            audit: AuditReads::new(&db),
-            streams,
-            policy: cfg.policy,
-            caller_rate: RateLimit::per_second(cfg.http.rate_per_caller),
-            body_timeout: cfg.http.body_timeout(),
-        };
+        let state = state(&cfg, &db, authenticator, filing, streams);
         let (drain, stop_delay) = (cfg.http.drain(), cfg.http.stop_delay());
         let server = http::serve(self.listener, state, cfg.http, metrics, leaving.clone());
+        let failed = tasks.ended_early();
         let stage = tasks.stage();
-        let stopping = stage.stop();
-        let served = stage.spawn_fallible("public listener", async move {
-            let leave = async {
-                stopping.cancelled().await;
-                tokio::time::sleep(stop_delay).await;
-                leaving.cancel();
-            };
+        let leave = leave(stage.stop(), stop_delay, failed, leaving);
+        let served = stage.spawn_fallible("public listener", async {
             let (drained, ()) = tokio::join!(server, leave);
             Ok::<_, Infallible>(drained)
         });
@@ -191,5 +163,62 @@ impl App {
         }
         tracing::warn!(tasks = ?late, "tasks are still running at the drain deadline");
         Ok(Drain::DeadlineMissed)
+    }
+}
+
+/// Closes the listener when the load balancer has noticed that the api stops; at once if the api has failed.
+async fn leave(
+    stopping: CancellationToken,
+    stop_delay: Duration,
+    failed: CancellationToken,
+    leaving: CancellationToken,
+) {
+    stopping.cancelled().await;
+    failed
+        .run_until_cancelled(tokio::time::sleep(stop_delay))
+        .await;
+    leaving.cancel();
+}
+
+fn quarter(db: &Database) -> Database {
+    db.share(db.max_connections() / 4)
+}
+
+fn filing_parts(cfg: &Config, db: &Database, metrics: &Arc<Metrics>, gate: Gate) -> Filing {
+    Filing {
+        args: cfg.filing.clone(),
+        timeout: cfg.http.request_timeout(),
+        topics: cfg.topics.clone(),
+        policy: cfg.policy.clone(),
+        db: db.clone(),
+        metrics: Arc::clone(metrics),
+        gate,
+    }
+}
+
+fn state(
+    cfg: &Config,
+    db: &Database,
+    authenticator: Arc<Authenticator>,
+    filing: FilingQueue,
+    streams: Streams,
+) -> http::State {
+    let reads = db.share(db.max_connections() * 3 / 4);
+    http::State {
+        reads: reads.clone(),
+        read_deadline: cfg.http.request_timeout(),
+        authenticator,
+        filing,
+        decisions: Decisions {
+            db: quarter(db),
+            lookups: reads,
+            topics: cfg.topics.clone(),
+            deadline: cfg.http.request_timeout(),
+        },
+        audit: AuditReads::new(db),
+        streams,
+        policy: cfg.policy.clone(),
+        caller_rate: RateLimit::per_second(cfg.http.rate_per_caller),
+        body_timeout: cfg.http.body_timeout(),
     }
 }

@@ -22,7 +22,7 @@ use sqlx::MySqlConnection;
 use crate::error::ApiError;
 use crate::store::{self, ReturnRow};
 
-/// What a person decides. As text: the last part of the path.
+/// What a person decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
     Cancel,

@@ -10,6 +10,7 @@
 
 mod group;
 mod writer;
+mod writer_queue;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,8 +41,8 @@ pub struct FilingArgs {
     #[arg(long, env = "FILING_BATCH_MAX", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub filing_batch_max: u16,
 
-    /// Group transactions in flight, each on a connection of its own beside the pool (as are eight more for filings
-    /// that wait for a lock). Two keep MySQL busy while one answers; more make the groups smaller.
+    /// Group transactions in flight. Each has a connection in addition to DATABASE_MAX_CONNECTIONS, as have eight more
+    /// for filings that wait for a lock. With two, MySQL is busy while one transaction ends; more make the groups smaller.
     #[arg(long, env = "FILING_WRITERS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub filing_writers: u16,
 

@@ -135,7 +135,7 @@ impl Front {
             .request_duration
             .with_label_values(&[method_label(&method), route, status.as_str()])
             .observe(started.elapsed().as_secs_f64());
-        tracing::debug!(http.method = %method, http.route = route, http.status = status.as_u16(), request.id = context.request_id, "answered");
+        tracing::debug!(http.method = %method, http.route = route, http.status = status.as_u16(), request.id = context.request_id, "responded");
         response
     }
 

@@ -71,11 +71,13 @@ pub(crate) async fn expire(db: Database, stop: CancellationToken) {
             })
         });
         match deleted.await {
-            Ok(EXPIRY_BATCH) => {
-                turns.pause_next(BATCH_PAUSE);
-                continue;
+            Ok(deleted) => {
+                outage.ended();
+                if deleted == EXPIRY_BATCH {
+                    turns.pause_next(BATCH_PAUSE);
+                    continue;
+                }
             }
-            Ok(_) => outage.ended(),
             Err(error) => outage.failed(&error),
         }
         turns.pause_next(EXPIRY_PAUSE + EXPIRY_JITTER.pause(0));

@@ -63,7 +63,8 @@ mod tests {
             for page in [command.render_help(), command.render_long_help()] {
                 pages += 1;
                 let page = page.to_string();
-                let lines = page.lines().filter(|line| width(line) > WIDTH);
+                let lines = page.lines().filter(|line| !line.starts_with("Usage: "));
+                let lines = lines.filter(|line| width(line) > WIDTH);
                 wide.extend(lines.map(|line| format!("{name}: {line}")));
             }
         });

@@ -35,7 +35,8 @@ fn main() -> ExitCode {
         Ok(cli) => run(cli),
         Err(refused) => {
             let printed = if refused.exit == 0 {
-                output::print(&refused.message)
+                // clap breaks every line but that of the usage.
+                output::print(&layout::fit(&refused.message))
             } else {
                 output::complain(&refused.message)
             };

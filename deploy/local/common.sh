@@ -22,8 +22,8 @@ download_lock() {
 }
 download_unlock() { exec 7>&-; }
 
-# port_is_free PORT: nobody accepts connections there. Another process may still take it before we bind,
-# so whoever starts a server tries again with another port when the bind fails.
+# port_is_free PORT: no process accepts connections there. Another process may still take it before we bind, so the
+# start of a server tries another port if the bind fails.
 port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # pick_port [PREFERRED]: below Linux's ephemeral range (32768 and up), so that no outgoing connection sits on it.
@@ -40,7 +40,7 @@ pick_port() {
 read_file() { if [[ -r $1 ]]; then cat "$1"; fi; }
 
 # running_pid PIDFILE NEEDLE: print the pid if it is alive and its command line holds NEEDLE.
-# Pids are reused: a process that does not name this instance's own folder is not ours and is never signaled.
+# Pids are reused: a process whose command line does not have this instance's folder is not ours and gets no signal.
 running_pid() {
     local pid
     pid=$(read_file "$1")
@@ -50,9 +50,9 @@ running_pid() {
     echo "$pid"
 }
 
-# launch PIDFILE LOG COMMAND...: start in a session of its own, so that Ctrl-C in the terminal does not reach it,
-# and with our descriptors closed, so that it holds neither our locks nor the caller's pipe.
-# The child itself writes the pid file: however this shell ends, no server runs without one.
+# launch PIDFILE LOG COMMAND...: start in its own session, so that Ctrl-C in the terminal does not reach it, and with our
+# descriptors closed, so that it keeps neither our locks nor the caller's pipe open. The child writes the pid file, so that
+# no server runs without one even if this shell is killed.
 launch() {
     local pid_file=$1 log=$2
     shift 2
@@ -66,8 +66,8 @@ launch() {
     done
 }
 
-# process_gone PID: no threads and no open sockets any more. A dying process loses its command line first and its
-# sockets later; a zombie without threads has closed everything and only waits for its parent.
+# process_gone PID: the process has no threads and no open sockets. A dying process loses its command line first and its
+# sockets later. A zombie without threads has closed everything and waits for its parent.
 process_gone() {
     local tasks
     [[ -d /proc/$1 ]] || return 0
@@ -75,7 +75,7 @@ process_gone() {
     ((tasks <= 1)) && grep -qs '^State:[[:space:]]*Z' "/proc/$1/status"
 }
 
-# stop_process NAME PIDFILE NEEDLE [KILL]: SIGTERM, up to 20 s, then SIGKILL; with KILL at once SIGKILL.
+# stop_process NAME PIDFILE NEEDLE [KILL]: SIGTERM, up to 20 s, then SIGKILL; with KILL, SIGKILL at once.
 stop_process() {
     local name=$1 pid_file=$2 needle=$3 signal=${4:-TERM} pid start deadline
     if ! pid=$(running_pid "$pid_file" "$needle"); then

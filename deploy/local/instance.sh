@@ -27,12 +27,12 @@ lock_instance() {
 }
 unlock_instance() { exec 9>&-; }
 
-# An address from outside counts unless it is this instance's own, as it is inside `stack run` or after `source env`.
+# An address in the environment is used unless it is this instance's own, as it is inside `stack run` or after `source env`.
 find_external() {
     rm -f "$instance_dir"/{mysql,kafka}.external
     if [[ -n ${DATABASE_URL:-} && $DATABASE_URL != "$(mysql_url)" ]]; then echo "$DATABASE_URL" >"$instance_dir/mysql.external"; fi
     if [[ -n ${KAFKA_BROKERS:-} && $KAFKA_BROKERS != "$(kafka_brokers)" ]]; then echo "$KAFKA_BROKERS" >"$instance_dir/kafka.external"; fi
-    # They may hold a password.
+    # They may contain a password.
     chmod -f 600 "$instance_dir"/*.external || true
 }
 
@@ -54,8 +54,8 @@ ENV
     mv "$env_file.new" "$env_file"
 }
 
-# The two servers start side by side: each waits mostly for itself. Each job gets a process group of its own
-# (set -m), so that an interrupted start can end its downloads too; the servers themselves have left that group.
+# The two servers start in parallel. Each job has its own process group (set -m), so that an interrupted start also ends its
+# downloads; the servers are in another session.
 start_jobs=()
 start_servers() {
     local start job
@@ -71,7 +71,7 @@ start_servers() {
         start_jobs+=($!)
     fi
     set +m
-    # At the first failure the other one's work is pointless, and its messages would bury the reason.
+    # After the first failure the other server is not needed, and its messages would hide the reason.
     while ((${#start_jobs[@]})); do
         for job in "${!start_jobs[@]}"; do
             if kill -0 "${start_jobs[job]}" 2>/dev/null; then continue; fi
@@ -84,11 +84,11 @@ start_servers() {
     say stack "instance $instance is up after $(elapsed "$start"): $env_file"
 }
 
-# All that these jobs write goes to scratch folders and is renamed when whole, so that killing them is safe.
+# These jobs write to scratch folders that are renamed when complete, so killing them is safe.
 cancel_start() {
     local job
     for job in ${start_jobs[@]+"${start_jobs[@]}"}; do
-        # Disowned first: bash would report each killed job.
+        # Without disown, bash reports each killed job.
         disown "$job" 2>/dev/null || true
         kill -KILL -- "-$job" 2>/dev/null || true
     done

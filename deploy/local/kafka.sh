@@ -61,7 +61,7 @@ kafka_software() {
 kafka_download() {
     local start scratch jars
     command -v mvn >/dev/null || kafka_how_to_get_it "no Kafka here, and no mvn to get one with."
-    # What an interrupted download left behind; the lock is ours, so nobody is in it.
+    # Remove what an interrupted download left. We have the lock, so no other process uses it.
     rm -rf "$STACK_DIR"/kafka-"$1".??????
     start=$(now_ds)
     scratch=$(mktemp -d "$STACK_DIR/kafka-$1.XXXXXX")

@@ -46,7 +46,7 @@ mysql_socket() {
     echo "$socket"
 }
 
-# The statement is also the readiness check. It goes by the socket: a port could belong to somebody else.
+# The statement is also the readiness check. It uses the socket, because another process could have the port.
 mysql_create_database() {
     "${mysql[@]}" --user=root "--socket=$mysql_sock" --connect-timeout=2 \
         -e "CREATE DATABASE IF NOT EXISTS $MYSQL_DATABASE CHARACTER SET utf8mb4" 2>/dev/null
@@ -58,7 +58,7 @@ mysql_start_on() {
     # mysqld refuses to run as root unless told so by name.
     ((EUID)) || user=(--user=root)
     mysql_sock=$(mysql_socket)
-    # After a kill -9 the lock beside the socket names a pid that may by now belong to somebody else.
+    # After a kill -9 the lock file of the socket has a pid that may now belong to another process.
     rm -f "$mysql_sock" "$mysql_sock.lock"
     echo "$1" >"$mysql_dir/port"
     launch "$mysql_pid_file" "$mysql_log" "${mysqld[@]}" "${user[@]}" "${MYSQL_OPTIONS[@]}" \
@@ -76,7 +76,7 @@ mysql_up() {
     mysql_initialize
     for attempt in 1 2 3; do
         start=$(now_ds)
-        # The second and third attempt must not insist on a port that may just have been lost in a race.
+        # The second and third attempt take another port: the first one may have been lost in a race.
         port=$(read_file "$mysql_dir/port")
         ((attempt == 1)) || port=
         port=$(pick_port "$port")

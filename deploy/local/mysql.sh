@@ -67,7 +67,7 @@ mysql_download() {
     for command in apt-get apt-cache dpkg-deb; do
         command -v "$command" >/dev/null || mysql_how_to_get_it "no MySQL here, and no $command to get one with."
     done
-    # What an interrupted download left behind; the lock is ours, so nobody is in it.
+    # Remove what an interrupted download left. We have the lock, so no other process uses it.
     rm -rf "$STACK_DIR"/mysql-debian.??????
     start=$(now_ds)
     scratch=$(mktemp -d "$STACK_DIR/mysql-debian.XXXXXX")
@@ -117,7 +117,7 @@ CONF
 }
 
 # The archives this machine's apt is set up to use, Debian's own first. apt reads its two source formats for us.
-# A wrong one does no harm: its suite would have to be signed by Debian's keys.
+# A wrong archive does no harm: its suite must be signed by Debian's keys.
 mysql_mirrors() {
     {
         # Known only if the machine has run `apt-get update`.

@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::PROGRAM;
-use crate::batcher::{BatchQueue, batcher};
+use crate::attempt::NotSettled;
+use crate::batcher::{BatchQueue, Batcher, batcher};
 use crate::claim::Claimer;
-use crate::config::{CONNECTIONS_NEEDED, Config};
+use crate::config::{CONNECTIONS_NEEDED, Config, PROGRAM};
 use crate::error::Error;
 use crate::gateway::RefundGateway;
 use crate::gauges::LastRead;
@@ -27,8 +27,8 @@ use crate::intake::{self, Intake};
 use crate::metrics::Metrics;
 use crate::open_attempts::OpenAttempts;
 use crate::reconcile::Reconciler;
-use crate::refund::{self, RefundWorker};
-use crate::settle::{self, LookUpBackoff, NotSettled, Settlement, Settler};
+use crate::refund::{self, Marked, RefundWorker};
+use crate::settle::{self, LookUpBackoff, Settlement, Settler};
 use crate::{expiry, gauges};
 
 /// How the drain ended.
@@ -41,8 +41,13 @@ pub enum Drain {
 
 /// The program, connected and ready to run. Needs a multi-threaded runtime: a rebalance blocks a thread.
 pub struct RefundConsumer<G> {
-    cfg: Config,
     gateway: G,
+    parts: Parts,
+}
+
+/// What every task needs some of.
+struct Parts {
+    cfg: Config,
     db: Shares,
     metrics: Metrics,
     /// Stops intake and scans, and gives up attempts that wait for a call permit.
@@ -96,18 +101,18 @@ impl<G: RefundGateway> RefundConsumer<G> {
         let db_metrics = DbMetrics::new(&metrics.set);
         let all = Database::new(options, cfg.db.database_max_connections, &db_metrics);
         schema::check(&all).await?;
-        Ok(Self {
+        let parts = Parts {
             cfg,
-            gateway,
             db: Shares::of(all),
             metrics,
             stop,
-        })
+        };
+        Ok(Self { gateway, parts })
     }
 
     /// The metrics of `/metrics`.
     pub fn metrics(&self) -> Metrics {
-        self.metrics.clone()
+        self.parts.metrics.clone()
     }
 
     /// Runs until the token given to `build` is cancelled, then drains within the deadline. The operator endpoints listen
@@ -116,96 +121,137 @@ impl<G: RefundGateway> RefundConsumer<G> {
     /// # Errors
     /// The Kafka client is broken for good, or a task ended early.
     pub async fn run(self, ops: TcpListener) -> Result<Drain, Error> {
-        let (db, drain, stop) = (self.db.all.clone(), self.cfg.drain(), self.stop.clone());
+        let Self { gateway, parts } = self;
         let mut tasks = Tasks::new();
-        let worker = self.start(&mut tasks, ops)?;
-        let late = tasks.run(&stop, drain).await;
+        let worker = parts.start(gateway, &mut tasks, ops)?;
+        let late = tasks.run(&parts.stop, parts.cfg.drain()).await;
         if let Ok(late) = &late
             && !late.is_empty()
         {
             tracing::warn!(tasks = ?late, "the drain deadline has passed");
         }
         let given_back = worker.give_back().await;
-        db.close().await;
+        parts.db.all.close().await;
         late?;
         Ok(match worker.open.count().saturating_sub(given_back) {
             0 => Drain::Complete,
             left => Drain::LeftOpen(left),
         })
     }
+}
 
+impl Parts {
     /// Starts every task. The stage that starts last stops first: new work, then calls, then what they report to.
-    fn start(self, tasks: &mut Tasks, ops: TcpListener) -> Result<Arc<RefundWorker<G>>, Error> {
-        let capacity = usize::try_from(self.cfg.pay.max_open_attempts).unwrap_or(usize::MAX);
-        let (settlements, to_settle) = batcher(capacity);
-        let (mark_sent, to_mark) = batcher(capacity);
-        let last_read = LastRead::new();
-        let claimer = claimer(
-            &self.cfg,
-            &self.gateway,
-            &self.db,
-            &self.metrics,
-            &self.stop,
-        );
+    fn start<G: RefundGateway>(
+        &self,
+        gateway: G,
+        tasks: &mut Tasks,
+        ops: TcpListener,
+    ) -> Result<Arc<RefundWorker<G>>, Error> {
+        let (settlements, to_settle) = batcher(self.max_open());
+        let (mark_sent, to_mark) = batcher(self.max_open());
+        let (claimer, last_read) = (self.claimer(&gateway), LastRead::new());
+        let worker = self.worker(gateway, claimer.owner, settlements, mark_sent);
 
         let base = tasks.stage();
         self.spawn_ops(base, ops, last_read.clone());
-        self.spawn_writers(base, claimer.owner, to_settle, to_mark);
+        self.spawn_writers(base, &worker, to_settle, to_mark);
 
-        let (cfg, db, metrics) = (self.cfg, self.db, self.metrics);
-        let worker = Arc::new(RefundWorker {
-            gateway: self.gateway,
-            db: db.earlier,
-            owner: claimer.owner,
-            open: OpenAttempts::new(metrics.open_attempts.clone()),
-            max_open: capacity,
-            call_deadline: cfg.pay.call_deadline(),
-            call_permits: Semaphore::new(usize::from(cfg.pay.gateway_parallel_calls)),
-            settlements,
-            mark_sent,
-            metrics: metrics.clone(),
-            tasks: TaskTracker::new(),
-            stop: self.stop,
-        });
         let paying = tasks.stage();
-        let (paid, stop_paying) = (Arc::clone(&worker), paying.stop());
-        paying.spawn("refund worker", async move {
-            stop_paying.cancelled().await;
-            paid.tasks.close();
-            paid.tasks.wait().await;
-        });
+        paying.spawn("refund worker", drained(Arc::clone(&worker), paying.stop()));
 
         let taking = tasks.stage();
-        let config = intake::client_config(cfg.kafka.client(PROGRAM), &cfg.intake);
-        let intake = Intake::join(
-            config,
-            cfg.topics.topic_returns,
+        let (stop, metrics) = (taking.stop(), self.metrics.clone());
+        let intake = self.intake(&claimer, &worker)?;
+        let reconciler = self.reconciler(claimer, &worker);
+        let (db, days) = (self.db.expiry.clone(), self.cfg.intake.inbox_retention_days);
+        let expiry = expiry::run(db, days, metrics.clone(), stop.clone());
+        let gauges = gauges::run(self.db.gauges.clone(), metrics, last_read, stop.clone());
+        taking.spawn_fallible("intake", intake.run(stop.clone()));
+        taking.spawn("reconciler", reconciler.run(stop));
+        taking.spawn("inbox expiry", expiry);
+        taking.spawn("gauges", gauges);
+        Ok(worker)
+    }
+
+    fn max_open(&self) -> usize {
+        usize::try_from(self.cfg.pay.max_open_attempts).unwrap_or(usize::MAX)
+    }
+
+    fn claimer<G: RefundGateway>(&self, gateway: &G) -> Claimer {
+        Claimer {
+            db: self.db.intake.clone(),
+            topics: self.cfg.topics.clone(),
+            policy: self.cfg.policy.clone(),
+            consumer: self.cfg.intake.consumer_group.clone(),
+            owner: Uuid::now_v7(),
+            gateway: gateway.name(),
+            native_idempotency: gateway.capabilities().native_idempotency,
+            call_deadline: self.cfg.pay.call_deadline(),
+            metrics: self.metrics.clone(),
+            stop: self.stop.clone(),
+        }
+    }
+
+    fn worker<G>(
+        &self,
+        gateway: G,
+        owner: Uuid,
+        settlements: Batcher<Settlement, Result<Settled, NotSettled>>,
+        mark_sent: Batcher<AttemptId, Marked>,
+    ) -> Arc<RefundWorker<G>> {
+        let pay = &self.cfg.pay;
+        Arc::new(RefundWorker {
+            gateway,
+            db: self.db.earlier.clone(),
+            owner,
+            open: OpenAttempts::new(self.metrics.open_attempts.clone()),
+            max_open: self.max_open(),
+            call_deadline: pay.call_deadline(),
+            call_permits: Semaphore::new(usize::from(pay.gateway_parallel_calls)),
+            settlements,
+            mark_sent,
+            metrics: self.metrics.clone(),
+            tasks: TaskTracker::new(),
+            stop: self.stop.clone(),
+        })
+    }
+
+    fn intake<G: RefundGateway>(
+        &self,
+        claimer: &Claimer,
+        worker: &Arc<RefundWorker<G>>,
+    ) -> Result<Intake<G>, Error> {
+        let cfg = &self.cfg;
+        Intake::join(
+            intake::client_config(cfg.kafka.client(PROGRAM), &cfg.intake),
+            cfg.topics.topic_returns.clone(),
             usize::from(cfg.intake.consumer_batch_max),
             Arc::new(claimer.clone()),
-            Arc::clone(&worker),
-        )?;
-        let reconciler = Reconciler {
-            db: db.scans.clone(),
-            // Its claims use the scans' share: a claim of the intake that hangs does not stop them.
+            Arc::clone(worker),
+        )
+    }
+
+    /// Its claims use the share of the scans, so that they go on while a claim of the intake hangs.
+    fn reconciler<G: RefundGateway>(
+        &self,
+        claimer: Claimer,
+        worker: &Arc<RefundWorker<G>>,
+    ) -> Reconciler<G> {
+        let db = self.db.scans.clone();
+        Reconciler {
             claimer: Arc::new(Claimer {
-                db: db.scans,
+                db: db.clone(),
                 ..claimer
             }),
-            worker: Arc::clone(&worker),
-            interval: Duration::from_millis(cfg.reconcile.reconcile_interval_ms),
-            initiated_grace_secs: cfg.reconcile.initiated_grace_secs,
-            window: cfg.pay.window(),
-            metrics: metrics.clone(),
+            db,
+            worker: Arc::clone(worker),
+            interval: Duration::from_millis(self.cfg.reconcile.reconcile_interval_ms),
+            initiated_grace_secs: self.cfg.reconcile.initiated_grace_secs,
+            window: self.cfg.pay.window(),
+            metrics: self.metrics.clone(),
             sidelined: HashMap::new(),
-        };
-        let days = cfg.intake.inbox_retention_days;
-        let stop = taking.stop();
-        taking.spawn_fallible("intake", intake.run(stop.clone()));
-        taking.spawn("reconciler", reconciler.run(stop.clone()));
-        let expiry = expiry::run(db.expiry, days, metrics.clone(), stop.clone());
-        taking.spawn("inbox expiry", expiry);
-        taking.spawn("gauges", gauges::run(db.gauges, metrics, last_read, stop));
-        Ok(worker)
+        }
     }
 
     fn spawn_ops(&self, stage: &mut Stage, listener: TcpListener, last_read: LastRead) {
@@ -215,13 +261,13 @@ impl<G: RefundGateway> RefundConsumer<G> {
         stage.spawn("operator endpoints", serve);
     }
 
-    /// Starts the writers of the two batches. A write that has begun runs to its end.
-    fn spawn_writers(
+    /// Starts the writers of the two batches.
+    fn spawn_writers<G: RefundGateway>(
         &self,
         stage: &mut Stage,
-        owner: Uuid,
+        worker: &RefundWorker<G>,
         to_settle: BatchQueue<Settlement, Result<Settled, NotSettled>>,
-        to_mark: BatchQueue<AttemptId, bool>,
+        to_mark: BatchQueue<AttemptId, Marked>,
     ) {
         let settler = Arc::new(Settler {
             db: self.db.settle.clone(),
@@ -236,37 +282,39 @@ impl<G: RefundGateway> RefundConsumer<G> {
             let settler = Arc::clone(&settler);
             async move { settler.settle(batch).await }
         });
-        let db = self.db.mark_sent.clone();
+        let (db, owner) = (self.db.mark_sent.clone(), worker.owner);
         let mark = to_mark.serve(settle::MAX_BATCH, move |ids| {
             refund::mark_sent(db.clone(), owner, ids)
         });
-        let stop = stage.stop();
-        stage.spawn("settlement writer", until(stop.clone(), settle));
-        stage.spawn("sent writer", until(stop, mark));
+        let (stop, calls) = (stage.stop(), worker.tasks.clone());
+        stage.spawn(
+            "settlement writer",
+            while_needed(stop.clone(), calls.clone(), settle),
+        );
+        stage.spawn("sent writer", while_needed(stop, calls, mark));
     }
 }
 
-async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
-    stop.run_until_cancelled(work).await;
+/// Writes until the stage stops and no call is left whose outcome would have to be written. After the drain deadline the
+/// writer goes on until the process ends: a provider may not tell an outcome again.
+async fn while_needed(
+    stop: CancellationToken,
+    calls: TaskTracker,
+    write: impl Future<Output = ()>,
+) {
+    let over = async {
+        stop.cancelled().await;
+        calls.wait().await;
+    };
+    tokio::select! {
+        () = write => {}
+        () = over => {}
+    }
 }
 
-fn claimer<G: RefundGateway>(
-    cfg: &Config,
-    gateway: &G,
-    db: &Shares,
-    metrics: &Metrics,
-    stop: &CancellationToken,
-) -> Claimer {
-    Claimer {
-        db: db.intake.clone(),
-        topics: cfg.topics.clone(),
-        policy: cfg.policy.clone(),
-        consumer: cfg.intake.consumer_group.clone(),
-        owner: Uuid::now_v7(),
-        gateway: gateway.name(),
-        native_idempotency: gateway.capabilities().native_idempotency,
-        call_deadline: cfg.pay.call_deadline(),
-        metrics: metrics.clone(),
-        stop: stop.clone(),
-    }
+/// Lets the calls and settlements in flight end.
+async fn drained<G>(worker: Arc<RefundWorker<G>>, stop: CancellationToken) {
+    stop.cancelled().await;
+    worker.tasks.close();
+    worker.tasks.wait().await;
 }

@@ -1,4 +1,4 @@
-//! An attempt that this process owns and has to carry to an outcome.
+//! An attempt that this process owns and has to carry to a settled outcome.
 
 use std::time::Instant;
 
@@ -6,6 +6,7 @@ use shared::domain::ids::OrderId;
 use shared::domain::money::Money;
 use shared::domain::refund::{AttemptId, ProviderKey};
 use shared::domain::trace_context::TraceContext;
+use strum::{IntoStaticStr, VariantNames};
 use time::OffsetDateTime;
 
 /// See the module.
@@ -45,5 +46,21 @@ impl SendState {
             Self::Fresh | Self::Unsent => true,
             Self::MaybeSent { .. } | Self::Pending { .. } => false,
         }
+    }
+}
+
+/// Why the outcome of an attempt was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum NotSettled {
+    /// Another transaction holds the return or its order: try again.
+    Held,
+    /// It cannot be written; the attempt's row is due at its deadline, and looked up.
+    Failed,
+}
+
+impl NotSettled {
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }

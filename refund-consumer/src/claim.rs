@@ -24,9 +24,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::attempt::OwnedAttempt;
-use crate::dead_letter::{DeadLetter, Reason};
+use crate::dead_letter::DeadLetter;
 use crate::error::Error;
-use crate::message::Record;
+use crate::message::{Reason, Record};
 use crate::metrics::Metrics;
 use crate::store::{self, NewAttempts, OrderLock};
 use crate::transact::Transaction;
@@ -85,11 +85,12 @@ impl Claimer {
         hand_over: impl FnMut(Vec<OwnedAttempt>) + Send,
     ) -> Result<(), Error> {
         self.claim_batch(Batch::of_records(records), hand_over)
-            .await
+            .await?;
+        Ok(())
     }
 
-    /// Claims returns that a scan found, and hands attempts over as they are committed. Not cancel-safe: run it in a
-    /// task of its own.
+    /// Claims returns that a scan found, and hands attempts over as they are committed. Returns those that other
+    /// transactions hold. Not cancel-safe: run it in a task of its own.
     ///
     /// # Errors
     /// Only when stopping.
@@ -97,22 +98,22 @@ impl Claimer {
         self: &Arc<Self>,
         found: &[ReturnId],
         hand_over: impl FnMut(Vec<OwnedAttempt>) + Send,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<ReturnId>, Error> {
         self.claim_batch(Batch::of_found(found), hand_over).await
     }
 
-    /// Held returns are tried again a little later and then left to the scan, so that they delay no others.
+    /// Held returns are tried again a little later and then left to the scan, so that they delay no others. Returns them.
     async fn claim_batch(
         self: &Arc<Self>,
         mut batch: Batch,
         mut hand_over: impl FnMut(Vec<OwnedAttempt>) + Send,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<ReturnId>, Error> {
         let mut pauses = HELD_PAUSES.into_iter();
         loop {
             let held = self.claim_free(&batch, &mut hand_over).await?;
             batch = batch.only(&held);
             if batch.is_empty() {
-                return Ok(());
+                return Ok(Vec::new());
             }
             let Some(pause) = pauses.next() else { break };
             self.stop
@@ -130,7 +131,7 @@ impl Claimer {
             first,
             "other transactions hold returns or their orders: left to the scan"
         );
-        Ok(())
+        Ok(batch.returns())
     }
 
     /// Claims all free returns together; if that fails for good, one by one, so that one return does not delay the others.

@@ -13,7 +13,10 @@ use shared::runtime::db::DbArgs;
 use shared::runtime::kafka::KafkaArgs;
 use shared::runtime::program::Settings;
 
-/// Everything that can be set.
+/// Our name as a program, as an actor and towards Kafka.
+pub const PROGRAM: &str = "refund-consumer";
+
+/// Every setting of this program.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
     #[command(flatten)]
@@ -33,73 +36,73 @@ pub struct Config {
     #[command(flatten)]
     pub db: DbArgs,
 
-    /// Seconds after SIGTERM in which calls and settlements in flight may end; the rest is left to other consumers.
-    /// Must be below the platform's kill delay. Too low leaves more to be looked up again.
+    /// Seconds after SIGTERM in which calls and settlements in flight may end; other consumers take over the rest. Must
+    /// be below the platform's kill delay. Too low: more attempts are looked up again.
     #[arg(long, env = "CONSUMER_DRAIN_SECS", default_value_t = 15, value_parser = value_parser!(u64).range(1..=300))]
     pub consumer_drain_secs: u64,
 }
 
-/// How messages are taken.
+/// The Kafka consumer.
 #[derive(Debug, Clone, Args)]
 pub struct IntakeArgs {
-    /// Kafka consumer group, and the name under which the inbox remembers events. Another name takes every message
-    /// again (which pays nothing twice).
+    /// Kafka consumer group, and the name under which the inbox remembers events. A new name reads every message again,
+    /// which pays nothing twice.
     #[arg(long, env = "CONSUMER_GROUP", default_value = "refund-consumer", value_parser = parse_group)]
     pub consumer_group: String,
 
-    /// Name of this member in the group, for static membership: a restart within the session timeout then moves no
-    /// partitions, but a stop leaves its partitions unread until that timeout. Unset: an ordinary member. Two members
-    /// of one name throw each other out.
+    /// Name of this member in the group, for static membership: a restart within the session timeout moves no
+    /// partitions, but after a stop its partitions stay unread until that timeout. Unset: an ordinary member. Two
+    /// members with one name evict each other.
     #[arg(long, env = "CONSUMER_INSTANCE_ID", value_parser = parse_group)]
     pub consumer_instance_id: Option<String>,
 
-    /// Most messages claimed in one transaction. Too low costs throughput, too high holds row locks for longer: 250
-    /// take about 0.1 s on two cores. At most three quarters of `MAX_OPEN_ATTEMPTS`.
+    /// Most messages claimed in one transaction. Too low: less throughput. Too high: row locks are held for longer (250
+    /// messages take about 0.1 s on two cores). At most three quarters of `MAX_OPEN_ATTEMPTS` are used.
     #[arg(long, env = "CONSUMER_BATCH_MAX", default_value_t = 250, value_parser = value_parser!(u16).range(1..=1000))]
     pub consumer_batch_max: u16,
 
-    /// Days after which the inbox forgets an event. Must be longer than the topic keeps its records: a forgotten
-    /// event costs a look at its return, too long a time costs disk.
+    /// Days after which the inbox forgets an event. Must be longer than the topic's retention: a record of a forgotten
+    /// event costs a look at its return. Too high: more disk.
     #[arg(long, env = "INBOX_RETENTION_DAYS", default_value_t = 14, value_parser = value_parser!(u16).range(1..=3650))]
     pub inbox_retention_days: u16,
 }
 
-/// How attempts are carried out.
+/// Refund attempts.
 #[derive(Debug, Clone, Args)]
 pub struct PayArgs {
-    /// Attempts this process may hold open; above it no messages are taken. Too low starves the gateway, too high
-    /// lets attempts wait past their call deadline.
+    /// Most attempts that this process holds open. Messages are taken up to three quarters of it. Too low: the gateway
+    /// idles. Too high: attempts wait past their call deadline.
     #[arg(long, env = "MAX_OPEN_ATTEMPTS", default_value_t = 1000, value_parser = value_parser!(u32).range(1..=100_000))]
     pub max_open_attempts: u32,
 
-    /// Gateway calls at the same time. Too low costs throughput, too high runs into the provider's limits.
+    /// Gateway calls at the same time. Too low: less throughput. Too high: the provider's limits are hit.
     #[arg(long, env = "GATEWAY_PARALLEL_CALLS", default_value_t = 64, value_parser = value_parser!(u16).range(1..=1024))]
     pub gateway_parallel_calls: u16,
 
-    /// Milliseconds from the claim to the end of the gateway call; afterwards others take the attempt over. Too low
-    /// turns slow answers into unknown ones, too high delays the take-over from a dead consumer.
+    /// Milliseconds from the claim to the end of the gateway call; then other consumers take the attempt over. Too low:
+    /// slow calls end unknown. Too high: the take-over from a dead consumer is late.
     #[arg(long, env = "CALL_DEADLINE_MS", default_value_t = 30_000, value_parser = value_parser!(u64).range(100..=600_000))]
     pub call_deadline_ms: u64,
 
-    /// Seconds for which the gateway honors an idempotency key. Never set it longer than the provider states: a
-    /// later repeat of the call could pay twice. Too short leaves more to a person.
+    /// Seconds for which the gateway honors an idempotency key. Too high pays twice: never exceed what the provider
+    /// guarantees. Too low: more attempts wait for a person.
     #[arg(long, env = "IDEMPOTENCY_WINDOW_SECS", default_value_t = 86_400, value_parser = value_parser!(u64).range(1..=2_592_000))]
     pub idempotency_window_secs: u64,
 
-    /// Milliseconds before an unclear or pending attempt is looked up; doubles with every look-up. Too low burdens the
-    /// provider, too high keeps the customer waiting.
+    /// Milliseconds before an unclear or pending attempt is looked up; doubles with every look-up. Too low: load on the
+    /// provider. Too high: the customer waits.
     #[arg(long, env = "LOOKUP_BACKOFF_MS", default_value_t = 30_000, value_parser = value_parser!(u64).range(10..=3_600_000))]
     pub lookup_backoff_ms: u64,
 
-    /// Milliseconds that no look-up waits longer than.
+    /// Most milliseconds between two look-ups of one attempt.
     #[arg(long, env = "LOOKUP_BACKOFF_MAX_MS", default_value_t = 3_600_000, value_parser = value_parser!(u64).range(10..=86_400_000))]
     pub lookup_backoff_max_ms: u64,
 }
 
-/// Who pays the money.
+/// The payment provider.
 #[derive(Debug, Clone, Args)]
 pub struct GatewayArgs {
-    /// The payment provider. There is no default: the simulated one must never be chosen by accident.
+    /// The payment provider. There is no default, so that the simulated one is never chosen by accident.
     #[arg(long, env = "REFUND_GATEWAY", value_enum)]
     pub refund_gateway: GatewayKind,
 
@@ -108,12 +111,12 @@ pub struct GatewayArgs {
     #[arg(long, env = "SIMULATED_LEDGER")]
     pub simulated_ledger: Option<PathBuf>,
 
-    /// Milliseconds the simulated gateway takes for a call.
+    /// Milliseconds that a call to the simulated gateway takes.
     #[arg(long, env = "SIMULATED_DELAY_MS", default_value_t = 0, value_parser = value_parser!(u64).range(0..=600_000))]
     pub simulated_delay_ms: u64,
 
-    /// Whether the simulated gateway waits for the disk after every payment. Only a crash of the whole machine can
-    /// lose one without.
+    /// Whether the simulated gateway waits for the disk after every payment. Without it a crash of the whole machine can
+    /// lose payments.
     #[arg(long, env = "SIMULATED_FSYNC")]
     pub simulated_fsync: bool,
 
@@ -124,40 +127,40 @@ pub struct GatewayArgs {
 /// A provider that speaks docs/GATEWAY.md.
 #[derive(Debug, Clone, Args)]
 pub struct HttpArgs {
-    /// Where the provider's API begins: https, or http to this machine.
+    /// Base URL of the provider's API: https, or http to this machine.
     #[arg(long, env = "GATEWAY_URL", hide_env_values = true, value_parser = parse_gateway_url)]
     pub gateway_url: Option<Url>,
 
-    /// Sent as bearer token with every call.
+    /// Bearer token for every call.
     #[arg(long, env = "GATEWAY_TOKEN", hide_env_values = true)]
     pub gateway_token: Option<SecretString>,
 
-    /// Whether the provider honors Idempotency-Key for IDEMPOTENCY_WINDOW_SECS. If it does not, a call whose outcome is
-    /// unknown is only looked up, never repeated. Saying yes to a provider that does not honor them pays twice.
+    /// Whether the provider honors Idempotency-Key for IDEMPOTENCY_WINDOW_SECS. If not, a call with an unknown outcome is
+    /// only looked up, never repeated. A wrong `true` pays twice.
     #[arg(long, env = "GATEWAY_IDEMPOTENCY_KEYS", default_value_t = false, action = ArgAction::Set)]
     pub gateway_idempotency_keys: bool,
 
-    /// Milliseconds for one call, from connecting to the last byte. Too low turns slow answers into unknown ones, too
-    /// high keeps calls waiting on a provider that hangs. A call begins in the first half of CALL_DEADLINE_MS, so up
-    /// to half of it is never cut short.
+    /// Milliseconds for one call, from connecting to the last byte. Too low: slow calls end unknown. Too high: calls wait
+    /// for a provider that hangs. A call begins in the first half of CALL_DEADLINE_MS, so a value up to half of
+    /// CALL_DEADLINE_MS is never cut short.
     #[arg(long, env = "GATEWAY_CALL_TIMEOUT_MS", default_value_t = 10_000, value_parser = value_parser!(u64).range(10..=300_000))]
     pub gateway_call_timeout_ms: u64,
 
-    /// Milliseconds of it for connecting, TLS included.
+    /// Milliseconds for connecting, TLS included; part of GATEWAY_CALL_TIMEOUT_MS.
     #[arg(long, env = "GATEWAY_CONNECT_TIMEOUT_MS", default_value_t = 2_000, value_parser = value_parser!(u64).range(10..=60_000))]
     pub gateway_connect_timeout_ms: u64,
 
-    /// Calls per second that the provider allows this process. Unset: no limit but the provider's own, which answers
-    /// 429; then all calls wait as long as it says.
+    /// Most calls per second of this process. Unset: only the provider's own limit applies; after its 429 all calls wait as
+    /// long as it asks.
     #[arg(long, env = "GATEWAY_RATE_PER_SEC")]
     pub gateway_rate_per_sec: Option<NonZeroU32>,
 
-    /// After so many calls in a row without an answer, or with 401, 403 or 5xx, calls wait while one at a time tries. Too
-    /// low stops at a hiccup, too high lets many calls end unknown.
+    /// This many calls in a row without a response, or with 401, 403 or 5xx, open the circuit: calls wait while one at a
+    /// time probes. Too low: short disturbances stop all calls. Too high: many calls end unknown.
     #[arg(long, env = "GATEWAY_BREAKER_FAILURES", default_value_t = 20, value_parser = value_parser!(u32).range(1..=10_000))]
     pub gateway_breaker_failures: u32,
 
-    /// Milliseconds between those tries.
+    /// Milliseconds between two probes while the circuit is open.
     #[arg(long, env = "GATEWAY_BREAKER_PAUSE_MS", default_value_t = 5_000, value_parser = value_parser!(u64).range(10..=600_000))]
     pub gateway_breaker_pause_ms: u64,
 }
@@ -171,27 +174,27 @@ pub enum GatewayKind {
     Http,
 }
 
-/// The slow, certain path.
+/// The scans.
 #[derive(Debug, Clone, Args)]
 pub struct ReconcileArgs {
-    /// Milliseconds between two scans for what is due. Delays approvals and retries by as much; too low costs
-    /// idle load (a few indexed reads per scan).
+    /// Milliseconds between two scans for due work. Approvals and retries wait as long. Too low: idle load (a few indexed
+    /// reads per scan).
     #[arg(long, env = "RECONCILE_INTERVAL_MS", default_value_t = 1_000, value_parser = value_parser!(u64).range(10..=60_000))]
     pub reconcile_interval_ms: u64,
 
-    /// Seconds a new return is left to its Kafka message before a scan takes it. Too low does the message's work
-    /// twice, too high delays returns whose message was lost.
+    /// Seconds in which a new return waits for its Kafka message before a scan takes it. Too low: both do the work. Too
+    /// high: returns with a lost message are late.
     #[arg(long, env = "INITIATED_GRACE_SECS", default_value_t = 60, value_parser = value_parser!(u32).range(0..=3600))]
     pub initiated_grace_secs: u32,
 }
 
 /// Claim, settlement, marking as sent, scan, expiry, gauges, and one read of earlier attempts at the same time.
 pub(crate) const CONNECTIONS_NEEDED: u32 = 7;
-/// The call deadline must be far below the key's lifetime, or a repeat could start within it and end after it.
+/// The call deadline must be far below the key's lifetime: a repeat could start within it and end after it.
 const DEADLINES_PER_WINDOW: u32 = 10;
 
 impl Settings for Config {
-    const NAME: &'static str = "refund-consumer";
+    const NAME: &'static str = PROGRAM;
     const ABOUT: &'static str =
         "Pays approved returns back: claims them, calls the refund gateway, settles the outcome.";
 
@@ -260,7 +263,8 @@ impl PayArgs {
     }
 }
 
-/// Money and the token go this way: in the clear only to ourselves. Never repeats the URL: it may hold a login.
+/// Refunds and the token go to this URL, unencrypted only to this machine. The message never repeats the URL: it may hold a
+/// login.
 fn parse_gateway_url(text: &str) -> Result<Url, String> {
     let url: Url = text
         .parse()
@@ -270,7 +274,7 @@ fn parse_gateway_url(text: &str) -> Result<Url, String> {
         return Err("GATEWAY_URL must be https://…, or http:// to this machine".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("GATEWAY_URL holds a login, which belongs into GATEWAY_TOKEN".to_owned());
+        return Err("GATEWAY_URL holds a login; use GATEWAY_TOKEN".to_owned());
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err("GATEWAY_URL has a query or a fragment".to_owned());
@@ -329,14 +333,14 @@ mod tests {
     }
 
     #[test]
-    fn relations_are_all_told() {
-        let told = problems(&[
+    fn every_bad_relation_is_reported() {
+        let found = problems(&[
             "--database-max-connections=3",
             "--call-deadline-ms=600000",
             "--idempotency-window-secs=3600",
             "--topic-returns=",
         ]);
-        assert_eq!(told.len(), 3, "{told:?}");
+        assert_eq!(found.len(), 3, "{found:?}");
     }
 
     #[test]
@@ -350,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn p13_money_goes_over_tls_or_stays_here() {
+    fn p13_calls_go_over_tls_or_stay_on_this_machine() {
         for good in [
             "https://pay.example/v1",
             "http://127.0.0.1:8080",
@@ -372,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_what_kafka_and_the_inbox_can_hold() {
+    fn a_group_name_fits_kafka_and_the_inbox() {
         assert!(parse_group("refund-consumer.2").is_ok());
         for bad in ["", "a b", "ä", &"x".repeat(65)] {
             assert!(parse_group(bad).is_err(), "{bad}");

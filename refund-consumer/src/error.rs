@@ -11,7 +11,7 @@ use sqlx::mysql::MySqlDatabaseError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Transient or not: [`Error::is_transient`] asks the database error.
-    #[error(transparent)]
+    #[error("database")]
     Database(#[from] DbError),
     #[error("the change was refused")]
     Refused(#[source] TransitionError),

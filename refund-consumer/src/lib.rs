@@ -41,9 +41,6 @@ use gateway::RefundGateway;
 use gateway::http::Http;
 use gateway::simulated::Simulated;
 
-/// Our name as an actor and towards Kafka.
-pub const PROGRAM: &str = "refund-consumer";
-
 /// The program.
 ///
 /// # Errors

@@ -1,10 +1,11 @@
 //! From a Kafka record to the return it names, or the reason why it names none.
 //!
-//! Nothing in a record is trusted beyond *which* return to look at: everything else is decided on the locked row.
-//! Two senders write records, and both are read to the same event: our relay, and Debezium's outbox router where it
-//! stands in for the relay (docs/EVENTS.md).
+//! A record only says *which* return to look at; everything else is decided on the locked row. Two senders write records,
+//! and both are read to the same event: our relay, and Debezium's outbox router where it replaces the relay
+//! (docs/EVENTS.md).
 
 mod payload;
+mod reason;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,18 +15,18 @@ use shared::domain::ids::{EventId, OrderId, ReturnId};
 use shared::domain::trace_context::TraceContext;
 use uuid::Uuid;
 
-use crate::dead_letter::Reason;
 pub use payload::MAX_PAYLOAD_BYTES;
 use payload::Payload;
+pub use reason::Reason;
 
 /// The type of a new return's event, without its version.
 const NEW_RETURN: &str = "return.initiated";
-/// The version that we know, of the type and of CloudEvents. A later minor one only adds.
+/// The version that we know, of the type and of CloudEvents. A later minor version only adds fields.
 const MAJOR: &str = "1";
-/// Each one costs an unwinding and a line in the log; who sends more of them does it on purpose.
+/// Each one costs an unwinding and a line in the log. A record with more of them was made on purpose.
 const UNREADABLE_HEADERS_MAX: usize = 8;
 
-/// Name and value; the value may be anything, or absent.
+/// Name and value; the value may be any bytes, or absent.
 pub type RecordHeader = (String, Option<Vec<u8>>);
 
 /// One record, copied out of the client.
@@ -38,9 +39,9 @@ pub struct Record {
     pub time_ms: i64,
     pub key: Option<Vec<u8>>,
     pub payload: Option<Vec<u8>>,
-    /// Those that can be read, in order; names may repeat.
+    /// The readable headers, in order; names may repeat.
     pub headers: Vec<RecordHeader>,
-    /// Whether that is all of them.
+    /// Whether every header was readable.
     pub headers_readable: bool,
 }
 
@@ -59,7 +60,7 @@ impl Record {
         }
     }
 
-    /// Roughly what it holds in memory.
+    /// Its approximate size in memory.
     pub fn bytes(&self) -> usize {
         let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
         let headers: usize = self
@@ -73,7 +74,7 @@ impl Record {
     /// The text of the header of this name; `None` if there is no such header.
     ///
     /// # Errors
-    /// It stands twice, so that readers disagree on which one counts; or it is no text.
+    /// It appears twice, so that readers disagree on which one counts; or it is not text.
     fn header(&self, name: &str) -> Result<Option<&str>, Reason> {
         let mut values = self.headers.iter().filter(|(key, _)| key == name);
         let Some((_, value)) = values.next() else {
@@ -90,7 +91,7 @@ impl Record {
 }
 
 /// rdkafka panics on a header name that is not UTF-8 (`BorrowedHeaders::try_get` unwraps), which any producer can
-/// send; one such record must not end the process. The others are kept.
+/// send; one such record must not end the process. The other headers are kept.
 fn copy_headers(message: &BorrowedMessage<'_>) -> (Vec<RecordHeader>, bool) {
     let mut copied = Vec::new();
     let Some(headers) = message.headers() else {
@@ -113,21 +114,21 @@ fn copy_headers(message: &BorrowedMessage<'_>) -> (Vec<RecordHeader>, bool) {
     (copied, unreadable == 0)
 }
 
-/// What a record says: look at this return.
+/// The return that a record names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewReturn {
     pub return_id: ReturnId,
     pub order_id: OrderId,
-    /// `None` for a bare message: there is one new-return event per return, so the row tells it.
+    /// `None` for a bare message: there is one new-return event per return, so the row has it.
     pub event_id: Option<EventId>,
     pub trace: Option<TraceContext>,
 }
 
-/// Reads a record. What is unknown is ignored: fields, headers, a later minor version. What is known must be right, and
-/// must stand once.
+/// Reads a record. Unknown fields, headers and later minor versions are ignored. Known ones must be right and appear
+/// once.
 ///
 /// # Errors
-/// The reason under which it is put aside.
+/// The reason of its dead letter.
 pub fn parse(record: &Record) -> Result<NewReturn, Reason> {
     if !record.headers_readable {
         return Err(Reason::UnreadableHeader);
@@ -154,14 +155,14 @@ fn check_form(record: &Record) -> Result<(), Reason> {
     if !is_new_return(record)? {
         return Err(Reason::UnknownType);
     }
-    // CloudEvents has a second form whose value is an envelope; it is told from ours by this header alone.
+    // CloudEvents has a second form whose value is an envelope; only this header tells it from ours.
     if !record.header(header::CONTENT_TYPE)?.is_none_or(is_json) {
         return Err(Reason::OtherContentType);
     }
     Ok(())
 }
 
-/// A record without a type is taken for a bare new return. Debezium's has no version: it stands for ours.
+/// A record without a type counts as a bare new return. Debezium's type has no version and counts as ours.
 fn is_new_return(record: &Record) -> Result<bool, Reason> {
     if let Some(text) = record.header(header::TYPE)? {
         let parts = text.rsplit_once(".v");
@@ -173,14 +174,14 @@ fn is_new_return(record: &Record) -> Result<bool, Reason> {
     Ok(name.is_none_or(|name| name == NEW_RETURN))
 }
 
-/// Our major version, and whatever minor ones: `1`, `1.0`, `1.7.2`.
+/// Our major version with any minor version: `1`, `1.0`, `1.7.2`.
 fn is_known_version(text: &str) -> bool {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let mut parts = text.split('.');
     parts.next() == Some(MAJOR) && parts.all(is_number)
 }
 
-/// Parameters such as `charset` are left alone: JSON is UTF-8, or it is not read.
+/// Parameters such as `charset` are ignored: JSON is UTF-8, or it is not read.
 fn is_json(content_type: &str) -> bool {
     let media_type = content_type.split(';').next().unwrap_or_default();
     media_type.trim().eq_ignore_ascii_case("application/json")
@@ -197,15 +198,15 @@ fn event_id(record: &Record) -> Result<Option<EventId>, Reason> {
     id.map(Some).ok_or(Reason::BadEventId)
 }
 
-/// In the one spelling that is sent: whoever deduplicates by the text takes another one for another event.
+/// Only in the spelling that is sent: to a consumer that deduplicates by text, another spelling is another event.
 fn event_id_from_text(text: &str) -> Option<EventId> {
     let id = Uuid::try_parse(text).ok()?;
     let spelled = *id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == *text;
     spelled.then_some(EventId(id))
 }
 
-/// What stands beside the value must not contradict it: this topic holds first events only, and the key put the record
-/// into the partition that keeps its order's events in order.
+/// Headers and key must not contradict the value: this topic holds first events only, and the key chose the partition that
+/// keeps its order's events in order.
 fn check_agreement(record: &Record, payload: &Payload) -> Result<(), Reason> {
     if payload.seq.is_some_and(|seq| seq != 1)
         || record.header(header::SEQ)?.is_some_and(|seq| seq != "1")
@@ -223,7 +224,7 @@ fn check_agreement(record: &Record, payload: &Payload) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Never a reason to put a record aside. Agents on the way are known to add a second `traceparent`; then none counts.
+/// Never makes a dead letter. Agents on the way are known to add a second `traceparent`; then none counts.
 fn trace(record: &Record) -> Option<TraceContext> {
     let text = |name| record.header(name).ok().flatten();
     text(header::TRACEPARENT)

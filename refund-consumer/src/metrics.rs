@@ -7,9 +7,9 @@ use shared::domain::refund::Settled;
 use shared::runtime::metrics::{Age, MetricSet};
 use strum::VariantNames;
 
-use crate::dead_letter::Reason;
+use crate::attempt::NotSettled;
 use crate::gateway::{CALL_OPERATIONS, CALL_RESULTS};
-use crate::settle::NotSettled;
+use crate::message::Reason;
 use crate::store::Standstill;
 
 /// See each field's help text.

@@ -23,8 +23,10 @@ use crate::store::{self, Due, DueKind, Page, TakeOver, Waiting};
 
 /// Rows per statement.
 const PAGE: u32 = 100;
-/// A return that could not be claimed is tried again after this; until then it does not fill the log.
+/// A return that could not be claimed is tried again after this time; until then it does not fill the log.
 const SIDELINE: Duration = Duration::from_secs(60);
+/// The same for a return that another transaction holds: it is free again soon.
+const SIDELINE_HELD: Duration = Duration::from_secs(5);
 const BACKOFF_CAP: Duration = Duration::from_secs(5);
 /// For one statement.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -128,8 +130,8 @@ impl<G: RefundGateway> Reconciler<G> {
                 claimed.extend(attempts.iter().map(|attempt| attempt.id.return_id));
                 worker.take(attempts);
             };
-            self.claimer.claim_found(&found, hand_over).await?;
-            self.sideline(&found, &claimed);
+            let held = self.claimer.claim_found(&found, hand_over).await?;
+            self.sideline(&found, &claimed, &held);
             if !full {
                 return Ok(());
             }
@@ -138,10 +140,14 @@ impl<G: RefundGateway> Reconciler<G> {
     }
 
     /// A found return without an attempt was rejected, taken by another consumer, or cannot be claimed: no hurry.
-    fn sideline(&mut self, found: &[ReturnId], claimed: &HashSet<ReturnId>) {
-        let until = Instant::now() + SIDELINE;
+    fn sideline(&mut self, found: &[ReturnId], claimed: &HashSet<ReturnId>, held: &[ReturnId]) {
+        let now = Instant::now();
+        let until = |id: &ReturnId| {
+            let is_held = held.binary_search(id).is_ok();
+            now + if is_held { SIDELINE_HELD } else { SIDELINE }
+        };
         let unclaimed = found.iter().filter(|id| !claimed.contains(id));
-        self.sidelined.extend(unclaimed.map(|id| (*id, until)));
+        self.sidelined.extend(unclaimed.map(|id| (*id, until(id))));
     }
 
     /// Takes over attempts that are due, as long as there is room.

@@ -21,14 +21,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-pub use ownership::mark_sent;
+pub use ownership::{Marked, mark_sent};
 
-use crate::attempt::{OwnedAttempt, SendState};
+use crate::attempt::{NotSettled, OwnedAttempt, SendState};
 use crate::batcher::Batcher;
 use crate::gateway::{CallFailed, ProviderRefund, RefundGateway, RefundRequest};
 use crate::metrics::Metrics;
 use crate::open_attempts::OpenAttempts;
-use crate::settle::{NotSettled, Settlement};
+use crate::settle::Settlement;
 
 /// A gateway may need a moment until a refund can be found; this many look-ups, with backoff, allow for it.
 const LOOK_UPS_BEFORE_PARKING: i32 = 5;
@@ -54,8 +54,8 @@ pub struct RefundWorker<G> {
     /// One permit per gateway call at the same time.
     pub call_permits: Semaphore,
     pub settlements: Batcher<Settlement, Result<Settled, NotSettled>>,
-    /// From claimed to sent, for gateways without keys; returns whether we still owned the attempt.
-    pub mark_sent: Batcher<AttemptId, bool>,
+    /// From claimed to sent, for gateways without keys.
+    pub mark_sent: Batcher<AttemptId, Marked>,
     pub metrics: Metrics,
     pub tasks: TaskTracker,
     pub stop: CancellationToken,
@@ -211,9 +211,13 @@ impl<G: RefundGateway> RefundWorker<G> {
         if let Err(error) = self.admitted(attempt.deadline).await {
             return Some(self.not_sent(attempt, error));
         }
-        if !self.gateway.capabilities().native_idempotency && !self.is_marked_sent(attempt.id).await
-        {
-            return None;
+        if !self.gateway.capabilities().native_idempotency {
+            match self.mark_sent(attempt.id).await {
+                Marked::Ours => {}
+                Marked::TakenOver => return None,
+                // The gateway was not called, so the attempt goes back to claimed, also if the mark was written.
+                Marked::Unknown => return Some(self.not_sent(attempt, "database")),
+            }
         }
         let request = RefundRequest {
             key: attempt.key.clone(),

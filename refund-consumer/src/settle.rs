@@ -19,8 +19,8 @@ use shared::runtime::db::Database;
 use shared::runtime::killpoint::kill_point;
 use shared::runtime::tasks::{Backoff, chain};
 use sqlx::MySqlConnection;
-use strum::{IntoStaticStr, VariantNames};
 
+use crate::attempt::NotSettled;
 use crate::claim::sorted;
 use crate::error::Error;
 use crate::metrics::Metrics;
@@ -42,22 +42,6 @@ pub struct Settlement {
     pub report: OutcomeReport,
     /// Of the message that led to the attempt, if one did.
     pub trace: Option<TraceContext>,
-}
-
-/// Why a report was not written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantNames)]
-#[strum(serialize_all = "snake_case")]
-pub enum NotSettled {
-    /// Another transaction holds the return or its order: try again.
-    Held,
-    /// It cannot be written; the attempt's row is due at its deadline, and looked up.
-    Failed,
-}
-
-impl NotSettled {
-    pub fn as_str(self) -> &'static str {
-        self.into()
-    }
 }
 
 /// How long an open attempt waits until it is looked up again.

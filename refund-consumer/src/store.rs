@@ -1,6 +1,6 @@
 //! All SQL of this crate; each statement names the function it belongs to.
 //!
-//! Grouped statements take their rows as one JSON text through `JSON_TABLE`, so that one text serves every size,
+//! Batch statements take their rows as one JSON text through `JSON_TABLE`, so that one text serves every size,
 //! and start at that list with the index forced: with statistics taken while a table was small, `WHERE id IN (…)`
 //! becomes a scan that waits for other sessions' uncommitted rows.
 
@@ -28,7 +28,7 @@ fn hex(id: Uuid) -> String {
     id.simple().to_string()
 }
 
-/// Checks that a grouped write hit every row.
+/// Checks that a batch write hit every row.
 pub(crate) fn expect_rows(table: &'static str, expected: usize, wrote: u64) -> Result<(), Error> {
     let expected = u64::try_from(expected).unwrap_or(u64::MAX);
     if wrote == expected {

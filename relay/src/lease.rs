@@ -21,7 +21,7 @@ use crate::rebalance::Rebalance;
 use crate::store::lease::{self as store, LeaseRow};
 
 /// Renewals within the length of a lease.
-const RENEWALS: u32 = 5;
+pub(crate) const RENEWALS: u32 = 5;
 /// Renewals within the length of a lease while the relay owns less than its share, because other relays are about to hand
 /// over shards; and after a failed round. Such a round may take a fifth of the lease, and trust ends at three fifths.
 const FAST_RENEWALS: u32 = 20;
@@ -92,8 +92,14 @@ impl LeaseKeeper {
     }
 
     /// Keeps the leases until `stop`, then releases them all. After `leaving` it acquires none, and hands over every
-    /// shard as soon as the pump has flushed it. Cancel `stop` only when the pump has flushed all shards.
-    pub async fn run(mut self, leaving: CancellationToken, stop: CancellationToken) {
+    /// shard as soon as the pump has flushed it. If `pump_ended` was not cancelled by then, the pump still may have records
+    /// in flight: the leases stay, and end by themselves.
+    pub async fn run(
+        mut self,
+        leaving: CancellationToken,
+        pump_ended: CancellationToken,
+        stop: CancellationToken,
+    ) {
         while !stop.is_cancelled() {
             let is_leaving = leaving.is_cancelled();
             let round = self.renew_and_rebalance(is_leaving).await;
@@ -113,7 +119,11 @@ impl LeaseKeeper {
                 () = tokio::time::sleep(self.ttl / renewals) => {}
             }
         }
-        self.release_all().await;
+        if pump_ended.is_cancelled() {
+            self.release_all().await;
+        } else {
+            tracing::warn!("the pump has not ended: its leases are left to expire");
+        }
     }
 
     /// Returns whether the relay owned less than its share. Acquiring is its own unit of work: it may wait for a locked

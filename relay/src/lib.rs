@@ -66,6 +66,8 @@ pub enum Drain {
     /// The number of rows whose delivery or deletion was not confirmed at the deadline. They are still in the outbox, and
     /// the next owner sends them again.
     LeftInFlight(usize),
+    /// The pump did not end before its deadline, so the number of these rows is not known. Its leases are left to expire.
+    PumpLate,
 }
 
 /// The tasks that stop after the pump only run single statements then.
@@ -104,7 +106,9 @@ impl<P: Publish> Relay<P> {
         ops_listener: TcpListener,
         stop: CancellationToken,
     ) -> Result<Drain, RelayError> {
-        let drain = self.cfg.pump.drain() + CLOSE_DEADLINE;
+        // The turn in progress at `stop` may look up and park before the pump's own deadline begins.
+        let turn = self.cfg.lease() / lease::RENEWALS * 2;
+        let drain = turn + self.cfg.pump.drain() + CLOSE_DEADLINE;
         let (tasks, left) = self.tasks(ops_listener, &stop);
         let late = tasks.run(&stop, drain).await?;
         if !late.is_empty() {
@@ -115,13 +119,18 @@ impl<P: Publish> Relay<P> {
                 tracing::info!("stopped");
                 Ok(Drain::Complete)
             }
-            left => {
-                let rows = left.unwrap_or_default();
+            Some(rows) => {
                 tracing::warn!(
                     rows,
                     "stopped at the drain deadline; rows in flight stay in the outbox"
                 );
                 Ok(Drain::LeftInFlight(rows))
+            }
+            None => {
+                tracing::warn!(
+                    "stopped before the pump had ended; rows in flight stay in the outbox"
+                );
+                Ok(Drain::PumpLate)
             }
         }
     }
@@ -153,7 +162,9 @@ impl<P: Publish> Relay<P> {
             LeaseKeeper::new(database.separate(1), self.cfg.lease(), metrics.clone());
         let (pump, helpers) = Pump::new(self.cfg.pump, database, self.publisher, leases, metrics);
         let owning = tasks.stage();
-        owning.spawn("lease keeper", keeper.run(stop.clone(), owning.stop()));
+        let pump_ended = CancellationToken::new();
+        let keep = keeper.run(stop.clone(), pump_ended.clone(), owning.stop());
+        owning.spawn("lease keeper", keep);
 
         let serving = tasks.stage();
         serving.spawn("outbox reader", helpers.reader.run(serving.stop()));
@@ -162,7 +173,12 @@ impl<P: Publish> Relay<P> {
         }
 
         let pumping = tasks.stage();
-        let left = pumping.spawn_fallible("pump", pump.run(pumping.stop()));
+        let run = pump.run(pumping.stop());
+        let left = pumping.spawn_fallible("pump", async move {
+            // Also after a panic: a pump that is gone has no producer any more.
+            let _ended = pump_ended.drop_guard();
+            run.await
+        });
         (tasks, left)
     }
 }

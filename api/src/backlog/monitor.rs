@@ -70,13 +70,14 @@ impl Monitor {
                 Some(Ok(backlog)) => {
                     self.outage.ended();
                     self.decide(backlog, began.elapsed());
-                    turns.pause_next(pause_after(began.elapsed()));
                 }
                 Some(Err(error)) => {
                     self.outage.failed(&error);
                     self.keep();
                 }
             }
+            // Also after a failure: a scan that runs into its deadline must not repeat all the time.
+            turns.pause_next(pause_after(began.elapsed()));
         }
     }
 

@@ -13,10 +13,10 @@ use shared::domain::transition::{Filed, TransitionError};
 use shared::runtime::db::{Database, DbError, DbFailure, Retry, TransactionError};
 use shared::runtime::killpoint::kill_point;
 use shared::runtime::tasks::{Backoff, Stage, chain};
-use tokio::sync::{Mutex, mpsc};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 
 use super::group::{self, FilingOutcome, GroupError, Written};
+use super::writer_queue::{WriterQueue, distinct_groups};
 use super::{Filing, FilingRequest, Job};
 use crate::error::ApiError;
 use crate::store::{self, OrderLock};
@@ -40,15 +40,6 @@ struct Writers {
     isolated: mpsc::Sender<Job>,
 }
 
-/// Where a writer takes its jobs from, and how it reads their orders.
-#[derive(Debug)]
-struct WriterQueue {
-    jobs: Mutex<mpsc::Receiver<Job>>,
-    batch_max: usize,
-    lock: OrderLock,
-    stop: CancellationToken,
-}
-
 #[derive(Debug)]
 struct Writer {
     shared: Arc<Writers>,
@@ -58,14 +49,8 @@ struct Writer {
 /// Starts the writers of both queues. They end when `stage` stops and their queues are empty.
 pub(super) fn start(filing: Arc<Filing>, jobs: mpsc::Receiver<Job>, stage: &mut Stage) {
     let (isolated, isolated_jobs) = mpsc::channel(jobs.max_capacity());
-    let queue = |jobs, batch_max, lock| {
-        Arc::new(WriterQueue {
-            jobs: Mutex::new(jobs),
-            batch_max,
-            lock,
-            stop: stage.stop(),
-        })
-    };
+    let queue =
+        |jobs, batch_max, lock| Arc::new(WriterQueue::new(jobs, batch_max, lock, stage.stop()));
     let writers = filing.args.filing_writers;
     let batch_max = usize::from(filing.args.filing_batch_max);
     let group_queue = queue(jobs, batch_max, OrderLock::SkipLocked);
@@ -88,31 +73,16 @@ pub(super) fn start(filing: Arc<Filing>, jobs: mpsc::Receiver<Job>, stage: &mut 
 impl Writer {
     async fn run(self) {
         loop {
-            let jobs = self.take_waiting().await;
+            let jobs = self.queue.take_waiting().await;
             if jobs.is_empty() {
                 return;
             }
+            let taken = i64::try_from(jobs.len()).expect("at most a batch");
+            self.shared.filing.metrics.filing.queue_length.sub(taken);
             for group in distinct_groups(jobs) {
                 self.file(group).await;
             }
         }
-    }
-
-    /// All waiting jobs, up to a batch; empty once the queue is closed and drained.
-    async fn take_waiting(&self) -> Vec<Job> {
-        let mut queue = self.queue.jobs.lock().await;
-        let mut jobs = Vec::with_capacity(self.queue.batch_max);
-        let taken = tokio::select! {
-            biased;
-            taken = queue.recv_many(&mut jobs, self.queue.batch_max) => taken,
-            () = self.queue.stop.cancelled() => {
-                queue.close();
-                queue.recv_many(&mut jobs, self.queue.batch_max).await
-            }
-        };
-        let taken = i64::try_from(taken).expect("at most a batch");
-        self.shared.filing.metrics.filing.queue_length.sub(taken);
-        jobs
     }
 
     /// Files one group and finishes each of its jobs, or hands it to the isolated queue.
@@ -312,27 +282,4 @@ fn is_duplicate(request: &FilingRequest, key: &str, value: &str) -> bool {
             .is_some_and(|key| key.is_duplicate_entry(value)),
         _ => false,
     }
-}
-
-/// Splits jobs so that no group contains an order or an idempotency key twice. A repeated one goes to the next group.
-fn distinct_groups(jobs: Vec<Job>) -> Vec<Vec<Job>> {
-    let mut groups = Vec::with_capacity(1);
-    let mut rest = jobs;
-    while !rest.is_empty() {
-        let (mut orders, mut keys) = (HashSet::new(), HashSet::new());
-        let (group, repeats) = rest.into_iter().partition(|job: &Job| {
-            let key = job.request.key.as_ref();
-            let key = key.map(|key| (key.actor.clone(), key.key.clone()));
-            let repeats_key = key.as_ref().is_some_and(|key| keys.contains(key));
-            let distinct = !repeats_key && !orders.contains(&job.request.order);
-            if distinct {
-                orders.insert(job.request.order);
-                keys.extend(key);
-            }
-            distinct
-        });
-        groups.push(group);
-        rest = repeats;
-    }
-    groups
 }

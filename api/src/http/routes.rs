@@ -81,7 +81,7 @@ static PATHS: [Path; 14] = [
     get("/openapi.json", Endpoint::Page(Page::Contract)),
     get("/docs", Endpoint::Page(Page::Docs)),
     get("/docs/{file}", Endpoint::Page(Page::DocsFile)),
-    get("/problems/{code}", Endpoint::Page(Page::Problem)),
+    get("/problems/{slug}", Endpoint::Page(Page::Problem)),
 ];
 
 const fn get(template: &'static str, endpoint: Endpoint) -> Path {

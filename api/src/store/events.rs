@@ -1,7 +1,7 @@
 //! Reading the audit trail, for auditors. Nothing here writes: only `shared::domain::transition` does.
 //!
-//! Every reading forces the index of its narrowest filter, because with statistics of a small table the optimizer
-//! would scan a large one; the rest of the filter is checked on the rows that the index finds.
+//! Every read forces the index of its narrowest filter, because with the statistics of a small table the optimizer would
+//! scan a large one. The rest of the filter is checked on the rows that the index finds.
 
 use shared::domain::actor::ActorType;
 use shared::domain::ids::{EventId, OrderId, ReturnId};
@@ -9,7 +9,7 @@ use sqlx::mysql::{MySql, MySqlConnection, MySqlRow};
 use sqlx::{QueryBuilder, Row};
 use time::OffsetDateTime;
 
-/// An event as it is stored, and nothing interpreted: what was tampered with must be shown too.
+/// An event exactly as it is stored, so that a tampered event is shown too.
 #[derive(Debug, Clone)]
 pub(crate) struct EventRow {
     pub(crate) position: Position,
@@ -26,14 +26,14 @@ pub(crate) struct EventRow {
     pub(crate) hash: String,
 }
 
-/// Where an event stands among all: events of one group share their time, and are told apart by the row's id.
+/// The place of an event among all events. Events of one group have the same time, so the row's id orders them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) created_at: OffsetDateTime,
     pub(crate) id: i64,
 }
 
-/// Which events are shown; every field narrows it.
+/// Which events to read. Every field narrows the filter.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EventFilter {
     pub(crate) return_id: Option<ReturnId>,
@@ -45,16 +45,16 @@ pub(crate) struct EventFilter {
     pub(crate) created_before: Option<OffsetDateTime>,
 }
 
-/// From where a reading goes on, and in which direction.
+/// The direction of a read, and the position after which it continues.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Walk {
-    /// Pages, below this one.
+    /// For pages: events before this position.
     NewestFirst(Option<Position>),
-    /// Exports, above this one.
+    /// For exports: events after this position.
     OldestFirst(Option<Position>),
 }
 
-/// At most `limit` events. Keyset, never OFFSET: it costs the same however deep.
+/// At most `limit` events. Keyset pagination, never OFFSET: every page costs the same.
 pub(crate) async fn list_events(
     conn: &mut MySqlConnection,
     filter: &EventFilter,
@@ -98,8 +98,8 @@ pub(crate) async fn now(conn: &mut MySqlConnection) -> sqlx::Result<OffsetDateTi
         .await
 }
 
-/// A filter that little matches may walk far through its index. No reader waits for longer than this, and neither
-/// does the purge of old row versions, which it holds back.
+/// If few rows match a filter, a statement may read much of its index. The time limit ends it, because it also delays the
+/// purge of old row versions.
 const COLUMNS: &str = "SELECT /*+ MAX_EXECUTION_TIME(20000) */ e.id, e.return_id, e.seq, e.event_id, e.event_type, \
                        e.event_data, e.actor_type, e.actor_id, e.request_id, e.trace_id, e.created_at, e.prev_hash, \
                        e.hash";
@@ -108,7 +108,7 @@ const BY_RETURN: &str = "return_events AS e FORCE INDEX (return_seq)";
 const BY_ORDER: &str = "returns AS r FORCE INDEX (order_id) \
                         STRAIGHT_JOIN return_events AS e FORCE INDEX (return_seq) ON e.return_id = r.id";
 
-/// The tables and the index, by the filter that leaves the fewest events.
+/// The tables and the index, for the filter that leaves the fewest events.
 fn source(filter: &EventFilter) -> &'static str {
     if filter.return_id.is_some() && filter.order_id.is_none() {
         BY_RETURN
@@ -155,7 +155,7 @@ fn narrow(query: &mut QueryBuilder<MySql>, filter: &EventFilter) {
     }
 }
 
-/// The first half lets the index range start at the position; a row constructor alone would not.
+/// The first condition lets the index range start at the position; a row constructor alone would not.
 fn beyond(query: &mut QueryBuilder<MySql>, sign: &str, after: Option<Position>) {
     let Some(Position { created_at, id }) = after else {
         return;

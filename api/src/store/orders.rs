@@ -1,4 +1,4 @@
-//! Orders: locked for a filing, plain for their customers.
+//! Orders: read with a lock for a filing, without one for their customers.
 
 use serde_json::json;
 use shared::domain::eligibility::OrderFacts;
@@ -7,10 +7,10 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{FromRow, MySqlConnection, QueryBuilder, Row};
 use time::OffsetDateTime;
 
-/// What to do about an order that another session has locked.
+/// How to treat an order that another session has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OrderLock {
-    /// Leave it out: one locked order must not stall a group of strangers.
+    /// Leave it out: a locked order must not delay the other orders of a group.
     SkipLocked,
     Wait,
 }
@@ -25,11 +25,12 @@ pub(crate) struct OrderRow {
     pub(crate) now: OffsetDateTime,
 }
 
-/// Locks and reads orders; those that do not exist, or that are to be skipped, are left out.
+/// Locks and reads orders. Orders that do not exist or are skipped are left out.
 ///
-/// The lock is exclusive although orders are only read: a rival filing of the same order in another session holds it
-/// too, and is skipped, instead of letting the whole group wait at the insert. The open return is a plain read: under
-/// SKIP LOCKED a locked one would look like none. Clock and open return are read once the locks are held.
+/// The lock is exclusive although orders are only read: a concurrent filing of the same order in another session also
+/// locks it. So the order is skipped, instead of delaying the whole group at the insert. The open return is read without
+/// a lock, because with SKIP LOCKED a locked return would look like none. Clock and open return are read after the locks
+/// are held.
 pub(crate) async fn read_orders(
     conn: &mut MySqlConnection,
     ids: &[OrderId],
@@ -82,7 +83,7 @@ fn order_row(row: &MySqlRow) -> sqlx::Result<OrderRow> {
     })
 }
 
-/// An order as the shop left it, without a lock.
+/// An order, read without a lock.
 pub(crate) async fn get_order(
     conn: &mut MySqlConnection,
     id: OrderId,
@@ -96,7 +97,7 @@ pub(crate) async fn get_order(
     .await
 }
 
-/// A page of a customer's orders, the highest id first, read without a lock; at most `limit`.
+/// At most `limit` orders of a customer, the highest id first, read without a lock.
 pub(crate) async fn list_orders(
     conn: &mut MySqlConnection,
     customer: CustomerId,

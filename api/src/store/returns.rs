@@ -1,4 +1,4 @@
-//! Returns: read for their owners and in pages, and looked up after a COMMIT whose answer was lost.
+//! Returns: read one by one and in pages, and looked up after the response to COMMIT was lost.
 
 use std::collections::HashSet;
 
@@ -47,7 +47,7 @@ pub(crate) async fn get_return<'e>(
     .transpose()
 }
 
-/// Whose a return is, and nothing else of it.
+/// The owner of a return, and nothing else of the row.
 pub(crate) async fn owner_of(
     conn: &mut MySqlConnection,
     id: ReturnId,
@@ -58,7 +58,7 @@ pub(crate) async fn owner_of(
         .await
 }
 
-/// Whether a change is in the audit trail: whether a COMMIT whose answer was lost took place.
+/// Whether a change is in the audit trail, for a COMMIT whose response was lost.
 pub(crate) async fn has_event(conn: &mut MySqlConnection, applied: &Applied) -> sqlx::Result<bool> {
     let found: Option<EventId> = sqlx::query_scalar(
         "/* has_event */ SELECT event_id FROM return_events FORCE INDEX (return_seq) WHERE return_id = ? AND seq = ?",
@@ -70,7 +70,7 @@ pub(crate) async fn has_event(conn: &mut MySqlConnection, applied: &Applied) -> 
     Ok(found == Some(applied.event_id))
 }
 
-/// Which returns a page shows; every field narrows it.
+/// Which returns to read. Every field narrows the filter.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ReturnFilter {
     pub(crate) status: Option<Status>,
@@ -78,13 +78,13 @@ pub(crate) struct ReturnFilter {
     pub(crate) customer_id: Option<CustomerId>,
     pub(crate) created_from: Option<OffsetDateTime>,
     pub(crate) created_before: Option<OffsetDateTime>,
-    /// The last row of the page before: pages go on below it.
+    /// The last row of the previous page.
     pub(crate) after: Option<(OffsetDateTime, ReturnId)>,
 }
 
 impl ReturnFilter {
-    /// The narrowest index that has the list's order. Forced: by statistics of a small table, or for a status that most
-    /// rows have, the optimizer picks one that it has to sort. An order has few returns, which are sorted.
+    /// The narrowest index that has the list's order. It is forced, because with the statistics of a small table, or for a
+    /// status that most rows have, the optimizer picks an index that needs a sort. The few returns of one order are sorted.
     fn index(&self) -> &'static str {
         if self.order_id.is_some() {
             "order_id"
@@ -98,7 +98,7 @@ impl ReturnFilter {
     }
 }
 
-/// A page of returns, newest first; at most `limit`. Keyset, never OFFSET: a page costs the same however deep.
+/// At most `limit` returns, newest first. Keyset pagination, never OFFSET: every page costs the same.
 pub(crate) async fn list_returns(
     conn: &mut MySqlConnection,
     filter: &ReturnFilter,
@@ -125,7 +125,7 @@ pub(crate) async fn list_returns(
         query.push(" AND created_at < ").push_bind(before);
     }
     if let Some((created_at, id)) = filter.after {
-        // The first half lets the index range start here; a row constructor alone would not.
+        // The first condition lets the index range start here; a row constructor alone would not.
         query
             .push(" AND created_at <= ")
             .push_bind(created_at)
@@ -163,8 +163,8 @@ fn return_row(row: &MySqlRow) -> sqlx::Result<ReturnRow> {
     })
 }
 
-/// Which of these returns are there, by the event id of their first event: whether a COMMIT whose answer was lost
-/// took place. All returns of each order are looked at, because an id may have been given to another return since.
+/// The ids of those returns that exist, found by the event id of their first event, for a COMMIT whose response was lost.
+/// Searches all returns of each order, because the id may meanwhile belong to another return.
 pub(crate) async fn find_by_first_event(
     conn: &mut MySqlConnection,
     filed: &[Filed],

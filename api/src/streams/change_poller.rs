@@ -65,6 +65,8 @@ impl ChangePoller {
         let count = i64::try_from(watched.len()).unwrap_or(i64::MAX);
         self.metrics.streams.watched_returns.set(count);
         if watched.is_empty() {
+            // The server would cut an idle connection, and count it as aborted.
+            self.db.close().await;
             self.hub.begun.notified().await;
             return Duration::ZERO;
         }

@@ -1,4 +1,4 @@
-//! Who is let in, and who sees what.
+//! Which tokens are accepted, and which resources their callers see.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::harness::Api;
 use crate::tokens::{Format, Issuer, Keys, edited};
 
 #[tokio::test]
-async fn a_token_must_be_whole_ours_and_in_time() {
+async fn a_jwt_must_be_complete_issued_for_us_and_valid_now() {
     let api = Api::start().await;
     let good = json!({"user_id": 42, "role": "customer"});
     let with = |name: &str, value: serde_json::Value| {
@@ -90,7 +90,7 @@ async fn a_token_must_be_whole_ours_and_in_time() {
         .get(api.url("/returns/1"))
         .send()
         .await
-        .expect("an answer");
+        .expect("a response");
     assert_eq!(none.status(), 401);
     for accepted in [
         good.clone(),
@@ -106,7 +106,7 @@ async fn a_token_must_be_whole_ours_and_in_time() {
     for accepted in [
         headed(&|header| header.typ = None),
         headed(&|header| header.typ = Some("at+jwt".to_owned())),
-        // There is one key.
+        // The file has only one key.
         headed(&|header| header.kid = None),
     ] {
         api.get("/returns/1", &accepted)
@@ -117,7 +117,7 @@ async fn a_token_must_be_whole_ours_and_in_time() {
 }
 
 #[tokio::test]
-async fn a_biscuit_must_be_whole_ours_and_in_time() {
+async fn a_biscuit_must_be_complete_issued_for_us_and_valid_now() {
     let api = Api::start().await;
     let issuer = api.keys.issuer();
     let good = json!({"user_id": 42, "role": "customer"});
@@ -203,10 +203,10 @@ async fn p13_someone_elses_order_and_an_unknown_one_look_alike() {
 }
 
 #[tokio::test]
-async fn a_remembered_token_is_refused_once_its_time_is_over() {
+async fn a_cached_token_is_refused_once_it_has_expired() {
     let api = Api::start().await;
     let now = jsonwebtoken::get_current_timestamp();
-    // With the leeway of 30 s they are good for some five seconds more.
+    // With the leeway of 30 s they are valid for some five seconds more.
     let claims = json!({"user_id": 42, "role": "customer", "exp": now - 25});
     let tokens = Format::ALL.map(|format| api.keys.mint_as(format, claims.clone()));
     for token in &tokens {

@@ -6,10 +6,10 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 
 use crate::harness::{Api, CUSTOMER, MEASURED_WITHIN, count, until};
 
-/// What the limit by rows is in these tests; 80 % of it is 8.
+/// The limit of rows in these tests; 80 % of it is 8.
 const TEN_ROWS: [&str; 2] = ["--backlog-max-rows", "10"];
 
-/// `rows` events of others, in several shards, with `payload` bytes each.
+/// Adds `rows` foreign events to several shards, with `payload` bytes each.
 async fn fill(db: &TestDb, rows: u32, payload: u32, age_secs: u32) {
     let insert = format!(
         "INSERT INTO outbox (shard, event_id, aggregate_id, seq, event_type, topic, msg_key, payload, created_at) \
@@ -20,7 +20,7 @@ async fn fill(db: &TestDb, rows: u32, payload: u32, age_secs: u32) {
     db.pool.execute(AssertSqlSafe(insert)).await.expect("fill");
 }
 
-/// Some of what [`fill`] wrote is published.
+/// Deletes some of the rows of [`fill`], as if they were published.
 async fn publish(db: &TestDb, rows: u32) {
     let delete = format!("DELETE FROM outbox WHERE topic = 'other' LIMIT {rows}");
     db.pool
@@ -29,13 +29,13 @@ async fn publish(db: &TestDb, rows: u32) {
         .expect("publish");
 }
 
-/// The number in a line of `/readyz?verbose`, if it is the line.
+/// The number in a line of `/readyz?verbose`, if it is the right line.
 fn number(line: &str, before: &str, behind: &str) -> Option<f64> {
     let value = line.strip_prefix(before)?.strip_suffix(behind)?;
     value.parse().ok()
 }
 
-/// The refusal a client sees.
+/// Checks the refusal that a client gets.
 async fn is_refused(api: &Api, order: i64) {
     let answer = api.file(order).await;
     answer.problem(503, "backlog-full");
@@ -88,7 +88,7 @@ async fn p12_above_the_limit_of_bytes_filings_are_refused_until_80_percent() {
     fill(&api.db, 3, 400_000, 0).await;
     api.until_measured("outbox_backlog_bytes 1200000").await;
     is_refused(&api, 1).await;
-    // Added before one of the others goes: at no moment is less there than in the end.
+    // Added before others are deleted: at no moment are there fewer bytes than in the end.
     fill(&api.db, 1, 100_000, 0).await;
     publish(&api.db, 1).await;
     api.until_measured("outbox_backlog_bytes 900000").await;
@@ -104,7 +104,7 @@ async fn p12_above_the_limit_of_bytes_filings_are_refused_until_80_percent() {
 }
 
 #[tokio::test]
-async fn p12_reads_and_readiness_go_on_while_filings_are_refused() {
+async fn p12_reads_and_readiness_work_while_filings_are_refused() {
     let api = Api::start_with(&TEN_ROWS).await;
     api.db.seed_orders(1, 2, CUSTOMER).await;
     let id = api.file(1).await.return_id();
@@ -125,7 +125,7 @@ async fn p12_reads_and_readiness_go_on_while_filings_are_refused() {
 }
 
 #[tokio::test]
-async fn p9_a_stored_answer_is_replayed_while_new_filings_are_refused() {
+async fn p9_a_stored_response_is_replayed_while_new_filings_are_refused() {
     let api = Api::start_with(&TEN_ROWS).await;
     api.db.seed_orders(1, 2, CUSTOMER).await;
     let first = api.file_with(1, Some("key-1")).await;
@@ -149,7 +149,7 @@ async fn p9_a_stored_answer_is_replayed_while_new_filings_are_refused() {
 }
 
 #[tokio::test]
-async fn p12_age_alone_alarms_and_does_not_refuse() {
+async fn p12_age_alone_raises_an_alarm_and_does_not_refuse() {
     let api = Api::start_with(&TEN_ROWS).await;
     api.db.seed_orders(1, 1, CUSTOMER).await;
     fill(&api.db, 1, 10, 7200).await;
@@ -171,7 +171,7 @@ async fn p12_age_alone_alarms_and_does_not_refuse() {
 }
 
 #[tokio::test]
-async fn p12_a_strangers_open_transaction_does_not_stop_the_measurement() {
+async fn p12_an_open_transaction_of_another_session_does_not_stop_the_measurement() {
     let api = Api::start_with(&TEN_ROWS).await;
     fill(&api.db, 5, 10, 0).await;
     let mut stranger = api.db.pool.acquire().await.expect("a connection");
@@ -186,7 +186,7 @@ async fn p12_a_strangers_open_transaction_does_not_stop_the_measurement() {
         .await
         .expect("delete");
     fill(&api.db, 7, 10, 0).await;
-    // What the stranger has not committed is still there.
+    // The rows whose deletion is not committed are still there.
     api.until_measured("outbox_backlog_rows 12").await;
     api.until_measured("outbox_backlog_refusing 1").await;
     tx.rollback().await.expect("rollback");
@@ -199,13 +199,13 @@ async fn p12_a_strangers_open_transaction_does_not_stop_the_measurement() {
 async fn p12_while_mysql_is_away_the_last_decision_stands() {
     let db = TestDb::create().await;
     let (proxy, url) = MysqlProxy::before(db.url()).await;
-    // Callers are let in for as long as MySQL is away.
+    // Tokens are accepted for as long as MySQL is away.
     let flags = [&TEN_ROWS[..], &["--revocations-max-age-secs", "3600"]].concat();
     let api = Api::start_on(db, &url, &flags).await;
     fill(&api.db, 11, 10, 3600).await;
     api.until_measured("outbox_backlog_refusing 1").await;
     proxy.go_away();
-    // Nobody measures what happens now.
+    // Changes from now on are not measured.
     publish(&api.db, 11).await;
     until("a measurement fails", MEASURED_WITHIN, || async {
         let failures = api.metric("outbox_backlog_measure_failures_total").await;
@@ -237,7 +237,7 @@ async fn verbose_readiness_shows_each_check_with_value_and_limit() {
     assert_eq!(status, 200);
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!(lines[0], "ready");
-    // Two of them hold a time; the rest is exact.
+    // Two lines contain a time; the others are exact.
     assert!(
         number(lines[1], "ok mysql_answer_ms ", ", limit 1000").is_some(),
         "{shown}"
@@ -259,7 +259,7 @@ async fn verbose_readiness_shows_each_check_with_value_and_limit() {
         "{shown}"
     );
     assert_eq!(lines.len(), 8, "{shown}");
-    // Without the word it is as plain as ever.
+    // Without `verbose` the response has one line.
     assert_eq!(
         api.ops("/readyz?other=1").await,
         (200, "ready\n".to_owned())

@@ -1,4 +1,4 @@
-//! What is refused, how, and that the field is named.
+//! Invalid requests: how they are refused, and that the field is named.
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ async fn post(api: &Api, content_type: Option<&str>, body: &str) -> Answer {
     if let Some(content_type) = content_type {
         request = request.header("content-type", content_type);
     }
-    Answer::read(request.send().await.expect("an answer")).await
+    Answer::read(request.send().await.expect("a response")).await
 }
 
 const JSON: Option<&str> = Some("application/json");
@@ -68,7 +68,7 @@ async fn the_content_type_must_be_json() {
 }
 
 #[tokio::test]
-async fn a_large_body_is_refused_announced_or_chunked() {
+async fn a_large_body_is_refused_with_and_without_a_length() {
     let api = Api::start().await;
     let large = format!(r#"{{"order_id":1,"reason":"{}"}}"#, "x".repeat(20_000));
     post(&api, JSON, &large)
@@ -87,7 +87,7 @@ async fn a_large_body_is_refused_announced_or_chunked() {
         .bearer_auth(api.customer_token())
         .header("content-type", "application/json")
         .body(reqwest::Body::wrap_stream(stream));
-    let answer = Answer::read(chunked.send().await.expect("an answer")).await;
+    let answer = Answer::read(chunked.send().await.expect("a response")).await;
     answer.problem(413, "body-too-large");
     api.stop().await;
 }
@@ -106,7 +106,7 @@ async fn unknown_paths_and_methods_get_problems() {
     ] {
         let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
         let request = api.http.request(method, api.url(path)).bearer_auth(&token);
-        let answer = Answer::read(request.send().await.expect("an answer")).await;
+        let answer = Answer::read(request.send().await.expect("a response")).await;
         answer.problem(405, "method-not-allowed");
     }
     api.stop().await;

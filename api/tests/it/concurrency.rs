@@ -1,4 +1,4 @@
-//! Many filings at once: one winner per order, and nobody waits for a stranger's lock.
+//! Many filings at once: one winner per order, and no filing waits for the lock of another order.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ async fn two_filings_of_one_order_give_one_201_and_one_409() {
     api.stop().await;
 }
 
-/// Files orders `first..first+count` at once; answers in order, with the slowest latency of those not `except`.
+/// Files orders `first..first+count` at once; returns the responses in order, and the slowest latency without `except`.
 async fn file_all(api: &Api, first: i64, count: i64, except: &[i64]) -> (Vec<Answer>, Duration) {
     let mut tasks = Vec::new();
     for order in first..first + count {
@@ -47,13 +47,13 @@ async fn file_all(api: &Api, first: i64, count: i64, except: &[i64]) -> (Vec<Ans
 async fn a_locked_a_repeated_and_an_open_order_do_not_slow_the_other_61() {
     let api = Api::start_with(&["--filing-writers", "1"]).await;
     api.db.seed_orders(1, 400, CUSTOMER).await;
-    // Connections and statements warm; then the same group without trouble.
+    // First open connections and prepare statements; then file the same group without conflicts.
     file_all(&api, 200, 64, &[]).await;
     let (clean, without) = file_all(&api, 300, 64, &[]).await;
     assert!(clean.iter().skip(1).all(|answer| answer.status == 201));
 
     let (duplicate, open, locked) = (1, 2, 3);
-    // The clean group used the key for its first order: here it repeats with another body.
+    // The second group used the key for its first order. Here the key is used with another body.
     assert_eq!(api.file(open).await.status, 201);
     let mut session = api.db.pool.acquire().await.expect("a session");
     let mut tx = session.begin().await.expect("begin");
@@ -66,7 +66,7 @@ async fn a_locked_a_repeated_and_an_open_order_do_not_slow_the_other_61() {
     let taken = api.metric("filing_group_size_sum").await;
     let filing = file_all(&api, 1, 64, &troubled);
     let release = async {
-        // The other 61 are there while the order is still locked.
+        // The other 61 are written while the order is still locked.
         let filed = "SELECT COUNT(*) FROM returns WHERE order_id BETWEEN 4 AND 64";
         until(
             "61 strangers are filed",
@@ -90,7 +90,7 @@ async fn a_locked_a_repeated_and_an_open_order_do_not_slow_the_other_61() {
     api.stop().await;
 }
 
-/// Of 64, none but the one that is locked was taken a second time: it tries anew whenever its wait of 5 s ends.
+/// Only the locked one of 64 was taken again: it is retried whenever its lock wait of 5 s ends.
 async fn taken_once_but_for_one(api: &Api, before: f64) {
     let taken = api.metric("filing_group_size_sum").await - before;
     assert!(taken <= 64.0 + 3.0, "64 were taken {taken} times");
@@ -106,7 +106,7 @@ async fn a_locked_order_gets_503_when_the_lock_stays() {
         .execute(&mut *tx)
         .await
         .expect("lock");
-    // By its own deadline, with the lock still there: a wait that ends is never told as `outcome-unknown`.
+    // The request's own deadline ends it while the lock is held: a lock wait timeout is never an `outcome-unknown`.
     api.file(1).await.problem(503, "outcome-unknown");
     tx.rollback().await.expect("rollback");
     drop(session);
@@ -144,10 +144,10 @@ async fn p12_a_full_queue_gets_503_at_once() {
 }
 
 #[tokio::test]
-async fn another_sessions_uncommitted_return_stalls_only_its_own_order() {
+async fn another_sessions_uncommitted_return_delays_only_its_own_order() {
     let api = Api::start().await;
     api.db.seed_orders(1, 70, CUSTOMER).await;
-    // As an api that froze between INSERT and COMMIT would leave it.
+    // As if another api had frozen between INSERT and COMMIT.
     let mut session = api.db.pool.acquire().await.expect("a session");
     let mut tx = session.begin().await.expect("begin");
     sqlx::query("SELECT id FROM orders WHERE id = 1 FOR UPDATE")
@@ -177,11 +177,11 @@ async fn another_sessions_uncommitted_return_stalls_only_its_own_order() {
 }
 
 #[tokio::test]
-async fn a_duplicate_inside_a_group_is_taken_out_and_the_others_go_on() {
+async fn a_duplicate_is_isolated_and_the_rest_of_its_group_goes_on() {
     let api = Api::start_with(&["--filing-writers", "1"]).await;
     api.db.seed_orders(1, 70, CUSTOMER).await;
-    // Another api's uncommitted answer under the key of the first order: no read sees it, the group meets it at its
-    // insert. (A return of the same order would be skipped with its order, which the foreign key locks.)
+    // Another api's uncommitted response under the key of the first order. No read sees it; the group meets it at its
+    // insert. (A return of the same order would be skipped with its order, because the foreign key locks the order.)
     let mut session = api.db.pool.acquire().await.expect("a session");
     let mut tx = session.begin().await.expect("begin");
     sqlx::query(
@@ -218,7 +218,7 @@ async fn a_duplicate_inside_a_group_is_taken_out_and_the_others_go_on() {
         .get(format!("http://{}/metrics", api.ops))
         .send()
         .await
-        .expect("an answer");
+        .expect("a response");
     let metrics = metrics.text().await.expect("text");
     assert!(
         metrics.contains("filing_group_failures_total 1\n"),

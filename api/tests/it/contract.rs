@@ -1,4 +1,4 @@
-//! What describes the api, served to anyone: the document, the page, and what each error means.
+//! The public description of the api: the document, its page, and a page for each error.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use crate::harness::{Answer, Api};
 
 async fn open(api: &Api, path: &str) -> Answer {
     let request = api.http.get(api.url(path));
-    Answer::read(request.send().await.expect("an answer")).await
+    Answer::read(request.send().await.expect("a response")).await
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn the_document_is_served_and_every_error_in_it_has_a_page() {
     api.stop().await;
 }
 
-/// The document and the routes name the same paths and methods.
+/// The document and the routes have the same paths and methods.
 #[tokio::test]
 async fn every_operation_of_the_document_exists_and_other_methods_do_not() {
     let api = Api::start().await;
@@ -54,11 +54,11 @@ async fn every_operation_of_the_document_exists_and_other_methods_do_not() {
                     .request(name, &url)
                     .send()
                     .await
-                    .expect("an answer"),
+                    .expect("a response"),
             )
             .await;
             if methods.contains(method) {
-                // Nobody is let in without a token, so it exists.
+                // 401 without a token, so the operation exists.
                 answer.problem(401, "unauthenticated");
             } else {
                 answer.problem(405, "method-not-allowed");
@@ -76,7 +76,7 @@ async fn every_operation_of_the_document_exists_and_other_methods_do_not() {
 }
 
 #[tokio::test]
-async fn the_page_loads_nothing_from_elsewhere() {
+async fn the_page_loads_nothing_from_other_servers() {
     let api = Api::start().await;
     let page = open(&api, "/docs").await;
     let text = String::from_utf8(page.body.clone()).expect("UTF-8");

@@ -22,7 +22,7 @@ async fn with_return() -> (Api, i64) {
     (api, id)
 }
 
-/// `if_match` as it is sent; a body only if there is one.
+/// `if_match` is sent as it is; a body is sent only if there is one.
 async fn decide(
     api: &Api,
     token: &str,
@@ -37,7 +37,7 @@ async fn decide(
     if let Some(body) = body {
         request = request.json(&body);
     }
-    Answer::read(request.send().await.expect("an answer")).await
+    Answer::read(request.send().await.expect("a response")).await
 }
 
 async fn text(api: &Api, sql: String) -> String {
@@ -153,7 +153,7 @@ async fn p5_a_failed_refund_is_retried_under_the_next_key() {
         "SELECT event_data->>'$.attempt' FROM return_events WHERE return_id = {id} AND seq = 5"
     );
     assert_eq!(text(&api, detail).await, "2");
-    // The attempt is under way: a second click changes nothing.
+    // The attempt is in progress: a second click changes nothing.
     let again = decide(&api, &api.admin_token(), &path, Some("*"), None).await;
     again.problem(409, "invalid-transition");
     assert_eq!(count(&api.db, "SELECT COUNT(*) FROM refunds").await, 2);
@@ -161,7 +161,7 @@ async fn p5_a_failed_refund_is_retried_under_the_next_key() {
 }
 
 #[tokio::test]
-async fn p5_nothing_is_retried_while_an_earlier_attempt_may_pay_or_the_order_has_too_little() {
+async fn p5_no_retry_while_an_earlier_attempt_may_pay_or_the_order_has_too_little() {
     let (api, id) = with_return().await;
     let path = format!("/returns/{id}/retry-refund");
     failed(&api, id, "unknown").await;
@@ -183,7 +183,7 @@ async fn p5_nothing_is_retried_while_an_earlier_attempt_may_pay_or_the_order_has
         (&problem["current_status"], &problem["detail"]),
         (
             &json!("refund_failed"),
-            &json!("what is left of the order does not suffice for the refund")
+            &json!("the order's remaining amount does not cover the refund")
         )
     );
     assert_eq!(count(&api.db, "SELECT COUNT(*) FROM refunds").await, 1);
@@ -195,7 +195,7 @@ async fn p5_nothing_is_retried_while_an_earlier_attempt_may_pay_or_the_order_has
 }
 
 #[tokio::test]
-async fn refusals_come_in_their_order() {
+async fn the_checks_have_a_fixed_order() {
     let (api, id) = with_return().await;
     let (stranger, admin) = (api.token_of(Format::Jwt, 43, "customer"), api.admin_token());
     let bad = || Some(json!({"note": "x"}));
@@ -231,9 +231,9 @@ async fn refusals_come_in_their_order() {
     api.stop().await;
 }
 
-/// Every pair of state and verb, as the graph in docs/STATES.md has it.
+/// Every pair of status and verb, as in the graph in docs/STATES.md.
 #[tokio::test]
-async fn p8_what_the_graph_does_not_have_is_a_409() {
+async fn p8_a_move_that_is_not_in_the_graph_is_a_409() {
     use Action::{Approve, Cancel, Claim, Confirm, Decline, Reject};
     let api = Api::start().await;
     api.db.seed_orders(1, 40, CUSTOMER).await;
@@ -278,7 +278,7 @@ async fn p8_what_the_graph_does_not_have_is_a_409() {
 }
 
 #[tokio::test]
-async fn of_decisions_about_one_version_one_is_carried_out() {
+async fn only_one_of_several_decisions_about_a_version_is_applied() {
     let (api, id) = with_return().await;
     let admin = api.admin_token();
     let decisions = (0..24).map(|n| {
@@ -305,7 +305,7 @@ async fn of_decisions_about_one_version_one_is_carried_out() {
 }
 
 #[tokio::test]
-async fn nobody_decides_about_their_own_return() {
+async fn admins_cannot_decide_about_their_own_returns() {
     let (api, id) = with_return().await;
     failed(&api, id, "declined").await;
     let own = api.token_of(Format::Jwt, CUSTOMER.0, "admin");

@@ -1,4 +1,4 @@
-//! `GET /returns/{id}/events` and `GET /events`: pages, filters, and what a page costs.
+//! `GET /returns/{id}/events` and `GET /events`: pages, filters, and the cost of a page.
 
 use reqwest::Url;
 use serde_json::{Value, json};
@@ -6,10 +6,10 @@ use shared::domain::actor::{Actor, ActorType};
 use sqlx::AssertSqlSafe;
 use time::Duration;
 
+use crate::audit_rows::{LONG_AGO, append};
 use crate::harness::{Answer, Api, CUSTOMER};
 use crate::page_cost::{reads_of_page, rows_read};
 use crate::tokens::Format;
-use crate::trail::{LONG_AGO, append};
 
 pub(crate) fn auditor(api: &Api) -> String {
     api.token_of(Format::Jwt, 8, "auditor")
@@ -42,14 +42,14 @@ async fn append_mixed(api: &Api, id: i64, count: i32) {
     .await;
 }
 
-/// `RETURN.SEQ` of every item, by following the links, which say the same as the cursors.
+/// `RETURN.SEQ` of every item, by following the links. Checks that links and cursors agree.
 async fn all_pages(api: &Api, path: &str) -> Vec<String> {
     let token = auditor(api);
     let mut url: Url = api.url(path).parse().expect("a URL");
     let mut items = Vec::new();
     loop {
         let request = api.http.get(url.clone()).bearer_auth(&token);
-        let page = Answer::read(request.send().await.expect("an answer")).await;
+        let page = Answer::read(request.send().await.expect("a response")).await;
         assert_eq!(page.status, 200, "{}", String::from_utf8_lossy(&page.body));
         let body = page.json();
         let of_page = body["items"].as_array().expect("items");
@@ -84,7 +84,7 @@ async fn rows(api: &Api, condition: &str) -> Vec<String> {
     query.fetch_all(&api.db.pool).await.expect("rows")
 }
 
-/// Each filter, and what it says of a row.
+/// Each filter, and its condition in SQL.
 const FILTERS: [(&str, &str); 8] = [
     ("", "TRUE"),
     ("return_id=2", "e.return_id = 2"),
@@ -106,7 +106,7 @@ const FILTERS: [(&str, &str); 8] = [
 ];
 
 #[tokio::test]
-async fn pages_hold_every_event_once_under_each_filter_newest_first() {
+async fn pages_contain_every_event_once_under_each_filter_newest_first() {
     let (api, ids) = api_with_returns(3, &[]).await;
     assert_eq!(ids, [1, 2, 3]);
     for id in ids {
@@ -116,7 +116,7 @@ async fn pages_hold_every_event_once_under_each_filter_newest_first() {
         for (two, is_two) in &FILTERS[at..] {
             let expected = rows(&api, &format!("{is_one} AND {is_two}")).await;
             let filter = if one == two { "" } else { two };
-            // Three within one instant, and all at once.
+            // Page sizes: three within one instant, and all events in one page.
             for limit in [3, 200] {
                 let path = format!("/events?{one}&{filter}&limit={limit}");
                 assert_eq!(all_pages(&api, &path).await, expected, "{path}");
@@ -128,7 +128,7 @@ async fn pages_hold_every_event_once_under_each_filter_newest_first() {
 }
 
 #[tokio::test]
-async fn the_events_of_a_return_come_in_the_order_of_their_chain() {
+async fn the_events_of_a_return_are_in_the_order_of_their_chain() {
     let (api, ids) = api_with_returns(2, &[]).await;
     append_mixed(&api, ids[0], 12).await;
     let path = format!("/returns/{}/events", ids[0]);
@@ -170,7 +170,7 @@ async fn an_event_is_shown_as_it_was_hashed() {
 }
 
 #[tokio::test]
-async fn every_wrong_parameter_is_named_to_those_who_may_ask() {
+async fn every_wrong_parameter_is_named_to_authorized_callers() {
     let (api, _) = api_with_returns(1, &[]).await;
     let problem = api
         .get("/events?actor_type=robot&limit=0", &auditor(&api))
@@ -192,15 +192,15 @@ async fn every_wrong_parameter_is_named_to_those_who_may_ask() {
 }
 
 const STATEMENT: &str = "list_events";
-/// Rows that a page of 20 may touch: itself, one more, the rest of an instant and the way to the first.
+/// Rows that a page of 20 may read: its own, one more, the rest of an instant, and the search for the first.
 const FEW: u64 = 40;
 
 #[tokio::test]
-async fn a_page_costs_the_same_in_a_large_trail_whatever_the_filter() {
-    // One connection: what it reads is what the requests read.
+async fn a_page_costs_the_same_in_a_large_audit_trail_with_every_filter() {
+    // One connection, so its counters are those of the requests.
     let (api, ids) = api_with_returns(3, &["--database-max-connections", "1"]).await;
     append_mixed(&api, ids[1], 10).await;
-    // Statistics of a small table: the optimizer, left alone, would scan the large one.
+    // With the statistics of a small table, the optimizer by itself would scan the large one.
     sqlx::query("ANALYZE TABLE return_events, returns")
         .fetch_all(&api.db.pool)
         .await
@@ -220,7 +220,7 @@ async fn a_page_costs_the_same_in_a_large_trail_whatever_the_filter() {
             ),
         ] {
             assert!(rows_read(&reads) <= FEW, "{path}: {reads:?}");
-            // What one return or order has is sorted: here eleven.
+            // The rows of one return or order are sorted: here eleven.
             let few = ["return_id=2", "order_id=2"].contains(&filter);
             let sorted = if few { 11 } else { 0 };
             assert!(reads["Sort_rows"] <= sorted, "{path}: {reads:?}");

@@ -1,4 +1,4 @@
-//! Exports of the audit trail: what they hold, how they end, and what they hold on to.
+//! Exports of the audit trail: their contents, their end, and the resources they use.
 
 use futures_util::StreamExt;
 use reqwest::{RequestBuilder, Response};
@@ -13,10 +13,10 @@ use sqlx::AssertSqlSafe;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
+use crate::audit_rows::{LONG_AGO, append, insert};
 use crate::events::{api_with_returns, auditor};
 use crate::harness::{Answer, Api, CUSTOMER, nothing_open, revoke, until};
 use crate::tokens::Format;
-use crate::trail::{LONG_AGO, append, insert};
 
 const NDJSON: &str = "application/x-ndjson";
 const CSV: &str = "text/csv";
@@ -29,13 +29,13 @@ fn ask(api: &Api, path: &str, accept: &str) -> RequestBuilder {
 }
 
 async fn export(api: &Api, path: &str, accept: &str) -> String {
-    let answer = Answer::read(ask(api, path, accept).send().await.expect("an answer")).await;
+    let answer = Answer::read(ask(api, path, accept).send().await.expect("a response")).await;
     let body = String::from_utf8(answer.body).expect("UTF-8");
     assert_eq!(answer.status, 200, "{body}");
     body
 }
 
-/// The lines of an NDJSON export, once its manifest was checked, and the time up to which it goes.
+/// Checks the manifest of an NDJSON export; returns its lines and its end time.
 fn checked(body: &str) -> (Vec<Value>, OffsetDateTime) {
     let (lines, last) = body
         .strip_suffix('\n')
@@ -55,7 +55,7 @@ fn parsed(line: &str) -> Value {
     serde_json::from_str(line).expect("JSON")
 }
 
-/// What the table holds, column by column.
+/// The rows of the table, column by column.
 async fn table(db: &TestDb, condition: &str) -> Vec<Value> {
     let sql = format!(
         "SELECT CAST(JSON_OBJECT('return_id', return_id, 'seq', seq, 'event_id', BIN_TO_UUID(event_id), \
@@ -72,7 +72,7 @@ async fn table(db: &TestDb, condition: &str) -> Vec<Value> {
     rows.iter().map(|row| parsed(row)).collect()
 }
 
-/// The hash as anybody can compute it from a line alone.
+/// The hash, computed from a line alone.
 fn rehashed(line: &Value) -> String {
     let text = |name: &str| line[name].as_str().map(str::to_owned);
     let must = |name: &str| text(name).expect("text");
@@ -102,7 +102,7 @@ fn rehashed(line: &Value) -> String {
 #[tokio::test]
 async fn p7_an_export_equals_the_table_and_its_hashes_recompute() {
     let (api, ids) = api_with_returns(2, &[]).await;
-    // Two chunks to the row, and texts that lose something when JSON is written anew.
+    // Exactly two chunks, and texts that change when JSON is written again.
     append(&api.db, ids[0], 999, |n, mut row| {
         row.event_data = format!("{{\"n\": {n}.10, \"text\":\"\\u00e4 ä \\ud83d\\ude00\\/\"}}\t");
         row.request_id = (n % 2 == 0).then(|| format!("req-{n}"));
@@ -113,7 +113,7 @@ async fn p7_an_export_equals_the_table_and_its_hashes_recompute() {
     let one = format!("/returns/{}/events", ids[0]);
     for (path, condition) in [
         ("/events", "TRUE ORDER BY created_at, id".to_owned()),
-        // In the order of its chain, whatever the clock did.
+        // In the order of its chain, even if the clock went back.
         (&one, format!("return_id = {} ORDER BY seq", ids[0])),
         (
             "/events?actor_id=42",
@@ -131,7 +131,7 @@ async fn p7_an_export_equals_the_table_and_its_hashes_recompute() {
 }
 
 #[tokio::test]
-async fn csv_holds_the_same_and_nothing_that_a_spreadsheet_runs() {
+async fn csv_has_the_same_events_and_no_cell_that_a_spreadsheet_executes() {
     let (api, ids) = api_with_returns(1, &[]).await;
     let evil = ["=1+1", "+1", "-1", "@SUM(A1)"];
     append(&api.db, ids[0], 600, |n, mut row| {
@@ -169,7 +169,7 @@ async fn csv_holds_the_same_and_nothing_that_a_spreadsheet_runs() {
 }
 
 #[tokio::test]
-async fn the_form_is_what_the_client_accepts() {
+async fn the_form_follows_the_accept_header() {
     let (api, ids) = api_with_returns(1, &[]).await;
     let one = format!("/returns/{}/events", ids[0]);
     for path in ["/events", &one] {
@@ -182,7 +182,7 @@ async fn the_form_is_what_the_client_accepts() {
             ),
             ("text/html, */*;q=0.1", "application/json", None),
         ] {
-            let response = ask(&api, path, accept).send().await.expect("an answer");
+            let response = ask(&api, path, accept).send().await.expect("a response");
             let answer = Answer::read(response).await;
             assert_eq!(answer.header("content-type"), Some(content_type));
             assert_eq!(answer.header("vary"), Some("accept"));
@@ -192,22 +192,22 @@ async fn the_form_is_what_the_client_accepts() {
         let html = ask(&api, path, "text/html")
             .send()
             .await
-            .expect("an answer");
+            .expect("a response");
         Answer::read(html).await.problem(406, "not-acceptable");
         let paged = ask(&api, &format!("{path}?limit=5&cursor=1"), NDJSON);
-        let paged = Answer::read(paged.send().await.expect("an answer")).await;
+        let paged = Answer::read(paged.send().await.expect("a response")).await;
         let problem = paged.problem(422, "invalid-fields");
         assert_eq!(problem["errors"][0]["field"], "limit");
         assert_eq!(problem["errors"][1]["field"], "cursor");
     }
     let unknown = ask(&api, "/returns/999999/events", CSV);
-    Answer::read(unknown.send().await.expect("an answer"))
+    Answer::read(unknown.send().await.expect("a response"))
         .await
         .problem(404, "not-found");
     api.stop().await;
 }
 
-/// Some 30 MB: more than the sockets between client and server take.
+/// Some 30 MB: more than the socket buffers between client and server.
 async fn append_much(db: &TestDb, id: i64) {
     append(db, id, 7_000, |_, mut row| {
         row.event_data = format!("{{\"pad\":\"{}\"}}", "x".repeat(4_000));
@@ -223,8 +223,8 @@ async fn begun(api: &Api, accept: &str) -> Response {
 }
 
 #[tokio::test]
-async fn a_slow_client_holds_no_connection_and_one_that_hangs_up_leaves_nothing_open() {
-    // One connection: an export that kept it would keep everybody else waiting.
+async fn a_slow_export_holds_no_connection_and_a_cancelled_one_leaves_nothing_open() {
+    // One connection: an export that kept it would block all other requests.
     let (api, ids) = api_with_returns(1, &["--database-max-connections", "1"]).await;
     append_much(&api.db, ids[0]).await;
     let path = format!("/returns/{}", ids[0]);
@@ -239,7 +239,7 @@ async fn a_slow_client_holds_no_connection_and_one_that_hangs_up_leaves_nothing_
 }
 
 #[tokio::test]
-async fn an_export_that_breaks_off_is_cut_and_has_no_manifest() {
+async fn an_interrupted_export_is_cut_and_has_no_manifest() {
     for accept in [NDJSON, CSV] {
         let db = TestDb::create().await;
         let (proxy, url) = MysqlProxy::before(db.url()).await;
@@ -247,7 +247,7 @@ async fn an_export_that_breaks_off_is_cut_and_has_no_manifest() {
         api.db.seed_orders(1, 1, CUSTOMER).await;
         let id = api.file(1).await.return_id();
         append(&api.db, id, 1_200, |_, row| row).await;
-        // Of every chunk but the first.
+        // In every chunk except the first.
         proxy.arm("OR e.id >", Cut::BeforeAnswer);
         let mut stream = begun(&api, accept).await.bytes_stream();
         let (mut body, mut cut) = (Vec::new(), false);
@@ -274,7 +274,7 @@ async fn a_database_that_is_away_at_the_start_is_a_503() {
     let answer = ask(&api, "/events", NDJSON)
         .send()
         .await
-        .expect("an answer");
+        .expect("a response");
     Answer::read(answer).await.problem(503, "unavailable");
     api.stop().await;
 }
@@ -319,7 +319,7 @@ async fn an_event_that_is_committed_late_is_in_the_next_export() {
 }
 
 #[tokio::test]
-async fn what_is_dated_after_the_start_is_in_no_export() {
+async fn an_event_with_a_time_after_the_start_is_in_no_export() {
     let (api, ids) = api_with_returns(1, &[]).await;
     append(&api.db, ids[0], 1, |_, mut row| {
         row.created_at = OffsetDateTime::now_utc() + Duration::hours(1);
@@ -338,13 +338,13 @@ async fn what_is_dated_after_the_start_is_in_no_export() {
 }
 
 #[tokio::test]
-async fn p13_a_token_that_is_taken_back_ends_its_export() {
+async fn p13_a_revoked_token_ends_its_export() {
     let (api, ids) = api_with_returns(1, &[]).await;
     append_much(&api.db, ids[0]).await;
     let token = json!({"user_id": 8, "role": "auditor", "jti": "lost"});
     let request = api.http.get(api.url("/events")).header("accept", NDJSON);
     let request = request.bearer_auth(api.keys.mint(token));
-    let mut stream = request.send().await.expect("an answer").bytes_stream();
+    let mut stream = request.send().await.expect("a response").bytes_stream();
     stream.next().await.expect("a part").expect("a part");
     revoke(&api.db, "token_id", "lost").await;
     api.until_metric("auth_revoked_tokens 1").await;
@@ -357,7 +357,7 @@ async fn p13_a_token_that_is_taken_back_ends_its_export() {
 }
 
 #[tokio::test]
-async fn p12_so_many_exports_are_under_way_and_no_more() {
+async fn p12_the_number_of_exports_in_progress_is_limited() {
     let (api, ids) = api_with_returns(1, &[]).await;
     append_much(&api.db, ids[0]).await;
     let by = |user| {
@@ -366,7 +366,7 @@ async fn p12_so_many_exports_are_under_way_and_no_more() {
         request.header("accept", NDJSON).send()
     };
     let refused = async |user| {
-        let answer = Answer::read(by(user).await.expect("an answer")).await;
+        let answer = Answer::read(by(user).await.expect("a response")).await;
         answer.problem(429, "too-many-exports");
     };
     let mut under_way = Vec::new();
@@ -384,11 +384,11 @@ async fn p12_so_many_exports_are_under_way_and_no_more() {
         "pages go on"
     );
     under_way.pop();
-    // The server notices that a client is gone when it writes, or reads the close.
-    let patience = std::time::Duration::from_secs(20);
-    until("the slot is given back", patience, || async {
+    // The server notices a disconnect when it writes, or when it reads the close.
+    let deadline = std::time::Duration::from_secs(20);
+    until("the permit is returned", deadline, || async {
         let answer = ask(&api, "/events", CSV).send().await;
-        (answer.expect("an answer").status() != 429).then_some(())
+        (answer.expect("a response").status() != 429).then_some(())
     })
     .await;
     drop(under_way);

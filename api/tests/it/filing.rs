@@ -1,4 +1,4 @@
-//! Filing one return: the rows it writes, and the orders it refuses.
+//! Filing one return: the rows that it writes, and the orders that are refused.
 
 use serde_json::{Value, json};
 use shared::domain::audit::GENESIS;
@@ -20,7 +20,7 @@ async fn p1_a_201_has_its_return_event_and_outbox_row() {
             .json(&json!({"order_id": 123, "reason": "too small", "reason_code": "size"}))
             .send()
             .await
-            .expect("an answer"),
+            .expect("a response"),
     )
     .await;
     let id = answer.return_id();
@@ -76,7 +76,7 @@ async fn p1_a_201_has_its_return_event_and_outbox_row() {
 }
 
 #[tokio::test]
-async fn every_violation_of_the_policy_is_told() {
+async fn every_violation_of_the_policy_is_listed() {
     let api = Api::start().await;
     api.db.seed_orders(1, 1, CUSTOMER).await;
     sqlx::query("UPDATE orders SET status = 'shipped', refunded_amount = total, delivered_at = UTC_TIMESTAMP(6) - INTERVAL 31 DAY")

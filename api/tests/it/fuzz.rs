@@ -1,8 +1,9 @@
-//! Three fuzz targets on stable Rust: `check_structure` on bytes, `bearer` on headers, and the decision on signed hostile blocks.
+//! Three fuzz targets on stable Rust: `check_structure` on bytes, `bearer` on headers, and the policy's decision on signed
+//! hostile blocks.
 //!
-//! Two seconds each in the usual run; `FUZZ_SECS=300 cargo test -p api --test it fuzz -- --nocapture --test-threads 1`
-//! is the long form. The sequence of inputs is always the same: the longer it runs, the further it gets. What a run
-//! has found goes into `tests/corpus`, from which mutations start and which every run tries first.
+//! Two seconds each by default; `FUZZ_SECS=300 cargo test -p api --test it fuzz -- --nocapture --test-threads 1`
+//! is the long form. The sequence of inputs is always the same: a longer run gets further. Findings of a run
+//! go into `tests/corpus`, from which mutations start and which every run tries first.
 
 mod blocks;
 mod corpus;
@@ -30,10 +31,10 @@ use crate::harness::{CUSTOMER, long_form};
 use crate::hostile::{CPU_MAX, Judge, cpu_time, cpu_time_on, keys_of_all_kinds};
 use crate::tokens::Format;
 
-/// Of 200 inputs: on a slow machine too, each target has seen what it is to see.
+/// At least 200 inputs, so that each target sees every kind of input on a slow machine too.
 const ROUNDS_MIN: u64 = 5;
 
-/// Runs `test` on inputs of `strategy` for the time that the long form, or the usual run, has.
+/// Runs `test` on inputs of `strategy`, for the time of the long form or of the default.
 fn fuzz<S: Strategy>(strategy: &S, test: impl Fn(S::Value) -> TestCaseResult) {
     let lasting = Duration::from_secs(long_form("FUZZ_SECS", 2));
     let config = Config {
@@ -56,7 +57,7 @@ fn fuzz<S: Strategy>(strategy: &S, test: impl Fn(S::Value) -> TestCaseResult) {
     }
 }
 
-/// How often something was seen, so that a target that sees nothing of interest fails.
+/// How often something was seen. A target that sees nothing of interest fails.
 #[derive(Default)]
 struct Seen(Cell<u64>);
 
@@ -71,14 +72,14 @@ impl Seen {
 }
 
 #[test]
-fn p13_vet_lets_nothing_but_small_checks_through() {
+fn p13_the_structure_check_accepts_only_small_checks() {
     let (all, passed) = (Seen::default(), Seen::default());
     let try_one = |raw: &[u8]| {
         all.note();
         if check_structure(raw).is_ok() {
             passed.note();
             is_small(raw)?;
-            // What is let through must not hurt the library either, whoever has signed it.
+            // The library must also handle each accepted block, no matter who signed it.
             let _ = UnverifiedBiscuit::from(raw);
         }
         prop_assert!(
@@ -104,7 +105,7 @@ fn p13_vet_lets_nothing_but_small_checks_through() {
     assert!(passed.count() > 50 && passed.count() < all.count());
 }
 
-/// The promise of `check_structure`, read from the bytes anew.
+/// The promise of `check_structure`, checked from the bytes again.
 fn is_small(raw: &[u8]) -> TestCaseResult {
     prop_assert!(raw.len() <= BISCUIT_MAX);
     let token = schema::Biscuit::decode(raw).expect("it was read before");
@@ -148,13 +149,13 @@ fn is_plain(op: &schema::Op) -> bool {
 }
 
 #[test]
-fn p13_bearer_takes_the_token_of_one_header_and_nothing_else() {
+fn p13_bearer_accepts_the_token_of_one_header_and_nothing_else() {
     let (all, taken) = (Seen::default(), Seen::default());
     let try_one = |values: &[Vec<u8>]| {
         let mut headers = HeaderMap::new();
         headers.insert("cookie", HeaderValue::from_static("token=x"));
         for value in values {
-            // What is no header never comes this far.
+            // Text that is no valid header is refused earlier.
             let Ok(value) = HeaderValue::from_bytes(value) else {
                 return Ok(());
             };
@@ -209,17 +210,17 @@ fn p13_bearer_takes_the_token_of_one_header_and_nothing_else() {
     assert!(taken.count() > 50 && taken.count() < all.count());
 }
 
-/// What every client sends: `bearer` must not refuse it.
+/// A plain header as every client sends it, which `bearer` must accept.
 fn is_plain_bearer(values: &[Vec<u8>]) -> bool {
     let [value] = values else { return false };
     let token = value.strip_prefix(b"Bearer ").unwrap_or_default();
     (1..=TOKEN_MAX).contains(&token.len()) && token.iter().all(u8::is_ascii_graphic)
 }
 
-/// Whoever holds a token can sign any block: those that `check_structure` lets through only ever take permissions away, at little
-/// cost.
+/// The holder of a token can sign any block. A block that `check_structure` accepts can only remove permissions, at
+/// little cost.
 #[test]
-fn p13_no_signed_block_turns_a_denial_into_an_allowance_or_costs_much() {
+fn p13_no_signed_block_turns_a_denial_into_a_permission_or_costs_much() {
     let keys = keys_of_all_kinds();
     let judge = Judge::new(&keys);
     let parents: Vec<(String, Verified)> = [(42, "customer"), (7, "admin"), (8, "auditor")]
@@ -258,7 +259,7 @@ fn p13_no_signed_block_turns_a_denial_into_an_allowance_or_costs_much() {
             }
         }
         let request = requests()[0];
-        // What was decided about a token is remembered with it for a second.
+        // Decisions about a token are cached with it for a second.
         let anew = || judge.verifier.verify(&token).expect("good a moment ago");
         let decide = |child: &Verified| judge.policy.decide(child, &request).is_ok();
         let took = cpu_time_on(anew, decide);
@@ -279,7 +280,7 @@ fn p13_no_signed_block_turns_a_denial_into_an_allowance_or_costs_much() {
     );
 }
 
-/// Without optimization, of one decision on three blocks full of checks.
+/// For one decision on three blocks full of checks, without optimization.
 const DECISION_MAX: Duration = Duration::from_millis(5);
 
 fn requests() -> [Request; 5] {

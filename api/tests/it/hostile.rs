@@ -1,7 +1,7 @@
-//! Tokens that attack: each is rebuilt here by code, refused by the right check, and refused cheaply.
+//! Attacks by tokens. Code builds each one here; the right check refuses it, cheaply.
 //!
-//! Most are known from other systems. Those that join, nest or repeat take seconds to minutes of one core where blocks
-//! of holders are evaluated unseen, whatever limits the engine is given.
+//! Most are known from other systems. Tokens that join, nest or repeat take seconds to minutes of one core if blocks
+//! of holders are evaluated unchecked, with any limits of the engine.
 
 mod biscuits;
 mod hybrids;
@@ -20,10 +20,10 @@ use tokio::net::TcpStream;
 use crate::harness::{Answer, Api, CUSTOMER};
 use crate::tokens::{Format, Issuer, Keys};
 
-/// Of one thread, whatever else the machine does.
+/// CPU time of one thread, independent of the load of the machine.
 pub(crate) const CPU_MAX: Duration = Duration::from_millis(1);
 
-/// What an attacker has: a good token of each format, and the public keys.
+/// The means of an attacker: a valid token of each format, and the public keys.
 struct Attacker<'k> {
     issuer: &'k Issuer,
     jwt: String,
@@ -51,7 +51,7 @@ pub(crate) fn attacks(issuer: &Issuer) -> Vec<Attack> {
     [attacker.jwts(), attacker.hybrids(), attacker.biscuits()].concat()
 }
 
-/// Of each kind that the file may hold but a shared secret, which nobody but the issuer knows.
+/// One of each kind that the file may contain, except a shared secret, which only the issuer knows.
 pub(crate) fn keys_of_all_kinds() -> Keys {
     let keys = Keys::generate();
     let [ours, root] = keys.issuer().public_keys();
@@ -63,7 +63,7 @@ pub(crate) fn keys_of_all_kinds() -> Keys {
     keys
 }
 
-/// What reads tokens in the api, outside of it.
+/// The token checks of the api, without the api.
 pub(crate) struct Judge {
     pub(crate) verifier: Verifier,
     pub(crate) policy: Policy,
@@ -86,7 +86,7 @@ impl Judge {
         }
     }
 
-    /// Whether it may read the customer's return, or which check says no.
+    /// Whether the token may read the customer's return, or which check refuses it.
     pub(crate) fn read(&self, token: &str) -> Result<(), &'static str> {
         let about = Request::about(Operation::ReturnsRead, ReturnId(1), Some(CUSTOMER));
         self.allows(token, &about)
@@ -102,12 +102,12 @@ impl Judge {
     }
 }
 
-/// What this thread computes for it: the least of nine runs, as whatever disturbs one only adds to it.
+/// The CPU time of this thread: the least of nine runs, because a disturbance only adds to it.
 pub(crate) fn cpu_time<T>(run: impl Fn() -> T) -> Duration {
     cpu_time_on(|| (), |_| run())
 }
 
-/// As [`cpu_time`], on something that remembers a run: it is made anew for each, which is not counted.
+/// As [`cpu_time`], with a new input for each run, because the input caches results. Making it is not counted.
 pub(crate) fn cpu_time_on<S, T>(make: impl Fn() -> S, run: impl Fn(&S) -> T) -> Duration {
     let now = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).expect("a time");
     let runs = (0..9).map(|_| {
@@ -160,7 +160,7 @@ async fn p13_each_attack_gets_the_same_401() {
             .http
             .get(api.url("/returns/1"))
             .header("authorization", format!("Bearer {token}"));
-        let answer = Answer::read(request.send().await.expect("an answer")).await;
+        let answer = Answer::read(request.send().await.expect("a response")).await;
         assert_eq!(answer.status, 401, "{name}");
         let mut problem = answer.problem(401, "unauthenticated");
         problem["request_id"] = Value::Null;
@@ -188,7 +188,7 @@ async fn p13_a_token_is_one_header_and_nothing_else() {
         };
         let good = format!("Bearer {token}");
         assert_eq!(
-            with(&[&good]).send().await.expect("an answer").status(),
+            with(&[&good]).send().await.expect("a response").status(),
             200
         );
         for (what, request, with_token) in [
@@ -225,7 +225,7 @@ async fn p13_a_token_is_one_header_and_nothing_else() {
                 false,
             ),
         ] {
-            let answer = Answer::read(request.send().await.expect("an answer")).await;
+            let answer = Answer::read(request.send().await.expect("a response")).await;
             assert_eq!(answer.status, 401, "{format:?} {what}");
             answer.problem(401, "unauthenticated");
             let invalid = answer
@@ -237,7 +237,7 @@ async fn p13_a_token_is_one_header_and_nothing_else() {
     api.stop().await;
 }
 
-/// What clients refuse to send. The server's buffer for headers ends below 64 KiB, which hyper answers itself.
+/// Headers that client libraries refuse to send. The server's buffer for headers is below 64 KiB; hyper responds itself.
 #[tokio::test]
 async fn p13_a_header_of_64_kib_or_of_strange_bytes_is_refused() {
     let api = Api::start().await;
@@ -282,7 +282,7 @@ async fn raw_answer(api: &Api, header: &[u8]) -> String {
     let head = b"GET /returns HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
     let request = [&head[..], header, b"\r\n\r\n"].concat();
     let (mut reader, mut writer) = stream.split();
-    // Whoever has heard enough hangs up: the rest cannot be sent, and what was answered may be read before that.
+    // The server may close early: then the rest cannot be sent, but the response can still be read.
     let (_, answer) = tokio::join!(writer.write_all(&request), async {
         let mut answer = Vec::new();
         let mut chunk = [0; 4096];

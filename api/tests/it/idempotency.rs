@@ -8,14 +8,14 @@ use serde_json::json;
 use crate::harness::{Api, CUSTOMER, count, post_return, until};
 
 #[tokio::test]
-async fn p9_replayed_key_returns_the_first_reply() {
+async fn p9_replayed_key_returns_the_first_response() {
     let api = Api::start().await;
     api.db.seed_orders(1, 2, CUSTOMER).await;
     let first = api.file_with(1, Some("key-1")).await;
     let again = api.file_with(1, Some("key-1")).await;
     assert_eq!((first.status, &first.body), (201, &again.body));
     assert_eq!(first.header("location"), again.header("location"));
-    // Also after the order could be returned again.
+    // Also when the order could be returned again.
     sqlx::query("UPDATE returns SET status = 'rejected'")
         .execute(&api.db.pool)
         .await
@@ -45,7 +45,7 @@ async fn p9_a_key_belongs_to_its_caller() {
 }
 
 #[tokio::test]
-async fn p9_fifty_concurrent_repeats_over_two_apis_file_once() {
+async fn p9_fifty_concurrent_retries_over_two_apis_file_once() {
     let api = Api::start().await;
     let second = api.start_another().await;
     for round in 0..5_i64 {
@@ -90,7 +90,7 @@ async fn p9_fifty_concurrent_repeats_over_two_apis_file_once() {
 }
 
 #[tokio::test]
-async fn expired_answers_are_deleted() {
+async fn expired_responses_are_deleted() {
     let api = Api::start().await;
     api.db.seed_orders(1, 2, CUSTOMER).await;
     for (order, key, hours) in [(1, "old", 26), (2, "young", 24)] {
@@ -104,7 +104,7 @@ async fn expired_answers_are_deleted() {
         .await
         .expect("update");
     }
-    // Every api deletes at its start.
+    // Every api deletes expired rows when it starts.
     let second = api.start_another().await;
     until(
         "the old answer is gone",
@@ -115,7 +115,7 @@ async fn expired_answers_are_deleted() {
         },
     )
     .await;
-    // Not a moment before the 24 hours that are promised.
+    // Not before the promised 24 hours.
     assert_eq!(api.file_with(2, Some("young")).await.status, 201);
     second.stop.cancel();
     second.task.await.expect("no panic").expect("a clean end");

@@ -1,4 +1,4 @@
-//! Keys come and go without a restart: two are good at once, a retired one is refused, a broken file changes nothing.
+//! Keys change without a restart: two are valid at once, a retired one is refused, a broken file changes nothing.
 
 use serde_json::{Value, json};
 use shared::test_support::TestDb;
@@ -9,7 +9,7 @@ use crate::tokens::{Format, Issuer, Keys};
 const READ: &str = r#"auth_key_reloads_total{result="read"}"#;
 const FAILED: &str = r#"auth_key_reloads_total{result="failed"}"#;
 
-/// What each format's token of this issuer is answered by `GET /returns/1`: 404 if it is let in, as there is none.
+/// The status of `GET /returns/1` for a token of each format: 404 if it is accepted, because the return does not exist.
 async fn statuses(api: &Api, issuer: &Issuer) -> [u16; 2] {
     let mut statuses = [0; 2];
     for (status, format) in statuses.iter_mut().zip(Format::ALL) {
@@ -19,7 +19,7 @@ async fn statuses(api: &Api, issuer: &Issuer) -> [u16; 2] {
     statuses
 }
 
-/// Runs with `old` as the only issuer, whose keys have been read once more after the start.
+/// Starts an api with `old` as the only issuer, and waits until its keys were read again after the start.
 async fn start(old: Issuer) -> Api {
     let db = TestDb::create().await;
     let url = db.url().to_owned();
@@ -29,7 +29,7 @@ async fn start(old: Issuer) -> Api {
 }
 
 #[tokio::test]
-async fn a_new_key_is_taken_and_the_old_one_is_good_until_it_is_removed() {
+async fn a_new_key_is_loaded_and_the_old_one_is_valid_until_it_is_removed() {
     let api = start(Issuer::new(1)).await;
     let (old, new) = (api.keys.issuer(), Issuer::new(2));
     let remembered =
@@ -59,7 +59,7 @@ async fn a_new_key_is_taken_and_the_old_one_is_good_until_it_is_removed() {
 }
 
 #[tokio::test]
-async fn a_key_of_the_same_name_is_another_key() {
+async fn another_key_with_the_same_id_is_a_new_key() {
     let api = start(Issuer::new(1)).await;
     let other = Issuer::new(1);
     assert_eq!(statuses(&api, &other).await, [401, 401]);
@@ -71,7 +71,7 @@ async fn a_key_of_the_same_name_is_another_key() {
 }
 
 #[tokio::test]
-async fn a_broken_key_file_leaves_the_keys_of_before_in_force() {
+async fn a_broken_key_file_leaves_the_previous_keys_in_force() {
     let api = start(Issuer::new(1)).await;
     let mut with_private = api.keys.issuer().public_keys().to_vec();
     with_private[0]["d"] = json!("c2VjcmV0");
@@ -82,7 +82,7 @@ async fn a_broken_key_file_leaves_the_keys_of_before_in_force() {
         String::new(),
         "{\"keys\": [".to_owned(),
         json!({"keys": with_private}).to_string(),
-        // One bad key and the good ones beside it are not taken either.
+        // A file with one bad key is refused as a whole.
         json!({"keys": [stranger[0], numberless]}).to_string(),
         json!({"keys": [stranger[0], stranger[0]]}).to_string(),
         " ".repeat(70_000),
@@ -114,9 +114,9 @@ async fn a_broken_key_file_leaves_the_keys_of_before_in_force() {
     api.stop().await;
 }
 
-/// As when the only key was stolen: it must not be the last set with a key in it that stays in force.
+/// If the only key was stolen and removed, the last set with a key in it must not stay in force.
 #[tokio::test]
-async fn without_any_key_nobody_is_let_in() {
+async fn without_any_key_every_token_is_refused() {
     let api = start(Issuer::new(1)).await;
     assert_eq!(statuses(&api, api.keys.issuer()).await, [404, 404]);
     api.keys.write_text(&json!({"keys": []}).to_string());
@@ -130,7 +130,7 @@ async fn without_any_key_nobody_is_let_in() {
 }
 
 #[tokio::test]
-async fn a_key_vouches_for_its_roles_alone() {
+async fn a_key_is_valid_only_for_its_roles() {
     let api = start(Issuer::new(1)).await;
     let shop = Issuer::new(2);
     let narrowed: Vec<Value> = shop

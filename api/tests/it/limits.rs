@@ -1,4 +1,4 @@
-//! Rates, whose they are, what browsers are told, and that nobody's body is read who may not send it.
+//! Rate limits, headers for browsers, and bodies that are read only from authorized callers.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ async fn ask(api: &Api, method: &str, path: &str, headers: &[(&str, &str)]) -> A
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    Answer::read(request.send().await.expect("an answer")).await
+    Answer::read(request.send().await.expect("a response")).await
 }
 
-/// Statuses of five requests that come at once, as these headers have it.
+/// The statuses of five requests at once with these headers.
 async fn five(api: &Api, headers: &str) -> Vec<u16> {
     let one = format!("GET /returns/1 HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
     let last = one.replace("Host: x", "Host: x\r\nConnection: close");
@@ -28,27 +28,27 @@ async fn five(api: &Api, headers: &str) -> Vec<u16> {
     statuses
 }
 
-/// How many of the five were not refused for the rate: nobody has a token.
+/// How many of the five were within the rate: they get 401, because they have no token.
 fn admitted(statuses: &[u16]) -> usize {
     let known = statuses.iter().all(|status| [401, 429].contains(status));
     assert!(known, "{statuses:?}");
     statuses.iter().filter(|status| **status == 401).count()
 }
 
-/// What one client may have been admitted since then: two at once, and one more a second.
+/// How many requests of one client may have been admitted since then: two at once, and one more per second.
 fn allowance(begun: Instant) -> usize {
     2 + usize::try_from(begun.elapsed().as_secs()).expect("few")
 }
 
 #[tokio::test]
-async fn p12_an_address_has_a_rate_before_anything_else() {
+async fn p12_the_rate_limit_of_an_address_comes_before_any_other_check() {
     let api = Api::start_with(&["--rate-per-address", "1"]).await;
     let begun = Instant::now();
     let statuses = five(&api, "").await;
     assert_eq!(statuses[..2], [401, 401]);
     let mut admitted = admitted(&statuses);
     assert!(admitted <= allowance(begun), "{statuses:?}");
-    // Also what is no good request, and whatever it says of itself.
+    // Also invalid requests, and requests with forged headers.
     let forged = [("x-forwarded-for", "192.0.2.1")];
     let refused = loop {
         let answer = ask(&api, "GET", "/no/such/path", &forged).await;
@@ -65,7 +65,7 @@ async fn p12_an_address_has_a_rate_before_anything_else() {
 }
 
 #[tokio::test]
-async fn p12_a_trusted_proxy_tells_whose_rate_it_is() {
+async fn p12_a_trusted_proxy_forwards_the_address_for_the_rate_limit() {
     let api = Api::start_with(&[
         "--rate-per-address",
         "1",
@@ -82,7 +82,7 @@ async fn p12_a_trusted_proxy_tells_whose_rate_it_is() {
         let begun = Instant::now();
         let first = five(&api, &headers(client)).await;
         assert_eq!(first[..2], [401, 401], "{client}");
-        // Another client would be admitted twice again.
+        // Another client would be admitted twice.
         let again = five(&api, &headers(same)).await;
         let both = admitted(&first) + admitted(&again);
         assert!(both <= allowance(begun), "{same}: {first:?} {again:?}");
@@ -90,18 +90,18 @@ async fn p12_a_trusted_proxy_tells_whose_rate_it_is() {
     api.stop().await;
 }
 
-/// The answers to a burst of `user`, of the next user, and of nobody.
+/// The responses to a burst of `user`, of the next user, and without a token.
 async fn burst_of(api: &Api, user: i64) -> String {
     let authorization = |format, user| {
         let token = api.token_of(format, user, "customer");
         format!("Authorization: Bearer {token}\r\n")
     };
     let jwt = authorization(Format::Jwt, user);
-    // Refused for the role, so that nothing waits for the database.
+    // Refused because of the role, so that no request waits for the database.
     let list = |headers: &str| format!("GET /returns HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
     let biscuit = authorization(Format::Biscuit, user);
     let other = authorization(Format::Jwt, user + 1);
-    // Another token of the same user is the same caller, another user is not; who is nobody is told nothing.
+    // Another token of the same user is the same caller; another user is not. Without a token there is no rate header.
     let requests = [&jwt, &biscuit, &jwt, &other, ""].map(list).concat();
     let file = format!(
         "POST /returns HTTP/1.1\r\nHost: x\r\n{jwt}Content-Type: application/json\r\nContent-Length: 100\r\n\
@@ -113,19 +113,19 @@ async fn burst_of(api: &Api, user: i64) -> String {
 }
 
 #[tokio::test]
-async fn p12_a_caller_has_a_rate_and_is_told_it() {
+async fn p12_a_caller_has_a_rate_limit_and_sees_it() {
     let api = Api::start_with(&["--rate-per-caller", "1"]).await;
     let mut users = (CUSTOMER.0..).step_by(2).take(20);
     let answers = loop {
         let user = users.next().expect("a burst that is over within a second");
         let begun = Instant::now();
         let answers = burst_of(&api, user).await;
-        // Later there is one more, and more is left.
+        // Later one more is allowed, and more is left.
         if begun.elapsed() < Duration::from_secs(1) {
             break answers;
         }
     };
-    // The last is not asked for its body.
+    // The body of the last request is not read.
     assert_eq!(
         statuses(&answers),
         [403, 403, 429, 403, 401, 429],
@@ -149,7 +149,7 @@ async fn p12_a_caller_has_a_rate_and_is_told_it() {
 }
 
 #[tokio::test]
-async fn a_body_is_read_only_of_who_may_send_it() {
+async fn a_body_is_read_only_from_authorized_callers() {
     let api = Api::start().await;
     api.db.seed_orders(1, 1, CUSTOMER).await;
     let body = r#"{"order_id":1,"reason":"x"}"#;
@@ -212,7 +212,7 @@ async fn a_compressed_body_is_refused() {
 }
 
 #[tokio::test]
-async fn every_answer_has_the_security_headers() {
+async fn every_response_has_the_security_headers() {
     let api = Api::start().await;
     let token = api.admin_token();
     let page = api.get("/returns", &token).await;
@@ -289,7 +289,7 @@ async fn only_pages_of_listed_origins_may_use_the_api() {
         assert!(names.split(", ").any(|listed| listed == name), "{name}");
     }
     for origin in ["https://shop.example", "http://localhost:3000"] {
-        // Whatever the answer is: here an error.
+        // On any response: here an error.
         let answer = ask(&api, "GET", "/returns/1", &[("origin", origin)]).await;
         answer.problem(401, "unauthenticated");
         assert_eq!(answer.header("access-control-allow-origin"), Some(origin));

@@ -1,4 +1,4 @@
-//! The connection to MySQL, or to the client, is cut in mid-word: the answer or the later look-up is right.
+//! The connection to MySQL or to the client is cut at any moment: the response, or the later look-up, is right.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn a_connection_cut_before_commit_is_replaced() {
 }
 
 #[tokio::test]
-async fn p1_a_lost_commit_that_took_place_is_a_201() {
+async fn p1_a_lost_commit_that_took_effect_is_a_201() {
     let (api, proxy) = api_behind_proxy().await;
     proxy.arm("COMMIT", Cut::BeforeAnswer);
     let id = api.file_with(1, Some("key")).await.return_id();
@@ -57,7 +57,7 @@ async fn p1_a_lost_commit_that_took_place_is_a_201() {
 }
 
 #[tokio::test]
-async fn p1_a_lost_commit_that_did_not_take_place_is_a_503_and_can_be_repeated() {
+async fn p1_a_lost_commit_that_took_no_effect_is_a_503_and_can_be_retried() {
     let (api, proxy) = api_behind_proxy().await;
     proxy.arm("COMMIT", Cut::BeforeServer);
     api.file_with(1, Some("key"))
@@ -77,7 +77,7 @@ async fn p1_a_lost_commit_that_did_not_take_place_is_a_503_and_can_be_repeated()
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_leaves_no_transaction() {
+async fn a_client_that_disconnects_leaves_no_transaction() {
     let api = Api::start().await;
     api.db.seed_orders(1, 200, CUSTOMER).await;
     let token = api.customer_token();
@@ -90,12 +90,12 @@ async fn a_client_that_hangs_up_leaves_no_transaction() {
         );
         let mut client = TcpStream::connect(api.address).await.expect("connect");
         client.write_all(request.as_bytes()).await.expect("send");
-        // Dropped without reading: at any moment of the filing.
+        // Dropped without reading the response, at any moment of the filing.
         if order % 3 == 0 {
             tokio::task::yield_now().await;
         }
     }
-    // The service goes on, and what was begun is whole (checked when the harness stops).
+    // The service goes on, and every filing that began is complete (the harness checks it at the end).
     for order in 101..=110 {
         assert_eq!(api.file(order).await.status, 201);
     }
@@ -122,7 +122,7 @@ async fn mysql_away_is_a_503_and_nothing_is_half_written() {
         .get(format!("http://{}/readyz", api.ops))
         .send()
         .await
-        .expect("an answer");
+        .expect("a response");
     assert_eq!(ready.status(), 503);
     proxy.come_back();
     assert_eq!(api.file(2).await.status, 201);
@@ -130,11 +130,11 @@ async fn mysql_away_is_a_503_and_nothing_is_half_written() {
 }
 
 #[tokio::test]
-async fn p11_p12_a_connection_that_falls_silent_stops_neither_filing_nor_the_end() {
+async fn p11_p12_a_silent_connection_stops_neither_filing_nor_the_shutdown() {
     let (api, proxy) = api_behind_proxy().await;
     assert_eq!(api.file(1).await.status, 201);
     proxy.fall_silent();
-    // The writer's connection hangs: its transaction is given up after 8 s, the next one has a new connection.
+    // The writer's connection hangs: its transaction ends after 8 s, and the next one gets a new connection.
     let first = api.file(2).await;
     first.problem(503, "outcome-unknown");
     assert_eq!(api.file(3).await.status, 201);

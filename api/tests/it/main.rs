@@ -1,10 +1,11 @@
 //! The api as a library on real MySQL: one database per test, real sockets, real tokens.
 
+mod audit_rows;
+mod docs;
 mod harness;
 mod moves;
 mod page_cost;
 mod tokens;
-mod trail;
 mod wire;
 
 mod authentication;
@@ -20,6 +21,7 @@ mod fuzz;
 
 mod backpressure;
 mod bad_input;
+mod bulkheads;
 mod concurrency;
 mod contract;
 mod decisions;
@@ -27,7 +29,6 @@ mod events;
 mod export;
 mod filing;
 mod idempotency;
-mod lanes;
 mod lost_connection;
 mod operations;
 mod orders;

@@ -1,4 +1,4 @@
-//! Who may do what at every endpoint, in both formats: one table.
+//! One table: which callers may use which endpoint, in both formats.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::tokens::{Format, Issuer, Keys, READ_ONLY, attenuate};
 const LONG_AGO: u64 = 1_000_000_000;
 const FAR_AHEAD: u64 = 4_000_000_000;
 
-/// Who asks, with which token, and what [`ENDPOINTS`] answer. The return is the customer's 42, and so are the orders.
-/// Decisions come with an old `ETag`: who may decide gets 412.
+/// The caller, its token, and the statuses of [`ENDPOINTS`]. The return and the orders belong to customer 42.
+/// Decisions are sent with an old `ETag`: authorized callers get 412.
 type Row = (&'static str, Option<String>, [u16; ENDPOINTS.len()]);
 
 /// The columns of the table; `{}` is the return's id.
@@ -29,7 +29,7 @@ const ENDPOINTS: [(&str, &str); 9] = [
     ("GET", "/orders"),
 ];
 
-/// No good token: the same everywhere.
+/// Without a valid token every endpoint returns the same.
 const NOBODY: [u16; ENDPOINTS.len()] = [401; ENDPOINTS.len()];
 
 fn rows(keys: &Keys, format: Format, stranger: &Issuer, retired: &Issuer, id: i64) -> Vec<Row> {
@@ -169,7 +169,7 @@ fn rows(keys: &Keys, format: Format, stranger: &Issuer, retired: &Issuer, id: i6
 }
 
 #[tokio::test]
-async fn every_endpoint_answers_every_credential_as_the_table_says() {
+async fn every_endpoint_responds_to_every_credential_as_in_the_table() {
     let db = TestDb::create().await;
     let url = db.url().to_owned();
     let (stranger, retired) = (Issuer::new(9), Issuer::new(2));
@@ -189,7 +189,7 @@ async fn every_endpoint_answers_every_credential_as_the_table_says() {
             let answers = ask_everything(&api, token.as_deref(), order, id).await;
             let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
             assert_eq!(statuses, expected, "{format:?}, {who}");
-            // Who may read it may listen to it, and nobody else.
+            // Exactly the callers who may read the return may open its stream.
             let stream = status_of_stream(&api, token.as_deref(), id).await;
             assert_eq!(stream, expected[1], "{format:?}, {who}, stream");
             for answer in answers {
@@ -200,7 +200,7 @@ async fn every_endpoint_answers_every_credential_as_the_table_says() {
     api.stop().await;
 }
 
-/// It was good until the file no longer held its keys.
+/// Makes the issuer's tokens invalid: the file no longer has its keys.
 async fn retire(api: &Api, retired: &Issuer, id: i64) {
     let owner = json!({"user_id": CUSTOMER.0, "role": "customer"});
     for format in Format::ALL {
@@ -228,22 +228,22 @@ async fn ask_everything(api: &Api, token: Option<&str>, order: i64, id: i64) -> 
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        answers.push(Answer::read(request.send().await.expect("an answer")).await);
+        answers.push(Answer::read(request.send().await.expect("a response")).await);
     }
     answers
 }
 
-/// An open stream has no end, so it is not read.
+/// An open stream does not end, so its body is not read.
 async fn status_of_stream(api: &Api, token: Option<&str>, id: i64) -> u16 {
     let request = api.http.get(api.url(&format!("/returns/{id}/stream")));
     let request = match token {
         Some(token) => request.bearer_auth(token),
         None => request,
     };
-    request.send().await.expect("an answer").status().as_u16()
+    request.send().await.expect("a response").status().as_u16()
 }
 
-/// Each status has one type of problem and one challenge, whatever the reason: strangers learn nothing from them.
+/// Each status has one type of problem and one challenge for every reason, so they reveal nothing to an attacker.
 fn check_words(answer: &Answer, with_token: bool) {
     let (code, challenge) = match (answer.status, with_token) {
         (401, false) => ("unauthenticated", Some(r#"Bearer realm="returns""#)),
@@ -266,7 +266,7 @@ fn check_words(answer: &Answer, with_token: bool) {
 
 #[tokio::test]
 async fn p13_someone_elses_return_and_a_missing_one_look_alike_and_cost_the_same_statements() {
-    // One connection: what it runs is what the requests run.
+    // One connection, so its statements are those of the requests.
     let api = Api::start_with(&["--database-max-connections", "1"]).await;
     api.db.seed_orders(1, 1, CUSTOMER).await;
     let id = api.file(1).await.return_id();
@@ -276,7 +276,7 @@ async fn p13_someone_elses_return_and_a_missing_one_look_alike_and_cost_the_same
     {
         let token = api.token_of(format, 43, "customer");
         let foreign = format!("/returns/{id}{part}");
-        // So that the statement is prepared, and the token remembered.
+        // So that the statement is prepared, and the token is cached.
         api.get(&foreign, &token).await.problem(404, "not-found");
         let one = observed(&api, &foreign, &token).await;
         let none = observed(&api, &format!("/returns/999999{part}"), &token).await;
@@ -288,7 +288,7 @@ async fn p13_someone_elses_return_and_a_missing_one_look_alike_and_cost_the_same
 /// A problem and the headers.
 type Seen = (Value, Vec<String>);
 
-/// The answers but for their requests' names, and what the connection ran for three of them.
+/// The responses without their request ids, and the statements of the connection for three of them.
 async fn observed(api: &Api, path: &str, token: &str) -> (Vec<Seen>, Vec<String>) {
     let before = last_event(api).await;
     let mut answers = Vec::new();
@@ -308,12 +308,12 @@ async fn observed(api: &Api, path: &str, token: &str) -> (Vec<Seen>, Vec<String>
     (answers, statements_after(api, before).await)
 }
 
-/// The one connection that reads returns. The server remembers its last ten statements, pings included.
+/// The only connection that reads returns. The server keeps its last ten statements, pings included.
 const READER: &str = "(SELECT r.thread_id FROM performance_schema.events_statements_history r \
        JOIN performance_schema.threads t ON t.thread_id = r.thread_id \
        WHERE t.processlist_db = DATABASE() AND r.sql_text LIKE '/* get_return */%' LIMIT 1)";
 
-/// Waits for one, and counts the one under way: a statement is remembered a moment after its answer was sent.
+/// Waits for the first, and counts the one in progress: the server records a statement shortly after its response.
 async fn last_event(api: &Api) -> i64 {
     let sql = format!(
         "SELECT CAST(MAX(e.event_id) AS SIGNED) FROM ( \
@@ -346,7 +346,7 @@ async fn statements_after(api: &Api, event: i64) -> Vec<String> {
         if statements.iter().filter(|text| is_read(text)).count() != 3 {
             return None;
         }
-        // What the connection did before the first and after the last is noted sooner or later.
+        // Statements before the first read and after the last may be recorded at any time.
         let first = statements.iter().position(is_read).expect("three");
         let last = statements.iter().rposition(is_read).expect("three");
         Some(statements[first..=last].to_vec())

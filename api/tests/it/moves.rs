@@ -1,4 +1,4 @@
-//! Changes of returns that other programs make, written by the one writer.
+//! Changes of returns as other programs make them, through the same `transition`.
 
 use serde_json::Map;
 use shared::domain::actor::Actor;

@@ -1,4 +1,4 @@
-//! The operator's port, and the end of the process.
+//! The operator's port, and the shutdown.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use tokio::io::AsyncWriteExt;
 use crate::harness::{Api, CUSTOMER, count, post_return, until};
 
 #[tokio::test]
-async fn the_operators_port_tells_health_and_metrics() {
+async fn the_operators_port_serves_health_and_metrics() {
     let api = Api::start().await;
     api.db.seed_orders(1, 1, CUSTOMER).await;
     assert_eq!(api.file(1).await.status, 201);
     let ops = |path: &str| api.http.get(format!("http://{}{path}", api.ops)).send();
-    assert_eq!(ops("/livez").await.expect("an answer").status(), 200);
-    assert_eq!(ops("/readyz").await.expect("an answer").status(), 200);
-    assert_eq!(ops("/else").await.expect("an answer").status(), 404);
+    assert_eq!(ops("/livez").await.expect("a response").status(), 200);
+    assert_eq!(ops("/readyz").await.expect("a response").status(), 200);
+    assert_eq!(ops("/else").await.expect("a response").status(), 404);
     let metrics = ops("/metrics")
         .await
-        .expect("an answer")
+        .expect("a response")
         .text()
         .await
         .expect("text");
@@ -30,7 +30,7 @@ async fn the_operators_port_tells_health_and_metrics() {
     ] {
         assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
     }
-    // Blocking, as the sub-command that calls it.
+    // Blocking, like the sub-command that calls it.
     let address = api.ops;
     let alive = tokio::task::spawn_blocking(move || shared::runtime::ops::healthcheck(address));
     assert!(alive.await.expect("no panic"));
@@ -38,7 +38,7 @@ async fn the_operators_port_tells_health_and_metrics() {
 }
 
 #[tokio::test]
-async fn p11_stopping_under_load_answers_what_was_accepted() {
+async fn p11_accepted_requests_are_finished_when_the_api_stops_under_load() {
     let api = Api::start().await;
     api.db.seed_orders(1, 2_000, CUSTOMER).await;
     let mut tasks = tokio::task::JoinSet::new();
@@ -74,7 +74,7 @@ async fn p11_stopping_under_load_answers_what_was_accepted() {
 }
 
 #[tokio::test]
-async fn p11_a_half_sent_request_does_not_hold_up_the_end() {
+async fn p11_a_half_sent_request_does_not_delay_the_shutdown() {
     let api = Api::start().await;
     let mut client = tokio::net::TcpStream::connect(api.address)
         .await
@@ -83,7 +83,7 @@ async fn p11_a_half_sent_request_does_not_hold_up_the_end() {
         .write_all(b"POST /returns HTTP/1.1\r\nHost: x\r\n")
         .await
         .expect("send");
-    // Answered, so the half-sent one before it is accepted by now.
+    // It has a response, so the half-sent request before it is accepted by now.
     assert_eq!(
         api.get("/returns/1", &api.customer_token()).await.status,
         404
@@ -112,7 +112,7 @@ async fn an_old_schema_is_named_at_start() {
 }
 
 #[tokio::test]
-async fn a_repeat_of_another_body_is_not_confused_by_white_space() {
+async fn white_space_in_a_retry_does_not_matter_but_another_body_does() {
     let api = Api::start().await;
     api.db.seed_orders(1, 1, CUSTOMER).await;
     let body = json!({"order_id": 1, "reason": "x"});
@@ -125,13 +125,13 @@ async fn a_repeat_of_another_body_is_not_confused_by_white_space() {
         .header("idempotency-key", "k")
         .header("content-type", "application/json")
         .body("{ \"reason\" : \"x\", \"order_id\" : 1 }");
-    let again = crate::harness::Answer::read(request.send().await.expect("an answer")).await;
+    let again = crate::harness::Answer::read(request.send().await.expect("a response")).await;
     assert_eq!((again.status, again.body), (201, first.body));
     api.stop().await;
 }
 
 #[tokio::test]
-async fn p11_balancers_hear_of_the_end_before_connections_are_refused() {
+async fn p11_load_balancers_see_the_shutdown_before_connections_are_refused() {
     let flags = ["--api-stop-delay-secs", "5", "--api-drain-secs", "30"];
     let api = Api::start_with(&flags).await;
     api.stop.cancel();

@@ -15,7 +15,7 @@ async fn orders(api: &Api, query: &str) -> Value {
 }
 
 #[tokio::test]
-async fn each_order_is_told_with_whether_it_may_be_returned_and_why_not() {
+async fn each_order_shows_whether_it_may_be_returned_and_why_not() {
     let api = Api::start().await;
     api.db.seed_orders(1, 5, CUSTOMER).await;
     api.db.seed_orders(6, 1, CustomerId(43)).await;
@@ -41,7 +41,7 @@ async fn each_order_is_told_with_whether_it_may_be_returned_and_why_not() {
             ])
         })
         .collect();
-    // Newest first; the fifth cannot be understood and is left out, the sixth is somebody else's.
+    // Newest first; the fifth cannot be understood and is left out, the sixth belongs to another customer.
     assert_eq!(
         told,
         [
@@ -56,7 +56,7 @@ async fn each_order_is_told_with_whether_it_may_be_returned_and_why_not() {
         first["total"],
         json!({"amount": "49.90", "currency": "EUR"})
     );
-    // What is told agrees with what is answered.
+    // The list agrees with the responses to filings.
     for (order, status) in [(4, 409), (3, 422), (2, 422), (1, 201)] {
         assert_eq!(api.file(order).await.status, status, "order {order}");
     }
@@ -86,7 +86,7 @@ async fn an_order_that_cannot_be_understood_hides_no_other() {
 }
 
 #[tokio::test]
-async fn pages_hold_every_order_once() {
+async fn pages_contain_every_order_once() {
     let api = Api::start().await;
     api.db.seed_orders(1, 7, CUSTOMER).await;
     let mut seen = Vec::new();

@@ -1,16 +1,16 @@
-//! What a page costs the server: rows read and sorted, by its own counters. EXPLAIN would only tell what is planned.
+//! The cost of a page: rows read and sorted, by the server's own counters. EXPLAIN would only show the plan.
 
 use std::collections::HashMap;
 
 use sqlx::AssertSqlSafe;
 
 use crate::harness::{Api, until};
-use crate::wire::PATIENCE;
+use crate::wire::DEADLINE;
 
 /// Counters of one statement, by name.
 pub(crate) type Reads = HashMap<String, u64>;
 
-/// Rows and index entries that were looked at.
+/// Rows and index entries that were read.
 pub(crate) fn rows_read(reads: &Reads) -> u64 {
     let reads = reads
         .iter()
@@ -18,9 +18,9 @@ pub(crate) fn rows_read(reads: &Reads) -> u64 {
     reads.map(|(_, count)| count).sum()
 }
 
-/// What the api's one connection read and sorted for a page. `statement` is the label of the page's SQL.
+/// The reads and sorts of the api's only connection for a page. `statement` is the label of the page's SQL.
 pub(crate) async fn reads_of_page(api: &Api, statement: &str, path: &str, token: &str) -> Reads {
-    // So that the statement is prepared, and the connection known.
+    // So that the statement is prepared, and the connection is known.
     assert_eq!(api.get(path, token).await.status, 200, "{path}");
     let before = counters(api, statement).await;
     assert_eq!(api.get(path, token).await.status, 200, "{path}");
@@ -40,8 +40,8 @@ async fn counters(api: &Api, statement: &str) -> Reads {
          JOIN performance_schema.threads t ON t.thread_id = h.thread_id \
          WHERE t.processlist_db = DATABASE() AND h.sql_text LIKE '/* {statement} */%' LIMIT 1)"
     );
-    // A statement is remembered a moment after its answer was sent.
-    let rows = until("the connection is known", PATIENCE, || async {
+    // The server records a statement shortly after its response.
+    let rows = until("the connection is known", DEADLINE, || async {
         let query = sqlx::query_as(AssertSqlSafe(sql.clone()));
         let rows: Vec<(String, String)> = query.fetch_all(&api.db.pool).await.expect("counters");
         (!rows.is_empty()).then_some(rows)

@@ -1,4 +1,4 @@
-//! Bytes that are no good requests: each is answered as it should be, and nothing behind an error is answered at all.
+//! Invalid requests as bytes: each gets the right response, and nothing after an error gets a response.
 
 mod cases;
 
@@ -7,19 +7,19 @@ use std::time::Instant;
 use crate::harness::Api;
 use crate::wire::{Wire, statuses};
 
-/// Sent behind each case, in the same write where that can be. Answered only by a server that goes on reading behind the
-/// case, and the last that it answers in any case.
+/// Sent after each case, in the same write if possible. Only a server that continues to read after the case responds to
+/// it, and it is always the last response.
 const PROBE: &str = "GET /probe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 #[tokio::test]
-async fn each_is_answered_as_it_should_be_and_nothing_behind_an_error() {
+async fn each_case_gets_its_responses_and_nothing_after_an_error_gets_one() {
     let api = Api::start_with(&["--api-body-timeout-secs", "1"]).await;
     let mut wrong = Vec::new();
     let token = api.customer_token();
     for case in cases::all(&token) {
         let bytes = [&case.bytes, PROBE.as_bytes()].concat();
         for in_pieces in [false, true] {
-            // In pieces only what fits: the long ones are about length.
+            // Long cases are not sent in pieces: they test the length.
             if in_pieces && bytes.len() > 2_000 {
                 continue;
             }

@@ -34,7 +34,7 @@ async fn a_return_is_shown_with_its_etag() {
         (r#""0", "1","#, 304),
         ("*", 304),
         (r#""2""#, 200),
-        // What cannot be read is as good as nothing.
+        // An unreadable condition is ignored.
         ("1", 200),
     ] {
         let request = api
@@ -42,7 +42,7 @@ async fn a_return_is_shown_with_its_etag() {
             .get(api.url(&path))
             .bearer_auth(api.customer_token())
             .header("if-none-match", known);
-        let answer = request.send().await.expect("an answer");
+        let answer = request.send().await.expect("a response");
         assert_eq!(answer.status(), status, "{known}");
         assert_eq!(answer.headers()["etag"], r#""1""#, "{known}");
     }
@@ -82,14 +82,14 @@ async fn all_pages(api: &Api, query: &str) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn pages_hold_every_return_once_newest_first() {
+async fn pages_contain_every_return_once_newest_first() {
     let api = Api::start().await;
     api.db.seed_orders(1, 25, CUSTOMER).await;
     let mut filed = Vec::new();
     for order in 1..=25 {
         filed.push(api.file(order).await.return_id());
     }
-    // Rows of one instant are told apart by id.
+    // Rows of one instant are ordered by id.
     sqlx::query(
         "UPDATE returns SET created_at = '2026-01-02 03:04:05.678901' WHERE order_id <= 10",
     )
@@ -118,7 +118,7 @@ async fn pages_hold_every_return_once_newest_first() {
     api.stop().await;
 }
 
-/// Returns that no filing wrote: a tenth of one customer, a few of one status, all of one day but for each's microsecond.
+/// Returns without a filing: a tenth of one customer, a few with one status, all of one day, each with another microsecond.
 async fn seed_returns(api: &Api, from: i64, count: i64) {
     api.db.seed_orders(from, count, CUSTOMER).await;
     sqlx::query(
@@ -134,11 +134,11 @@ async fn seed_returns(api: &Api, from: i64, count: i64) {
 }
 
 #[tokio::test]
-async fn a_page_costs_the_same_among_many_returns_whatever_the_filter() {
-    // One connection: what it reads is what the requests read.
+async fn a_page_costs_the_same_among_many_returns_with_every_filter() {
+    // One connection, so its counters are those of the requests.
     let api = Api::start_with(&["--database-max-connections", "1"]).await;
     seed_returns(&api, 1, 10).await;
-    // Statistics of a small table: the optimizer, left alone, would scan the large one.
+    // With the statistics of a small table, the optimizer by itself would scan the large one.
     sqlx::query("ANALYZE TABLE returns")
         .fetch_all(&api.db.pool)
         .await
@@ -160,12 +160,12 @@ async fn a_page_costs_the_same_among_many_returns_whatever_the_filter() {
         let deep = format!("{first}&cursor={micros}-4000");
         for path in [first, deep] {
             let reads = reads_of_page(&api, "list_returns", &path, &token).await;
-            // The page, one more, and the way to the first.
+            // The page, one more, and the search for the first.
             assert!(rows_read(&reads) <= 40, "{path}: {reads:?}");
             assert!(reads["Sort_rows"] <= 1, "{path}: {reads:?}");
         }
     }
-    // They have no events, which the harness would miss.
+    // They have no events, so the harness cannot check the rows.
     sqlx::query("DELETE FROM returns")
         .execute(&api.db.pool)
         .await

@@ -1,4 +1,4 @@
-//! Tokens that are taken back: at most five seconds later they are refused, and when nobody can tell, so is everyone.
+//! Revoked tokens are refused at most five seconds later. If the list cannot be read for too long, all tokens are refused.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -13,11 +13,11 @@ use shared::test_support::mysql_proxy::MysqlProxy;
 use crate::harness::{Api, pause, revoke};
 use crate::tokens::{Format, READ_ONLY, attenuate};
 
-/// The five seconds that the operators are promised, as requests with a pause of 20 ms after each: four seconds of
-/// pauses. Counted, not timed: each waits for the machine and for MySQL as the reading of the list does.
+/// The promised five seconds as a number of requests with a pause of 20 ms after each: four seconds of
+/// pauses. Counted, not timed, because a request waits for the machine and for MySQL just as the read of the list does.
 const REQUESTS: usize = 200;
 
-/// Refused from at most five seconds on.
+/// Checks that the token is refused within five seconds, and from then on.
 async fn refused_in_time(api: &Api, what: &str, token: &str) {
     for _ in 0..REQUESTS {
         let status = status(api, token).await;
@@ -43,7 +43,7 @@ fn block_ids(token: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn p13_a_revoked_token_is_refused_within_five_seconds_with_all_that_was_made_from_it() {
+async fn p13_a_revoked_token_and_all_tokens_derived_from_it_are_refused_within_five_seconds() {
     let api = Api::start().await;
     let of = |format, jti: &str| {
         api.keys.mint_as(
@@ -59,7 +59,7 @@ async fn p13_a_revoked_token_is_refused_within_five_seconds_with_all_that_was_ma
     let (left, right) = (child_of(&unnamed), child_of(&unnamed));
     let below = child_of(&left);
 
-    // What is taken back, what dies with it, and what lives on.
+    // What is revoked, which tokens are refused with it, and which stay valid.
     let cases = [
         (
             "token_id",
@@ -110,7 +110,7 @@ async fn p13_a_revoked_token_is_refused_within_five_seconds_with_all_that_was_ma
 }
 
 #[tokio::test]
-async fn p13_the_first_request_after_a_start_knows_what_is_revoked() {
+async fn p13_revoked_tokens_are_refused_from_the_first_request_after_a_start() {
     let db = TestDb::create().await;
     let url = db.url().to_owned();
     revoke(&db, "token_id", "shop-1").await;
@@ -122,7 +122,7 @@ async fn p13_the_first_request_after_a_start_knows_what_is_revoked() {
 }
 
 #[tokio::test]
-async fn a_revocation_counts_until_the_token_would_have_ended() {
+async fn a_revocation_counts_until_the_token_would_have_expired() {
     let api = Api::start().await;
     let token = api
         .keys
@@ -139,13 +139,13 @@ async fn a_revocation_counts_until_the_token_would_have_ended() {
 }
 
 #[tokio::test]
-async fn p13_nobody_is_let_in_while_it_cannot_be_told_what_is_revoked() {
+async fn p13_all_tokens_are_refused_while_the_revocations_are_unknown() {
     let db = TestDb::create().await;
     let (proxy, url) = MysqlProxy::before(db.url()).await;
     let started = unix_secs();
     let api = Api::start_on(db, &url, &["--revocations-max-age-secs", "5"]).await;
     let tokens = Format::ALL.map(|format| api.token_of(format, 8, "auditor"));
-    // An auditor may do nothing here, so no answer needs MySQL: 403 means let in.
+    // An auditor may do nothing here, so no response needs MySQL: 403 means that the token is accepted.
     for token in &tokens {
         assert_eq!(status_of_list(&api, token).await, 403);
     }
@@ -167,7 +167,7 @@ async fn p13_nobody_is_let_in_while_it_cannot_be_told_what_is_revoked() {
         api.get("/returns", token)
             .await
             .problem(503, "revocations-unknown");
-        // A bad token is a bad token all the same.
+        // A bad token is still a bad token.
         assert_eq!(status_of_list(&api, &format!("{token}x")).await, 401);
     }
     proxy.come_back();
@@ -201,7 +201,7 @@ async fn until(api: &Api, token: &str, expected: u16, since: Instant) {
 }
 
 #[tokio::test]
-async fn a_kind_of_revocation_from_a_later_version_lets_nobody_in() {
+async fn an_unknown_kind_of_revocation_refuses_all_tokens() {
     let api = Api::start_with(&["--revocations-max-age-secs", "5"]).await;
     let token = api.token_of(Format::Biscuit, 8, "auditor");
     until(&api, &token, 403, Instant::now()).await;

@@ -9,12 +9,12 @@ use tokio::time::{Instant, timeout};
 
 use crate::harness::{Api, CUSTOMER, long_form};
 use crate::moves::change;
-use crate::wire::{PATIENCE, Wire, statuses};
+use crate::wire::{DEADLINE, Wire, statuses};
 
 const HALF: &[u8] = b"GET /returns/1 HTTP/1.1\r\nHost: x\r\n";
 
 #[tokio::test]
-async fn half_a_head_is_waited_for_only_so_long() {
+async fn half_a_head_has_a_deadline() {
     let api = Api::start_with(&["--api-header-timeout-secs", "1"]).await;
     for half in [&b""[..], HALF, b"\r\n\r\n"] {
         let mut wire = Wire::connect(api.address).await;
@@ -25,13 +25,13 @@ async fn half_a_head_is_waited_for_only_so_long() {
 }
 
 #[tokio::test]
-async fn a_trickling_head_gets_no_more_time() {
+async fn a_trickling_head_does_not_extend_the_deadline() {
     let api = Api::start_with(&["--api-header-timeout-secs", "1"]).await;
     let mut wire = Wire::connect(api.address).await;
     let begun = Instant::now();
     wire.send(HALF).await;
     while wire.send(b"A: b\r\n").await {
-        assert!(begun.elapsed() < PATIENCE, "still open");
+        assert!(begun.elapsed() < DEADLINE, "still open");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     api.stop().await;
@@ -61,9 +61,9 @@ async fn a_client_that_does_not_read_is_dropped() {
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     let mut stream = socket.connect(api.address).await.expect("connect");
     let many = [HALF, b"\r\n"].concat().repeat(1_000);
-    // Answers fill the buffers between the two, then the server's write waits and no request is read any more.
+    // Responses fill the buffers between the two. Then the server's write waits, and it reads no further request.
     let dropped = async { while stream.write_all(&many).await.is_ok() {} };
-    timeout(PATIENCE, dropped).await.expect("dropped");
+    timeout(DEADLINE, dropped).await.expect("dropped");
     assert_eq!(
         api.get("/returns/1", &api.customer_token()).await.status,
         404
@@ -71,7 +71,7 @@ async fn a_client_that_does_not_read_is_dropped() {
     api.stop().await;
 }
 
-/// What its socket does not take waits in rows, not in memory, and its stream ends with its connection.
+/// Events that do not fit into the socket stay in rows, not in memory. The stream ends with its connection.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_client_that_does_not_read_its_stream_is_dropped() {
@@ -80,7 +80,7 @@ async fn a_client_that_does_not_read_its_stream_is_dropped() {
     api.db.seed_orders(1, 1, CUSTOMER).await;
     let id = api.file(1).await.return_id();
     change(&api.db, id, &[Action::Approve, Action::Claim]).await;
-    // Some 100 bytes each: more than the buffers between the two hold.
+    // Some 100 bytes each: more than the buffers between the two.
     for _ in 0..20 {
         change(&api.db, id, &[Action::OutcomeUnknown; 200]).await;
     }
@@ -93,7 +93,7 @@ async fn a_client_that_does_not_read_its_stream_is_dropped() {
     );
     stream.write_all(request.as_bytes()).await.expect("sent");
     let mut begun = [0; 12];
-    stream.read_exact(&mut begun).await.expect("an answer");
+    stream.read_exact(&mut begun).await.expect("a response");
     assert_eq!(&begun, b"HTTP/1.1 200");
     api.until_metric("streams_open 0").await;
     let told = api.metric("streams_events_total").await;
@@ -106,7 +106,7 @@ async fn a_client_that_does_not_read_its_stream_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_crowd_of_idle_connections_keeps_nobody_out() {
+async fn many_idle_connections_do_not_keep_other_clients_out() {
     let api = Api::start_with(&["--api-max-connections", "50", "--streams-max", "10"]).await;
     let token = api.customer_token();
     let mut crowd = Vec::new();
@@ -116,7 +116,7 @@ async fn a_crowd_of_idle_connections_keeps_nobody_out() {
             wire.send(HALF).await;
         }
         crowd.push(wire);
-        // Some of them on the connection of the one before, some on a new one.
+        // Some on the connection of the previous request, some on a new one.
         if n % 20 == 0 {
             let answer = timeout(Duration::from_secs(5), api.get("/returns/1", &token)).await;
             assert_eq!(answer.expect("served promptly").status, 404);
@@ -124,7 +124,7 @@ async fn a_crowd_of_idle_connections_keeps_nobody_out() {
     }
     assert_eq!(api.metric("http_server_connections").await, 50.0);
     assert!(api.metric("http_server_connections_evicted_total").await > 0.0);
-    // The oldest were closed for it, the youngest are there and are answered when they ask.
+    // The oldest were closed for it. The newest are still open and get responses.
     assert_eq!(crowd.remove(0).until_closed().await, "");
     let mut youngest = crowd.pop().expect("many of them");
     youngest.send(HALF).await;
@@ -135,7 +135,7 @@ async fn a_crowd_of_idle_connections_keeps_nobody_out() {
 }
 
 #[tokio::test]
-async fn no_request_under_way_is_given_up_for_a_newcomer() {
+async fn no_request_in_progress_is_dropped_for_a_new_connection() {
     let api = Api::start_with(&["--api-max-connections", "1", "--streams-max", "0"]).await;
     let mut first = Wire::connect(api.address).await;
     let head = format!(
@@ -149,7 +149,7 @@ async fn no_request_under_way_is_given_up_for_a_newcomer() {
     second.send(HALF).await;
     second.send(b"Connection: close\r\n\r\n").await;
     first.send(b"[]").await;
-    // Closed behind its answer, for the second.
+    // Closed after its response, for the second connection.
     let answer = first.until_closed().await;
     assert_eq!(statuses(&answer), [422], "{answer}");
     assert_eq!(statuses(&second.until_closed().await), [401]);

@@ -1,4 +1,4 @@
-//! `GET /returns/{id}/stream`: every change once, in order, through restarts and cuts; and who may listen, for how long.
+//! `GET /returns/{id}/stream`: every change once, in order, across restarts and cuts; who may read it, and how long.
 
 mod changes;
 mod ends;
@@ -15,16 +15,16 @@ use tokio::time::timeout;
 use crate::harness::{Answer, Api, CUSTOMER, until};
 
 /// Longer than a heartbeat, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What a client reads.
+/// A client's view of a stream.
 struct Frames {
     response: Response,
     text: String,
 }
 
 impl Frames {
-    /// Of the usual customer's return.
+    /// Opens a stream of the usual customer's return.
     async fn of(api: &Api, id: i64) -> Self {
         Self::open(api, api.address, id, &api.customer_token(), None).await
     }
@@ -40,8 +40,8 @@ impl Frames {
         token: &str,
         last_seen: Option<i64>,
     ) -> Self {
-        // As `in_turn`, of an answer that does not end.
-        let response = until("a turn", PATIENCE, || async {
+        // As `in_turn`, for a response that does not end.
+        let response = until("a free connection", DEADLINE, || async {
             let response = ask(api, address, id, token, last_seen).await;
             if response.status() != 503 {
                 return Some(response);
@@ -58,7 +58,7 @@ impl Frames {
         frames
     }
 
-    /// The next frame, of comments too; `None` at the end of the body.
+    /// The next frame, comments included; `None` at the end of the body.
     async fn next(&mut self) -> Option<String> {
         loop {
             if let Some((frame, rest)) = self.text.split_once("\n\n") {
@@ -66,7 +66,7 @@ impl Frames {
                 self.text = rest.to_owned();
                 return Some(frame);
             }
-            let chunk = timeout(PATIENCE, self.response.chunk()).await;
+            let chunk = timeout(DEADLINE, self.response.chunk()).await;
             match chunk.expect("a frame in time").expect("an unbroken body") {
                 Some(chunk) => self
                     .text
@@ -79,9 +79,9 @@ impl Frames {
         }
     }
 
-    /// The next frame that is no comment: heartbeats alone do not keep a test alive.
-    async fn told(&mut self) -> Option<String> {
-        let told = timeout(PATIENCE, async {
+    /// The next frame that is not a comment. Heartbeats alone do not extend the test's deadline.
+    async fn event(&mut self) -> Option<String> {
+        let told = timeout(DEADLINE, async {
             loop {
                 match self.next().await {
                     Some(frame) if frame == ":" => {}
@@ -92,17 +92,17 @@ impl Frames {
         told.await.expect("more than a comment in time")
     }
 
-    /// The seq and status of the next frame, which must tell one.
+    /// The seq and status of the next frame, which must be a status.
     async fn status(&mut self) -> (i64, String) {
-        let frame = self.told().await.expect("a status");
+        let frame = self.event().await.expect("a status");
         status_of(&frame).unwrap_or_else(|| panic!("no status: {frame}"))
     }
 
-    /// What is told up to `event: end`, its reason, and that nothing comes behind it.
+    /// All statuses up to `event: end`, and its reason. Checks that nothing follows.
     async fn rest(&mut self) -> (Vec<(i64, String)>, String) {
         let mut told = Vec::new();
         loop {
-            let frame = self.told().await.expect("an end");
+            let frame = self.event().await.expect("an end");
             if let Some(status) = status_of(&frame) {
                 told.push(status);
                 continue;
@@ -117,7 +117,7 @@ impl Frames {
     }
 }
 
-/// `None` if the frame tells no status. Its id is the seq.
+/// `None` if the frame is not a status. Its id is the seq.
 fn status_of(frame: &str) -> Option<(i64, String)> {
     let (id, data) = frame
         .strip_prefix("event: status\nid: ")?
@@ -140,10 +140,10 @@ async fn ask(
     if let Some(seq) = last_seen {
         request = request.header("last-event-id", seq);
     }
-    request.send().await.expect("an answer")
+    request.send().await.expect("a response")
 }
 
-/// The answer to a stream that must not be opened.
+/// The response to a stream that must not be opened.
 async fn refused(api: &Api, id: i64, token: &str) -> Answer {
     let response = ask(api, api.address, id, token, None).await;
     assert_ne!(response.status(), 200);
@@ -158,7 +158,7 @@ async fn api_with_a_return(flags: &[&str]) -> (Api, i64) {
     (api, id)
 }
 
-/// What the table says of a return, above a seq.
+/// The rows of a return above a seq.
 async fn events(db: &TestDb, id: i64, above: i64) -> Vec<(i64, String)> {
     sqlx::query_as(
         "SELECT CAST(seq AS SIGNED), JSON_UNQUOTE(JSON_EXTRACT(event_data, '$.to')) FROM return_events \

@@ -1,4 +1,4 @@
-//! Keys as issuers have them, the file that the api reads, and tokens: good ones, and what holders make of them.
+//! Keys of issuers, the file that the api reads, and tokens: valid ones, and tokens that holders derive.
 
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,7 +15,7 @@ use prost::Message;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// How a token is written.
+/// The format of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Jwt,
@@ -26,7 +26,7 @@ impl Format {
     pub(crate) const ALL: [Self; 2] = [Self::Jwt, Self::Biscuit];
 }
 
-/// Whoever signs tokens: one key per format, both of this number.
+/// An issuer of tokens, with one key per format, both with this number.
 pub(crate) struct Issuer {
     number: u32,
     jwt: SigningKey,
@@ -46,7 +46,7 @@ impl Issuer {
         format!("jwt-{}", self.number)
     }
 
-    /// What verifies its tokens.
+    /// The public keys that verify its tokens.
     pub(crate) fn public_keys(&self) -> [Value; 2] {
         let x = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         [
@@ -57,7 +57,7 @@ impl Issuer {
         ]
     }
 
-    /// `claims` over good ones, as in a JWT: `null` removes one.
+    /// Valid claims, changed by `claims` as in a JWT; `null` removes one.
     pub(crate) fn mint_as(&self, format: Format, claims: Value) -> String {
         match format {
             Format::Jwt => {
@@ -75,7 +75,7 @@ impl Issuer {
         encode(header, &with_good(claims), &key).expect("sign")
     }
 
-    /// With this text as payload, whatever it says.
+    /// With this text as payload.
     pub(crate) fn jwt_of_text(&self, payload: &str) -> String {
         let header = json!({"alg": "EdDSA", "kid": self.jwt_kid()}).to_string();
         let [header, payload] =
@@ -114,7 +114,7 @@ fn with_good(claims: Value) -> Value {
     all
 }
 
-/// A claim as a Biscuit's issuer says it.
+/// A claim as a fact of a Biscuit.
 fn said(claim: &str, value: &Value) -> (&'static str, Term) {
     let text = || string(value.as_str().expect("text"));
     let date = || Term::from(UNIX_EPOCH + Duration::from_secs(value.as_u64().expect("a time")));
@@ -141,7 +141,7 @@ impl Keys {
         Self::of(Issuer::new(1))
     }
 
-    /// A file with this issuer's keys alone.
+    /// A file with only this issuer's keys.
     pub(crate) fn of(issuer: Issuer) -> Self {
         let dir = TempDir::new().expect("a directory");
         let keys = Self { issuer, dir };
@@ -174,7 +174,7 @@ impl Keys {
         self.write_text(&json!({ "keys": keys }).to_string());
     }
 
-    /// Whole, as operators are told to: by a rename.
+    /// Replaces the file by a rename, as the documentation tells operators.
     pub(crate) fn write_text(&self, text: &str) {
         let new = self.dir.path().join("new");
         std::fs::write(&new, text).expect("write");
@@ -194,7 +194,7 @@ impl Keys {
     }
 }
 
-/// The Biscuit with one more block, as any holder can make it.
+/// The Biscuit with one more block, which any holder can append.
 pub(crate) fn attenuate(token: &str, datalog: &str) -> String {
     let token = UnverifiedBiscuit::from_base64(token).expect("a Biscuit");
     let block = BlockBuilder::new().code(datalog).expect("Datalog");
@@ -202,7 +202,7 @@ pub(crate) fn attenuate(token: &str, datalog: &str) -> String {
     token.to_base64().expect("encode")
 }
 
-/// The Biscuit with its bytes edited: nobody signs again.
+/// The Biscuit with edited bytes, without a new signature.
 pub(crate) fn edited(token: &str, edit: impl FnOnce(&mut schema::Biscuit)) -> String {
     let raw = BASE64_URL_SAFE.decode(token).expect("base64");
     let mut parts = schema::Biscuit::decode(&raw[..]).expect("a Biscuit");
@@ -210,5 +210,5 @@ pub(crate) fn edited(token: &str, edit: impl FnOnce(&mut schema::Biscuit)) -> St
     BASE64_URL_SAFE.encode(parts.encode_to_vec())
 }
 
-/// What couriers get.
+/// The restriction for couriers.
 pub(crate) const READ_ONLY: &str = r#"check if access("read")"#;

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 pub(crate) struct Wire(TcpStream);
 
 /// Nothing here takes this long unless it hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 impl Wire {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
@@ -18,7 +18,7 @@ impl Wire {
         Self(stream)
     }
 
-    /// The server may have closed already: what it answered tells why.
+    /// The server may have closed already: its response shows why.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> bool {
         self.0.write_all(bytes).await.is_ok()
     }
@@ -28,7 +28,7 @@ impl Wire {
             if !self.send(&[*byte]).await {
                 return;
             }
-            // Lets the server read: in another task, and mostly this byte alone.
+            // Lets the server read, in another task, mostly one byte at a time.
             tokio::task::yield_now().await;
         }
     }
@@ -36,14 +36,14 @@ impl Wire {
     /// Everything until the server closes, which it must.
     pub(crate) async fn until_closed(mut self) -> String {
         let mut answers = Vec::new();
-        let read = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut answers)).await;
+        let read = tokio::time::timeout(DEADLINE, self.0.read_to_end(&mut answers)).await;
         let text = String::from_utf8(answers).expect("UTF-8");
-        // A reset is a close as well.
+        // A reset is a close too.
         assert!(read.is_ok(), "still open after: {text}");
         text
     }
 
-    /// What has come until these words are among it.
+    /// Everything received until it contains these words.
     pub(crate) async fn until(&mut self, words: &str) -> String {
         let mut text = String::new();
         let read = async {
@@ -54,13 +54,13 @@ impl Wire {
                 text.push_str(std::str::from_utf8(&buffer[..n]).expect("UTF-8"));
             }
         };
-        let found = tokio::time::timeout(PATIENCE, read).await.is_ok();
+        let found = tokio::time::timeout(DEADLINE, read).await.is_ok();
         assert!(found, "no {words} in: {text}");
         text
     }
 }
 
-/// The status of each answer. A body may name the version, too.
+/// The status of each response. A body may contain the version, too.
 pub(crate) fn statuses(answers: &str) -> Vec<u16> {
     let versions = answers.match_indices("HTTP/1.");
     versions

@@ -13,7 +13,7 @@ use crate::error::CtlError;
 use crate::output;
 use crate::session::SessionArgs;
 use crate::store::outbox::{self as store, PeekedRow, RowFilter};
-use crate::text::{Payload, printable, rfc3339};
+use crate::text::{Payload, counted, printable, rfc3339};
 
 const HELP: &str = "\
 The headers are those of the record in Kafka, without x-outbox-epoch, which the relay adds when it sends. At most 16 KiB \
@@ -182,9 +182,9 @@ impl Peeked {
         )];
         if let Some(parked) = &self.parked {
             lines.push(format!(
-                "  parked since {} after {} attempts: {}",
+                "  parked since {} after {}: {}",
                 parked.parked_at,
-                parked.attempts,
+                counted(parked.attempts, "attempt"),
                 printable(&parked.first_error)
             ));
         }

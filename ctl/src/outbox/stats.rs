@@ -44,7 +44,7 @@ struct Totals {
 }
 
 /// Enough to tell relays apart; `--json` has the whole name.
-const OWNER_SHOWN: usize = 20;
+const OWNER_SHOWN: usize = 16;
 
 pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     let session = args.session.connect().await?;

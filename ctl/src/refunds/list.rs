@@ -200,13 +200,13 @@ impl Line {
             ],
             below: vec![
                 format!(
-                    "gateway {}, reference {}, last error {}",
+                    "gateway {}, reference {}",
                     shown(&self.gateway),
-                    shown(&self.gateway_ref),
-                    shown(&self.last_error)
+                    shown(&self.gateway_ref)
                 ),
                 format!(
-                    "{}, next check {}",
+                    "last error {}; {}, next check {}",
+                    shown(&self.last_error),
                     counted(self.checks, "check"),
                     to_second(&self.next_check_at)
                 ),

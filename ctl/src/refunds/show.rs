@@ -302,8 +302,8 @@ impl AttemptView {
     fn text(&self) -> String {
         let shown = |text: &Option<String>| or_dash(text.as_deref().map(printable));
         format!(
-            "attempt {}: {}, {} {}\n  key {}\n  gateway {}, reference {}, last error {}\n  \
-             made {}, first sent {}\n  {}, next check {}{}",
+            "attempt {}: {}, {} {}\n  key {}\n  gateway {}, reference {}\n  made {}, first sent {}\n  \
+             last error {}; {}, next check {}{}",
             self.attempt,
             self.state.as_str(),
             self.amount,
@@ -311,9 +311,9 @@ impl AttemptView {
             self.idempotency_key,
             shown(&self.gateway),
             shown(&self.gateway_ref),
-            shown(&self.last_error),
             to_second(&self.created_at),
             or_dash(self.first_sent_at.as_deref().map(to_second)),
+            shown(&self.last_error),
             counted(self.checks, "check"),
             to_second(&self.next_check_at),
             if self.owned { ", owned" } else { "" },

@@ -118,6 +118,14 @@ fn healthcheck_asks_livez() {
     expect_code(1, &["healthcheck"], &[("OPS_LISTEN", &address)]);
 }
 
+#[test]
+fn a_long_usage_line_is_broken() {
+    let ran = expect_code(0, &["refunds", "retry", "--help"], &[]);
+    let wide = ran.stdout.lines().find(|line| line.chars().count() > 80);
+    assert_eq!(wide, None, "{}", ran.stdout);
+    assert!(ran.stdout.contains("\nUsage: returnsctl refunds retry"));
+}
+
 /// Colors and cursor movements would be garbage in a file.
 #[test]
 fn output_into_a_pipe_has_no_control_characters() {

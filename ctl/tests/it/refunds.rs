@@ -45,7 +45,7 @@ async fn only_a_valid_token_of_an_admin_may_decide() {
         (
             1,
             fixture.signed(&json!({"user_id": 7, "exp": now - 31})),
-            "exp is past",
+            "exp is in the past",
         ),
         (1, "a.b.c".to_owned(), "the token is refused"),
         (1, "x".repeat(5_000), "longer than"),

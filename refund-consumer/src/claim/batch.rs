@@ -6,8 +6,8 @@ use std::sync::Arc;
 use shared::domain::ids::ReturnId;
 use shared::domain::trace_context::TraceContext;
 
-use crate::dead_letter::{DeadLetter, Reason};
-use crate::message::{self, NewReturn, Record};
+use crate::dead_letter::DeadLetter;
+use crate::message::{self, NewReturn, Reason, Record};
 use crate::store::Filing;
 
 /// A return that may be claimed, and the record that named it if one did.

@@ -14,17 +14,17 @@ use shared::domain::transition::{Cause, Change, Locked, LockedReturn};
 use time::OffsetDateTime;
 
 use super::batch::Matched;
-use crate::PROGRAM;
 use crate::attempt::{OwnedAttempt, SendState};
+use crate::config::PROGRAM;
 use crate::error::Error;
 
-/// Everything one claim will write about returns.
+/// Everything that one claim writes about returns.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     /// Ascending by return.
     pub(super) attempts: Vec<OwnedAttempt>,
     pub(super) changes: Vec<Change>,
-    /// One per record, as counted.
+    /// The result of each record, as counted.
     pub(super) results: Vec<&'static str>,
 }
 

@@ -86,7 +86,7 @@ impl Http {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
             if body.len() + chunk.len() > RESPONSE_BYTES {
-                return Err(CallFailed::Unknown("refund_ofo_large"));
+                return Err(CallFailed::Unknown("answer_too_large"));
             }
             body.extend_from_slice(&chunk);
         }

@@ -1,4 +1,4 @@
-//! What the value of a record names: one JSON object, of which three fields are read.
+//! The value of a record: one JSON object, of which three fields are read.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,17 +8,17 @@ use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use shared::domain::ids::{OrderId, ReturnId};
 
-use crate::dead_letter::Reason;
+use super::Reason;
 
-/// The largest value that is read. A new return takes 40 bytes; the rest is room for added fields.
+/// Larger values are not read. A new return takes 40 bytes; the rest is room for added fields.
 pub const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 
-/// The fields that are read; all others are added ones.
+/// The fields that are read; all others are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Payload {
     pub(super) return_id: ReturnId,
     pub(super) order_id: OrderId,
-    /// No field of a new return's event, but one of the later events'.
+    /// A new return's event has no such field; later events have.
     pub(super) seq: Option<i64>,
 }
 
@@ -48,10 +48,9 @@ impl Payload {
     }
 }
 
-const DUPLICATE: &str = "a key stands twice";
+const DUPLICATE: &str = "duplicate key";
 
-/// serde_json has no categories of its own for these, nor for our own complaint, so their texts are compared; a test
-/// holds each of them.
+/// serde_json has no categories for these errors, nor for our own, so their texts are compared; each text has a test.
 fn reason(error: &serde_json::Error) -> Reason {
     let text = error.to_string();
     match error.classify() {
@@ -64,8 +63,7 @@ fn reason(error: &serde_json::Error) -> Reason {
     }
 }
 
-/// Any JSON value, as far as it is read. No key stands twice in any of its objects: readers disagree on which of the
-/// two values counts.
+/// Any JSON value, as far as it is read. No object has a key twice: readers disagree on which of the two values counts.
 enum Json {
     Integer(i64),
     Object(BTreeMap<String, Json>),

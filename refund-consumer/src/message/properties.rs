@@ -1,4 +1,4 @@
-//! What holds for every record, whoever made it: reading it never panics, and what is accepted names what anybody
+//! Properties of every record, whoever made it: reading it never panics, and what is accepted names what anybody
 //! else reads in it.
 
 use proptest::collection::vec;
@@ -216,7 +216,7 @@ fn field() -> impl Strategy<Value = (&'static str, &'static str, Option<i64>)> {
     (name, value).prop_map(|(name, (text, id))| (name, text, id))
 }
 
-/// What the rules say of these fields, told without reading any JSON.
+/// The result of the rules for these fields, without reading any JSON.
 fn expected(fields: &[(&str, &str, Option<i64>)]) -> Result<(i64, i64), Reason> {
     let unescape = |name: &str| name.replace("\\u005f", "_");
     let mut names: Vec<String> = fields.iter().map(|(name, ..)| unescape(name)).collect();

@@ -243,7 +243,7 @@ fn a_header_that_is_read_must_be_text_and_stand_once() {
 #[test]
 fn a_header_that_is_not_read_may_be_anything() {
     let mut odd = record(BODY, &[("ce_id", ID), ("ce_type", "return.initiated.v1")]);
-    // Debezium's names are everyday words: beside the relay's they are somebody else's.
+    // Debezium's names are everyday words: next to the relay's headers they come from another sender.
     for name in ["x", "ce_time", "id", "event_type", "traceparent"] {
         for value in [None, Some(vec![0xff]), Some(b"1".to_vec())] {
             odd.headers.push((name.to_owned(), value));

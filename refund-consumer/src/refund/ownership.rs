@@ -12,8 +12,19 @@ use crate::gateway::RefundGateway;
 use crate::store;
 
 const MARK_DEADLINE: Duration = Duration::from_secs(5);
-/// After the drain deadline, so short.
-const GIVE_BACK_DEADLINE: Duration = Duration::from_secs(2);
+/// For the wait for a connection, and again for the statement. After the drain deadline, so short.
+const GIVE_BACK_DEADLINE: Duration = Duration::from_secs(1);
+
+/// What became of marking an attempt as sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marked {
+    /// It is ours: the gateway may be called.
+    Ours,
+    /// Another process has taken it over.
+    TakenOver,
+    /// MySQL did not confirm it.
+    Unknown,
+}
 
 impl<G: RefundGateway> RefundWorker<G> {
     /// Frees the attempts that the gateway was never called for, so that other consumers take them over at once; returns
@@ -23,7 +34,8 @@ impl<G: RefundGateway> RefundWorker<G> {
         if waiting.is_empty() {
             return 0;
         }
-        let freed = self.db.run("release", GIVE_BACK_DEADLINE, move |conn| {
+        let db = self.db.clone().acquire_timeout(GIVE_BACK_DEADLINE);
+        let freed = db.run("release", GIVE_BACK_DEADLINE, move |conn| {
             Box::pin(async move { store::release(conn, owner, &waiting).await })
         });
         match freed.await {
@@ -41,23 +53,32 @@ impl<G: RefundGateway> RefundWorker<G> {
         }
     }
 
-    /// Whether the attempt is marked as sent and still ours. Only then may a gateway without keys be called.
-    pub(super) async fn is_marked_sent(&self, id: AttemptId) -> bool {
-        self.mark_sent.write(id).await.unwrap_or(false)
+    /// Marks the attempt as sent. Only if it is [`Marked::Ours`] may a gateway without keys be called.
+    pub(super) async fn mark_sent(&self, id: AttemptId) -> Marked {
+        self.mark_sent.write(id).await.unwrap_or(Marked::Unknown)
     }
 }
 
-/// Marks a batch of claimed attempts as sent; returns for each, in order, whether it was still ours. After an error none
-/// of them is sent: they are due again at their deadline.
-pub async fn mark_sent(db: Database, owner: Uuid, ids: Vec<AttemptId>) -> Vec<bool> {
+/// Marks a batch of claimed attempts as sent; returns one result for each, in order.
+pub async fn mark_sent(db: Database, owner: Uuid, ids: Vec<AttemptId>) -> Vec<Marked> {
     let mut sorted = ids.clone();
     sorted.sort_unstable();
     let marked = db.run("mark_sent", MARK_DEADLINE, move |conn| {
         Box::pin(async move { store::mark_sent(conn, owner, &sorted).await })
     });
-    let marked = marked.await.unwrap_or_else(|error| {
-        tracing::warn!(error = chain(&error), "attempts were not marked as sent");
-        Vec::new()
-    });
-    ids.iter().map(|id| marked.contains(id)).collect()
+    let ours = match marked.await {
+        Ok(ours) => ours,
+        Err(error) => {
+            tracing::warn!(error = chain(&error), "attempts were not marked as sent");
+            return vec![Marked::Unknown; ids.len()];
+        }
+    };
+    let marked = |id| {
+        if ours.contains(id) {
+            Marked::Ours
+        } else {
+            Marked::TakenOver
+        }
+    };
+    ids.iter().map(marked).collect()
 }

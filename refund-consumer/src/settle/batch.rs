@@ -9,9 +9,10 @@ use shared::domain::money::Money;
 use shared::domain::refund::{Attempt, Pauses, RefundState, Settled};
 use shared::domain::transition::{Cause, Change, Locked, LockedReturn};
 
-use super::{NotSettled, Settlement};
-use crate::PROGRAM;
+use super::Settlement;
+use crate::attempt::NotSettled;
 use crate::claim::trace;
+use crate::config::PROGRAM;
 
 pub(super) struct SettlementBatch {
     before: HashMap<ReturnId, Vec<Attempt>>,

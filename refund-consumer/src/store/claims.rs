@@ -1,4 +1,4 @@
-//! What a claim reads, locks and inserts.
+//! The rows that a claim reads, locks and inserts.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +15,7 @@ use crate::attempt::OwnedAttempt;
 use crate::dead_letter::DeadLetter;
 use crate::error::Error;
 
-/// What never changes about a return: its order and its first event.
+/// The parts of a return that never change: its order and its first event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Filing {
     pub return_id: ReturnId,
@@ -23,7 +23,7 @@ pub struct Filing {
     pub first_event: EventId,
 }
 
-/// Reads filings plainly: these columns never change, so no lock is needed.
+/// Reads filings without a lock: these columns never change.
 pub async fn read_filings(
     conn: &mut Conn,
     ids: &[ReturnId],
@@ -48,15 +48,15 @@ pub async fn read_filings(
     rows.iter().map(read).collect()
 }
 
-/// How orders are locked: a claim only needs them to stay as they are, a settlement writes them.
+/// How orders are locked: for a claim they must not change, and a settlement writes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrderLock {
     Share,
     Update,
 }
 
-/// Locks orders, which must be sorted. Those that another transaction holds are left out, as are absent ones: nobody
-/// is waited for.
+/// Locks orders, which must be sorted. Orders that another transaction holds are left out, as are absent ones: it never
+/// waits.
 pub async fn lock_orders(
     conn: &mut Conn,
     ids: &[OrderId],
@@ -99,7 +99,7 @@ pub async fn read_inbox(
     rows.iter().map(read).collect()
 }
 
-/// Remembers events as taken; they must be new and sorted.
+/// Remembers events as handled; they must be new and sorted.
 pub async fn insert_inbox(
     conn: &mut Conn,
     consumer: &str,
@@ -125,13 +125,13 @@ pub async fn insert_inbox(
     expect_rows("inbox", events.len(), wrote)
 }
 
-/// The columns that all attempts of one claim share.
+/// The columns that all attempts of one claim have in common.
 #[derive(Debug, Clone, Copy)]
 pub struct NewAttempts<'a> {
     pub owner: Uuid,
     pub gateway: &'a str,
     pub call_deadline: OffsetDateTime,
-    /// A claimed attempt then counts as sent from now on.
+    /// If so, a claimed attempt counts as sent from now on.
     pub native_idempotency: bool,
     pub now: OffsetDateTime,
 }
@@ -181,7 +181,7 @@ pub async fn insert_attempts(
     expect_rows("refunds", attempts.len(), wrote)
 }
 
-/// Keeps a record byte for byte. A record that is already kept is accepted: it came again.
+/// Keeps a record byte for byte. A record that is already kept is no error: it was delivered again.
 pub async fn insert_dead_letter(conn: &mut Conn, dead_letter: &DeadLetter) -> Result<(), Error> {
     let record = &dead_letter.record;
     sqlx::query(

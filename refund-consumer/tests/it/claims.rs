@@ -45,18 +45,18 @@ async fn less_left_than_was_promised_at_filing_is_not_paid() {
     running.stop().await;
 }
 
-/// Delivered 30 days before the filing and filed 31 days ago, as after an outage of the consumers: the window has run
-/// out twice since, but had not then.
+/// Delivered 30 days before the filing and filed 31 days ago, as after an outage of the consumers: the window has ended
+/// since, but not before the filing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p6_after_an_outage_of_31_days_the_window_is_judged_as_of_the_filing() {
+async fn p6_after_an_outage_of_31_days_the_window_counts_as_of_the_filing() {
     let world = World::new().await;
     let filed = world.file_days_ago(31, 1..=2, |_| false).await;
-    let [told, lost] = filed.as_slice() else {
+    let [announced, lost] = filed.as_slice() else {
         unreachable!("two were filed")
     };
-    world.announce(told).await;
+    world.announce(announced).await;
     let running = world.start(world.simulated(), &[]).await;
-    for one in [told, lost] {
+    for one in [announced, lost] {
         world.wait_for(one.return_id, "refunded").await;
         let events = world.audited(one.return_id).await;
         assert_eq!(events.len(), 4, "{:?}", types(&events));
@@ -98,7 +98,7 @@ async fn what_needs_review_waits_for_it_and_is_paid_once_approved() {
     })
     .await;
     let plain = world.file(2).await;
-    // Once a scan has claimed this one it has passed by the other, too.
+    // When a scan has claimed this one, it has also passed the other one.
     world.wait_for(plain.return_id, "refunded").await;
     assert_eq!(
         world.status(filed.return_id).await,
@@ -121,7 +121,7 @@ async fn what_needs_review_waits_for_it_and_is_paid_once_approved() {
     running.stop().await;
 }
 
-/// As the api does it for an admin.
+/// As the api approves for an admin.
 pub(crate) async fn approve(world: &World, id: shared::domain::ids::ReturnId) {
     use shared::domain::actor::{Actor, ActorType};
     use shared::domain::transition::{self, Cause, Change};

@@ -1,4 +1,4 @@
-//! A provider that lets nobody in, and what is taken up first when it does again.
+//! A provider that accepts no calls, and which attempts come first when it does again.
 
 use shared::domain::transition::Filed;
 
@@ -6,16 +6,16 @@ use crate::claims::approve;
 use crate::harness::fake::{Fake, Step};
 use crate::harness::{World, until, until_true};
 
-/// Claiming them would only move the backlog from Kafka, where it costs nothing, into rows that are found again and again.
+/// A claim would only move the backlog from Kafka, where it costs nothing, into rows that scans find again and again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p12_no_message_is_taken_while_the_gateway_lets_nobody_in() {
+async fn p12_no_message_is_taken_while_the_gateway_accepts_no_calls() {
     let (world, gateway) = (World::new().await, Fake::with_keys(&[]));
     gateway.close(true);
     let filed = world.file_all(1..=20, false).await;
     for one in &filed {
         world.announce(one).await;
     }
-    // No message brings this one, so that there is somebody to try.
+    // No message brings this one, so that there is an attempt to try with.
     let approved = world.file_with(21, true).await;
     approve(&world, approved.return_id).await;
     let flags = ["--initiated-grace-secs=0"];
@@ -25,7 +25,7 @@ async fn p12_no_message_is_taken_while_the_gateway_lets_nobody_in() {
     world.wait_for(approved.return_id, "refund_pending").await;
     let later = world.file_with(22, true).await;
     approve(&world, later.return_id).await;
-    // The scans have been all around since.
+    // Each scan has run since.
     world.wait_for(later.return_id, "refund_pending").await;
     assert_eq!(running.messages("claimed"), 0);
     for one in &filed {
@@ -39,7 +39,7 @@ async fn p12_no_message_is_taken_while_the_gateway_lets_nobody_in() {
     running.stop().await;
 }
 
-/// Many that were never sent and one that may have paid: a customer knows of that one.
+/// Many attempts were never sent, and one may have paid: that one comes first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p6_what_may_have_been_paid_is_looked_up_before_what_was_never_sent() {
     let (world, gateway) = (World::new().await, Fake::with_keys(&[Step::PayUnheard]));
@@ -55,7 +55,7 @@ async fn p6_what_may_have_been_paid_is_looked_up_before_what_was_never_sent() {
     first.stop().await;
 
     let unsent = world.file_all(2..=31, true).await;
-    claim_for_nobody(&world, &unsent).await;
+    leave_claimed(&world, &unsent).await;
     let looked_up = gateway.looked_up().len();
     gateway.find_fails(false);
     let flags = ["--gateway-parallel-calls=1", "--initiated-grace-secs=3600"];
@@ -68,8 +68,8 @@ async fn p6_what_may_have_been_paid_is_looked_up_before_what_was_never_sent() {
     second.stop().await;
 }
 
-/// As a consumer leaves them that stops between claim and call; due before the unclear one.
-async fn claim_for_nobody(world: &World, filed: &[Filed]) {
+/// As a consumer leaves attempts that stops between claim and call; due before the unclear one.
+async fn leave_claimed(world: &World, filed: &[Filed]) {
     let gateway = Fake::with_keys(&[]);
     gateway.close(true);
     for one in filed {

@@ -1,4 +1,4 @@
-//! The built program, ended as by `kill -9` at each named point; needs the feature `failpoints`.
+//! The built program, killed at each named point as by `kill -9`; needs the feature `failpoints`.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
@@ -47,7 +47,7 @@ async fn p5_a_crash_at_any_point_ends_in_one_effect_and_one_record_per_step() {
         let heir = world.start(world.simulated(), &flags).await;
         world.wait_for(filed.return_id, "refunded").await;
         until("the message was read again", || async {
-            // Left if it meets the settlement, which holds the order.
+            // It is left to the scan if the settlement holds the order.
             let results = ["claimed", "already_moved", "left"];
             let read: u64 = results.iter().map(|result| heir.messages(result)).sum();
             (read == 1).then_some(())

@@ -15,7 +15,7 @@ async fn p10_a_return_that_cannot_be_claimed_does_not_hold_up_its_group() {
             broken.return_id.0,
         )
         .await;
-    // In one partition, so in one group.
+    // In one partition, so in one batch.
     let sending = |filed| Sending {
         message: Message::default().value(body(filed)),
         partition: Some(0),
@@ -40,7 +40,8 @@ async fn p10_a_return_that_cannot_be_claimed_does_not_hold_up_its_group() {
     running.stop().await;
 }
 
-/// The client hands out no such header. The record is put aside with all the others, and its return is not held up.
+/// The client does not return such a header. The record becomes a dead letter with its other headers, and its return is
+/// not delayed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p10_a_header_name_that_is_no_text_costs_that_header_alone() {
     let world = World::new().await;

@@ -51,7 +51,7 @@ async fn remembered(world: &World) -> Vec<EventId> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p5_an_event_sent_by_the_relay_and_by_debezium_is_claimed_once() {
     let world = World::new().await;
-    // No scan helps: the messages alone must bring it about.
+    // No scan helps: the messages alone must lead to it.
     let flags = ["--initiated-grace-secs=3600"];
     let running = world.start(world.simulated(), &flags).await;
     let debezium_first = world.file(1).await;
@@ -85,7 +85,7 @@ async fn p5_an_event_sent_by_the_relay_and_by_debezium_is_claimed_once() {
         let traces: Vec<_> = events.iter().map(|event| &event.trace_id).collect();
         assert!(traces[1].is_some() && traces[1] == traces[2], "{traces:?}");
     }
-    // Debezium hands the row's own trace on.
+    // Debezium passes the row's own trace on.
     let events = world.audited(debezium_first.return_id).await;
     assert_eq!(events[1].trace_id, events[0].trace_id);
     assert_eq!(world.count("SELECT COUNT(*) FROM dead_letters").await, 0);
@@ -106,7 +106,10 @@ async fn p10_what_debezium_says_about_an_event_is_checked_as_what_the_relay_says
     }
     let flags = ["--initiated-grace-secs=3600"];
     let running = world.start(world.simulated(), &flags).await;
-    until_true("all are put aside", || running.messages("dead_letter") == 3).await;
+    until_true("all are dead letters", || {
+        running.messages("dead_letter") == 3
+    })
+    .await;
     let reasons: Vec<String> =
         sqlx::query_scalar("SELECT reason FROM dead_letters ORDER BY offset_id")
             .fetch_all(&world.db.pool)

@@ -12,7 +12,7 @@ async fn p5_the_same_message_a_hundred_times_has_one_effect() {
         world.announce(&filed).await;
     }
     until_true("all are counted", || {
-        // Left are those that meet the settlement, which holds the order.
+        // A record is left to the scan if the settlement holds its order.
         let repeats = running.messages("duplicate") + running.messages("left");
         running.messages("claimed") == 1 && repeats == 99
     })
@@ -63,7 +63,7 @@ async fn another_group_reads_everything_again_without_effect() {
     }
     running.stop().await;
 
-    // Another name in Kafka and in the inbox: nothing but the rows is left to tell.
+    // Another name in Kafka and in the inbox: only the rows show that they are duplicates.
     let running = world
         .start(world.simulated(), &["--consumer-group=it-other"])
         .await;
@@ -82,7 +82,7 @@ async fn another_group_reads_everything_again_without_effect() {
 async fn p10_no_offset_is_stored_before_its_claim_is_committed() {
     let world = World::new().await;
     let filed = world.file(1).await;
-    // Neither a row that somebody holds, which is left to the scan, nor an error: the claim does not end.
+    // Neither a held row, which is left to the scan, nor an error: the claim does not end.
     let mut stranger = world.db.pool.acquire().await.expect("a connection");
     keep_when_silent(&mut stranger).await;
     sqlx::raw_sql("LOCK TABLES dead_letters WRITE")
@@ -92,7 +92,7 @@ async fn p10_no_offset_is_stored_before_its_claim_is_committed() {
     world.announce(&filed).await;
     let key = filed.order_id.to_string();
     world.send(Some(&key), Some(b"poison"), &[]).await;
-    // No scan helps: the messages alone must bring it about.
+    // No scan helps: the messages alone must lead to it.
     let flags = ["--initiated-grace-secs=3600"];
     let running = world.start(world.simulated(), &flags).await;
     let session = until("the claim waits for the table", || async {

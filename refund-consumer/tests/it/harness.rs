@@ -1,4 +1,4 @@
-//! A database and a topic per test, a running consumer, and waiting for what should come.
+//! A database and a topic per test, a running consumer, and waiting for conditions.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -40,7 +40,7 @@ pub(crate) mod wire;
 use records::{Message, Sending};
 
 pub(crate) const CUSTOMER: CustomerId = CustomerId(42);
-/// Long enough for a group join on a busy machine; what fails waits this long.
+/// Long enough to join a group on a busy machine; a failing test waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(crate) struct World {
@@ -259,7 +259,7 @@ impl World {
         self.send(Some(&order), Some(&body(filed)), &headers).await;
     }
 
-    /// Sends any record; answers partition and offset.
+    /// Sends any record; returns partition and offset.
     pub(crate) async fn send(
         &self,
         key: Option<&str>,

@@ -1,4 +1,5 @@
-//! Somebody else holds rows for long, as a shop's batch job or a forgotten client does: only their returns wait.
+//! Another session holds rows for long, as a shop's batch job or a forgotten client does: only the returns of these rows
+//! wait.
 
 use refund_consumer::app::Drain;
 use shared::domain::ids::{OrderId, ReturnId};
@@ -9,7 +10,7 @@ use crate::harness::fake::{Fake, Step};
 use crate::harness::{World, until, until_true};
 
 const LOCK_FOR_UPDATE: &str = "SELECT id FROM orders WHERE id = ? FOR UPDATE";
-/// Lets a claim pass, which shares the order, and stops the settlement, which writes it.
+/// A claim, which shares the order, goes on; the settlement, which writes it, waits.
 const LOCK_FOR_SHARE: &str = "SELECT id FROM orders WHERE id = ? FOR SHARE";
 
 async fn hold(world: &World, lock: &'static str, order: OrderId) -> Transaction<'static, MySql> {
@@ -21,7 +22,7 @@ async fn hold(world: &World, lock: &'static str, order: OrderId) -> Transaction<
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn p6_an_order_that_somebody_holds_stops_no_other_claim() {
+async fn p6_a_held_order_stops_no_other_claim() {
     let world = World::new().await;
     let filed = world.file_all(1..=5, false).await;
     let (held, others) = filed.split_last().expect("five");
@@ -29,7 +30,7 @@ async fn p6_an_order_that_somebody_holds_stops_no_other_claim() {
     for one in &filed {
         world.announce(one).await;
     }
-    // A bad record about the held one is kept, once.
+    // A bad record about the held return becomes a dead letter, once.
     let other_order = format!(r#"{{"return_id":{},"order_id":4}}"#, held.return_id);
     world.send(None, Some(other_order.as_bytes()), &[]).await;
     let flags = ["--initiated-grace-secs=3600"];
@@ -38,7 +39,7 @@ async fn p6_an_order_that_somebody_holds_stops_no_other_claim() {
         world.wait_for(other.return_id, "refunded").await;
     }
     let left = || one.metrics.messages.with_label_values(&["left"]).get() == 1;
-    until_true("the held one was left to the scan", left).await;
+    until_true("the held return was left to the scan", left).await;
     assert_eq!(world.status(held.return_id).await.0, "initiated");
     until_true("the bad record is kept", || {
         one.messages("dead_letter") == 1
@@ -58,9 +59,9 @@ async fn p6_an_order_that_somebody_holds_stops_no_other_claim() {
     two.stop().await;
 }
 
-/// What the provider has answered is not forgotten meanwhile: this one would not tell it again.
+/// The provider's response is not forgotten meanwhile: this provider would not report it again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn p5_p6_an_order_that_somebody_holds_stops_no_other_settlement() {
+async fn p5_p6_a_held_order_stops_no_other_settlement() {
     let world = World::new().await;
     let gateway = Fake::without_keys(&[]);
     gateway.find_is_blind();
@@ -93,9 +94,9 @@ async fn p5_p6_an_order_that_somebody_holds_stops_no_other_settlement() {
     consumer.stop().await;
 }
 
-/// Ours lock an attempt without its return for milliseconds; somebody with a client of their own may do so for long.
+/// Our statements lock an attempt without its return for milliseconds; a person's own client may do so for long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn p6_an_attempt_that_somebody_holds_stops_no_other_settlement() {
+async fn p6_a_held_attempt_stops_no_other_settlement() {
     let world = World::new().await;
     let gateway = Fake::with_keys(&[Step::Hold, Step::Hold, Step::Hold]);
     let filed = world.file_all(1..=3, false).await;
@@ -123,9 +124,9 @@ async fn p6_an_attempt_that_somebody_holds_stops_no_other_settlement() {
     consumer.stop().await;
 }
 
-/// More answers that wait than a scan's page holds: they are due by now, and must not hide what others have left.
+/// More responses wait than a scan's page holds. They are due by now, and must not hide the attempts that others left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn p6_answers_that_wait_do_not_hide_what_is_due() {
+async fn p6_waiting_responses_do_not_hide_due_attempts() {
     let world = World::new().await;
     let filed = world.file_all(1..=120, false).await;
     let orphan = world.file(121).await;
@@ -142,14 +143,14 @@ async fn p6_answers_that_wait_do_not_hide_what_is_due() {
     let flags = ["--initiated-grace-secs=3600"];
     let consumer = world.start(world.simulated(), &flags).await;
     until_true("all are paid", || world.effects() == 120).await;
-    // Moved, not waited for: a success is written whoever owns the attempt by then.
+    // Moved, not waited for: a success is written whichever process owns the attempt by then.
     let due = sqlx::query(
         "UPDATE refunds SET call_deadline = UTC_TIMESTAMP(6), next_check_at = UTC_TIMESTAMP(6) WHERE state = 'claimed'",
     )
     .execute(&world.db.pool)
     .await
     .expect("attempts");
-    assert_eq!(due.rows_affected(), 120, "all answers wait");
+    assert_eq!(due.rows_affected(), 120, "all responses wait");
     leave_behind(&world, orphan.return_id).await;
     world.wait_for(orphan.return_id, "refunded").await;
     holder.rollback().await.expect("rollback");
@@ -160,7 +161,7 @@ async fn p6_answers_that_wait_do_not_hide_what_is_due() {
     consumer.stop().await;
 }
 
-/// As a consumer does that is killed between claim and call.
+/// As a consumer leaves an attempt that is killed between claim and call.
 async fn leave_behind(world: &World, id: ReturnId) {
     for set in [
         "UPDATE returns SET status = 'refund_pending' WHERE id = ?",
@@ -172,9 +173,10 @@ async fn leave_behind(world: &World, id: ReturnId) {
     }
 }
 
-/// Freed while the consumer drains: written. Never freed: left to a look-up, and the drain ends all the same.
+/// If the rows are freed while the consumer drains, it is written. If not, it is left to a look-up, and the drain ends all
+/// the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn p11_an_answer_that_waits_for_held_rows_is_written_while_draining() {
+async fn p11_a_response_that_waits_for_held_rows_is_written_while_draining() {
     for (freed, drain) in [
         (true, "--consumer-drain-secs=60"),
         (false, "--consumer-drain-secs=10"),
@@ -186,7 +188,7 @@ async fn p11_an_answer_that_waits_for_held_rows_is_written_while_draining() {
         let consumer = world.start(world.simulated(), &[drain]).await;
         let settlements = consumer.metrics.settlements.clone();
         let held = || settlements.with_label_values(&["held"]).get();
-        until_true("the answer waits", || held() > 0).await;
+        until_true("the response waits", || held() > 0).await;
         consumer.ask_to_stop();
         let before = held();
         until_true("it is tried again while stopping", || held() > before + 1).await;

@@ -1,4 +1,4 @@
-//! The HTTP gateway over a socket, against a provider that says whatever a test wants.
+//! The HTTP gateway over a socket, against a provider with scripted responses.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::harness::{World, until, until_true};
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 struct Seen {
     /// Method and path with its query.
@@ -32,18 +32,18 @@ impl Seen {
 
     fn reference(&self) -> String {
         let body: Option<Value> = serde_json::from_str(&self.body).ok();
-        let told = body.and_then(|body| body["reference"].as_str().map(str::to_owned));
-        told.unwrap_or_else(|| {
+        let reference = body.and_then(|body| body["reference"].as_str().map(str::to_owned));
+        reference.unwrap_or_else(|| {
             let (_, reference) = self.line.split_once("reference=").expect("a reference");
             reference.to_owned()
         })
     }
 }
 
-/// What is written back, byte by byte; the connection then closes unless it is to hang.
+/// The response, byte by byte; then the connection closes, unless it is to hang.
 enum Reply {
     Say(String),
-    /// This much, and nothing more for ever.
+    /// These bytes, and nothing more for ever.
     Hang(String),
 }
 
@@ -86,7 +86,7 @@ async fn serve(
     reply: &(dyn Fn(&Seen) -> Reply + Send + Sync),
     all: &Mutex<Vec<Seen>>,
 ) {
-    // A caller that breaks off is nobody to answer.
+    // A client that is gone needs no response.
     let Some(seen) = read(&mut stream).await else {
         return;
     };
@@ -153,7 +153,7 @@ fn refund(reference: &str) -> Value {
     json!({"id": "r1", "reference": reference, "status": "succeeded", "amount": "49.90", "currency": "EUR"})
 }
 
-/// As the contract has it: one refund to who asks for one, a list to who looks one up.
+/// As in the contract: one refund for a request, a list for a look-up.
 fn said(seen: &Seen, refund: &Value) -> Reply {
     let found = json!({ "refunds": [refund] });
     let body = if seen.line.starts_with("GET /refunds?") {
@@ -293,14 +293,14 @@ async fn an_answer_above_64_kib_is_none() {
 
 #[tokio::test]
 async fn p5_only_a_call_that_found_no_connection_was_certainly_not_sent() {
-    let nobody = {
+    let closed_port = {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         format!("http://{}", listener.local_addr().expect("bound"))
     };
-    let refused = submit(&gateway(&nobody, |_| {})).await;
+    let refused = submit(&gateway(&closed_port, |_| {})).await;
     assert_eq!(refused, Err(CallFailed::NotSent("connect_failed")));
 
-    // Silent from the start, or in the middle of the answer: the time is for the whole call.
+    // Silent from the start, or in the middle of the response: the timeout is for the whole call.
     let half = http("200 OK", "", &refund("refund-k-1").to_string());
     for begun in [String::new(), half[..half.len() - 9].to_owned()] {
         let provider = Provider::start(move |_| Reply::Hang(begun.clone())).await;
@@ -348,7 +348,7 @@ async fn a_circuit_opens_after_failures_in_a_row_and_closes_with_the_first_answe
     }
 }
 
-/// The amount and the currency are judged by the consumer, so it is asked.
+/// The consumer compares amount and currency, so it runs here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p5_an_answer_about_something_else_pays_nothing_and_waits_for_a_person() {
     for (field, other, reason) in [
@@ -386,7 +386,7 @@ async fn p5_an_answer_about_something_else_pays_nothing_and_waits_for_a_person()
     }
 }
 
-/// One call at a time: the first is told to wait, and none of the others is made.
+/// One call at a time: the response to the first asks for a pause, and no other call is made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_429_with_retry_after_stops_all_calls() {
     let provider = Provider::start(|_| {
@@ -403,7 +403,7 @@ async fn a_429_with_retry_after_stops_all_calls() {
         "--call-deadline-ms=12000",
     ];
     let running = world.start(provider.gateway(), &flags).await;
-    // The second waits for its deadline, and the others behind it.
+    // The second waits until its deadline, and the others wait behind it.
     until_true("the others have given up", || {
         running.metrics.expired_before_call.get() == 3
     })
@@ -423,7 +423,7 @@ async fn a_429_with_retry_after_stops_all_calls() {
     running.stop().await;
 }
 
-/// Who is turned away at the door need not send a whole backlog there. A refused request is another matter.
+/// Without access a whole backlog would fail. A single rejected request does not open the circuit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p12_a_provider_that_does_not_know_us_is_left_alone() {
     for (status, closed) in [
@@ -448,9 +448,9 @@ async fn p12_a_provider_that_does_not_know_us_is_left_alone() {
     }
 }
 
-/// The try that is due may go, and brings messages with it; an answer opens the door again.
+/// The due probe is admitted, and lets messages in; a response closes the circuit again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p12_a_try_that_is_due_lets_somebody_in() {
+async fn p12_a_due_probe_is_admitted() {
     let provider = Provider::start(|_| Reply::Say(String::new())).await;
     let gateway = gateway(&provider.url, |args| {
         args.gateway_breaker_failures = 1;
@@ -458,7 +458,7 @@ async fn p12_a_try_that_is_due_lets_somebody_in() {
     });
     gateway.submit(&request()).await.expect_err("no answer");
     assert!(gateway.is_closed());
-    until_true("a try is due", || !gateway.is_closed()).await;
+    until_true("a probe is due", || !gateway.is_closed()).await;
     gateway.ready().await;
     assert!(gateway.is_closed(), "one at a time");
 }

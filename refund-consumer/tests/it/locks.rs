@@ -1,4 +1,5 @@
-//! Grouped statements must not wait for strangers, whatever the statistics say (they are taken while a table is small).
+//! Batch statements must not wait for other sessions, whatever the statistics say (they are taken while a table is
+//! small).
 
 use std::collections::HashMap;
 
@@ -56,7 +57,7 @@ async fn a_claim_and_a_settlement_do_not_wait_for_a_strangers_uncommitted_return
     for one in &filed {
         world.wait_for(one.return_id, "refunded").await;
     }
-    // A wait would end after 5 s with error 1205 and be run again.
+    // A wait would end after 5 s with error 1205, and the transaction would run again.
     for step in ["claim", "settle", "reconcile"] {
         assert_eq!(
             running
@@ -72,8 +73,8 @@ async fn a_claim_and_a_settlement_do_not_wait_for_a_strangers_uncommitted_return
     running.stop().await;
 }
 
-/// With the statistics of empty tables, and with those of many returns that were refunded long ago: what a scan reads
-/// follows from what it finds.
+/// With the statistics of empty tables, and with those of many returns that were refunded long ago: a scan reads only the
+/// rows that it finds.
 #[tokio::test]
 async fn the_scans_read_what_they_find_and_nothing_else() {
     let db = TestDb::create().await;
@@ -100,7 +101,7 @@ async fn the_scans_read_what_they_find_and_nothing_else() {
         .fetch_all(&mut conn)
         .await
         .expect("statistics");
-    // Ten more to forget; the scans leave theirs.
+    // Ten more to delete; the other scans change nothing.
     sqlx::query("UPDATE inbox SET received_at = received_at - INTERVAL 2 DAY LIMIT 10")
         .execute(&mut conn)
         .await
@@ -134,12 +135,12 @@ async fn every_scan(conn: &mut MySqlConnection) {
     assert_eq!(due.len(), 0);
     few(&before, &reads(conn).await, "claimed");
     let before = reads(conn).await;
-    let forgotten = store::expire_inbox(conn, 14, PAGE).await;
-    assert_eq!(forgotten.expect("a page"), 10);
+    let deleted = store::expire_inbox(conn, 14, PAGE).await;
+    assert_eq!(deleted.expect("a page"), 10);
     few(&before, &reads(conn).await, "inbox");
 }
 
-/// What this session has read and sorted so far.
+/// The numbers of reads and sorted rows of this session so far.
 async fn reads(conn: &mut MySqlConnection) -> HashMap<String, u64> {
     let counters = "SHOW SESSION STATUS WHERE Variable_name LIKE 'Handler\\_read%' OR Variable_name = 'Sort_rows'";
     let rows: Vec<(String, String)> = sqlx::query_as(counters)
@@ -150,8 +151,8 @@ async fn reads(conn: &mut MySqlConnection) -> HashMap<String, u64> {
     rows.into_iter().map(number).collect()
 }
 
-/// Per row found at most: one step in the index, one look-up of the row, one of its return; nothing is sorted, no table
-/// is read from its beginning.
+/// For each row found: at most one step in the index, one look-up of the row and one of its return. Nothing is sorted, and
+/// no table is read from its beginning.
 fn few(before: &HashMap<String, u64>, after: &HashMap<String, u64>, scan: &str) {
     let read = |name: &str| after[name] - before[name];
     assert_eq!(read("Sort_rows"), 0, "{scan}");

@@ -106,7 +106,7 @@ async fn p5_a_payment_that_cannot_be_found_is_repeated_under_its_key_with_one_ef
     running.stop().await;
 }
 
-/// What went out without a key must not go out again with one: the provider would not know that it is a repeat.
+/// An attempt that was sent without a key must not be sent again with one: the provider could not see the repeat.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p5_what_was_sent_without_a_key_is_not_resent_once_keys_are_turned_on() {
     let (world, gateway) = (World::new().await, Fake::without_keys(&[Step::PayUnheard]));
@@ -165,7 +165,7 @@ async fn p5_a_key_past_its_lifetime_is_not_sent_again() {
     world
         .execute("UPDATE refunds SET first_sent_at = first_sent_at - INTERVAL 24 HOUR WHERE return_id = ?", filed.return_id.0)
         .await;
-    // A scan may have read the row before; the look-up after its own rests on the row as it is now.
+    // A scan may have read the row before; the second look-up after that uses the row as it is now.
     let looked_up = gateway.looked_up().len();
     until_true("it is looked up again", || {
         gateway.looked_up().len() >= looked_up + 2
@@ -287,7 +287,7 @@ async fn p5_a_retry_is_not_paid_when_the_declined_attempt_paid_after_all() {
     running.stop().await;
 }
 
-/// As the api does it for an admin: attempt 2 in the transaction of the retry, free and due now.
+/// As the api retries for an admin: attempt 2 in the transaction of the retry, without an owner and due now.
 async fn retry(world: &World, filed: &Filed) {
     use shared::domain::actor::{Actor, ActorType};
     use shared::domain::transition::{self, Cause, Change};

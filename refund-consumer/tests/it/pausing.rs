@@ -3,7 +3,7 @@
 use crate::harness::fake::{Fake, Step};
 use crate::harness::{World, until_true};
 
-/// A partition keeps its pause while it is with another consumer.
+/// A partition keeps its pause while it is assigned to another consumer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn p6_a_partition_that_comes_back_is_read() {
     let world = World::new().await;
@@ -23,7 +23,7 @@ async fn p6_a_partition_that_comes_back_is_read() {
     until_true("there is room again", || is_paused(0)).await;
     leaves.stop().await;
 
-    // So few that there is always room: a pause that is taken back would resume everything.
+    // Few enough for the room: a pause that is taken back would resume everything.
     let later = world.file_all(36..=45, false).await;
     for filed in &later {
         world.announce(filed).await;

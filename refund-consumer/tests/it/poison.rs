@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
-use refund_consumer::dead_letter::Reason;
-use refund_consumer::message::{Record, parse};
+use refund_consumer::message::{Reason, Record, parse};
 use shared::domain::ids::{EventId, OrderId, ReturnId};
 use shared::domain::transition::Filed;
 use shared::test_support::env;
@@ -83,17 +82,17 @@ fn the_corpus_is_large_each_record_is_another_and_the_page_names_every_reason() 
         .split("\n## ")
         .find(|section| section.starts_with("What our refund consumer puts aside"));
     let rows = section.expect("the section").lines();
-    let told = rows.filter_map(|row| row.strip_prefix("| `")?.split_once('`'));
-    assert_eq!(told.map(|(code, _)| code).collect::<BTreeSet<_>>(), tried);
+    let codes = rows.filter_map(|row| row.strip_prefix("| `")?.split_once('`'));
+    assert_eq!(codes.map(|(code, _)| code).collect::<BTreeSet<_>>(), tried);
 }
 
 #[test]
-fn what_can_be_told_without_the_row_is_told_by_the_parser() {
+fn the_parser_finds_every_reason_that_needs_no_row() {
     let about = without_a_database();
-    let told_by_the_row = ["unknown_return", "other_order", "other_event"];
+    let needs_the_row = ["unknown_return", "other_order", "other_event"];
     for (name, reason, message) in poison(|_| about.clone()) {
         let refused = read(&message).err().map(Reason::as_str);
-        let expected = (!told_by_the_row.contains(&reason)).then_some(reason);
+        let expected = (!needs_the_row.contains(&reason)).then_some(reason);
         assert_eq!(refused, expected, "{name}");
     }
     for (name, make) in GOOD {

@@ -1,4 +1,4 @@
-//! The built program, as people and scripts meet it.
+//! The built program, as people and scripts use it.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
@@ -22,7 +22,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn every_bad_setting_is_told_before_anything_is_opened() {
+fn every_bad_setting_is_reported_before_anything_is_opened() {
     let output = run(
         &[
             ("DATABASE_URL", "mysql://root@localhost/x"),
@@ -32,20 +32,20 @@ fn every_bad_setting_is_told_before_anything_is_opened() {
         ],
         &[],
     );
-    let told = stderr(&output);
-    assert_eq!(output.status.code(), Some(64), "{told}");
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(64), "{text}");
     for name in [
         "CONSUMER_BATCH_MAX",
         "CALL_DEADLINE_MS",
         "REFUND_GATEWAY",
         "KAFKA_BROKERS",
     ] {
-        assert!(told.contains(name), "{name} is missing in: {told}");
+        assert!(text.contains(name), "{name} is missing in: {text}");
     }
 }
 
 #[test]
-fn relations_between_settings_are_told_too() {
+fn relations_between_settings_are_reported_too() {
     let output = run(
         &[
             ("DATABASE_URL", "mysql://root:s3cret@localhost/x"),
@@ -55,13 +55,13 @@ fn relations_between_settings_are_told_too() {
         ],
         &[],
     );
-    let told = stderr(&output);
-    assert_eq!(output.status.code(), Some(64), "{told}");
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(64), "{text}");
     assert!(
-        told.contains("SIMULATED_LEDGER") && told.contains("DATABASE_MAX_CONNECTIONS"),
-        "{told}"
+        text.contains("SIMULATED_LEDGER") && text.contains("DATABASE_MAX_CONNECTIONS"),
+        "{text}"
     );
-    assert!(!told.contains("s3cret"), "{told}");
+    assert!(!text.contains("s3cret"), "{text}");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_database_without_schema_is_a_failed_start_that_names_the_command() {
     let server = env("DATABASE_URL");
     let (server, _) = server.split_once('?').unwrap_or((&server, ""));
     let (server, _) = server.rsplit_once('/').expect("a database");
-    // There in every MySQL, and never ours.
+    // It exists in every MySQL, and never has our schema.
     let url = format!("{server}/information_schema?ssl-mode=DISABLED");
     let dir = tempfile::tempdir().expect("a folder");
     let ledger = dir.path().join("ledger").display().to_string();
@@ -139,7 +139,7 @@ async fn p11_sigterm_ends_it_with_exit_0() {
     let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid")).expect("not zero");
     rustix::process::kill_process(pid, Signal::TERM).expect("our child");
     let status = tokio::task::block_in_place(|| {
-        // Reads on, or the program would wait for us with a full pipe.
+        // It reads on, because the program would block on a full pipe.
         let rest: Vec<String> = log.map(|line| line.expect("text")).collect();
         assert!(rest.iter().any(|line| line.contains("stopped")), "{rest:?}");
         child.wait().expect("our child")

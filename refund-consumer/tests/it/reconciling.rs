@@ -30,7 +30,7 @@ async fn p6_a_return_whose_message_was_lost_is_found() {
             "the filing's trace goes on"
         );
     }
-    // A message that comes after all finds nothing left to do.
+    // A late message finds nothing left to do.
     world.announce(&filed).await;
     until_true("the late message is counted", || {
         running.messages("already_moved") == 1
@@ -40,7 +40,7 @@ async fn p6_a_return_whose_message_was_lost_is_found() {
     running.stop().await;
 }
 
-/// Every third waits for a review: the pages are of what stands between them, all of the same microsecond.
+/// Every third waits for a review: the pages hold the returns in between, all of the same microsecond.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p6_a_days_lost_messages_are_found_page_by_page() {
     const RETURNS: i64 = 480;
@@ -119,7 +119,7 @@ async fn a_new_return_is_left_to_its_message_for_a_while() {
 async fn orphan(world: &World, paid: bool) -> shared::domain::transition::Filed {
     let filed = world.file(1).await;
     world.announce(&filed).await;
-    // The deadline is far away, so the attempt stays as its owner leaves it.
+    // The deadline is far away, so no other process takes the attempt.
     let owner = Fake::with_keys(&[crate::harness::fake::Step::Hold]);
     let running = world
         .start(
@@ -205,7 +205,7 @@ async fn attempts_of_another_gateway_are_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn old_inbox_rows_are_forgotten_and_young_ones_kept() {
+async fn old_inbox_rows_are_deleted_and_young_ones_kept() {
     let world = World::new().await;
     let group = world.group.clone();
     for days in [1_i64, 13, 15, 400] {
@@ -223,7 +223,7 @@ async fn old_inbox_rows_are_forgotten_and_young_ones_kept() {
         .await
         .expect("a row of a consumer that was renamed");
     let running = world.start(world.simulated(), &[]).await;
-    // Should the first round fail, the next is a minute later.
+    // If the first round fails, the next is a minute later.
     until("the old ones are gone", Duration::from_secs(90), || async {
         (world.count("SELECT COUNT(*) FROM inbox").await == 2).then_some(())
     })

@@ -40,7 +40,7 @@ async fn p5_rivals_take_each_due_attempt_over_once() {
         let two = world.start(gateway.clone(), &flags).await;
         for order in 1..=150 {
             let filed = world.file(order).await;
-            // As the retry of a return whose first attempt nobody recorded: only the scans can find it.
+            // As a retry without a recorded first attempt: only the scans can find it.
             sqlx::query(
                 "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, \
                  created_at, updated_at) VALUES (?, 1, ?, 49.90, 'EUR', 'claimed', UTC_TIMESTAMP(6) + INTERVAL 1 DAY, \
@@ -88,7 +88,7 @@ async fn p5_rivals_take_each_due_attempt_over_once() {
 async fn partitions_move_to_a_newcomer_and_back_without_a_second_effect() {
     let world = World::new().await;
     let gateway = Fake::with_keys(&[]);
-    // The scans carry what the leaver gives back; no message's return is theirs to find.
+    // The scans take over the attempts that the stopped consumer gives back, and no new returns.
     let flags = ["--initiated-grace-secs=3600"];
     let one = world.start(gateway.clone(), &flags).await;
     let mut filed = Vec::new();
@@ -120,7 +120,7 @@ async fn partitions_move_to_a_newcomer_and_back_without_a_second_effect() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_house_takes_no_more_and_goes_on_when_there_is_room() {
+async fn a_consumer_without_room_takes_no_more_until_there_is_room() {
     let world = World::new().await;
     let held = [const { Step::Hold }; 8];
     let gateway = Fake::with_keys(&held);
@@ -140,7 +140,7 @@ async fn a_full_house_takes_no_more_and_goes_on_when_there_is_room() {
     let open = running.metrics.open_attempts.get();
     assert!(
         (5..=6).contains(&open),
-        "{open} open with room for 8, a quarter of it not for messages, and half a group at least"
+        "{open} open with room for 8, a quarter of it not for messages, and half a batch at least"
     );
     gateway.let_go();
     for new in &filed {
@@ -154,7 +154,8 @@ async fn a_full_house_takes_no_more_and_goes_on_when_there_is_room() {
     running.stop().await;
 }
 
-/// Claimed together, so their deadlines are one: the second has its turn when the first gives up, at the deadline.
+/// They were claimed together, so they have one deadline: the second gets its permit when the first gives up, at the
+/// deadline.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p5_an_attempt_that_waits_past_its_deadline_is_not_sent() {
     let world = World::new().await;
@@ -168,7 +169,7 @@ async fn p5_an_attempt_that_waits_past_its_deadline_is_not_sent() {
     ];
     let running = world.start(gateway.clone(), &flags).await;
     let expired = &running.metrics.expired_before_call;
-    until_true("its turn comes too late", || expired.get() == 1).await;
+    until_true("its permit comes too late", || expired.get() == 1).await;
     assert_eq!(gateway.submitted().len(), 1);
     running.stop().await;
     assert_eq!(gateway.submitted().len(), 1);

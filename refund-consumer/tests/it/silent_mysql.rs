@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use refund_consumer::app::Drain;
 use shared::domain::transition::Filed;
 use shared::test_support::keep_when_silent;
 use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
@@ -16,8 +17,15 @@ use crate::harness::{PATIENCE, Running, World};
 
 /// After the end of the silence everything resumes within this time.
 const RESUMES: Duration = Duration::from_secs(15);
-/// How long a table stays locked: longer than the deadline of any unit of work.
-const LOCKED: Duration = Duration::from_secs(20);
+/// How long a table stays locked: longer than the deadline of any unit of work. `LOCKED_SECS=60` is the long form.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a switch of the tests, not a setting"
+)]
+fn locked() -> Duration {
+    let secs = std::env::var("LOCKED_SECS").map_or(20, |secs| secs.parse().expect("seconds"));
+    Duration::from_secs(secs)
+}
 
 /// A consumer behind a proxy. Its scans leave new returns to their messages for `grace_secs`.
 async fn start(world: &World, gateway: &Fake, grace_secs: u32) -> (MysqlProxy, Running) {
@@ -53,6 +61,12 @@ fn assert_each_paid_once(gateway: &Fake, returns: usize) {
     effects.sort_unstable();
     effects.dedup();
     assert_eq!((gateway.effects().len(), effects.len()), (returns, returns));
+}
+
+/// Records that the intake is done with.
+fn taken(running: &Running) -> u64 {
+    let results = ["claimed", "already_moved", "duplicate", "left"];
+    results.iter().map(|result| running.messages(result)).sum()
 }
 
 /// The largest age of all kinds of waiting returns, as scraped.
@@ -95,6 +109,11 @@ async fn silence_at(statement: &'static str) {
     })
     .await;
     refunded_within(&world, &second, PATIENCE).await;
+    // A scan may have found the second return: the intake goes on too.
+    until_within("both records are taken", PATIENCE, || async {
+        taken(&running) == 2
+    })
+    .await;
     readyz_shows(&running, "ok gauges_read_ago_secs").await;
 
     end_of_silence(&proxy);
@@ -111,6 +130,59 @@ async fn p6_silence_at_a_settlement_stops_no_other_return() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn p6_silence_at_a_claim_stops_no_other_return() {
     silence_at("/* insert_attempts */").await;
+}
+
+/// The mark may be written, but its response is lost: the gateway is not called, so nobody has to look the refund up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p5_an_unconfirmed_mark_is_taken_back_and_the_refund_is_sent_once() {
+    let world = World::new().await;
+    let gateway = Fake::without_keys(&[]);
+    let (proxy, running) = start(&world, &gateway, 0).await;
+    proxy.arm("/* mark_sent */", Cut::FrozenAfterServer);
+    let filed = file_and_announce(&world, 1).await;
+    until_within("the mark is silent", PATIENCE, || async { proxy.sprung() }).await;
+    refunded_within(&world, &filed, PATIENCE).await;
+    assert_eq!(gateway.submitted().len(), 1);
+    assert_each_paid_once(&gateway, 1);
+    running.stop().await;
+}
+
+/// A unit of work without a transaction that gets no response must not hand its connection on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p6_a_silent_scan_spoils_no_other_work() {
+    let world = World::new().await;
+    let gateway = Fake::with_keys(&[]);
+    let (proxy, running) = start(&world, &gateway, 3600).await;
+    proxy.arm("/* due_attempts */", Cut::FrozenAfterServer);
+    until_within("a scan is silent", PATIENCE, || async { proxy.sprung() }).await;
+    let failed = || {
+        let failures = &running.metrics.transient_failures;
+        failures.with_label_values(&["reconcile"]).get()
+    };
+    until_within("the scan gives up", PATIENCE, || async { failed() > 0 }).await;
+    let filed = file_and_announce(&world, 1).await;
+    refunded_within(&world, &filed, RESUMES).await;
+    assert_eq!(failed(), 1, "the next scan had a good connection");
+    assert_each_paid_once(&gateway, 1);
+    running.stop().await;
+}
+
+/// The outcome is known and not written: the end is no clean one, and the row is due for others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p11_an_outcome_that_cannot_be_written_is_counted_as_left_open() {
+    let world = World::new().await;
+    let gateway = Fake::with_keys(&[]);
+    let (proxy, url) = MysqlProxy::before(world.db.url()).await;
+    let url = format!("--database-url={url}");
+    let args = [url.as_str(), "--consumer-drain-secs=1"];
+    let running = world.start(gateway.clone(), &args).await;
+    proxy.arm_at_each("/* update_attempts */", Cut::FrozenAfterServer);
+    file_and_announce(&world, 1).await;
+    until_within("it is paid", PATIENCE, || async {
+        gateway.effects().len() == 1
+    })
+    .await;
+    assert_eq!(running.stop().await, Drain::LeftOpen(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -171,8 +243,8 @@ async fn p6_everything_resumes_after_a_table_was_locked() {
     gateway.let_go();
     world.announce(&second).await;
     let before = oldest(&running);
-    until_within("the age grows", LOCKED * 2, || async {
-        oldest(&running) >= before + LOCKED
+    until_within("the age grows", locked() * 2, || async {
+        oldest(&running) >= before + locked()
     })
     .await;
     readyz_shows(&running, "over gauges_read_ago_secs").await;

@@ -1,4 +1,4 @@
-//! Blocks as a hostile holder may write them, in the bytes of the format rather than in Datalog, and signed.
+//! Signed blocks as a hostile holder may write them, in the bytes of the format instead of Datalog.
 
 use biscuit_auth::format::schema::{
     self, Array, Check, Expression, MapEntry, MapKey, Op, OpBinary, OpClosure, OpUnary, Predicate,
@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use prost::Message;
 
-/// Names of facts that the issuer or the server states, and some that nobody does, as the format numbers them: those
-/// of its own first, those of the token from 1024 on.
+/// Names of facts of the issuer or the server, and of unknown facts, by their numbers in the format: the format's own
+/// names first, the token's names from 1024 on.
 fn name() -> impl Strategy<Value = u64> {
     prop_oneof![60 => 0..28_u64, 60 => 1024..1032_u64, 1 => any::<u64>()]
 }
@@ -57,7 +57,7 @@ fn predicate() -> impl Strategy<Value = Predicate> {
     (name(), vec(scalar(), 0..3)).prop_map(|(name, terms)| Predicate { name, terms })
 }
 
-/// What is true of a good token, by the format's own numbers: operation, time, role and user; resource and owner.
+/// The facts of a valid token, by the format's own numbers: operation, time, role and user; resource and owner.
 fn true_predicate() -> impl Strategy<Value = Predicate> {
     let known = select(vec![(3, 1), (5, 1), (6, 1), (10, 1), (2, 2), (7, 2)]);
     (known, vec(0..4_u32, 2)).prop_map(|((name, arity), variables)| Predicate {
@@ -112,7 +112,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
                 content: Some(op::Content::Closure(OpClosure { params, ops })),
             }]
         };
-        // All but regular expressions (8) and foreign functions (28), which come rarely.
+        // All except regular expressions (8) and foreign functions (28), which are rare.
         let plain: Vec<i32> = (0..30).filter(|kind| ![8, 28].contains(kind)).collect();
         prop_oneof![
             30 => (inner.clone(), 0..4_i32).prop_map(move |(ops, kind)| unary(ops, kind)),
@@ -147,7 +147,7 @@ fn query() -> impl Strategy<Value = Rule> {
     })
 }
 
-/// Of a variable with something: holds now and then.
+/// Compares a variable with something: sometimes true.
 fn comparison() -> impl Strategy<Value = Vec<Op>> {
     let value = |content| Op {
         content: Some(op::Content::Value(Term {
@@ -177,7 +177,7 @@ fn check() -> impl Strategy<Value = Check> {
     (vec(query(), 0..4), kind).prop_map(|(queries, kind)| Check { queries, kind })
 }
 
-/// Mostly checks alone, of the latest version.
+/// Mostly only checks, of the latest version.
 fn block() -> impl Strategy<Value = schema::Block> {
     let facts = prop_oneof![
         40 => Just(Vec::new()),
@@ -199,7 +199,7 @@ fn block() -> impl Strategy<Value = schema::Block> {
     })
 }
 
-/// One to three of them; the first brings names of its own along.
+/// One to three of them; the first has names of its own.
 pub(super) fn blocks() -> impl Strategy<Value = Vec<schema::Block>> {
     vec(block(), 1..4).prop_map(|mut blocks| {
         blocks[0].symbols = ["access", "return", "earliest", "a"]
@@ -209,7 +209,7 @@ pub(super) fn blocks() -> impl Strategy<Value = Vec<schema::Block>> {
     })
 }
 
-/// Tokens of nobody, with these blocks.
+/// Tokens without an issuer, with these blocks.
 pub(super) fn tokens() -> impl Strategy<Value = Vec<u8>> {
     let nobody = key(0);
     let first = schema::Biscuit {
@@ -228,7 +228,7 @@ pub(super) fn tokens() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// The token with one more block, whatever it holds, as its holder signs it.
+/// The token with one more block of any content, signed by its holder.
 pub(super) fn sign(raw: &[u8], block: &schema::Block) -> Vec<u8> {
     let mut token = schema::Biscuit::decode(raw).expect("a Biscuit");
     let Some(proof::Content::NextSecret(secret)) = &token.proof.content else {
@@ -243,7 +243,7 @@ pub(super) fn sign(raw: &[u8], block: &schema::Block) -> Vec<u8> {
     token.encode_to_vec()
 }
 
-/// Always the same, so that a failure can be repeated.
+/// Always the same keys, so that a failure can be repeated.
 fn key(number: usize) -> SigningKey {
     SigningKey::from_bytes(&[u8::try_from(number).expect("few"); 32])
 }

@@ -1,7 +1,7 @@
-//! The kept inputs: `tests/corpus/<target>/<name>`. `good-…` is let through, `bad-…` is not.
+//! The corpus: `tests/corpus/<target>/<name>`. `good-…` is accepted, `bad-…` is refused.
 //!
-//! `WRITE_CORPUS=1 cargo test -p api --test it corpus` writes those that are made from tokens anew; what runs of the
-//! fuzz targets have found is added by hand and stays.
+//! `WRITE_CORPUS=1 cargo test -p api --test it corpus` generates the inputs that are made from tokens again; findings of
+//! fuzz runs are added by hand and stay.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -55,7 +55,7 @@ fn the_corpus_of_vet_is_judged_as_its_names_say() {
     }
 }
 
-/// Of every attack on Biscuits that is base64, and of good ones; and each kind of header.
+/// Writes every attack on Biscuits that is base64, valid Biscuits, and each kind of header.
 fn write() {
     let keys = keys_of_all_kinds();
     let mint = |format| {

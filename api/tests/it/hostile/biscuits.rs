@@ -1,4 +1,4 @@
-//! Biscuits: what holders append to be more than they are or to cost more than they send, and parts exchanged.
+//! Biscuits with appended blocks that escalate or cost much, and with exchanged parts.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE;
@@ -21,7 +21,7 @@ impl Attacker<'_> {
         .concat()
     }
 
-    /// Blocks by which a holder would be more than the issuer said.
+    /// Blocks that try to give the holder more than the issuer granted.
     fn escalating_blocks(&self) -> Vec<Attack> {
         [
             r#"role("admin")"#,
@@ -39,7 +39,7 @@ impl Attacker<'_> {
         .into()
     }
 
-    /// Blocks that are small to send and large to evaluate.
+    /// Blocks that are small to send and expensive to evaluate.
     fn costly_blocks(&self) -> Vec<Attack> {
         let facts = |count: usize| (0..count).map(|n| format!("f({n}); ")).collect::<String>();
         let join = |ways: usize| {
@@ -201,7 +201,7 @@ impl Attacker<'_> {
         ]
     }
 
-    /// What no honest library writes.
+    /// Forms that no honest library writes.
     fn odd_biscuits(&self) -> Vec<Attack> {
         let token = &self.biscuit;
         let child = attenuate(token, READ_ONLY);
@@ -258,7 +258,7 @@ impl Attacker<'_> {
         attacks
     }
 
-    /// Datalog text cannot say this of a whole block.
+    /// Datalog text cannot express this for a whole block.
     fn trusting(&self) -> String {
         let block = BlockBuilder::new().scope(Scope::Previous);
         let token = self.issuer.biscuit(claims());
@@ -278,7 +278,7 @@ impl Attacker<'_> {
         token.to_base64().expect("encode")
     }
 
-    /// Good signatures, each five times as dear to check as ours, and with two spellings.
+    /// Valid signatures, each five times as expensive to check as ours, and with two spellings.
     fn chain_of_p256(&self) -> String {
         let token = UnverifiedBiscuit::from_base64(&self.biscuit).expect("a Biscuit");
         let token = (0..3).fold(token, |token, _| {
@@ -316,7 +316,7 @@ fn write_over(parts: &mut schema::Biscuit, old: &[u8], new: &[u8]) {
     block[at..at + old.len()].copy_from_slice(new);
 }
 
-/// Keys that are read, at the price of a square root each, before the signature is looked at.
+/// Keys that are parsed, at the cost of a square root each, before the signature is checked.
 fn add_keys(parts: &mut schema::Biscuit, count: usize) {
     change_first_block(parts, |block| {
         let keys = (0..count).map(|_| {

@@ -1,4 +1,4 @@
-//! What is no token at all, or half of one format and half of the other.
+//! Text that is no token, or half of one format and half of the other.
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};

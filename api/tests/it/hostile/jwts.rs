@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Attack, Attacker, claims, named};
 use crate::tokens::{Format, Issuer};
 
-/// Public keys that anybody can read: nobody here has their private halves.
+/// Public keys from documents; their private keys are unknown here.
 pub(super) const RSA_N: &str = "vm0cJRTe_qq7Bb1FiESWK-lfruy78b4l24zfk8nBvV1RSK7SS0tKixWIP5-0PqcgikQuG1mKkBpTCQUnthiGejeBRMFBIyMZqSmxYxd1a858bzyf-spojxrU9V904N4bR0SGvb0K8I78x29GGThh2wFtUJJEKYZru2bX68KQCy_-YsCa9gNwzKpnhMoEGDBU_vVMzJCFv4lRg1uNyb1YhYI8Bqgmu7YVMY6VMThflOeyOIKarOnEXkNgq3Z74K8DpzEbKnRoUyP0A5JPp49Ut6i7DDA8tj4zSXm8eYKAAzXON-QsvPKGzRV4a8AdGGULmuv5CMA0DNR58lBnHL9awQ";
 /// RFC 7515, A.3.
 pub(super) const P256: [&str; 2] = [
@@ -16,7 +16,7 @@ pub(super) const P256: [&str; 2] = [
     "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
 ];
 
-/// A payload that would be an admin's.
+/// A payload with the role admin.
 fn admin() -> Value {
     json!({"user_id": 7, "role": "admin", "iss": "returns-dev", "aud": "returns-api", "exp": 4_000_000_000_u64})
 }
@@ -34,7 +34,7 @@ impl Attacker<'_> {
         self.jwt.split('.').nth(2).expect("three parts")
     }
 
-    /// The good token's payload under a header of the attacker's, with the good token's signature or none.
+    /// The valid token's payload with the attacker's header, and with the valid token's signature or none.
     fn under(&self, header: &Value, signature: &str) -> String {
         format!(
             "{}.{}.{signature}",
@@ -43,7 +43,7 @@ impl Attacker<'_> {
         )
     }
 
-    /// Signed with a secret that everybody knows.
+    /// Signed with a public secret.
     fn keyed(&self, kid: &str, secret: &[u8]) -> String {
         let mut header = Header::new(Algorithm::HS256);
         header.kid = Some(kid.to_owned());
@@ -80,7 +80,7 @@ impl Attacker<'_> {
         attacks
     }
 
-    /// Who takes the algorithm from the token checks a MAC with what everybody knows.
+    /// A verifier that takes the algorithm from the token would check a MAC with a public key as the secret.
     fn public_keys_as_secrets(&self) -> Vec<Attack> {
         let kid = self.issuer.jwt_kid();
         let jwk = self.issuer.public_keys()[0].clone();
@@ -145,7 +145,7 @@ impl Attacker<'_> {
                 "algorithm",
             ));
         }
-        // Zeros were a good ECDSA signature to some (CVE-2022-21449).
+        // Some verifiers accepted zeros as an ECDSA signature (CVE-2022-21449).
         for (alg, kid, length) in [
             ("EdDSA", ours, 64),
             ("ES256", "ec", 64),
@@ -165,7 +165,7 @@ impl Attacker<'_> {
         attacks
     }
 
-    /// A `kid` is looked up among ours and nowhere else; a key that comes along is none.
+    /// A `kid` names only our keys; a key inside the token is ignored.
     fn other_keys(&self) -> Vec<Attack> {
         let mut attacks = Vec::new();
         for kid in [
@@ -230,7 +230,7 @@ impl Attacker<'_> {
         .into()
     }
 
-    /// Mostly signed by the issuer: its mistakes must not become ours.
+    /// Mostly signed by the issuer: its mistakes must be refused.
     fn forged_claims(&self) -> Vec<Attack> {
         let with = |claim: &str, value: Value| {
             let mut claims = claims();

@@ -1,20 +1,20 @@
-//! What is sent, and what comes back.
+//! The bytes of each case, and the expected responses.
 
-/// The answer to the probe, of a connection that was kept.
+/// The response to the probe on a connection that stays open.
 const KEPT: u16 = 404;
 
 pub(super) fn all(token: &str) -> Vec<Case> {
     [lengths(), lines(), targets(), chunks(token)].concat()
 }
 
-/// The request that a successful smuggler would have answered: without a token 401.
+/// The request that a successful smuggling attack would send: 401, because it has no token.
 const SMUGGLED: &str = "GET /returns HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[derive(Clone)]
 pub(super) struct Case {
     pub(super) name: &'static str,
     pub(super) bytes: Vec<u8>,
-    /// The status of each answer; the probe's is [`KEPT`].
+    /// The status of each response; the probe's is [`KEPT`].
     pub(super) answers: &'static [u16],
 }
 
@@ -39,7 +39,7 @@ fn line(request_line: &str) -> String {
     format!("{request_line}\r\nHost: x\r\n\r\n")
 }
 
-/// Whose request ends where.
+/// Where a request ends.
 fn lengths() -> Vec<Case> {
     let chunked = format!("0\r\n\r\n{SMUGGLED}");
     let both = |first: &str, second: &str| post(&format!("{first}\r\n{second}\r\n"), &chunked);
@@ -110,7 +110,7 @@ fn lengths() -> Vec<Case> {
             post("Transfer-Encoding: \x0bchunked\r\n", &chunked),
             &[400],
         ),
-        // No more than one request with chunks on a connection: nothing behind it is for the next one.
+        // Only one request with chunks per connection: bytes after it are not the next request.
         case(
             "chunked",
             post("Transfer-Encoding: chunked\r\n", &chunked),
@@ -286,7 +286,7 @@ fn targets() -> Vec<Case> {
         ),
         case("HTTP/1.2", line("GET /returns/1 HTTP/1.2"), &[400]),
         case("HTTP/2.0", line("GET /returns/1 HTTP/2.0"), &[400]),
-        // Too long to be sent in pieces: then the version comes alone, and is answered with 400.
+        // Too long to be sent in pieces: then the version arrives alone and gets 400.
         case("the preface of HTTP/2", preface, &[]),
         case(
             "an upgrade to HTTP/2",
@@ -337,14 +337,14 @@ fn targets() -> Vec<Case> {
     ]
 }
 
-/// Chunks are read only for whoever may file: with this token.
+/// Chunks are read only from callers who may file: with this token.
 fn chunks(token: &str) -> Vec<Case> {
     let headers = format!(
         "Authorization: Bearer {token}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
     );
     let chunked = |body: &str| post(&headers, body);
     vec![
-        // The body is read, and is no JSON object: 422, and nothing more on this connection.
+        // The body is read and is not a JSON object: 422, and nothing more on this connection.
         case("good chunks", chunked("2\r\n[]\r\n0\r\n\r\n"), &[422]),
         case(
             "a good extension",

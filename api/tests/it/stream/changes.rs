@@ -1,4 +1,4 @@
-//! What a stream tells: the current state, then each change.
+//! The contents of a stream: the current status, then each change.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::harness::{Api, CUSTOMER, count};
 use crate::moves::{change, change_in};
 
 #[tokio::test]
-async fn the_first_frame_is_the_current_state() {
+async fn the_first_frame_is_the_current_status() {
     let (api, id) = api_with_a_return(&[]).await;
     assert_eq!(
         api.metric("streams_look_seconds_count").await,
@@ -48,7 +48,7 @@ async fn the_first_frame_is_the_current_state() {
 }
 
 #[tokio::test]
-async fn each_change_is_told_once_in_order() {
+async fn each_change_is_sent_once_in_order() {
     let (api, id) = api_with_a_return(&[]).await;
     let mut customer = Frames::of(&api, id).await;
     let mut admin = Frames::open(&api, api.address, id, &api.admin_token(), None).await;
@@ -57,7 +57,7 @@ async fn each_change_is_told_once_in_order() {
     let steps: [&[Action]; 5] = [
         &[Action::Approve],
         &[Action::Claim],
-        // Of one transaction, and more than are held for streams that are behind.
+        // In one transaction, and more than are in memory for streams that are behind.
         &[Action::OutcomeUnknown; 30],
         &[Action::Decline, Action::Retry],
         &[Action::Confirm],
@@ -74,7 +74,7 @@ async fn each_change_is_told_once_in_order() {
 }
 
 #[tokio::test]
-async fn a_transaction_that_commits_late_is_told_late() {
+async fn a_transaction_that_commits_late_is_sent_late() {
     let (api, first) = api_with_a_return(&[]).await;
     api.db.seed_orders(2, 1, CUSTOMER).await;
     let second = api.file(2).await.return_id();
@@ -98,7 +98,7 @@ async fn a_transaction_that_commits_late_is_told_late() {
 }
 
 #[tokio::test]
-async fn an_event_that_cannot_be_read_is_told_and_holds_up_none() {
+async fn an_unreadable_event_is_sent_and_delays_no_other() {
     let (api, id) = api_with_a_return(&[]).await;
     let mut listening = Frames::of(&api, id).await;
     assert_eq!(listening.status().await.0, 1);
@@ -123,9 +123,9 @@ async fn an_event_that_cannot_be_read_is_told_and_holds_up_none() {
     api.stop().await;
 }
 
-/// Streams are opened at every moment of their returns' lives, each return being changed as fast as MySQL goes.
+/// Streams are opened at every moment, while each return is changed as fast as MySQL allows.
 #[tokio::test]
-async fn what_changes_while_a_stream_is_opened_is_neither_lost_nor_repeated() {
+async fn changes_while_a_stream_opens_are_neither_lost_nor_repeated() {
     const RETURNS: i64 = 12;
     const STREAMS: usize = 8;
     let api = Api::start_with(&["--streams-per-caller", "1000"]).await;

@@ -1,4 +1,4 @@
-//! Who may listen, to how many, and what ends it.
+//! Who may open streams, how many, and what ends them.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use crate::moves::change;
 use crate::tokens::{Format, Issuer, Keys};
 
 #[tokio::test]
-async fn a_final_return_is_told_and_ends() {
+async fn a_final_status_is_sent_and_ends_the_stream() {
     for actions in [
         &[Action::Reject][..],
         &[Action::Cancel],
@@ -34,7 +34,7 @@ async fn a_final_return_is_told_and_ends() {
 }
 
 #[tokio::test]
-async fn a_record_about_a_refunded_return_is_told_to_who_comes_again() {
+async fn a_later_event_of_a_refunded_return_is_sent_after_a_reconnect() {
     let (api, id) = api_with_a_return(&[]).await;
     change(
         &api.db,
@@ -50,7 +50,7 @@ async fn a_record_about_a_refunded_return_is_told_to_who_comes_again() {
 }
 
 #[tokio::test]
-async fn p13_only_the_owner_and_admins_listen() {
+async fn p13_only_the_owner_and_admins_may_open_a_stream() {
     let (api, id) = api_with_a_return(&[]).await;
     for format in Format::ALL {
         let token = |user, role| api.token_of(format, user, role);
@@ -62,7 +62,7 @@ async fn p13_only_the_owner_and_admins_listen() {
         let auditor = token(8, "auditor");
         refused(&api, id, &auditor).await.problem(403, "forbidden");
     }
-    // A query is refused before the token is looked at: it may hold one.
+    // A query is refused before the token is checked: it may contain a token.
     for query in ["token=x", "last-event-id=1", ""] {
         let path = format!("/returns/{id}/stream?{query}");
         let answer = api.get(&path, "no token").await;
@@ -75,7 +75,7 @@ async fn p13_only_the_owner_and_admins_listen() {
     api.stop().await;
 }
 
-/// It outlives the deadlines of requests, which are over when the answer begins.
+/// It outlives the deadlines of requests, which end when the response begins.
 #[tokio::test]
 async fn p13_a_stream_ends_with_its_token() {
     let flags = [
@@ -115,7 +115,7 @@ async fn p13_a_stream_ends_with_its_token() {
 }
 
 #[tokio::test]
-async fn p13_a_revoked_token_hears_nothing_more() {
+async fn p13_a_revoked_token_receives_nothing_more() {
     let (api, id) = api_with_a_return(&[]).await;
     let token = json!({"user_id": CUSTOMER.0, "role": "customer", "jti": "revoked-1"});
     let token = api.keys.mint(token);
@@ -158,7 +158,7 @@ async fn p13_a_stream_does_not_outlive_the_key_of_its_token() {
     change(&api.db, id, &[Action::Approve]).await;
     for (mut pair, lost) in streams {
         assert_eq!(pair[0].status().await.0, 2, "its key is still there");
-        assert_eq!(pair[1].told().await, None, "it has to be let in anew");
+        assert_eq!(pair[1].event().await, None, "it has to be let in anew");
         let answer = refused(&api, id, &lost).await;
         answer.problem(401, "unauthenticated");
     }
@@ -166,7 +166,7 @@ async fn p13_a_stream_does_not_outlive_the_key_of_its_token() {
 }
 
 #[tokio::test]
-async fn p12_streams_are_bounded_by_caller_and_in_all() {
+async fn p12_streams_are_limited_per_caller_and_in_total() {
     let flags = ["--streams-max", "3", "--streams-per-caller", "2"];
     let (api, id) = api_with_a_return(&flags).await;
     let customer = api.customer_token();
@@ -189,7 +189,7 @@ async fn p12_streams_are_bounded_by_caller_and_in_all() {
 }
 
 #[tokio::test]
-async fn p11_open_streams_do_not_hold_up_the_end() {
+async fn p11_open_streams_do_not_delay_the_shutdown() {
     const STREAMS: usize = 100;
     let api = Api::start_with(&["--streams-per-caller", "1000"]).await;
     api.db.seed_orders(1, 1, CUSTOMER).await;
@@ -210,6 +210,6 @@ async fn p11_open_streams_do_not_hold_up_the_end() {
         asked.elapsed()
     );
     for frames in &mut streams {
-        assert_eq!(frames.told().await, None);
+        assert_eq!(frames.event().await, None);
     }
 }

@@ -1,4 +1,4 @@
-//! A stream that broke off goes on where it was: at another process, after a cut, after a long silence.
+//! An interrupted stream resumes where it was: at another process, after a cut, after a long pause.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::harness::{Answer, Api, CUSTOMER, until};
 use crate::moves::change;
 
 #[tokio::test]
-async fn p11_a_stopped_api_ends_its_streams_and_another_one_goes_on() {
+async fn p11_a_stopped_api_ends_its_streams_and_another_one_resumes_them() {
     let (api, id) = api_with_a_return(&[]).await;
     let other = api.start_another().await;
     let mut frames = Frames::open(&api, other.address, id, &api.customer_token(), None).await;
@@ -21,7 +21,7 @@ async fn p11_a_stopped_api_ends_its_streams_and_another_one_goes_on() {
     let asked = Instant::now();
     other.stop.cancel();
     assert_eq!(
-        frames.told().await,
+        frames.event().await,
         None,
         "no word of an end: there is more"
     );
@@ -43,7 +43,7 @@ async fn p11_a_stopped_api_ends_its_streams_and_another_one_goes_on() {
 }
 
 #[tokio::test]
-async fn a_client_that_was_away_for_long_hears_everything() {
+async fn a_client_that_was_away_for_long_gets_everything() {
     let (api, id) = api_with_a_return(&[]).await;
     change(&api.db, id, &[Action::Approve, Action::Claim]).await;
     change(&api.db, id, &[Action::OutcomeUnknown; 500]).await;
@@ -52,7 +52,7 @@ async fn a_client_that_was_away_for_long_hears_everything() {
     change(&api.db, id, &[Action::Confirm]).await;
     let rest = frames.rest().await;
     assert_eq!(rest, (events(&api.db, id, 1).await, "final".to_owned()));
-    // It knows more than there is: a backup was restored.
+    // It knows a later event than the rows have: a backup was restored.
     api.db.seed_orders(2, 1, CUSTOMER).await;
     let fresh = api.file(2).await.return_id();
     let mut frames = Frames::after(&api, fresh, 7).await;
@@ -61,7 +61,7 @@ async fn a_client_that_was_away_for_long_hears_everything() {
 }
 
 #[tokio::test]
-async fn what_is_no_event_id_is_refused() {
+async fn an_invalid_event_id_is_refused() {
     let (api, id) = api_with_a_return(&[]).await;
     let response = ask(&api, api.address, id, &api.customer_token(), Some(-1)).await;
     Answer::read(response).await.problem(400, "bad-request");
@@ -69,7 +69,7 @@ async fn what_is_no_event_id_is_refused() {
 }
 
 #[tokio::test]
-async fn mysql_away_or_silent_only_delays_what_is_told() {
+async fn mysql_away_or_silent_only_delays_the_events() {
     let db = TestDb::create().await;
     let (proxy, url) = MysqlProxy::before(db.url()).await;
     let api = Api::start_on(db, &url, &[]).await;

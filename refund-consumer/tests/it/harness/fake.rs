@@ -1,4 +1,4 @@
-//! A gateway that does what the test says.
+//! A gateway with a script.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,19 +10,19 @@ use refund_consumer::gateway::{
 use shared::domain::refund::ProviderKey;
 use tokio::sync::{Semaphore, watch};
 
-/// What the next `submit` does; afterwards it pays.
+/// One step of the script, for one `submit`. After the script each `submit` pays.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Decline,
     /// Accepts; [`Fake::settle`] decides later.
     Pend,
-    /// Pays, and the answer is lost.
+    /// Pays, and the response is lost.
     PayUnheard,
     /// The request is lost after it was sent.
     Lose,
     /// The provider cannot be reached.
     Unreachable,
-    /// Answers with another amount, without paying.
+    /// Responds with another amount, without paying.
     Mismatch,
     /// Waits for [`Fake::let_go`], then pays.
     Hold,
@@ -97,7 +97,7 @@ impl Fake {
         self.0.keys.store(true, Ordering::SeqCst);
     }
 
-    /// Lets no call in, as an open circuit does, or lets them in again.
+    /// Accepts no calls, as an open circuit does, or accepts them again.
     pub(crate) fn close(&self, closed: bool) {
         self.0.closed.send_replace(closed);
     }
@@ -106,7 +106,7 @@ impl Fake {
         self.0.gate.add_permits(1000);
     }
 
-    /// What the provider knows under `key` from now on.
+    /// The status of `key` from now on.
     pub(crate) fn settle(&self, key: &str, status: RefundStatus) {
         let mut known = lock(&self.0.known);
         if status == RefundStatus::Succeeded {

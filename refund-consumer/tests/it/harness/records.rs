@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::{PATIENCE, TRACEPARENT, World, body};
 
-/// What of a record its sender decides.
+/// The parts of a record that its sender decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Message {
     pub(crate) key: Option<Vec<u8>>,
@@ -25,7 +25,7 @@ pub(crate) struct Sending {
     pub(crate) time_ms: Option<i64>,
 }
 
-/// A return's first event as it stands in the outbox.
+/// A return's first event, as in the outbox.
 #[derive(Debug, Clone)]
 pub(crate) struct FirstEvent {
     pub(crate) filed: Filed,
@@ -39,7 +39,7 @@ pub(crate) struct FirstEvent {
 }
 
 impl FirstEvent {
-    /// Of a return that no database knows.
+    /// The first event of a return that no database knows.
     pub(crate) fn imagined(filed: Filed, id_in_base64: &str) -> Self {
         Self {
             filed,
@@ -132,7 +132,7 @@ impl Message {
         self
     }
 
-    /// With this header as well, whether or not there is one of its name.
+    /// With one more header, even if its name exists already.
     pub(crate) fn and(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let value = Some(value.as_ref().to_vec());
         self.headers.push((name.to_owned(), value));
@@ -152,7 +152,7 @@ impl Message {
 }
 
 impl Sending {
-    /// Where the key says, at the time of sending.
+    /// To the partition of the key, at the time of sending.
     pub(crate) fn of(message: Message) -> Self {
         Self {
             message,
@@ -163,7 +163,7 @@ impl Sending {
 }
 
 impl World {
-    /// Sends without waiting for one after the other; answers partition and offset of each.
+    /// Sends all without waiting in between; returns partition and offset of each.
     pub(crate) async fn send_all(&self, sendings: &[Sending]) -> Vec<(i32, i64)> {
         let mut deliveries = Vec::with_capacity(sendings.len());
         for sending in sendings {

@@ -1,5 +1,5 @@
-//! Kafka's own protocol, for what the client does not let a test send: header names that are no text, and records
-//! without a time. One produce request with one record (<https://kafka.apache.org/protocol>, and "Record Batch" in the
+//! Kafka's own protocol, for records that the client cannot send: header names that are not text, and records without a
+//! time. One produce request with one record (<https://kafka.apache.org/protocol>, and "Record Batch" in the
 //! implementation notes).
 
 use shared::test_support::env;
@@ -21,7 +21,7 @@ pub(crate) struct RawRecord {
 }
 
 impl World {
-    /// Sends it to partition 0; answers its offset.
+    /// Sends it to partition 0; returns its offset.
     pub(crate) async fn send_raw(&self, record: &RawRecord) -> i64 {
         let request = produce_request(&self.topics.topic_returns, &batch(record));
         until("the partition has a leader", || self.produce(&request)).await

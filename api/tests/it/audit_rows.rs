@@ -1,4 +1,4 @@
-//! Events as the one writer chains them, in numbers and with contents that filing alone would not bring.
+//! Audit events, chained as by `transition`, in numbers and with contents that filing alone does not produce.
 
 use shared::domain::actor::{Actor, ActorType};
 use shared::domain::audit::AuditRow;
@@ -10,7 +10,7 @@ use time::macros::datetime;
 
 pub(crate) const LONG_AGO: OffsetDateTime = datetime!(2026-01-02 03:04:05.678901 UTC);
 
-/// An event after those that the return has, dated long ago, by its return's claimer.
+/// An event after the existing ones of the return, with a time long ago.
 fn usual(id: ReturnId, seq: i32, prev_hash: String) -> AuditRow {
     let event_id = EventId::generate();
     AuditRow {
@@ -30,7 +30,7 @@ fn usual(id: ReturnId, seq: i32, prev_hash: String) -> AuditRow {
     }
 }
 
-/// Appends `count` events to a return; `change` makes each its own, given its number from 0.
+/// Appends `count` events to a return. `change` gets each event with its number, from 0.
 pub(crate) async fn append(
     db: &TestDb,
     id: i64,
