@@ -13,8 +13,6 @@ use base64::prelude::{
 use reqwest::Url;
 use serde_json::Value;
 
-use crate::program::Env;
-
 /// This many consecutive bytes of a secret are a leak. A shorter secret is ignored: `root` would be found everywhere.
 const WINDOW: usize = 16;
 /// A longer secret is a token, which is base64 already.
@@ -74,7 +72,7 @@ pub(crate) fn found_in(text: &str) -> Option<Arc<str>> {
 
 impl Secrets {
     /// The secrets of a program with these variables: tokens, passwords of URLs, and the keys in its files.
-    pub fn of(env: &Env) -> Self {
+    pub fn of(env: &HashMap<String, String>) -> Self {
         let mut secrets = Self::default();
         for (name, value) in env {
             if ["_TOKEN", "_PASSWORD", "_SECRET"]

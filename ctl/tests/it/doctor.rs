@@ -66,7 +66,7 @@ async fn a_healthy_development_stack_has_warnings_only() {
     assert_eq!(ran.code, 0, "{ran:?}");
     let mut expected = Vec::new();
     let durability = "SELECT @@innodb_flush_log_at_trx_commit, @@sync_binlog";
-    let (redo_log, binary_log): (i64, i64) = sqlx::query_as(durability)
+    let (redo_log, binary_log): (u64, u64) = sqlx::query_as(durability)
         .fetch_one(&fixture.db.pool)
         .await
         .expect("settings");

@@ -54,7 +54,7 @@ fn p13_the_secrets_of_a_program_are_in_its_variables_and_files() {
         BASE64_STANDARD.encode(der)
     );
     let k = BASE64_URL.encode("a secret shared with the shop");
-    let env = Env::from(
+    let env = HashMap::from(
         [
             (
                 "DATABASE_URL",

@@ -1,4 +1,4 @@
-//! A proxy before MySQL that understands its packets and cuts or freezes a connection at a chosen statement.
+//! A proxy before MySQL that reads its packets and cuts or freezes a connection at a chosen statement.
 //!
 //! A packet is 3 bytes of length, 1 of sequence, then the payload; a client's payload starts with its command
 //! (MySQL internals manual, "MySQL Packets"): 0x03 text query, 0x0e ping, 0x16 prepare, 0x17 execute.
@@ -17,13 +17,13 @@ use tokio::sync::watch;
 pub enum Cut {
     /// It is cut, and the server never sees the statement.
     BeforeServer,
-    /// The server has done it; the connection is cut before the client hears.
+    /// The server has executed it; the connection is cut before the response.
     BeforeAnswer,
-    /// The server has done it; the connection stays open and neither side hears anything more.
+    /// The server has executed it; the connection stays open and no more packets pass in either direction.
     FrozenAfterServer,
 }
 
-/// Springs at the first connection that runs a statement containing `text`, or at each.
+/// Springs at the first execution of a statement that contains `text`, or at each.
 #[derive(Debug, Clone)]
 struct Trap {
     text: &'static str,
@@ -45,7 +45,7 @@ enum State {
     Up,
     /// Existing connections are cut, new ones refused.
     Away,
-    /// What is connected now hears nothing more, without a reset; new connections work.
+    /// Present connections get no more packets and no reset; new connections work.
     Silent,
 }
 
@@ -53,7 +53,7 @@ impl MysqlProxy {
     /// The text of a trap for a ping.
     pub const PING: &str = "COM_PING";
 
-    /// Stands before the server of `url`; answers the URL to use instead.
+    /// Starts a proxy before the server of `url`; returns the URL to use instead.
     ///
     /// # Panics
     /// The URL names no user, host or database.
@@ -72,7 +72,7 @@ impl MysqlProxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let mut state = state.clone();
-                // Before it is connected: what changes meanwhile is a change for this connection too.
+                // Before connecting, so that a change meanwhile also affects this connection.
                 if *state.borrow_and_update() == State::Away {
                     continue;
                 }
@@ -84,7 +84,7 @@ impl MysqlProxy {
         (proxy, url)
     }
 
-    /// Sets the trap for one statement, which may have been prepared before.
+    /// Sets the trap for one execution of a statement, which may have been prepared before.
     pub fn arm(&self, text: &'static str, cut: Cut) {
         self.set(Some(Trap {
             text,
@@ -115,7 +115,7 @@ impl MysqlProxy {
         self.state.send_replace(State::Away);
     }
 
-    /// Lets every present connection fall silent, as a host does that lost its power.
+    /// Makes every present connection silent, like a host that lost its power.
     pub fn fall_silent(&self) {
         self.state.send_replace(State::Silent);
     }
@@ -130,13 +130,13 @@ impl MysqlProxy {
     }
 }
 
-/// What the client asked for, shared with the other direction.
+/// State of one connection, shared by both directions.
 #[derive(Default)]
 struct Session {
-    /// The text of a PREPARE in flight: the answer brings its statement id.
+    /// The text of a PREPARE in flight; the response has its statement id.
     preparing: Option<Vec<u8>>,
     prepared: HashMap<[u8; 4], Vec<u8>>,
-    /// What becomes of the server's next packet.
+    /// What happens to the next packet of the server.
     sprung: Option<Cut>,
 }
 
@@ -155,7 +155,7 @@ async fn relay(
     let requests = forward_requests(client_read, server_write, Arc::clone(&session), trap);
     let answers = forward_answers(server_read, client_write, session);
     let mut both = std::pin::pin!(async {
-        // Whichever ends first drops the other, and with it both sockets.
+        // The first to end drops the other one, which closes both sockets.
         tokio::select! {
             () = requests => {}
             () = answers => {}
@@ -171,7 +171,7 @@ async fn relay(
     }
 }
 
-/// The sockets stay open, and nobody reads or writes them.
+/// The sockets stay open and are neither read nor written.
 async fn silence() {
     std::future::pending::<()>().await;
 }

@@ -248,11 +248,14 @@ pub async fn lag(brokers: &str, group: &str, topic: &str) -> KafkaResult<i64> {
     tokio::task::spawn_blocking(read).await.expect("no panic")
 }
 
-/// Every partition that holds a record, from its beginning, and where it ends now.
+/// The end offset of each partition.
+type Ends = HashMap<(String, i32), i64>;
+
+/// Every partition that has a record, from its beginning, and its end offset now.
 fn filled_partitions(
     consumer: &BaseConsumer,
     topics: &[&str],
-) -> KafkaResult<(TopicPartitionList, HashMap<(String, i32), i64>)> {
+) -> KafkaResult<(TopicPartitionList, Ends)> {
     let mut ends = HashMap::new();
     let mut assignment = TopicPartitionList::new();
     for &topic in topics {
