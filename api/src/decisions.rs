@@ -158,11 +158,15 @@ impl Decisions {
         match written.await {
             Ok((_, row)) => Ok(row),
             Err(TransactionError::Conflict(_)) => Err(ApiError::Unavailable),
+            // One response for a MySQL that falls silent, also where COMMIT was certainly not sent.
+            Err(
+                TransactionError::Refused(DecisionError::Database(DbError::DeadlinePassed(_)))
+                | TransactionError::CommitUnknown {
+                    cause: DbError::DeadlinePassed(_),
+                    ..
+                },
+            ) => Err(ApiError::OutcomeUnknown),
             Err(TransactionError::Refused(error)) => Err(error.into()),
-            Err(TransactionError::CommitUnknown {
-                cause: DbError::DeadlinePassed(_),
-                ..
-            }) => Err(ApiError::OutcomeUnknown),
             Err(TransactionError::CommitUnknown {
                 value: (applied, row),
                 ..

@@ -71,7 +71,8 @@ pub(crate) fn fit(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Breaks one line at its spaces, and a word that is longer than a line anywhere. What follows is indented by `hanging`.
+/// Breaks one line at its spaces, and a word that is longer than a line anywhere, unless it is an id: that one is made to
+/// be copied. The following lines are indented by `hanging`.
 pub(crate) fn wrap(line: &str, hanging: usize) -> String {
     let margin = " ".repeat(hanging.min(WIDTH / 2));
     let mut lines = Vec::new();
@@ -79,6 +80,9 @@ pub(crate) fn wrap(line: &str, hanging: usize) -> String {
     while width(&rest) > WIDTH {
         let (first, after) = rest.split_at(cut(&rest));
         lines.push(first.trim_end().to_owned());
+        if after.is_empty() {
+            return lines.join("\n");
+        }
         rest = format!("{margin}{}", after.trim_start());
     }
     lines.push(rest);
@@ -93,8 +97,18 @@ fn cut(line: &str) -> usize {
     let until = ends.next().unwrap_or(line.len());
     match line[..until].rfind(' ') {
         Some(space) if space > indent(line) => space,
-        _ => edge,
+        _ => end_of_id(line).unwrap_or(edge),
     }
+}
+
+/// Where the first word ends, if it is an id, a token or a hash.
+fn end_of_id(line: &str) -> Option<usize> {
+    let start = indent(line);
+    let word = line[start..].split(' ').next()?;
+    let is_id = word
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    is_id.then_some(start + word.len())
 }
 
 fn indent(line: &str) -> usize {
@@ -112,6 +126,20 @@ mod tests {
 
     fn row<const N: usize>(cells: [&str; N]) -> Row<N> {
         cells.map(str::to_owned).into()
+    }
+
+    #[test]
+    fn an_id_is_not_broken() {
+        let id = "f".repeat(128);
+        assert_eq!(
+            wrap(&format!("revoked {id}"), 2),
+            format!("revoked\n  {id}")
+        );
+        assert_eq!(
+            wrap(&format!("{id} revoked"), 2),
+            format!("{id}\n  revoked")
+        );
+        assert_eq!(wrap(&id, 2), id);
     }
 
     #[test]
@@ -151,8 +179,8 @@ mod tests {
         let text = format!(
             "  {}\n{}\n  a {}",
             words.trim_end(),
-            "x".repeat(170),
-            "y".repeat(79)
+            "x,".repeat(85),
+            "y,".repeat(39)
         );
         let fitted = fit(&text);
         for line in fitted.lines() {

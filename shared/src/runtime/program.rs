@@ -167,7 +167,8 @@ fn effective<S: Settings>(args: Vec<OsString>) -> String {
 }
 
 fn setting(arg: &Arg, matches: &ArgMatches) -> Option<String> {
-    let name = arg.get_env()?.to_string_lossy();
+    let name = arg.get_env().filter(|_| !arg.is_hide_set())?;
+    let name = name.to_string_lossy();
     let values = matches.try_get_raw(arg.get_id().as_str()).ok()??;
     if arg.is_hide_env_values_set() {
         return Some(format!("{name}=[set]"));
