@@ -48,7 +48,7 @@ pub(crate) async fn run(args: &AuthArguments) -> anyhow::Result<bool> {
             "One token in the process, {} times each, microseconds of wall-clock time, one thread.",
             args.repeats
         ),
-        "| token | characters | read and verified p50 | p99 | judged by the policy p50 | p99 |",
+        "| token | characters | read and verified p50 | p99 | policy decision p50 | p99 |",
         &costs,
     );
     let crowd = crowd(args, keys).await?;

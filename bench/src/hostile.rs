@@ -73,7 +73,7 @@ pub(crate) async fn run(args: &HostileArgs) -> anyhow::Result<bool> {
         api: &api,
     };
     let resident = || process::resident_kib(api.pid());
-    let mut rows = vec![stage.beside("nobody", resident()?).await?];
+    let mut rows = vec![stage.beside("no attack", resident()?).await?];
     for attack in Attack::ALL {
         let before = resident()?;
         let mut tool = attack.start(&stage, args)?;
@@ -266,11 +266,11 @@ impl Stage<'_> {
     async fn ask(
         &self,
         kept: &mut SendRequest<Empty<Bytes>>,
-        anew: bool,
+        reconnect: bool,
         row: &mut Row,
     ) -> anyhow::Result<()> {
         let began = Instant::now();
-        if anew || kept.ready().await.is_err() {
+        if reconnect || kept.ready().await.is_err() {
             *kept = self.connect().await?;
         }
         let request = Request::get(&self.path)

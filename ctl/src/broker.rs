@@ -238,5 +238,5 @@ fn refused_creation(name: &str, code: RDKafkaErrorCode) -> CtlError {
 }
 
 fn unreadable(name: &str, key: &str) -> CtlError {
-    CtlError::Problem(format!("Kafka does not tell {key} of topic {name}"))
+    CtlError::Problem(format!("Kafka does not report {key} of topic {name}"))
 }

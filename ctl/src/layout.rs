@@ -1,6 +1,6 @@
 //! Text that fits a terminal of 80 columns.
 
-/// Columns of a terminal that nobody has widened.
+/// The default width of a terminal, in columns.
 pub(crate) const WIDTH: usize = 80;
 /// Between two columns of a table.
 const GAP: &str = "  ";

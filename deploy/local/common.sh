@@ -26,7 +26,7 @@ download_unlock() { exec 7>&-; }
 # start of a server tries another port if the bind fails.
 port_is_free() { ! (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
-# pick_port [PREFERRED]: below Linux's ephemeral range (32768 and up), so that no outgoing connection sits on it.
+# pick_port [PREFERRED]: below Linux's ephemeral range (32768 and up), so that no outgoing connection uses it.
 pick_port() {
     local port tries
     if [[ -n ${1:-} ]] && port_is_free "$1"; then echo "$1"; return 0; fi
@@ -45,7 +45,7 @@ running_pid() {
     local pid
     pid=$(read_file "$1")
     [[ -n $pid ]] || return 1
-    # A zombie has an empty command line, so it counts as gone.
+    # A zombie has an empty command line, so it counts as dead.
     { tr '\0' '\n' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -qF -- "$2" || return 1
     echo "$pid"
 }
@@ -101,7 +101,8 @@ stop_process() {
 }
 
 # wait_ready NAME SECONDS PIDFILE NEEDLE LOG CHECK...: poll CHECK until it succeeds.
-# Returns 1 if the process died (the caller may try another port); dies with the log's tail at the deadline.
+# Returns 1 if the process died (the caller may try another port). At the deadline it prints the end of the log and
+# exits.
 wait_ready() {
     local name=$1 seconds=$2 pid_file=$3 needle=$4 log=$5 deadline
     shift 5

@@ -5,7 +5,7 @@
 KAFKA_START_SECS=120
 # Kafka 4 brokers do not start on an older one.
 KAFKA_MINIMUM_JAVA=17
-# Any 16 bytes in URL-safe Base64; the same for all local instances, none of which ever meets another.
+# Any 16 bytes in URL-safe Base64; the same for all local instances, which never connect to each other.
 KAFKA_CLUSTER_ID=cmV0dXJucy1sb2NhbC1zdA
 
 kafka_paths() {
@@ -49,7 +49,7 @@ kafka_software() {
     fi
     version=$(sed -nE 's#.*<kafka.version>(.*)</kafka.version>.*#\1#p' "$kafka_sources/pom.xml")
     kafka_libs=$STACK_DIR/kafka-$version/libs
-    # Before a download of 43 MB rather than after it.
+    # Check before the download of 43 MB, not after it.
     kafka_java
     [[ -d $kafka_libs ]] && return 0
     download_lock "$STACK_DIR/kafka.lock"
@@ -57,7 +57,7 @@ kafka_software() {
     download_unlock
 }
 
-# Into a scratch folder that is renamed at the end: a download cut short is never used.
+# Downloads into a scratch folder that is renamed at the end: an interrupted download is never used.
 kafka_download() {
     local start scratch jars
     command -v mvn >/dev/null || kafka_how_to_get_it "no Kafka here, and no mvn to get one with."
@@ -98,10 +98,10 @@ kafka_format() {
     say kafka "formatted in $(elapsed "$start")"
 }
 
-# Written once the broker serves requests; the log begins anew at each start.
+# The broker logs this line once it serves requests. Each start begins a new log.
 kafka_is_ready() { grep -q 'Kafka Server started' "$kafka_log"; }
 
-# 1 if the broker exited, as it does when it cannot bind.
+# Returns 1 if the broker exited; it exits when it cannot bind.
 kafka_launch() {
     launch "$kafka_pid_file" "$kafka_log" "${java[@]}" kafka.Kafka "$kafka_needle"
     wait_ready kafka "$KAFKA_START_SECS" "$kafka_pid_file" "$kafka_needle" "$kafka_log" kafka_is_ready
@@ -117,7 +117,7 @@ kafka_up() {
     mkdir -p "$kafka_dir"
     for attempt in 1 2 3; do
         start=$(now_ds)
-        # The second and third attempt must not insist on a port that may just have been lost in a race.
+        # The second and third attempt take another port: the first one may have been lost in a race.
         ((attempt > 1)) || port=$(read_file "$kafka_dir/port")
         ((attempt == 1)) || port=
         port=$(pick_port "$port")

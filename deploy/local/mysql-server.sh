@@ -52,13 +52,13 @@ mysql_create_database() {
         -e "CREATE DATABASE IF NOT EXISTS $MYSQL_DATABASE CHARACTER SET utf8mb4" 2>/dev/null
 }
 
-# mysql_start_on PORT: 1 if mysqld exited, as it does when it cannot bind.
+# mysql_start_on PORT: returns 1 if mysqld exited; it exits when it cannot bind.
 mysql_start_on() {
     local user=()
-    # mysqld refuses to run as root unless told so by name.
+    # mysqld refuses to run as root unless the option --user names root.
     ((EUID)) || user=(--user=root)
     mysql_sock=$(mysql_socket)
-    # After a kill -9 the lock file of the socket has a pid that may now belong to another process.
+    # After kill -9 the pid in the lock file may belong to another process.
     rm -f "$mysql_sock" "$mysql_sock.lock"
     echo "$1" >"$mysql_dir/port"
     launch "$mysql_pid_file" "$mysql_log" "${mysqld[@]}" "${user[@]}" "${MYSQL_OPTIONS[@]}" \

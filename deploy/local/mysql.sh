@@ -61,7 +61,7 @@ mysql_software() {
         "--character-sets-dir=$mysql_home/usr/share/mysql/charsets")
 }
 
-# Everything happens in a scratch folder that is renamed at the end: a download cut short is never used.
+# Everything happens in a scratch folder that is renamed at the end: an interrupted download is never used.
 mysql_download() {
     local command scratch start packages size
     for command in apt-get apt-cache dpkg-deb; do

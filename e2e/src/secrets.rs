@@ -100,7 +100,7 @@ impl Secrets {
         secrets
     }
 
-    /// A secret that nobody may read.
+    /// One secret that no output may contain.
     pub fn one(name: &str, secret: &str) -> Self {
         let mut secrets = Self::default();
         secrets.add(name, secret.as_bytes());

@@ -296,7 +296,7 @@ impl Parts {
 }
 
 /// Writes until the stage stops and no call is left whose outcome would have to be written. After the drain deadline the
-/// writer goes on until the process ends: a provider may not tell an outcome again.
+/// writer goes on until the process ends: a provider may not report an outcome again.
 async fn while_needed(
     stop: CancellationToken,
     calls: TaskTracker,

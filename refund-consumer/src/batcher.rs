@@ -33,7 +33,7 @@ impl<T, R> Batcher<T, R> {
 }
 
 impl<T, R> BatchQueue<T, R> {
-    /// Writes batches of at most `max` until every sender is gone. `write` returns one result per item, in order.
+    /// Writes batches of at most `max` until every sender is dropped. `write` returns one result per item, in order.
     pub async fn serve<F, Fut>(mut self, max: usize, write: F)
     where
         F: Fn(Vec<T>) -> Fut,

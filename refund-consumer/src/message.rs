@@ -155,7 +155,7 @@ fn check_form(record: &Record) -> Result<(), Reason> {
     if !is_new_return(record)? {
         return Err(Reason::UnknownType);
     }
-    // CloudEvents has a second form whose value is an envelope; only this header tells it from ours.
+    // CloudEvents has a second form whose value is an envelope; only this header distinguishes it from ours.
     if !record.header(header::CONTENT_TYPE)?.is_none_or(is_json) {
         return Err(Reason::OtherContentType);
     }
@@ -198,7 +198,7 @@ fn event_id(record: &Record) -> Result<Option<EventId>, Reason> {
     id.map(Some).ok_or(Reason::BadEventId)
 }
 
-/// Only in the spelling that is sent: to a consumer that deduplicates by text, another spelling is another event.
+/// Only in the spelling that is sent. Consumers that deduplicate by text treat another spelling as another event.
 fn event_id_from_text(text: &str) -> Option<EventId> {
     let id = Uuid::try_parse(text).ok()?;
     let spelled = *id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == *text;
@@ -224,7 +224,8 @@ fn check_agreement(record: &Record, payload: &Payload) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Never makes a dead letter. Agents on the way are known to add a second `traceparent`; then none counts.
+/// A bad trace never makes the record a dead letter. Agents on the way are known to add a second `traceparent`; then
+/// neither is used.
 fn trace(record: &Record) -> Option<TraceContext> {
     let text = |name| record.header(name).ok().flatten();
     text(header::TRACEPARENT)

@@ -29,8 +29,9 @@ pub(crate) struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// Runs `body` until it commits or fails for good, or until `give_up` ends it after a transient failure and so many
-    /// tries. After a lost COMMIT the whole body runs again: it must find what the first run committed. Cancel-safe.
+    /// Runs `body` until it commits or fails for good, or until `give_up` ends it after a transient failure and this
+    /// many tries. After a lost COMMIT the whole body runs again: it must find what the first run committed.
+    /// Cancel-safe.
     ///
     /// # Errors
     /// The last error; it is transient only if `give_up` ended it.

@@ -175,7 +175,7 @@ impl<P: Publish> Relay<P> {
         let pumping = tasks.stage();
         let run = pump.run(pumping.stop());
         let left = pumping.spawn_fallible("pump", async move {
-            // Also after a panic: a pump that is gone has no producer any more.
+            // Also after a panic: a pump that has ended has no producer any more.
             let _ended = pump_ended.drop_guard();
             run.await
         });

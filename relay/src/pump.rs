@@ -1,4 +1,4 @@
-//! The heart of the relay: one turn reads, publishes and settles. The loop turns until it is stopped.
+//! The main loop of the relay: each round reads, publishes and settles, until the relay is stopped.
 //!
 //! This one task makes every decision, so there are no locks and no races about order. Other tasks read, delete and
 //! deliver; their results arrive as events. So the next read runs while the rows of the last one are enqueued, and rows

@@ -18,7 +18,7 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::ApiError;
 
-/// A burst is the rate of so many seconds, because a page that loads sends several requests at once.
+/// A burst is the rate of this many seconds, because a page that loads sends several requests at once.
 const BURST_SECS: u32 = 2;
 
 /// Clients in the cache, about 200 bytes each.

@@ -1,4 +1,4 @@
-//! Bulkheads: slow work, or a silent connection, leaves connections to other requests.
+//! A slow or silent query leaves the other connections free.
 
 use std::time::Duration;
 
@@ -118,7 +118,10 @@ async fn p12_audit_reads_leave_connections_to_others_and_no_waiting_tasks() {
         assert_eq!(api.get(&path, &api.customer_token()).await.status, 200);
     }
     let answers = reading.join_all().await;
-    assert!(answers.iter().all(Result::is_err), "nobody was answered");
+    assert!(
+        answers.iter().all(Result::is_err),
+        "no request got a response"
+    );
     // Tasks of the four requests with a permit, and of connections that are kept alive.
     until("few tasks are left", DEADLINE, || async {
         (alive() <= before + 100).then_some(())

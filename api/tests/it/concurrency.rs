@@ -74,7 +74,7 @@ async fn a_locked_a_repeated_and_an_open_order_do_not_slow_the_other_61() {
             || async { (count(&api.db, filed).await >= 61).then_some(()) },
         )
         .await;
-        taken_once_but_for_one(&api, taken).await;
+        only_one_was_retried(&api, taken).await;
         tx.rollback().await.expect("rollback");
     };
     let ((answers, with), ()) = tokio::join!(filing, release);
@@ -90,8 +90,8 @@ async fn a_locked_a_repeated_and_an_open_order_do_not_slow_the_other_61() {
     api.stop().await;
 }
 
-/// Only the locked one of 64 was taken again: it is retried whenever its lock wait of 5 s ends.
-async fn taken_once_but_for_one(api: &Api, before: f64) {
+/// Only the locked one of the 64 was retried: after each lock wait of 5 s.
+async fn only_one_was_retried(api: &Api, before: f64) {
     let taken = api.metric("filing_group_size_sum").await - before;
     assert!(taken <= 64.0 + 3.0, "64 were taken {taken} times");
 }
@@ -106,7 +106,8 @@ async fn a_locked_order_gets_503_when_the_lock_stays() {
         .execute(&mut *tx)
         .await
         .expect("lock");
-    // The request's own deadline ends it while the lock is held: a lock wait timeout is never an `outcome-unknown`.
+    // The request's own deadline ends it while the lock is held. (A lock wait that times out is never reported as
+    // `outcome-unknown`.)
     api.file(1).await.problem(503, "outcome-unknown");
     tx.rollback().await.expect("rollback");
     drop(session);
@@ -166,7 +167,7 @@ async fn another_sessions_uncommitted_return_delays_only_its_own_order() {
                 || async { (count(&api.db, filed).await >= 63).then_some(()) },
             )
             .await;
-            taken_once_but_for_one(&api, taken).await;
+            only_one_was_retried(&api, taken).await;
             tx.rollback().await.expect("rollback");
         };
         tokio::join!(filing, release).0
@@ -197,7 +198,7 @@ async fn a_duplicate_is_isolated_and_the_rest_of_its_group_goes_on() {
                        JOIN performance_schema.data_locks l ON l.engine_lock_id = w.requesting_engine_lock_id \
                        WHERE l.object_schema = DATABASE()";
         until(
-            "somebody waits for the duplicate",
+            "a session waits for the duplicate",
             Duration::from_secs(4),
             || async { (count(&api.db, waiting).await > 0).then_some(()) },
         )

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::harness::{Api, CUSTOMER, in_turn, long_form};
+use crate::harness::{Api, CUSTOMER, long_form, with_permit};
 use crate::tokens::{Format, READ_ONLY, attenuate};
 
 const CALLERS: i64 = 64;
@@ -49,7 +49,7 @@ async fn ask_until(deadline: Instant, api: Arc<Api>, id: i64, caller: i64) -> u6
     while Instant::now() < deadline {
         let token = token(&api, caller, count);
         for _ in 0..REQUESTS_PER_TOKEN {
-            let answer = in_turn(|| api.get(&path, &token)).await;
+            let answer = with_permit(|| api.get(&path, &token)).await;
             assert_eq!(
                 answer.status,
                 200,

@@ -8,7 +8,7 @@ use shared::test_support::TestDb;
 use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
 use sqlx::AssertSqlSafe;
 
-use crate::harness::{Answer, Api, CUSTOMER, count, in_turn};
+use crate::harness::{Answer, Api, CUSTOMER, count, with_permit};
 use crate::moves::change;
 use crate::tokens::Format;
 
@@ -286,7 +286,7 @@ async fn only_one_of_several_decisions_about_a_version_is_applied() {
         let path = format!("/returns/{id}/{verb}");
         let (api, admin) = (&api, &admin);
         async move {
-            let decided = in_turn(|| decide(api, admin, &path, Some("\"1\""), None));
+            let decided = with_permit(|| decide(api, admin, &path, Some("\"1\""), None));
             decided.await.status
         }
     });

@@ -74,7 +74,7 @@ async fn all_pages(api: &Api, path: &str) -> Vec<String> {
     }
 }
 
-/// The same from the table.
+/// The same list, read from the table.
 async fn rows(api: &Api, condition: &str) -> Vec<String> {
     let sql = format!(
         "SELECT CONCAT(e.return_id, '.', e.seq) FROM return_events e JOIN returns r ON r.id = e.return_id \

@@ -260,9 +260,9 @@ fn p13_no_signed_block_turns_a_denial_into_a_permission_or_costs_much() {
         }
         let request = requests()[0];
         // Decisions about a token are cached with it for a second.
-        let anew = || judge.verifier.verify(&token).expect("good a moment ago");
+        let verify_again = || judge.verifier.verify(&token).expect("good a moment ago");
         let decide = |child: &Verified| judge.policy.decide(child, &request).is_ok();
-        let took = cpu_time_on(anew, decide);
+        let took = cpu_time_on(verify_again, decide);
         prop_assert!(took < DECISION_MAX, "{took:?} for {token}");
         dearest.set(dearest.get().max(took));
         Ok(())
@@ -280,7 +280,7 @@ fn p13_no_signed_block_turns_a_denial_into_a_permission_or_costs_much() {
     );
 }
 
-/// For one decision on three blocks full of checks, without optimization.
+/// The limit for one decision on three blocks full of checks, in a build without optimization.
 const DECISION_MAX: Duration = Duration::from_millis(5);
 
 fn requests() -> [Request; 5] {

@@ -133,7 +133,7 @@ impl Api {
         self.until_shown(line, Duration::from_secs(15)).await;
     }
 
-    /// As [`Api::until_metric`], for what is known of the outbox.
+    /// As [`Api::until_metric`], for a metric of the outbox.
     pub(crate) async fn until_measured(&self, line: &str) {
         self.until_shown(line, MEASURED_WITHIN).await;
     }
@@ -284,9 +284,9 @@ pub(crate) async fn post_return(
     Answer::read(request.send().await.expect("an answer")).await
 }
 
-/// Asks again while no turn at the database is free: a busy machine's 503 is no answer to the question.
-pub(crate) async fn in_turn<F: Future<Output = Answer>>(ask: impl Fn() -> F) -> Answer {
-    until("a turn", Duration::from_secs(60), || async {
+/// Sends the request again while no permit for the database is free: a 503 of a busy machine proves nothing.
+pub(crate) async fn with_permit<F: Future<Output = Answer>>(ask: impl Fn() -> F) -> Answer {
+    until("a permit", Duration::from_secs(60), || async {
         let answer = ask().await;
         if answer.status != 503 {
             return Some(answer);
@@ -297,7 +297,7 @@ pub(crate) async fn in_turn<F: Future<Output = Answer>>(ask: impl Fn() -> F) -> 
     .await
 }
 
-/// Between two looks at a condition: whoever spins takes a core from what it waits for.
+/// The pause between two checks of a condition. Busy waiting would take CPU from the code under test.
 pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
@@ -319,7 +319,7 @@ pub(crate) async fn count(db: &TestDb, sql: &'static str) -> i64 {
         .expect(sql)
 }
 
-/// Takes back what this names, for ever.
+/// Revokes the tokens with this id, for ever.
 pub(crate) async fn revoke(db: &TestDb, kind: &str, token: &str) {
     sqlx::query(
         "INSERT INTO revoked_tokens (kind, token, revoked_at, expires_at, revoked_by, reason) \
@@ -356,8 +356,8 @@ pub(crate) async fn check_rows(db: &TestDb) {
     nothing_open(db).await;
 }
 
-/// No transaction of this database is open. (`innodb_trx` would not do: it is a cache that is not refreshed while
-/// somebody reads it more often than every 0.1 s, as tests beside each other do.)
+/// No transaction of this database is open. (`innodb_trx` is not reliable here: it is a cache that is not
+/// refreshed while it is read more often than every 0.1 s, and parallel tests read it that often.)
 pub(crate) async fn nothing_open(db: &TestDb) {
     let open = "SELECT COUNT(*) FROM performance_schema.events_transactions_current t \
                 JOIN performance_schema.threads h ON h.thread_id = t.thread_id \
@@ -368,7 +368,7 @@ pub(crate) async fn nothing_open(db: &TestDb) {
     .await;
 }
 
-/// How long, or how much, a long form of a test does: this variable, or what fits into every run of the suite.
+/// The duration or size of a test: this variable for the long form, or a default that fits into every run of the suite.
 #[expect(
     clippy::disallowed_methods,
     reason = "the length of a test is no setting of a binary"

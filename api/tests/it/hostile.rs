@@ -102,7 +102,7 @@ impl Judge {
     }
 }
 
-/// The CPU time of this thread: the least of nine runs, because a disturbance only adds to it.
+/// The CPU time of this thread. The minimum of nine runs: disturbances only add time.
 pub(crate) fn cpu_time<T>(run: impl Fn() -> T) -> Duration {
     cpu_time_on(|| (), |_| run())
 }
@@ -128,7 +128,7 @@ fn p13_each_attack_is_refused_by_its_check_within_a_millisecond_of_cpu() {
         assert_eq!(
             judge.read(&token),
             Ok(()),
-            "what is not attacked is let in: {format:?}"
+            "a valid token is accepted: {format:?}"
         );
     }
     let attacks = attacks(keys.issuer());
@@ -282,7 +282,7 @@ async fn raw_answer(api: &Api, header: &[u8]) -> String {
     let head = b"GET /returns HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
     let request = [&head[..], header, b"\r\n\r\n"].concat();
     let (mut reader, mut writer) = stream.split();
-    // The server may close early: then the rest cannot be sent, but the response can still be read.
+    // The server may close early: the rest cannot be sent, but the response can still be read.
     let (_, answer) = tokio::join!(writer.write_all(&request), async {
         let mut answer = Vec::new();
         let mut chunk = [0; 4096];

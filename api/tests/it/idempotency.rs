@@ -107,7 +107,7 @@ async fn expired_responses_are_deleted() {
     // Every api deletes expired rows when it starts.
     let second = api.start_another().await;
     until(
-        "the old answer is gone",
+        "the expired response is deleted",
         Duration::from_secs(10),
         || async {
             let kept = count(&api.db, "SELECT COUNT(*) FROM idempotency").await;

@@ -49,9 +49,13 @@ async fn a_new_key_is_loaded_and_the_old_one_is_valid_until_it_is_removed() {
     assert_eq!(
         statuses(&api, &new).await,
         [404, 404],
-        "the old one is gone"
+        "the old key is removed"
     );
-    assert_eq!(statuses(&api, old).await, [401, 401], "the old one is gone");
+    assert_eq!(
+        statuses(&api, old).await,
+        [401, 401],
+        "the old key is removed"
+    );
     for token in &remembered {
         assert_eq!(api.get("/returns/1", token).await.status, 401, "remembered");
     }
@@ -99,7 +103,11 @@ async fn a_broken_key_file_leaves_the_previous_keys_in_force() {
     }
     std::fs::remove_file(api.keys.path()).expect("remove");
     api.until_metric(&format!("{FAILED} 7")).await;
-    assert_eq!(statuses(&api, api.keys.issuer()).await, [404, 404], "gone");
+    assert_eq!(
+        statuses(&api, api.keys.issuer()).await,
+        [404, 404],
+        "no file"
+    );
     api.until_metric(&format!("{READ} 1")).await;
 
     let new = Issuer::new(3);

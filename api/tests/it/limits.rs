@@ -1,4 +1,4 @@
-//! Rate limits, headers for browsers, and bodies that are read only from authorized callers.
+//! Rate limits, CORS, and: the body of an unauthorized request is not read.
 
 use std::time::{Duration, Instant};
 
@@ -101,7 +101,8 @@ async fn burst_of(api: &Api, user: i64) -> String {
     let list = |headers: &str| format!("GET /returns HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
     let biscuit = authorization(Format::Biscuit, user);
     let other = authorization(Format::Jwt, user + 1);
-    // Another token of the same user is the same caller; another user is not. Without a token there is no rate header.
+    // Another token of the same user is the same caller; another user is not.
+    // Unauthenticated callers get no rate headers.
     let requests = [&jwt, &biscuit, &jwt, &other, ""].map(list).concat();
     let file = format!(
         "POST /returns HTTP/1.1\r\nHost: x\r\n{jwt}Content-Type: application/json\r\nContent-Length: 100\r\n\
@@ -120,7 +121,7 @@ async fn p12_a_caller_has_a_rate_limit_and_sees_it() {
         let user = users.next().expect("a burst that is over within a second");
         let begun = Instant::now();
         let answers = burst_of(&api, user).await;
-        // Later one more is allowed, and more is left.
+        // After a second, one more request is allowed and the headers show more left: try again with other users.
         if begun.elapsed() < Duration::from_secs(1) {
             break answers;
         }
@@ -131,7 +132,7 @@ async fn p12_a_caller_has_a_rate_limit_and_sees_it() {
         [403, 403, 429, 403, 401, 429],
         "{answers}"
     );
-    let told: Vec<&str> = answers
+    let rate_headers: Vec<&str> = answers
         .lines()
         .filter(|line| line.starts_with("ratelimit"))
         .collect();
@@ -139,7 +140,7 @@ async fn p12_a_caller_has_a_rate_limit_and_sees_it() {
     let left = |left, reset| format!("ratelimit: \"caller\";r={left};t={reset}");
     let (one, none) = (left(1, 1), left(0, 2));
     assert_eq!(
-        told,
+        rate_headers,
         [
             policy, &one, policy, &none, policy, &none, policy, &one, policy, &none
         ]
@@ -160,7 +161,7 @@ async fn a_body_is_read_only_from_authorized_callers() {
         "Content-Length: 16385\r\n",
     );
     for (name, headers, answers) in [
-        ("nobody", small.clone(), &[401][..]),
+        ("no token", small.clone(), &[401][..]),
         (
             "a role that does not file",
             format!("{admin}{small}"),

@@ -30,7 +30,7 @@ const ENDPOINTS: [(&str, &str); 9] = [
 ];
 
 /// Without a valid token every endpoint returns the same.
-const NOBODY: [u16; ENDPOINTS.len()] = [401; ENDPOINTS.len()];
+const UNAUTHENTICATED: [u16; ENDPOINTS.len()] = [401; ENDPOINTS.len()];
 
 fn rows(keys: &Keys, format: Format, stranger: &Issuer, retired: &Issuer, id: i64) -> Vec<Row> {
     let owner = json!({"user_id": CUSTOMER.0, "role": "customer"});
@@ -45,28 +45,36 @@ fn rows(keys: &Keys, format: Format, stranger: &Issuer, retired: &Issuer, id: i6
         Format::Biscuit => ("iat", "hello"),
     };
     let mut rows = vec![
-        ("no token", None, NOBODY),
-        ("malformed", Some(malformed.to_owned()), NOBODY),
-        ("expired", with("exp", json!(LONG_AGO)), NOBODY),
-        ("without end", with("exp", Value::Null), NOBODY),
-        ("not yet valid", with(not_yet, json!(FAR_AHEAD)), NOBODY),
+        ("no token", None, UNAUTHENTICATED),
+        ("malformed", Some(malformed.to_owned()), UNAUTHENTICATED),
+        ("expired", with("exp", json!(LONG_AGO)), UNAUTHENTICATED),
+        ("without end", with("exp", Value::Null), UNAUTHENTICATED),
+        (
+            "not yet valid",
+            with(not_yet, json!(FAR_AHEAD)),
+            UNAUTHENTICATED,
+        ),
         (
             "issued in the future",
             with("iat", json!(FAR_AHEAD)),
-            NOBODY,
+            UNAUTHENTICATED,
         ),
-        ("wrong audience", with("aud", json!("else")), NOBODY),
-        ("wrong issuer", with("iss", json!("else")), NOBODY),
-        ("revoked", with("jti", json!("revoked-1")), NOBODY),
+        (
+            "wrong audience",
+            with("aud", json!("else")),
+            UNAUTHENTICATED,
+        ),
+        ("wrong issuer", with("iss", json!("else")), UNAUTHENTICATED),
+        ("revoked", with("jti", json!("revoked-1")), UNAUTHENTICATED),
         (
             "unknown key",
             Some(stranger.mint_as(format, owner.clone())),
-            NOBODY,
+            UNAUTHENTICATED,
         ),
         (
             "retired key",
             Some(retired.mint_as(format, owner.clone())),
-            NOBODY,
+            UNAUTHENTICATED,
         ),
         (
             "customer, owner",
@@ -189,7 +197,7 @@ async fn every_endpoint_responds_to_every_credential_as_in_the_table() {
             let answers = ask_everything(&api, token.as_deref(), order, id).await;
             let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
             assert_eq!(statuses, expected, "{format:?}, {who}");
-            // Exactly the callers who may read the return may open its stream.
+            // Callers who may read a return may stream it; all others may not.
             let stream = status_of_stream(&api, token.as_deref(), id).await;
             assert_eq!(stream, expected[1], "{format:?}, {who}, stream");
             for answer in answers {
@@ -276,7 +284,7 @@ async fn p13_someone_elses_return_and_a_missing_one_look_alike_and_cost_the_same
     {
         let token = api.token_of(format, 43, "customer");
         let foreign = format!("/returns/{id}{part}");
-        // So that the statement is prepared, and the token is cached.
+        // The first request prepares the statement and caches the token.
         api.get(&foreign, &token).await.problem(404, "not-found");
         let one = observed(&api, &foreign, &token).await;
         let none = observed(&api, &format!("/returns/999999{part}"), &token).await;

@@ -83,7 +83,7 @@ async fn p11_a_half_sent_request_does_not_delay_the_shutdown() {
         .write_all(b"POST /returns HTTP/1.1\r\nHost: x\r\n")
         .await
         .expect("send");
-    // It has a response, so the half-sent request before it is accepted by now.
+    // This request gets its response, so the half-sent connection before it is accepted by now.
     assert_eq!(
         api.get("/returns/1", &api.customer_token()).await.status,
         404

@@ -1,4 +1,4 @@
-//! `GET /orders`: what a customer may return, and why not.
+//! `GET /orders`: the orders of a customer, and the reasons why one cannot be returned.
 
 use serde_json::{Value, json};
 use shared::domain::ids::CustomerId;
@@ -28,7 +28,7 @@ async fn each_order_shows_whether_it_may_be_returned_and_why_not() {
     }
     let open = api.file(4).await.return_id();
     let page = orders(&api, "").await;
-    let told: Vec<Value> = page["items"]
+    let listed: Vec<Value> = page["items"]
         .as_array()
         .expect("items")
         .iter()
@@ -43,7 +43,7 @@ async fn each_order_shows_whether_it_may_be_returned_and_why_not() {
         .collect();
     // Newest first; the fifth cannot be understood and is left out, the sixth belongs to another customer.
     assert_eq!(
-        told,
+        listed,
         [
             json!([4, false, ["already_open"], open]),
             json!([3, false, ["window_expired", "already_refunded"], null]),

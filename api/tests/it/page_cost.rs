@@ -20,7 +20,7 @@ pub(crate) fn rows_read(reads: &Reads) -> u64 {
 
 /// The reads and sorts of the api's only connection for a page. `statement` is the label of the page's SQL.
 pub(crate) async fn reads_of_page(api: &Api, statement: &str, path: &str, token: &str) -> Reads {
-    // So that the statement is prepared, and the connection is known.
+    // The first request prepares the statement and makes the connection known.
     assert_eq!(api.get(path, token).await.status, 200, "{path}");
     let before = counters(api, statement).await;
     assert_eq!(api.get(path, token).await.status, 200, "{path}");

@@ -59,7 +59,7 @@ async fn p13_a_revoked_token_and_all_tokens_derived_from_it_are_refused_within_f
     let (left, right) = (child_of(&unnamed), child_of(&unnamed));
     let below = child_of(&left);
 
-    // What is revoked, which tokens are refused with it, and which stay valid.
+    // The revoked token, the tokens that are refused with it, and those that stay valid.
     let cases = [
         (
             "token_id",
@@ -152,9 +152,9 @@ async fn p13_all_tokens_are_refused_while_the_revocations_are_unknown() {
     let read_at = api.metric("auth_revocations_read_timestamp_seconds").await;
     assert!((started..=unix_secs()).contains(&read_at), "{read_at}");
     proxy.go_away();
-    let gone = Instant::now();
+    let away_since = Instant::now();
     for token in &tokens {
-        until(&api, token, 503, gone).await;
+        until(&api, token, 503, away_since).await;
         let (_, ready) = api.ops("/readyz?verbose").await;
         let age = ready.lines().find_map(|line| {
             let age = line.strip_prefix("over revocations_age_seconds ")?;

@@ -96,10 +96,10 @@ async fn a_client_that_does_not_read_its_stream_is_dropped() {
     stream.read_exact(&mut begun).await.expect("a response");
     assert_eq!(&begun, b"HTTP/1.1 200");
     api.until_metric("streams_open 0").await;
-    let told = api.metric("streams_events_total").await;
+    let sent = api.metric("streams_events_total").await;
     assert!(
-        told > 0.0 && told < 4003.0,
-        "{told} of 4003 events found room"
+        sent > 0.0 && sent < 4003.0,
+        "{sent} of 4003 events found room"
     );
     drop(stream);
     api.stop().await;

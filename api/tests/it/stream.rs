@@ -40,7 +40,7 @@ impl Frames {
         token: &str,
         last_seen: Option<i64>,
     ) -> Self {
-        // As `in_turn`, for a response that does not end.
+        // As `with_permit`, for a response that does not end.
         let response = until("a free connection", DEADLINE, || async {
             let response = ask(api, address, id, token, last_seen).await;
             if response.status() != 503 {
@@ -81,15 +81,15 @@ impl Frames {
 
     /// The next frame that is not a comment. Heartbeats alone do not extend the test's deadline.
     async fn event(&mut self) -> Option<String> {
-        let told = timeout(DEADLINE, async {
+        let event = timeout(DEADLINE, async {
             loop {
                 match self.next().await {
                     Some(frame) if frame == ":" => {}
-                    told => return told,
+                    frame => return frame,
                 }
             }
         });
-        told.await.expect("more than a comment in time")
+        event.await.expect("more than a comment in time")
     }
 
     /// The seq and status of the next frame, which must be a status.
@@ -100,11 +100,11 @@ impl Frames {
 
     /// All statuses up to `event: end`, and its reason. Checks that nothing follows.
     async fn rest(&mut self) -> (Vec<(i64, String)>, String) {
-        let mut told = Vec::new();
+        let mut statuses = Vec::new();
         loop {
             let frame = self.event().await.expect("an end");
             if let Some(status) = status_of(&frame) {
-                told.push(status);
+                statuses.push(status);
                 continue;
             }
             let reason = frame
@@ -112,7 +112,7 @@ impl Frames {
                 .and_then(|rest| rest.strip_suffix("\"}"))
                 .unwrap_or_else(|| panic!("no end: {frame}"));
             assert_eq!(self.next().await, None, "behind the end");
-            return (told, reason.to_owned());
+            return (statuses, reason.to_owned());
         }
     }
 }

@@ -174,7 +174,7 @@ impl Keys {
         self.write_text(&json!({ "keys": keys }).to_string());
     }
 
-    /// Replaces the file by a rename, as the documentation tells operators.
+    /// Replaces the file by a rename, as the documentation asks operators to.
     pub(crate) fn write_text(&self, text: &str) {
         let new = self.dir.path().join("new");
         std::fs::write(&new, text).expect("write");

@@ -160,23 +160,23 @@ async fn watch(relays: &Relays, rows: u64) -> anyhow::Result<(f64, Vec<f64>)> {
     let (mut slices, mut slice_begun, mut slice_from) = (Vec::new(), begun, 0);
     let mut progressed = (Instant::now(), 0);
     loop {
-        let gone = relays.counter("outbox_deleted_rows_total").await?
+        let deleted = relays.counter("outbox_deleted_rows_total").await?
             + relays.counter("outbox_missing_rows_total").await?;
         let now = Instant::now();
         let slice_end = rows * (u64::try_from(slices.len())? + 1) / SLICES;
-        if gone >= slice_end {
-            slices.push(count(gone - slice_from) / (now - slice_begun).as_secs_f64());
-            (slice_begun, slice_from) = (now, gone);
+        if deleted >= slice_end {
+            slices.push(count(deleted - slice_from) / (now - slice_begun).as_secs_f64());
+            (slice_begun, slice_from) = (now, deleted);
         }
-        if gone >= rows {
+        if deleted >= rows {
             return Ok(((now - begun).as_secs_f64(), slices));
         }
-        if gone > progressed.1 {
-            progressed = (now, gone);
+        if deleted > progressed.1 {
+            progressed = (now, deleted);
         }
         ensure!(
             progressed.0.elapsed() < STALLED,
-            "{gone} of {rows} rows are gone, and no more"
+            "{deleted} of {rows} rows were deleted, then no more"
         );
         tokio::time::sleep(SAMPLE).await;
     }

@@ -14,7 +14,7 @@ use crate::store::actions::Verb;
 const HELP: &str = "\
 WHAT THIS MEANS: the record is removed from MySQL for good; in Kafka it stays as long as its topic keeps it. Its position, \
 the reason, and the digests of its key, headers and payload are kept in operator_actions. Save the payload first if \
-anybody may need it: `returnsctl dead-letters show ID --raw`.
+it may be needed: `returnsctl dead-letters show ID --raw`.
 
 Example:
   returnsctl dead-letters discard 7 --by j.doe \\

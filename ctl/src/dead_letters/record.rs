@@ -84,7 +84,7 @@ pub(super) fn headers(letter: &DeadLetter) -> Result<Headers, CtlError> {
     })
 }
 
-/// Records the action and deletes the row. `false` if the row is gone; then nothing is changed.
+/// Records the action and deletes the row. `false` if the row is deleted already; then nothing is changed.
 pub(super) async fn remove(
     conn: &mut MySqlConnection,
     id: i64,
@@ -105,7 +105,7 @@ pub(super) async fn remove(
     Ok(true)
 }
 
-/// The details that `Subject::DeadLetter` records, made of a dead letter in memory whose row is gone.
+/// The details that `Subject::DeadLetter` records, made of a dead letter in memory whose row is deleted.
 pub(super) fn details_of(letter: &DeadLetter, redriven_to: &Value) -> Value {
     let row = &letter.summary;
     let digest = |bytes: &[u8]| hex::encode(Sha256::digest(bytes));

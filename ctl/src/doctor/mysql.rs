@@ -211,7 +211,7 @@ async fn purge(session: &Session) -> Check {
             "look for a transaction that has been open for long in information_schema.innodb_trx",
         ),
         Ok(Some(backlog)) => Check::ok(name, format!("{backlog} row versions")),
-        Ok(None) | Err(_) => Check::ok(name, "not told to this user (needs the PROCESS privilege)"),
+        Ok(None) | Err(_) => Check::ok(name, "hidden from this user (needs the PROCESS privilege)"),
     }
 }
 

@@ -92,11 +92,11 @@ mod tests {
             ..none
         };
         assert_eq!(verdicts(person), [Warn, Warn, Ok, Ok, Warn]);
-        let nobody = Findings {
+        let unattended = Findings {
             overdue_attempts: 1,
             unclaimed_returns: 1,
             ..none
         };
-        assert_eq!(verdicts(nobody), [Ok, Ok, Fail, Fail, Ok]);
+        assert_eq!(verdicts(unattended), [Ok, Ok, Fail, Fail, Ok]);
     }
 }

@@ -49,7 +49,7 @@ impl Verb {
     }
 }
 
-/// What it was done to, with everything that identifies it once it is gone.
+/// The subject of the action, with everything that identifies it once it is deleted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Subject<'a> {
     /// One action for each of the rows.

@@ -100,7 +100,7 @@ fn healthcheck_asks_livez() {
     let address = listener.local_addr().expect("bound").to_string();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a caller");
-        // To the end: closing with unread bytes resets the connection, answer and all.
+        // Reads to the end: closing a connection with unread bytes resets it, and the response is lost.
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -114,7 +114,7 @@ fn healthcheck_asks_livez() {
     });
     expect_code(0, &["healthcheck"], &[("OPS_LISTEN", &address)]);
     assert!(server.join().expect("served").starts_with(b"GET /livez "));
-    // The listener is gone with its thread.
+    // The listener is closed when its thread has ended.
     expect_code(1, &["healthcheck"], &[("OPS_LISTEN", &address)]);
 }
 

@@ -439,7 +439,7 @@ async fn p10_a_redrive_whose_row_vanished_is_recorded_and_reported() {
     };
     let id = fixture.insert(&one).await;
     let expected = {
-        // What is recorded of a row that is there.
+        // The record of a row that still exists.
         let there = DeadLetter {
             offset: 13,
             ..one.clone()
@@ -471,7 +471,7 @@ async fn p10_a_redrive_whose_row_vanished_is_recorded_and_reported() {
         (actions[1].verb.as_str(), actions[1].actor_id.as_str()),
         ("dead_letter.redrive", "j.doe")
     );
-    // The same as of any other, but for what differs between both.
+    // Equal to the record of any other row, apart from the values that differ between both.
     let mut details = actions[1].details();
     assert_eq!(details["row"], "was_gone");
     assert_eq!(
@@ -597,7 +597,7 @@ async fn list_and_show_escape_control_characters() {
     assert_eq!(coded["dead_letters"].as_array().map(Vec::len), Some(1));
 
     let ran = fixture.query(0, &["show", &id.to_string(), "--json"]);
-    // A parser takes the last of two equal names without a word.
+    // A parser silently takes the last of two equal names.
     assert_eq!(
         ran.stdout.matches("\"payload_bytes\"").count(),
         1,

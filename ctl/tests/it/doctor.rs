@@ -100,7 +100,7 @@ async fn missing_topics_and_schema_are_problems() {
     ] {
         assert!(found.contains(&expected), "{expected:?} in {found:?}");
     }
-    // Looking made nothing.
+    // The command has created nothing.
     let ran = fixture.doctor();
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(!fixture.folder.path().join(".stack").exists());

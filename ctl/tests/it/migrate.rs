@@ -209,7 +209,7 @@ fn an_unreachable_server_ends_with_2() {
 
 #[test]
 fn a_server_that_accepts_and_stays_silent_ends_with_2() {
-    // Never accepted from: the kernel completes the handshake, as it does for a stopped mysqld.
+    // No connection is accepted here: the kernel completes the handshake, as it does for a stopped mysqld.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
     let url = format!("mysql://u@{address}/d");

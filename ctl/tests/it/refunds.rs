@@ -36,7 +36,7 @@ async fn only_a_valid_token_of_an_admin_may_decide() {
     let id = fixture.parked(1).await;
     let before = fixture.everything(id).await;
     let name = id.to_string();
-    // It makes the keys.
+    // Minting this token makes the keys.
     let customer = fixture.token("42", "customer");
     let now = get_current_timestamp();
     let refused = [
@@ -77,7 +77,7 @@ async fn the_key_that_verifies_an_admin_has_no_default_and_is_recorded() {
         ("DATABASE_URL", fixture.db.url()),
         ("OPERATOR_TOKEN", &token),
     ];
-    // No default, also where one lies.
+    // The key set has no default path, even if a file is there.
     let none = expect_code(64, &args, &variables);
     assert!(
         none.stderr.contains("that the api verifies tokens with"),
@@ -113,7 +113,7 @@ async fn the_key_that_verifies_an_admin_has_no_default_and_is_recorded() {
         .await
         .expect("an account");
     assert_eq!(record.db_account.as_deref(), Some(account.as_str()));
-    // A token without a number of its own.
+    // A token without an id.
     let exp = get_current_timestamp() + 60;
     let bare = fixture.signed(&json!({"user_id": 7, "exp": exp}));
     let parked = fixture.parked(2).await.to_string();
@@ -133,7 +133,7 @@ async fn the_key_that_verifies_an_admin_has_no_default_and_is_recorded() {
     );
 }
 
-/// The same person in either format, and in none once the token is taken back.
+/// A person may use either format, and neither after the token is revoked.
 #[tokio::test]
 async fn a_biscuit_of_an_admin_decides_until_it_is_revoked() {
     let fixture = Fixture::new().await;
@@ -253,7 +253,7 @@ async fn the_token_may_come_from_a_file() {
     let file = fixture.key("token");
     std::fs::write(&file, format!("{}\n", fixture.token(ADA, "admin"))).expect("write");
     let file = file.display().to_string();
-    // Before the variable.
+    // The file has priority over the variable.
     let retry = ["retry", &id, "--attempt", "1", "--reason", "x"];
     let args = [&retry[..], &["--token-file", &file]].concat();
     fixture.act_with(0, "a.b.c", &args);

@@ -110,7 +110,7 @@ impl KeyFolder {
     }
 }
 
-/// What it says, without looking at its signature.
+/// The content of the token; the signature is not checked.
 fn claims(token: &str) -> Claims {
     let data = jsonwebtoken::dangerous::insecure_decode(token);
     data.expect("claims").claims
@@ -199,7 +199,7 @@ fn concurrent_mints_make_one_pair() {
     }
 }
 
-/// A set that others keep is their trust: a key that may vouch for admins does not slip into it.
+/// The owners of a set decide which keys it trusts: `mint` must not add a key that could sign for admins.
 #[test]
 fn no_key_is_added_without_a_command_to_a_set_of_others() {
     let folder = KeyFolder::new();
@@ -213,7 +213,7 @@ fn no_key_is_added_without_a_command_to_a_set_of_others() {
     assert_eq!(folder.set(), before);
 }
 
-/// The api must be able to read it afterwards, where it looks for it.
+/// The api must still be able to read the set, at the same path.
 #[test]
 fn a_set_keeps_its_mode_and_its_link() {
     let folder = KeyFolder::new();
@@ -227,9 +227,9 @@ fn a_set_keeps_its_mode_and_its_link() {
     assert!(fs::symlink_metadata(&link).expect("a link").is_symlink());
 }
 
-/// Else an operator's umask would lock the api out, and the keys of before would stay in force there.
+/// Otherwise the umask could make the file unreadable for the api, which would keep the old keys.
 #[test]
-fn a_set_stays_readable_whatever_the_umask() {
+fn a_set_stays_readable_with_any_umask() {
     let folder = KeyFolder::new();
     folder.mint(0, &[]);
     assert_eq!(mode(&folder.path("keys.json")), 0o644);

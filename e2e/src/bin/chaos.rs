@@ -75,7 +75,7 @@ fn report(findings: &Findings) -> String {
         findings.topics.events,
         findings.seconds,
         repeats.count(),
-        repeats.by_heirs,
+        repeats.by_successors,
         repeats.late,
         repeats.by_owners,
         spread(&findings.after_kill),

@@ -40,7 +40,7 @@ async fn p2_p3_p12_kafka_away_for_thirty_seconds_stops_nothing_and_loses_nothing
     // First a backlog, then single events: the relay has a producer for each, and both must have their id.
     more_returns(&system, &api, BACKLOG).await?;
     let relay = system.start("outbox-relay").await?;
-    until("the backlog is out", DEADLINE, async || {
+    until("the backlog is published", DEADLINE, async || {
         Ok(relay.metric(PUBLISHED).await? > u64::from(BACKLOG))
     })
     .await?;

@@ -17,7 +17,7 @@ fn canary(name: &str) -> String {
     format!("canary-{name}-{:032x}", rand::random::<u128>())
 }
 
-/// A canary that nobody may read.
+/// A canary that no output may contain.
 fn secret(name: &str) -> String {
     let text = canary(name);
     register(Secrets::one(name, &text));

@@ -1,5 +1,5 @@
-//! Properties of every record, whoever made it: reading it never panics, and what is accepted names what anybody
-//! else reads in it.
+//! Properties of every record, from any producer. Reading a record never panics. The values of an accepted record are
+//! those that a plain reading of its bytes finds.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -169,7 +169,7 @@ impl Mutation {
     }
 }
 
-/// Holds what was accepted against plain readings of the same bytes.
+/// Compares the accepted values with plain readings of the same bytes.
 fn check(record: &Record) -> Result<(), TestCaseError> {
     let Ok(read) = parse(record) else {
         return Ok(());

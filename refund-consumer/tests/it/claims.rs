@@ -3,7 +3,7 @@ use serde_json::json;
 use crate::harness::{World, types, until_true};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_no_longer_eligible_is_rejected_with_every_reason() {
+async fn a_return_that_is_no_longer_eligible_is_rejected_with_every_reason() {
     let world = World::new().await;
     let filed = world.file(1).await;
     world
@@ -28,7 +28,7 @@ async fn what_is_no_longer_eligible_is_rejected_with_every_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn less_left_than_was_promised_at_filing_is_not_paid() {
+async fn a_return_is_not_paid_if_less_is_left_than_was_promised_at_filing() {
     let world = World::new().await;
     let filed = world.file(1).await;
     world
@@ -67,7 +67,7 @@ async fn p6_after_an_outage_of_31_days_the_window_counts_as_of_the_filing() {
 
 /// A microsecond more would have been too late on the day of the filing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_an_outage_what_was_filed_too_late_is_still_too_late() {
+async fn after_an_outage_a_return_filed_too_late_is_still_too_late() {
     let world = World::new().await;
     let filed = world.file_days_ago(31, 1..=1, |_| false).await[0];
     world
@@ -86,7 +86,7 @@ async fn after_an_outage_what_was_filed_too_late_is_still_too_late() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_needs_review_waits_for_it_and_is_paid_once_approved() {
+async fn a_return_that_needs_review_waits_for_it_and_is_paid_once_approved() {
     let world = World::new().await;
     let filed = world.file_with(1, true).await;
     let running = world
@@ -121,7 +121,7 @@ async fn what_needs_review_waits_for_it_and_is_paid_once_approved() {
     running.stop().await;
 }
 
-/// As the api approves for an admin.
+/// Approves the return as the api does for an admin.
 pub(crate) async fn approve(world: &World, id: shared::domain::ids::ReturnId) {
     use shared::domain::actor::{Actor, ActorType};
     use shared::domain::transition::{self, Cause, Change};

@@ -1,4 +1,4 @@
-//! A provider that accepts no calls, and which attempts come first when it does again.
+//! A provider that accepts no calls, and the order of the attempts once it accepts calls again.
 
 use shared::domain::transition::Filed;
 
@@ -15,7 +15,7 @@ async fn p12_no_message_is_taken_while_the_gateway_accepts_no_calls() {
     for one in &filed {
         world.announce(one).await;
     }
-    // No message brings this one, so that there is an attempt to try with.
+    // This return has no message: a scan claims it, so that one attempt is there to try a call with.
     let approved = world.file_with(21, true).await;
     approve(&world, approved.return_id).await;
     let flags = ["--initiated-grace-secs=0"];
@@ -25,7 +25,7 @@ async fn p12_no_message_is_taken_while_the_gateway_accepts_no_calls() {
     world.wait_for(approved.return_id, "refund_pending").await;
     let later = world.file_with(22, true).await;
     approve(&world, later.return_id).await;
-    // Each scan has run since.
+    // Every scan has run at least once since then.
     world.wait_for(later.return_id, "refund_pending").await;
     assert_eq!(running.messages("claimed"), 0);
     for one in &filed {
@@ -41,7 +41,7 @@ async fn p12_no_message_is_taken_while_the_gateway_accepts_no_calls() {
 
 /// Many attempts were never sent, and one may have paid: that one comes first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p6_what_may_have_been_paid_is_looked_up_before_what_was_never_sent() {
+async fn p6_attempts_that_may_have_paid_are_looked_up_before_others_are_sent() {
     let (world, gateway) = (World::new().await, Fake::with_keys(&[Step::PayUnheard]));
     gateway.find_fails(true);
     let first = world.start(gateway.clone(), &[]).await;
@@ -68,7 +68,7 @@ async fn p6_what_may_have_been_paid_is_looked_up_before_what_was_never_sent() {
     second.stop().await;
 }
 
-/// As a consumer leaves attempts that stops between claim and call; due before the unclear one.
+/// Leaves attempts as a consumer does that stops between claim and call. They are due before the unclear one.
 async fn leave_claimed(world: &World, filed: &[Filed]) {
     let gateway = Fake::with_keys(&[]);
     gateway.close(true);

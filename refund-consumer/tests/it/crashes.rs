@@ -43,13 +43,19 @@ async fn p5_a_crash_at_any_point_ends_in_one_effect_and_one_record_per_step() {
         world.announce(&filed).await;
         crash(&world, point).await;
         // Another group, so that the dead member's partitions need not time out first; no scan for new returns.
-        let flags = ["--consumer-group=it-heir", "--initiated-grace-secs=3600"];
-        let heir = world.start(world.simulated(), &flags).await;
+        let flags = [
+            "--consumer-group=it-successor",
+            "--initiated-grace-secs=3600",
+        ];
+        let successor = world.start(world.simulated(), &flags).await;
         world.wait_for(filed.return_id, "refunded").await;
         until("the message was read again", || async {
             // It is left to the scan if the settlement holds the order.
             let results = ["claimed", "already_moved", "left"];
-            let read: u64 = results.iter().map(|result| heir.messages(result)).sum();
+            let read: u64 = results
+                .iter()
+                .map(|result| successor.messages(result))
+                .sum();
             (read == 1).then_some(())
         })
         .await;
@@ -60,6 +66,6 @@ async fn p5_a_crash_at_any_point_ends_in_one_effect_and_one_record_per_step() {
             "49.9000",
             "{point}"
         );
-        heir.stop().await;
+        successor.stop().await;
     }
 }

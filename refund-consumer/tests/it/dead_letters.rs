@@ -43,7 +43,7 @@ async fn p10_a_return_that_cannot_be_claimed_does_not_hold_up_its_group() {
 /// The client does not return such a header. The record becomes a dead letter with its other headers, and its return is
 /// not delayed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p10_a_header_name_that_is_no_text_costs_that_header_alone() {
+async fn p10_a_header_name_that_is_not_text_loses_only_that_header() {
     let world = World::new().await;
     let filed = world.file(1).await;
     let header = |name: &[u8], value: Option<&[u8]>| (name.to_vec(), value.map(<[u8]>::to_vec));

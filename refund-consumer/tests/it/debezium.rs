@@ -51,7 +51,7 @@ async fn remembered(world: &World) -> Vec<EventId> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p5_an_event_sent_by_the_relay_and_by_debezium_is_claimed_once() {
     let world = World::new().await;
-    // No scan helps: the messages alone must lead to it.
+    // The scans leave new returns alone: only the messages lead to the claim.
     let flags = ["--initiated-grace-secs=3600"];
     let running = world.start(world.simulated(), &flags).await;
     let debezium_first = world.file(1).await;
@@ -93,7 +93,7 @@ async fn p5_an_event_sent_by_the_relay_and_by_debezium_is_claimed_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p10_what_debezium_says_about_an_event_is_checked_as_what_the_relay_says() {
+async fn p10_headers_of_debezium_are_checked_like_headers_of_the_relay() {
     let world = World::new().await;
     let filed = world.file(1).await;
     let stranger = "AaIIo12vd2ii1F0+YpCC/w==";

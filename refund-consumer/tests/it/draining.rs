@@ -41,9 +41,12 @@ async fn p11_calls_in_flight_are_settled_and_waiting_attempts_given_back() {
     );
 
     // Another consumer goes on at once, long before the call deadline of 30 s.
-    let heir = world.start(gateway.clone(), &[]).await;
-    until_true("the heir pays the rest", || gateway.effects().len() == 10).await;
-    heir.stop().await;
+    let successor = world.start(gateway.clone(), &[]).await;
+    until_true("the successor pays the rest", || {
+        gateway.effects().len() == 10
+    })
+    .await;
+    successor.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -82,7 +82,7 @@ async fn another_group_reads_everything_again_without_effect() {
 async fn p10_no_offset_is_stored_before_its_claim_is_committed() {
     let world = World::new().await;
     let filed = world.file(1).await;
-    // Neither a held row, which is left to the scan, nor an error: the claim does not end.
+    // With this lock the claim does not end: it gets no error, and no row is held that it could leave to the scan.
     let mut stranger = world.db.pool.acquire().await.expect("a connection");
     keep_when_silent(&mut stranger).await;
     sqlx::raw_sql("LOCK TABLES dead_letters WRITE")
@@ -92,7 +92,7 @@ async fn p10_no_offset_is_stored_before_its_claim_is_committed() {
     world.announce(&filed).await;
     let key = filed.order_id.to_string();
     world.send(Some(&key), Some(b"poison"), &[]).await;
-    // No scan helps: the messages alone must lead to it.
+    // The scans leave new returns alone: only the messages lead to the claim.
     let flags = ["--initiated-grace-secs=3600"];
     let running = world.start(world.simulated(), &flags).await;
     let session = until("the claim waits for the table", || async {

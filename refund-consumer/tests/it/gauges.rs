@@ -1,4 +1,4 @@
-//! The gauges of what waits are read from the rows.
+//! The gauges of waiting returns and refunds are read from the rows.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn hours(world: &World) -> Vec<(&'static str, u64)> {
     kinds.zip(gauges.oldest.map(rounded)).collect()
 }
 
-/// A return under review waits for a person: no alarm about the pipeline.
+/// A return under review waits for a person, so it must not raise an alarm about the pipeline.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p6_each_kind_has_an_age_of_its_own() {
     let world = World::new().await;

@@ -41,7 +41,7 @@ use records::{Message, Sending};
 
 pub(crate) const CUSTOMER: CustomerId = CustomerId(42);
 /// Long enough to join a group on a busy machine; a failing test waits this long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const WAIT_DEADLINE: Duration = Duration::from_secs(40);
 
 pub(crate) struct World {
     pub(crate) db: TestDb,
@@ -414,19 +414,19 @@ impl Running {
     /// Stops it as SIGTERM does.
     pub(crate) async fn stop(self) -> Drain {
         self.ask_to_stop();
-        let ended = tokio::time::timeout(PATIENCE, self.task)
+        let ended = tokio::time::timeout(WAIT_DEADLINE, self.task)
             .await
             .expect("it stops in time");
         ended.expect("no panic").expect("a clean end")
     }
 }
 
-/// Waits for a condition up to [`PATIENCE`].
+/// Waits for a condition up to [`WAIT_DEADLINE`].
 pub(crate) async fn until<C: Condition, F: Future<Output = C>>(
     what: &str,
     check: impl FnMut() -> F,
 ) -> C::Value {
-    test_support::until(what, PATIENCE, check).await
+    test_support::until(what, WAIT_DEADLINE, check).await
 }
 
 /// [`until`] for a condition that needs no waiting itself.

@@ -94,7 +94,7 @@ async fn p5_p6_a_held_order_stops_no_other_settlement() {
     consumer.stop().await;
 }
 
-/// Our statements lock an attempt without its return for milliseconds; a person's own client may do so for long.
+/// Our programs lock an attempt alone only for milliseconds; a person with a MySQL client may hold it for long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn p6_a_held_attempt_stops_no_other_settlement() {
     let world = World::new().await;
@@ -124,7 +124,8 @@ async fn p6_a_held_attempt_stops_no_other_settlement() {
     consumer.stop().await;
 }
 
-/// More responses wait than a scan's page holds. They are due by now, and must not hide the attempts that others left.
+/// More responses wait than a scan's page holds. They are due by now, and must not hide attempts that other processes
+/// have left behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn p6_waiting_responses_do_not_hide_due_attempts() {
     let world = World::new().await;
@@ -135,7 +136,7 @@ async fn p6_waiting_responses_do_not_hide_due_attempts() {
     }
     let mut holder = world.db.pool.begin().await.expect("begin");
     keep_when_silent(&mut holder).await;
-    // A shared lock is set on the index that is read and on no other: a covering one would leave the rows free.
+    // A shared lock is set only on the index that is read. With a covering index, the rows would not be locked.
     sqlx::query("SELECT id FROM orders FORCE INDEX (PRIMARY) WHERE id <= 120 FOR SHARE")
         .fetch_all(&mut *holder)
         .await
@@ -143,7 +144,7 @@ async fn p6_waiting_responses_do_not_hide_due_attempts() {
     let flags = ["--initiated-grace-secs=3600"];
     let consumer = world.start(world.simulated(), &flags).await;
     until_true("all are paid", || world.effects() == 120).await;
-    // Moved, not waited for: a success is written whichever process owns the attempt by then.
+    // The test moves the deadlines instead of waiting. A success is written even if another process owns the attempt.
     let due = sqlx::query(
         "UPDATE refunds SET call_deadline = UTC_TIMESTAMP(6), next_check_at = UTC_TIMESTAMP(6) WHERE state = 'claimed'",
     )
@@ -161,7 +162,7 @@ async fn p6_waiting_responses_do_not_hide_due_attempts() {
     consumer.stop().await;
 }
 
-/// As a consumer leaves an attempt that is killed between claim and call.
+/// Leaves an attempt as a consumer does that is killed between claim and call.
 async fn leave_behind(world: &World, id: ReturnId) {
     for set in [
         "UPDATE returns SET status = 'refund_pending' WHERE id = ?",
@@ -173,8 +174,8 @@ async fn leave_behind(world: &World, id: ReturnId) {
     }
 }
 
-/// If the rows are freed while the consumer drains, it is written. If not, it is left to a look-up, and the drain ends all
-/// the same.
+/// If the rows are freed while the consumer drains, it is written. If not, it is left to a look-up, and the drain
+/// still ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn p11_a_response_that_waits_for_held_rows_is_written_while_draining() {
     for (freed, drain) in [

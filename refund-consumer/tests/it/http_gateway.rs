@@ -43,7 +43,7 @@ impl Seen {
 /// The response, byte by byte; then the connection closes, unless it is to hang.
 enum Reply {
     Say(String),
-    /// These bytes, and nothing more for ever.
+    /// Sends these bytes, then nothing more; the connection stays open.
     Hang(String),
 }
 
@@ -86,7 +86,7 @@ async fn serve(
     reply: &(dyn Fn(&Seen) -> Reply + Send + Sync),
     all: &Mutex<Vec<Seen>>,
 ) {
-    // A client that is gone needs no response.
+    // A client that has disconnected needs no response.
     let Some(seen) = read(&mut stream).await else {
         return;
     };
@@ -348,7 +348,7 @@ async fn a_circuit_opens_after_failures_in_a_row_and_closes_with_the_first_answe
     }
 }
 
-/// The consumer compares amount and currency, so it runs here.
+/// The consumer compares amount and currency, so this test runs a consumer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p5_an_answer_about_something_else_pays_nothing_and_waits_for_a_person() {
     for (field, other, reason) in [
@@ -416,7 +416,7 @@ async fn a_429_with_retry_after_stops_all_calls() {
     assert_eq!(calls("rate_limited"), 1);
     let unsent =
         "SELECT COUNT(*) FROM refunds WHERE last_error IN ('rate_limited', 'gateway_paused')";
-    until("two have said why", || async {
+    until("two have recorded the reason", || async {
         (world.count(unsent).await == 2).then_some(())
     })
     .await;
@@ -425,7 +425,7 @@ async fn a_429_with_retry_after_stops_all_calls() {
 
 /// Without access a whole backlog would fail. A single rejected request does not open the circuit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p12_a_provider_that_does_not_know_us_is_left_alone() {
+async fn p12_calls_that_are_refused_access_open_the_circuit() {
     for (status, closed) in [
         (401, true),
         (403, true),

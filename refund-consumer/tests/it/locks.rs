@@ -76,7 +76,7 @@ async fn a_claim_and_a_settlement_do_not_wait_for_a_strangers_uncommitted_return
 /// With the statistics of empty tables, and with those of many returns that were refunded long ago: a scan reads only the
 /// rows that it finds.
 #[tokio::test]
-async fn the_scans_read_what_they_find_and_nothing_else() {
+async fn the_scans_read_only_the_rows_that_they_find() {
     let db = TestDb::create().await;
     // Counters are kept by session.
     let mut conn = db.pool.connect_options().connect().await.expect("MySQL");

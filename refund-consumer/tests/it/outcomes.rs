@@ -108,7 +108,7 @@ async fn p5_a_payment_that_cannot_be_found_is_repeated_under_its_key_with_one_ef
 
 /// An attempt that was sent without a key must not be sent again with one: the provider could not see the repeat.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p5_what_was_sent_without_a_key_is_not_resent_once_keys_are_turned_on() {
+async fn p5_an_attempt_sent_without_a_key_is_not_resent_once_keys_are_turned_on() {
     let (world, gateway) = (World::new().await, Fake::without_keys(&[Step::PayUnheard]));
     gateway.find_fails(true);
     let before = start(&world, &gateway).await;
@@ -189,7 +189,7 @@ async fn attempt_state(world: &World, id: ReturnId) -> Option<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_unreachable_provider_is_tried_again_without_a_record_of_doubt() {
+async fn an_unreachable_provider_is_retried_without_an_unknown_outcome() {
     for gateway in [
         Fake::with_keys(&[Step::Unreachable, Step::Unreachable]),
         Fake::without_keys(&[Step::Unreachable, Step::Unreachable]),
@@ -206,7 +206,7 @@ async fn an_unreachable_provider_is_tried_again_without_a_record_of_doubt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_provider_settles_later_is_polled_and_never_sent_again() {
+async fn a_refund_that_the_provider_settles_later_is_polled_and_never_sent_again() {
     let (world, gateway) = (World::new().await, Fake::with_keys(&[Step::Pend]));
     let running = start(&world, &gateway).await;
     let filed = filed_and_announced(&world).await;
@@ -287,7 +287,8 @@ async fn p5_a_retry_is_not_paid_when_the_declined_attempt_paid_after_all() {
     running.stop().await;
 }
 
-/// As the api retries for an admin: attempt 2 in the transaction of the retry, without an owner and due now.
+/// Retries as the api does for an admin: attempt 2 is written in the transaction of the retry, without an owner and due
+/// now.
 async fn retry(world: &World, filed: &Filed) {
     use shared::domain::actor::{Actor, ActorType};
     use shared::domain::transition::{self, Cause, Change};

@@ -23,7 +23,7 @@ async fn p6_a_partition_that_comes_back_is_read() {
     until_true("there is room again", || is_paused(0)).await;
     leaves.stop().await;
 
-    // Few enough for the room: a pause that is taken back would resume everything.
+    // There is room for these: if the queue were full again, the consumer would pause and resume all partitions.
     let later = world.file_all(36..=45, false).await;
     for filed in &later {
         world.announce(filed).await;

@@ -16,16 +16,16 @@ use time::OffsetDateTime;
 use uuid::{Uuid, uuid};
 
 use crate::harness::records::{FirstEvent, Kept, Message, Sending};
-use crate::harness::{PATIENCE, Running, World, until, until_true};
+use crate::harness::{Running, WAIT_DEADLINE, World, until, until_true};
 use corpus::{About, GOOD, POISON};
 
 const EVENTS: &str = include_str!("../../../docs/EVENTS.md");
 const PARTITIONS: i32 = 6;
 const RETURNS: usize = 1_000;
-/// Returns of which Kafka only says something that cannot be used.
+/// Returns about which Kafka has only records that cannot be used.
 const ONLY_POISON: usize = 10;
 
-/// Every bad record about one return after the other, with its name and reason.
+/// Every bad record, each about the next return, with its name and reason.
 fn poison(about: impl Fn(usize) -> About) -> Vec<(String, &'static str, Message)> {
     let cases = POISON
         .iter()
@@ -74,7 +74,7 @@ fn the_corpus_is_large_each_record_is_another_and_the_page_names_every_reason() 
     let names: BTreeSet<&str> = poison.iter().map(|(name, ..)| name.as_str()).collect();
     let messages: BTreeSet<&Message> = poison.iter().map(|(.., message)| message).collect();
     assert_eq!((names.len(), messages.len()), (poison.len(), poison.len()));
-    // These two need a return that cannot be claimed, and a client of one's own: dead_letters.rs.
+    // These two need a return that cannot be claimed, and our own Kafka client: see dead_letters.rs.
     let elsewhere = ["claim_failed", "unreadable_header"];
     let tried = POISON.iter().map(|(reason, _)| *reason);
     let tried: BTreeSet<&str> = tried.chain(elsewhere).collect();
@@ -102,12 +102,12 @@ fn the_parser_finds_every_reason_that_needs_no_row() {
     }
 }
 
-/// What the test sends, and what must come of it.
+/// The records that the test sends, and the expected results.
 struct Plan {
     warm_up: FirstEvent,
     only_poison: Vec<FirstEvent>,
     sendings: Vec<Sending>,
-    /// Beside each sending: name and reason if it is bad.
+    /// One entry for each sending: name and reason if it is bad.
     bad: Vec<Option<(String, &'static str)>>,
 }
 
@@ -118,7 +118,7 @@ impl Plan {
         let mut returns = world.first_events().await;
         let warm_up = returns.pop().expect("one more than needed");
         let only_poison = returns.split_off(RETURNS);
-        // Bad records are about returns whose good one comes earlier, later, or never.
+        // The good record of the same return comes earlier, later, or never.
         let about = |at: usize| About {
             first: if at.is_multiple_of(10) {
                 only_poison[at / 10 % ONLY_POISON].clone()
@@ -158,13 +158,13 @@ impl Plan {
         self.sendings.push(Sending {
             message,
             partition: i32::try_from(at).ok().map(|at| at % PARTITIONS),
-            // Each its own, some minutes ago.
+            // Each has its own time, some minutes ago.
             time_ms: Some(now - 300_000 + sent),
         });
         self.bad.push(bad);
     }
 
-    /// The dead letters that there must be, with their names, by partition and offset.
+    /// The expected dead letters, with their names, by partition and offset.
     fn expected(&self, topic: &str, placed: &[(i32, i64)]) -> BTreeMap<(i32, i64), (String, Kept)> {
         let each = self.sendings.iter().zip(&self.bad).zip(placed);
         let kept = each.filter_map(|((sending, bad), (partition, offset))| {
@@ -183,7 +183,7 @@ impl Plan {
     }
 }
 
-/// Sends one good return again and again until both consumers have partitions; answers how often.
+/// Sends one good return again and again until both consumers have partitions; returns how often.
 async fn warm_up(world: &World, first: &FirstEvent, consumers: [&Running; 2]) -> i64 {
     let everywhere = (0..PARTITIONS).map(|partition| Sending {
         message: Message::bare(first),
@@ -192,7 +192,7 @@ async fn warm_up(world: &World, first: &FirstEvent, consumers: [&Running; 2]) ->
     });
     let everywhere: Vec<Sending> = everywhere.collect();
     let taken = |running: &Running| running.messages("claimed") + running.messages("duplicate");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_DEADLINE;
     let mut sent = 0;
     while consumers.iter().any(|running| taken(running) == 0) {
         assert!(Instant::now() < deadline, "a consumer gets no partition");
@@ -206,7 +206,7 @@ fn number(count: usize) -> i64 {
     i64::try_from(count).expect("it fits")
 }
 
-/// Compares one by one: values of a megabyte make no message.
+/// Compares one by one: values of a megabyte would make the message unreadable.
 fn compare(expected: &BTreeMap<(i32, i64), (String, Kept)>, kept: &[Kept]) {
     let mut wrong = Vec::new();
     for one in kept {
@@ -238,7 +238,7 @@ fn compare(expected: &BTreeMap<(i32, i64), (String, Kept)>, kept: &[Kept]) {
     assert_eq!(kept.len(), expected.len(), "each once");
 }
 
-/// One attempt, one effect, the whole amount, and a trail of four events for each of these returns.
+/// One attempt, one effect, the whole amount, and an audit trail of four events for each of these returns.
 async fn all_paid_once(world: &World, returns: &[FirstEvent]) {
     let keys = returns
         .iter()
@@ -281,7 +281,7 @@ async fn all_paid_once(world: &World, returns: &[FirstEvent]) {
     }
 }
 
-/// Waits until so many returns are refunded and so many records kept; gives up when neither number grows any more.
+/// Waits until these numbers of returns are refunded and of records kept; gives up when neither number grows any more.
 async fn all_refunded_or_kept(world: &World, enough: (i64, i64)) {
     const IN_ALL: Duration = Duration::from_secs(120);
     let (began, mut counts) = (Instant::now(), (0, 0));
@@ -299,7 +299,7 @@ async fn all_refunded_or_kept(world: &World, enough: (i64, i64)) {
     }
 }
 
-/// A client beside the group's members, to look at and to change what the group has committed.
+/// A client that is no member of the group. It reads and changes the offsets that the group has committed.
 fn beside(world: &World) -> (BaseConsumer, TopicPartitionList) {
     let mut client = ClientConfig::new();
     client
@@ -313,9 +313,9 @@ fn beside(world: &World) -> (BaseConsumer, TopicPartitionList) {
 /// Fails unless the group has stored the offset of every record.
 fn everything_is_stored(world: &World) {
     let (client, partitions) = beside(world);
-    let committed = client.committed_offsets(partitions, PATIENCE);
+    let committed = client.committed_offsets(partitions, WAIT_DEADLINE);
     for one in committed.expect("the group's offsets").elements() {
-        let marks = client.fetch_watermarks(one.topic(), one.partition(), PATIENCE);
+        let marks = client.fetch_watermarks(one.topic(), one.partition(), WAIT_DEADLINE);
         let (_, end) = marks.expect("the end of the partition");
         assert_eq!(one.offset(), Offset::Offset(end), "{}", one.partition());
     }
@@ -347,7 +347,7 @@ async fn p10_every_bad_record_is_kept_and_holds_up_no_return() {
     let world = World::with_partitions(PARTITIONS).await;
     let plan = Plan::make(&world).await;
     let returns = world.first_events().await;
-    // No scan helps: the good messages alone must bring it about.
+    // Scans leave new returns alone: the good messages must lead to every refund.
     let flags = ["--initiated-grace-secs=3600"];
     let one = world.start(world.simulated(), &flags).await;
     let two = world.start(world.simulated(), &flags).await;
@@ -360,7 +360,7 @@ async fn p10_every_bad_record_is_kept_and_holds_up_no_return() {
     all_refunded_or_kept(&world, enough).await;
     compare(&expected, &world.dead_letters().await);
 
-    // Of these nothing usable was said. The scan finds them once they are old enough.
+    // Kafka has no usable record about these. The scan finds them once they are old enough.
     for first in &plan.only_poison {
         let id = first.filed.return_id;
         assert_eq!(world.status(id).await, ("initiated".to_owned(), 1));

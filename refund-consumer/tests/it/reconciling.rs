@@ -224,9 +224,11 @@ async fn old_inbox_rows_are_deleted_and_young_ones_kept() {
         .expect("a row of a consumer that was renamed");
     let running = world.start(world.simulated(), &[]).await;
     // If the first round fails, the next is a minute later.
-    until("the old ones are gone", Duration::from_secs(90), || async {
-        (world.count("SELECT COUNT(*) FROM inbox").await == 2).then_some(())
-    })
+    until(
+        "the old rows are deleted",
+        Duration::from_secs(90),
+        || async { (world.count("SELECT COUNT(*) FROM inbox").await == 2).then_some(()) },
+    )
     .await;
     let young = "SELECT COUNT(*) FROM inbox WHERE received_at > UTC_TIMESTAMP(6) - INTERVAL 14 DAY";
     assert_eq!(world.count(young).await, 2);

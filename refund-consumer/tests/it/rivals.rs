@@ -40,7 +40,7 @@ async fn p5_rivals_take_each_due_attempt_over_once() {
         let two = world.start(gateway.clone(), &flags).await;
         for order in 1..=150 {
             let filed = world.file(order).await;
-            // As a retry without a recorded first attempt: only the scans can find it.
+            // The row is like a retry whose first attempt is not recorded: only the scans can find it.
             sqlx::query(
                 "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, \
                  created_at, updated_at) VALUES (?, 1, ?, 49.90, 'EUR', 'claimed', UTC_TIMESTAMP(6) + INTERVAL 1 DAY, \
@@ -174,10 +174,10 @@ async fn p5_an_attempt_that_waits_past_its_deadline_is_not_sent() {
     running.stop().await;
     assert_eq!(gateway.submitted().len(), 1);
 
-    let heir = world.start(gateway.clone(), &[]).await;
+    let successor = world.start(gateway.clone(), &[]).await;
     for one in &filed {
         world.wait_for(one.return_id, "refunded").await;
     }
     assert_eq!(gateway.effects().len(), 2);
-    heir.stop().await;
+    successor.stop().await;
 }

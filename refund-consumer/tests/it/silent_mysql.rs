@@ -13,7 +13,7 @@ use shared::test_support::until as until_within;
 use sqlx::Executor;
 
 use crate::harness::fake::{Fake, Step};
-use crate::harness::{PATIENCE, Running, World};
+use crate::harness::{Running, WAIT_DEADLINE, World};
 
 /// After the end of the silence everything resumes within this time.
 const RESUMES: Duration = Duration::from_secs(15);
@@ -91,7 +91,10 @@ fn readyz(running: &Running) -> String {
 }
 
 async fn readyz_shows(running: &Running, line: &str) {
-    until_within(line, PATIENCE, || async { readyz(running).contains(line) }).await;
+    until_within(line, WAIT_DEADLINE, || async {
+        readyz(running).contains(line)
+    })
+    .await;
 }
 
 /// Which part of the consumer finds the new returns; the other one leaves them alone.
@@ -112,15 +115,15 @@ async fn silence_at(statement: &'static str, found_by: FoundBy) {
     let (proxy, running) = start(&world, &gateway, grace_secs).await;
     proxy.arm(statement, Cut::FrozenAfterServer);
     let first = file_for(&world, 1, found_by).await;
-    until_within(statement, PATIENCE, || async { proxy.sprung() }).await;
+    until_within(statement, WAIT_DEADLINE, || async { proxy.sprung() }).await;
 
     let before = oldest(&running);
     let second = file_for(&world, 2, found_by).await;
-    until_within("the age grows", PATIENCE, || async {
+    until_within("the age grows", WAIT_DEADLINE, || async {
         oldest(&running) > before
     })
     .await;
-    refunded_within(&world, &second, PATIENCE).await;
+    refunded_within(&world, &second, WAIT_DEADLINE).await;
     readyz_shows(&running, "ok gauges_read_ago_secs").await;
 
     end_of_silence(&proxy);
@@ -148,7 +151,7 @@ async fn p6_silence_at_a_claim_of_a_scan_stops_no_other_return() {
     silence_at("/* insert_attempts */", FoundBy::Scan).await;
 }
 
-/// The mark may be written, but its response is lost: the gateway is not called, so nobody has to look the refund up.
+/// The mark may be written, but its response is lost: the gateway is not called, so no look-up is needed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn p5_an_unconfirmed_mark_is_taken_back_and_the_refund_is_sent_once() {
     let world = World::new().await;
@@ -156,8 +159,11 @@ async fn p5_an_unconfirmed_mark_is_taken_back_and_the_refund_is_sent_once() {
     let (proxy, running) = start(&world, &gateway, 0).await;
     proxy.arm("/* mark_sent */", Cut::FrozenAfterServer);
     let filed = file_and_announce(&world, 1).await;
-    until_within("the mark is silent", PATIENCE, || async { proxy.sprung() }).await;
-    refunded_within(&world, &filed, PATIENCE).await;
+    until_within("the mark is silent", WAIT_DEADLINE, || async {
+        proxy.sprung()
+    })
+    .await;
+    refunded_within(&world, &filed, WAIT_DEADLINE).await;
     assert_eq!(gateway.submitted().len(), 1);
     assert_each_paid_once(&gateway, 1);
     running.stop().await;
@@ -165,17 +171,23 @@ async fn p5_an_unconfirmed_mark_is_taken_back_and_the_refund_is_sent_once() {
 
 /// A unit of work without a transaction that gets no response must not hand its connection on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn p6_a_silent_scan_spoils_no_other_work() {
+async fn p6_a_silent_scan_disturbs_no_other_work() {
     let world = World::new().await;
     let gateway = Fake::with_keys(&[]);
     let (proxy, running) = start(&world, &gateway, 3600).await;
     proxy.arm("/* due_attempts */", Cut::FrozenAfterServer);
-    until_within("a scan is silent", PATIENCE, || async { proxy.sprung() }).await;
+    until_within("a scan is silent", WAIT_DEADLINE, || async {
+        proxy.sprung()
+    })
+    .await;
     let failed = || {
         let failures = &running.metrics.transient_failures;
         failures.with_label_values(&["reconcile"]).get()
     };
-    until_within("the scan gives up", PATIENCE, || async { failed() > 0 }).await;
+    until_within("the scan gives up", WAIT_DEADLINE, || async {
+        failed() > 0
+    })
+    .await;
     let filed = file_and_announce(&world, 1).await;
     refunded_within(&world, &filed, RESUMES).await;
     assert_eq!(failed(), 1, "the next scan had a good connection");
@@ -183,7 +195,7 @@ async fn p6_a_silent_scan_spoils_no_other_work() {
     running.stop().await;
 }
 
-/// The outcome is known and not written: the end is no clean one, and the row is due for others.
+/// The outcome is known and not written: the end is not clean, and the row is due for other processes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn p11_an_outcome_that_cannot_be_written_is_counted_as_left_open() {
     let world = World::new().await;
@@ -194,7 +206,7 @@ async fn p11_an_outcome_that_cannot_be_written_is_counted_as_left_open() {
     let running = world.start(gateway.clone(), &args).await;
     proxy.arm_at_each("/* update_attempts */", Cut::FrozenAfterServer);
     file_and_announce(&world, 1).await;
-    until_within("it is paid", PATIENCE, || async {
+    until_within("it is paid", WAIT_DEADLINE, || async {
         gateway.effects().len() == 1
     })
     .await;
@@ -208,14 +220,14 @@ async fn p6_ages_grow_while_the_gauges_cannot_be_read() {
     world.file_days_ago(2, 1..=1, |_| true).await;
     let (proxy, running) = start(&world, &gateway, 0).await;
     let age = || running.metrics.oldest[1].get();
-    until_within("the review is read", PATIENCE, || async {
+    until_within("the review is read", WAIT_DEADLINE, || async {
         !age().is_zero()
     })
     .await;
     proxy.arm_at_each("/* read_gauges */", Cut::FrozenAfterServer);
     let before = age();
     for seconds in [10, 14, 18] {
-        until_within("the age grows", PATIENCE, || async {
+        until_within("the age grows", WAIT_DEADLINE, || async {
             age() >= before + Duration::from_secs(seconds)
         })
         .await;
@@ -240,12 +252,12 @@ async fn p6_everything_resumes_after_a_table_was_locked() {
     let gateway = Fake::with_keys(&[Step::Hold]);
     let (_proxy, running) = start(&world, &gateway, 3600).await;
     let first = file_and_announce(&world, 1).await;
-    until_within("it is at the gateway", PATIENCE, || async {
+    until_within("it is at the gateway", WAIT_DEADLINE, || async {
         gateway.submitted().len() == 1
     })
     .await;
     let second = world.file(2).await;
-    until_within("the gauges are read", PATIENCE, || async {
+    until_within("the gauges are read", WAIT_DEADLINE, || async {
         !oldest(&running).is_zero()
     })
     .await;

@@ -7,8 +7,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use super::access::{Denied, Request};
 
-/// The most requests that are cached for one token, about 64 bytes each. Only a Biscuit can tell returns apart, so a
-/// JWT needs far fewer.
+/// The most requests that are cached for one token, about 64 bytes each. Only the checks of a Biscuit can
+/// distinguish returns, so a JWT needs far fewer.
 const CAPACITY: usize = 16;
 
 /// The cache of one token, for the one policy of a process.

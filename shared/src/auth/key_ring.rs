@@ -61,7 +61,7 @@ pub(super) struct RootKey {
     pub(super) signer: Signer,
 }
 
-/// The signer, as far as the key tells.
+/// The properties of the signer that the key file states.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Signer {
     pub(super) kid: String,

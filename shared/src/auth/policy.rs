@@ -148,7 +148,7 @@ impl Policy {
 /// The part of a request that the checks of this token may see.
 fn visible_part(token: &Verified, request: Request) -> Request {
     let visible = |Resource { id, owner }| Resource {
-        // Only a check that a holder has added can tell one return from another.
+        // Only a check that a holder has added can distinguish returns.
         id: match token.biscuit {
             Some(_) => id,
             None => ReturnId(0),

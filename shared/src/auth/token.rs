@@ -116,7 +116,7 @@ pub enum TokenError {
     Undecided,
 }
 
-/// Without the errors of the libraries, see [`jwt_reason`].
+/// Without the errors of the libraries, see `jwt_reason`.
 impl fmt::Debug for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TokenError({self})")

@@ -1,7 +1,7 @@
 //! Rows of `return_events` and the hash that chains them. Only `transition` appends.
 //!
 //! The hash of each row covers its fields and the hash of the row before it, so a changed, missing or reordered row is
-//! detected. The chain has no key: somebody who can rewrite the whole table can rewrite the chain too.
+//! detected. The chain has no key: a person who can rewrite the whole table can rewrite the chain too.
 
 use sha2::{Digest, Sha256};
 use sqlx::{MySqlConnection, QueryBuilder};

@@ -1,7 +1,7 @@
 //! Paying a return back: its attempts, what may happen to them, and their rows in `refunds`.
 //!
 //! Must stay true: at most one attempt of a return pays. A later attempt is recorded only when every earlier one paid
-//! nothing; what contradicts that, or what nobody can know, waits for a person.
+//! nothing. An attempt that contradicts this, or whose outcome cannot be known, waits for a person.
 
 mod attempt;
 mod outcome;

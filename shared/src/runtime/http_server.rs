@@ -222,7 +222,7 @@ async fn accept(
                 return Some((stream, peer, permit));
             }
             Err(error) => {
-                // No file descriptor is left, or the client has gone already: do not spin.
+                // No file descriptor is left, or the client has disconnected already: do not retry in a busy loop.
                 tracing::warn!(%error, "could not accept a connection");
                 stop.run_until_cancelled(tokio::time::sleep(Duration::from_millis(50)))
                     .await?;

@@ -11,7 +11,7 @@ use super::topics::Record;
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Repeats {
     /// A later owner of the shard, which did not know that the event had been sent.
-    pub by_heirs: u64,
+    pub by_successors: u64,
     /// A former owner of the shard, which was frozen.
     pub late: u64,
     /// The owner that had sent it before, after its producer had failed.
@@ -20,7 +20,7 @@ pub struct Repeats {
 
 impl Repeats {
     pub fn count(&self) -> u64 {
-        self.by_heirs + self.late + self.by_owners
+        self.by_successors + self.late + self.by_owners
     }
 }
 
@@ -48,7 +48,7 @@ impl TopicOrder {
                 ));
             }
             match record.epoch().cmp(last_epoch) {
-                Ordering::Greater => self.repeats.by_heirs += 1,
+                Ordering::Greater => self.repeats.by_successors += 1,
                 Ordering::Less => self.repeats.late += 1,
                 Ordering::Equal => self.repeats.by_owners += 1,
             }

@@ -101,11 +101,11 @@ mod tests {
         };
         assert_eq!(until("it", Duration::from_secs(1), third).await, 3);
 
-        let never = try_until("a miracle", Duration::from_secs(1), async || {
+        let never = try_until("a condition", Duration::from_secs(1), async || {
             Ok::<_, NotInTime>(false)
         });
         let error = never.await.expect_err("it never holds").to_string();
-        assert_eq!(error, "not within 1s: a miracle");
+        assert_eq!(error, "not within 1s: a condition");
         let stuck = try_until("an answer", Duration::from_secs(1), async || {
             std::future::pending::<Result<bool, NotInTime>>().await
         });

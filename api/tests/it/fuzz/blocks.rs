@@ -211,13 +211,13 @@ pub(super) fn blocks() -> impl Strategy<Value = Vec<schema::Block>> {
 
 /// Tokens without an issuer, with these blocks.
 pub(super) fn tokens() -> impl Strategy<Value = Vec<u8>> {
-    let nobody = key(0);
+    let unknown_key = key(0);
     let first = schema::Biscuit {
         root_key_id: Some(1),
-        authority: signed(&nobody, Vec::new(), &nobody),
+        authority: signed(&unknown_key, Vec::new(), &unknown_key),
         blocks: Vec::new(),
         proof: schema::Proof {
-            content: Some(proof::Content::NextSecret(nobody.to_bytes().to_vec())),
+            content: Some(proof::Content::NextSecret(unknown_key.to_bytes().to_vec())),
         },
     };
     let first = first.encode_to_vec();

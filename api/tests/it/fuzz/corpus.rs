@@ -39,7 +39,7 @@ pub(super) fn read(target: &str) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn the_corpus_of_vet_is_judged_as_its_names_say() {
+fn the_corpus_of_vet_is_accepted_or_refused_as_its_names_say() {
     if long_form("WRITE_CORPUS", 0) == 1 {
         write();
     }

@@ -80,7 +80,7 @@ impl Attacker<'_> {
         attacks
     }
 
-    /// A verifier that takes the algorithm from the token would check a MAC with a public key as the secret.
+    /// A verifier that trusts the token's `alg` would check an HMAC with the public key.
     fn public_keys_as_secrets(&self) -> Vec<Attack> {
         let kid = self.issuer.jwt_kid();
         let jwk = self.issuer.public_keys()[0].clone();

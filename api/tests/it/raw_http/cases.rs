@@ -143,7 +143,7 @@ fn lengths() -> Vec<Case> {
             &[400],
         ),
         case(
-            "a body nobody asked for",
+            "an unexpected body",
             get("Content-Length: 5\r\n") + "12345",
             &[401],
         ),

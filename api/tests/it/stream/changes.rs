@@ -115,8 +115,8 @@ async fn an_unreadable_event_is_sent_and_delays_no_other() {
         .expect("half of the data is lost");
     tx.commit().await.expect("commit");
     change(&api.db, id, &[Action::Claim]).await;
-    let mut anew = Frames::after(&api, id, 1).await;
-    for frames in [&mut listening, &mut anew] {
+    let mut reopened = Frames::after(&api, id, 1).await;
+    for frames in [&mut listening, &mut reopened] {
         assert_eq!(frames.status().await, (2, "unreadable".to_owned()));
         assert_eq!(frames.status().await, (3, "refund_pending".to_owned()));
     }
@@ -150,16 +150,16 @@ async fn changes_while_a_stream_opens_are_neither_lost_nor_repeated() {
             listening.spawn(async move {
                 tokio::time::sleep(Duration::from_millis(23) * u32::try_from(number).expect("few"))
                     .await;
-                let told = Frames::of(&api, id).await.rest().await;
-                (id, told)
+                let statuses = Frames::of(&api, id).await.rest().await;
+                (id, statuses)
             });
         }
     }
     changing.join_all().await;
-    for (id, (told, reason)) in listening.join_all().await {
+    for (id, (statuses, reason)) in listening.join_all().await {
         assert_eq!(reason, "final");
-        let first = told.first().expect("at least one").0;
-        assert_eq!(told, events(&api.db, id, first - 1).await);
+        let first = statuses.first().expect("at least one").0;
+        assert_eq!(statuses, events(&api.db, id, first - 1).await);
     }
     std::sync::Arc::into_inner(api)
         .expect("no task is left")

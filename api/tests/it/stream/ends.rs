@@ -1,4 +1,4 @@
-//! Who may open streams, how many, and what ends them.
+//! The callers that may open streams, the limits on their number, and the reasons for which they end.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -43,9 +43,9 @@ async fn a_later_event_of_a_refunded_return_is_sent_after_a_reconnect() {
     )
     .await;
     change(&api.db, id, &[Action::Disagreement]).await;
-    let told = Frames::after(&api, id, 4).await.rest().await;
+    let statuses = Frames::after(&api, id, 4).await.rest().await;
     let expected = vec![(5, "refunded".to_owned())];
-    assert_eq!(told, (expected, "final".to_owned()));
+    assert_eq!(statuses, (expected, "final".to_owned()));
     api.stop().await;
 }
 
@@ -158,7 +158,7 @@ async fn p13_a_stream_does_not_outlive_the_key_of_its_token() {
     change(&api.db, id, &[Action::Approve]).await;
     for (mut pair, lost) in streams {
         assert_eq!(pair[0].status().await.0, 2, "its key is still there");
-        assert_eq!(pair[1].event().await, None, "it has to be let in anew");
+        assert_eq!(pair[1].event().await, None, "the stream ends with its key");
         let answer = refused(&api, id, &lost).await;
         answer.problem(401, "unauthenticated");
     }

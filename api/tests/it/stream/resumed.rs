@@ -52,7 +52,7 @@ async fn a_client_that_was_away_for_long_gets_everything() {
     change(&api.db, id, &[Action::Confirm]).await;
     let rest = frames.rest().await;
     assert_eq!(rest, (events(&api.db, id, 1).await, "final".to_owned()));
-    // It knows a later event than the rows have: a backup was restored.
+    // The client knows a later event than the rows have, as after the restore of a backup.
     api.db.seed_orders(2, 1, CUSTOMER).await;
     let fresh = api.file(2).await.return_id();
     let mut frames = Frames::after(&api, fresh, 7).await;

@@ -122,7 +122,7 @@ async fn peek_shows_waiting_and_parked_rows_in_the_order_of_their_ids() {
 async fn parked_shows_the_refused_event_and_the_number_of_followers() {
     let fixture = Fixture::new().await;
     assert_eq!(fixture.read(&["parked"])["orders"], json!([]));
-    // A follower with a lower id than the culprit: another return of the order came back from a redrive.
+    // A follower with a lower id than the refused event: another return of the order came back from a redrive.
     fixture.park(5, 2, 1, FOLLOWS).await;
     let culprit = fixture.park(5, 3, 2, REFUSED).await;
     fixture.park(5, 9, 3, FOLLOWS).await;

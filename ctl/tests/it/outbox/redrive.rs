@@ -64,7 +64,7 @@ async fn a_second_redrive_changes_nothing() {
     fixture.park(5, 3, 1, REFUSED).await;
     fixture.act(0, &["redrive", "--order", "5"]);
     let once = fixture.waiting().await;
-    // An order that has nothing parked is a surprise when it was named; that nothing at all is parked is not.
+    // It is an error if a named order has no parked rows. It is no error if a shard or the whole outbox has none.
     for (code, args) in [
         (1, &["redrive", "--order", "5"][..]),
         (0, &["redrive", "--shard", "0"]),
@@ -121,7 +121,7 @@ async fn p4_a_relay_that_decided_before_a_redrive_may_not_park_after_it() {
     )
     .await;
     let culprit = fixture.park(5, 3, 1, REFUSED).await;
-    // As the relay asks, with what it read at its last renewal.
+    // The relay's statement, with the values of its last renewal.
     let may_park = || async {
         sqlx::query(
             "SELECT 1 FROM outbox_lease WHERE shard = ? AND owner = 'relay-a' AND epoch = 1 AND redrive_gen = 0 \
@@ -220,7 +220,7 @@ async fn p3_a_row_that_is_parked_and_waiting_rolls_its_transaction_back() {
     );
 }
 
-/// The machine sleeps, or a person types Ctrl-Z, at the worst moment: the shard's relay renews its lease by that row.
+/// The machine sleeps, or a person types Ctrl-Z, while the command locks the row by which the relay renews its lease.
 #[tokio::test]
 async fn a_redrive_that_freezes_with_the_lease_row_locked_is_cut_off_within_seconds() {
     let fixture = Fixture::new().await;
@@ -240,12 +240,12 @@ async fn a_redrive_that_freezes_with_the_lease_row_locked_is_cut_off_within_seco
     relay
         .execute("SET SESSION innodb_lock_wait_timeout = 20")
         .await
-        .expect("patience");
+        .expect("lock wait timeout");
     relay
         .execute("SELECT 1 FROM outbox_lease FOR UPDATE")
         .await
-        .expect("the row is let go");
-    // After 2 s; the server ends other idle sessions after 30.
+        .expect("the row is unlocked");
+    // The session is ended after 2 s; for other idle sessions the server waits 30 s.
     assert!(frozen.elapsed() < Duration::from_secs(15));
     relay.rollback().await.expect("rollback");
     kill_process(pid, Signal::CONT).expect("a child of ours");

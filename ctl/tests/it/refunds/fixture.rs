@@ -28,7 +28,7 @@ const KEYS: &str = "keys.json";
 /// A database with returns, and the keys of the admins' tokens.
 pub(super) struct Fixture {
     pub(super) db: TestDb,
-    /// Where deciding commands find it.
+    /// The database address for deciding commands; a proxy may be in between.
     pub(super) url: String,
     folder: TempDir,
 }
@@ -83,7 +83,7 @@ impl Fixture {
         self.token_of("jwt", user, role)
     }
 
-    /// In this format.
+    /// A token in this format.
     pub(super) fn token_of(&self, format: &str, user: &str, role: &str) -> String {
         let paths = ["jwt.pem", "biscuit.pem", KEYS].map(|name| self.key(name));
         let [jwt, biscuit, keys] = paths.each_ref().map(|path| path.to_str().expect("UTF-8"));
@@ -152,7 +152,7 @@ impl Fixture {
             .collect()
     }
 
-    /// As an admin of this number.
+    /// Runs a command as the admin with this number.
     #[track_caller]
     pub(super) fn act(&self, code: i32, user: &str, args: &[&str]) -> Ran {
         self.act_with(code, &self.token(user, "admin"), args)
@@ -311,8 +311,8 @@ impl Fixture {
         (version, self.attempts(id).await, self.records().await.len())
     }
 
-    /// Holds the whole trail of a return against P7: no gap, each row hashed over the one before, an outbox row for
-    /// each, and the return's row as its last event says. Answers the last event's type, actor and data.
+    /// Checks the whole audit trail of a return (P7): no gap, each row hashed over the one before, an outbox row for
+    /// each, and the return's row as its last event says. Returns the last event's type, actor and data.
     pub(super) async fn audited(&self, id: ReturnId) -> (String, String, Value) {
         let rows = audit_trail::read_verified(&self.db.pool, Some(id)).await;
         let mut rows = rows.unwrap_or_else(|broken| panic!("{broken}"));
@@ -375,7 +375,7 @@ pub(super) fn ended(child: Child) -> Ran {
     child.wait_with_output().expect("it ends").into()
 }
 
-/// Runs a command for several users at once; answers the exit codes, ascending.
+/// Runs a command for several users at once; returns the exit codes, ascending.
 pub(super) fn concurrently<const N: usize>(
     fixture: &Fixture,
     users: [&str; N],

@@ -46,7 +46,7 @@ async fn p7_a_parked_attempt_is_marked_not_paid_with_evidence() {
     );
     fixture.act(0, BOB, &["retry", &name, "--attempt", "1", "--reason", "x"]);
     assert_eq!(fixture.states(id).await, ["declined", "claimed"]);
-    // What was found out about attempt 1 says nothing of attempt 2.
+    // The evidence about attempt 1 does not apply to attempt 2.
     let late = fixture.act(1, BOB, &args);
     assert!(
         late.stderr

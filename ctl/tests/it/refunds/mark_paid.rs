@@ -226,7 +226,7 @@ async fn p5_a_payment_of_an_earlier_attempt_is_counted_once_and_not_for_the_last
     assert_eq!(fixture.refunded_amount(1).await, "49.9");
 }
 
-/// Attempt 1 was declined and paid late; a person has looked, and attempt 2 waits for one.
+/// Attempt 1 was declined and paid late, as a person has found out. Attempt 2 is parked.
 #[tokio::test]
 async fn p5_the_attempt_that_paid_is_named_and_the_parked_one_behind_it_becomes_void() {
     let fixture = Fixture::new().await;
@@ -243,7 +243,7 @@ async fn p5_the_attempt_that_paid_is_named_and_the_parked_one_behind_it_becomes_
     assert!(ran.stderr.contains("it has no attempt 3"), "{}", ran.stderr);
     fixture.request(0, ADA, id);
     assert_eq!(fixture.show(id)["mark_paid_request"]["attempt"], 1);
-    // About another attempt it is another request.
+    // A request about another attempt replaces this one.
     let other = mark_paid(&name, "2", &[]);
     assert_eq!(fixture.act(0, ADA, &other).json()["changed"], true);
     assert_eq!(fixture.request(0, ADA, id).json()["changed"], true);
@@ -271,7 +271,7 @@ async fn p5_the_gateways_own_reference_is_not_replaced_by_a_typed_one() {
     );
     assert_eq!(fixture.records().await.len(), 0);
     fixture.act(0, ADA, &typed("own"));
-    // It came to be known between both persons.
+    // The reference became known between the request and the confirmation.
     let other = fixture.parked(2).await;
     let name = other.to_string();
     let args = mark_paid(&name, "1", &["--gateway-ref", "re_9f3"]);
@@ -280,7 +280,7 @@ async fn p5_the_gateways_own_reference_is_not_replaced_by_a_typed_one() {
     let before = fixture.everything(other).await;
     fixture.confirm(1, BOB, other, "has the reference own from the gateway");
     assert_eq!(fixture.everything(other).await, before);
-    // Without a typed one, the gateway's stays.
+    // If no reference is typed, the gateway's stays.
     fixture.request(0, ADA, other);
     fixture.confirm(0, BOB, other, "");
     assert_eq!(
@@ -290,7 +290,7 @@ async fn p5_the_gateways_own_reference_is_not_replaced_by_a_typed_one() {
     assert_eq!(fixture.audited(other).await.2["gateway_ref"], "own");
 }
 
-/// What makes a person is the number, not the claim that holds it.
+/// Two tokens are of the same person if the number is equal, in whichever claim it is.
 #[tokio::test]
 async fn p5_another_form_of_the_same_persons_token_is_no_second_person() {
     let fixture = Fixture::new().await;
@@ -312,7 +312,7 @@ async fn p5_another_form_of_the_same_persons_token_is_no_second_person() {
             ran.stderr
         );
     }
-    // The customer stays the customer, whatever the form of the token.
+    // The customer is recognized in every form of the token.
     let own = fixture.signed(&json!({"sub": "42", "exp": exp}));
     let ran = fixture.act_with(1, &own, &args);
     assert!(ran.stderr.contains("is your own"), "{}", ran.stderr);

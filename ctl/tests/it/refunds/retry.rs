@@ -53,7 +53,7 @@ async fn p7_a_retry_inserts_the_next_attempt_and_records_who_requested_it() {
         (&next.owner, next.first_sent_at, &next.gateway),
         (&None, None, &None)
     );
-    // As the consumer's scan looks for it.
+    // The condition of the consumer's scan.
     let due: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM refunds WHERE state = 'claimed' AND next_check_at <= UTC_TIMESTAMP(6) \
          AND call_deadline IS NULL AND gateway IS NULL",
@@ -100,7 +100,7 @@ async fn p7_a_retry_inserts_the_next_attempt_and_records_who_requested_it() {
     assert_eq!(fixture.records().await.len(), 1);
     assert_eq!(report["operator_action"], record.id);
 
-    // Also after the attempt that it asked for was declined: it followed attempt 1.
+    // The same after the requested attempt was declined, because the command named attempt 1.
     let declined = "UPDATE refunds SET state = 'declined' WHERE return_id = ?";
     fixture.execute(declined, id.0).await;
     fixture.advance(id, &[Action::Decline]).await;

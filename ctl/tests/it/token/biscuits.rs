@@ -113,7 +113,7 @@ fn inspect_shows_the_contents_of_a_token_without_its_signature() {
     for secret in [signature, header, narrowed.trim()] {
         assert!(!format!("{shown:?}").contains(secret), "P13: {secret}");
     }
-    // Of another's: shown, and said that it is.
+    // A token of other keys is shown, and reported as not honored.
     let text = KeyFolder::new().token(1, &["inspect"], Some(&jwt)).json();
     assert_eq!(
         (&text["honored"], &text["claims"]["user_id"]),

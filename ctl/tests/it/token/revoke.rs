@@ -83,7 +83,7 @@ async fn a_narrowed_copy_is_revoked_without_its_parent_and_the_whole_with_it() {
         );
         assert!(details["token"].is_string(), "{details}");
     }
-    // Forgotten some time after the token has ended, not before.
+    // The entry is deleted some time after the token has expired, not before.
     let early: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM revoked_tokens WHERE expires_at IS NULL OR expires_at < UTC_TIMESTAMP() + INTERVAL 1 HOUR",
     )

@@ -19,7 +19,7 @@ pub(crate) struct Stage {
     pub(crate) customer: Client,
     pub(crate) customer_token: String,
     pub(crate) admin_token: String,
-    /// The first of a thousand orders that nobody has returned yet.
+    /// The first of a thousand orders without a return.
     pub(crate) order: i64,
     /// An order whose return needs an admin's approval.
     pub(crate) expensive_order: i64,

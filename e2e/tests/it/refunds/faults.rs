@@ -312,7 +312,7 @@ async fn p5_an_attempt_that_outlives_its_key_is_parked_and_never_sent_again() ->
     consumer.stop(DEADLINE).await?;
     let outlived =
         "SELECT COUNT(*) FROM refunds WHERE first_sent_at < UTC_TIMESTAMP(6) - INTERVAL 6 SECOND";
-    until("the keys are over", DEADLINE, async || {
+    until("the keys have expired", DEADLINE, async || {
         Ok(system.count(outlived).await? == all)
     })
     .await?;

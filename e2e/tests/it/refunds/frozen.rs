@@ -58,8 +58,8 @@ async fn sleeps_with_an_answer(script: &[&str], ends: &str) -> anyhow::Result<()
         "frozen before it settled"
     );
     let relay = system.start("outbox-relay").await?;
-    let _heir = system.start("refund-consumer").await?;
-    until("the heir has settled it", DEADLINE, async || {
+    let _successor = system.start("refund-consumer").await?;
+    until("the successor has settled it", DEADLINE, async || {
         let status: String = sqlx::query_scalar("SELECT status FROM returns")
             .fetch_one(&system.db.pool)
             .await?;
@@ -84,7 +84,7 @@ async fn says(sleeper: &Program, result: &str, count: u64) -> anyhow::Result<()>
         let held = sleeper.metric(&named("held")).await?;
         Ok(tries.saturating_sub(held))
     };
-    until("it has said what it knows", DEADLINE, async || {
+    until("it has reported every outcome", DEADLINE, async || {
         Ok(findings().await? >= count)
     })
     .await?;
@@ -129,7 +129,7 @@ async fn p5_p7_a_consumer_that_sleeps_through_its_calls_changes_nothing_when_it_
         "frozen before it settled: {unsettled}"
     );
     let relay = system.start("outbox-relay").await?;
-    let _heir = system.start("refund-consumer").await?;
+    let _successor = system.start("refund-consumer").await?;
     system.settled(DEADLINE).await?;
     relay.stop(DEADLINE).await?;
     let before = rows(&system).await?;

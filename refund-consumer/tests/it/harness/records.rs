@@ -7,7 +7,7 @@ use shared::domain::transition::Filed;
 use sqlx::Row;
 use time::OffsetDateTime;
 
-use super::{PATIENCE, TRACEPARENT, World, body};
+use super::{TRACEPARENT, WAIT_DEADLINE, World, body};
 
 /// The parts of a record that its sender decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -126,20 +126,20 @@ impl Message {
         self
     }
 
-    /// With this value of a header that is there.
+    /// Replaces the value of an existing header.
     pub(crate) fn with(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         *self.header(name) = Some(value.as_ref().to_vec());
         self
     }
 
-    /// With one more header, even if its name exists already.
+    /// Adds a header, even if its name exists already.
     pub(crate) fn and(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let value = Some(value.as_ref().to_vec());
         self.headers.push((name.to_owned(), value));
         self
     }
 
-    /// The header is there but has no value.
+    /// Keeps the header but removes its value.
     pub(crate) fn null(mut self, name: &str) -> Self {
         *self.header(name) = None;
         self
@@ -186,7 +186,7 @@ impl World {
         }
         let mut placed = Vec::with_capacity(sendings.len());
         for delivery in deliveries {
-            let sent = tokio::time::timeout(PATIENCE, delivery).await;
+            let sent = tokio::time::timeout(WAIT_DEADLINE, delivery).await;
             let sent = sent.expect("Kafka answers").expect("not cancelled");
             let sent = sent.map_err(|(error, _)| error).expect("Kafka takes it");
             placed.push((sent.partition, sent.offset));

@@ -1,4 +1,4 @@
-//! What may come, apart from what should: records that are put aside, each with its reason, and odd ones that are good.
+//! Unusual records: those that are put aside, each with its reason, and odd ones that are good.
 
 use crate::harness::records::{FirstEvent, Message};
 
@@ -361,7 +361,7 @@ pub(super) const POISON: &[(&str, &[(&str, Make)])] = &[
             ("a later event", |of| {
                 of.relay().with("ce_type", "refund.succeeded.v1")
             }),
-            ("somebody else's event", |of| {
+            ("the event of another system", |of| {
                 of.relay()
                     .with("ce_type", "com.example.return.initiated.v1")
             }),
@@ -640,7 +640,7 @@ pub(super) const POISON: &[(&str, &[(&str, Make)])] = &[
                 of.relay()
                     .with("ce_id", of.other.filed.event_id.to_string())
             }),
-            ("an event nobody knows", |of| {
+            ("an unknown event", |of| {
                 of.relay()
                     .with("ce_id", "019ab000-0000-7000-8000-000000000001")
             }),
@@ -717,7 +717,7 @@ pub(super) const GOOD: &[(&str, Make)] = &[
             .and("event_type", "x")
             .and("event_type", "y")
     }),
-    ("what nobody compares", |of| {
+    ("headers that are not compared", |of| {
         of.relay()
             .with("ce_source", "/elsewhere")
             .with("ce_time", "yesterday")
@@ -743,7 +743,7 @@ fn id(of: &About) -> String {
     of.first.filed.event_id.to_string()
 }
 
-/// Says the order of another return, with the key that belongs to it.
+/// Names the order of another return, with the key that belongs to it.
 fn swapped(of: &About, message: Message) -> Message {
     let order = of.other.filed.order_id.to_string();
     let value = format!(

@@ -27,7 +27,7 @@ fn root() -> (Root, Verifier) {
     (root, verifier)
 }
 
-/// The token, changed by somebody who has no key.
+/// The token, changed by a person without a key.
 fn edited(token: &Biscuit, edit: impl FnOnce(&mut schema::Biscuit)) -> String {
     let raw = token.to_vec().expect("encodes");
     let mut token = schema::Biscuit::decode(&raw[..]).expect("ours");
@@ -92,7 +92,7 @@ fn a_revocation_id_names_each_block() {
 #[test]
 fn the_text_is_base64url_with_padding_or_without() {
     let (root, verifier) = root();
-    // Until the letters that the alphabets do not share and padding are among them.
+    // Until the text contains padding and the characters that differ between the two alphabets.
     let padded = (0..)
         .map(|id| {
             text(&root.biscuit(&issuer_facts(&[(

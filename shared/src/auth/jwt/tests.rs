@@ -76,7 +76,7 @@ fn each_algorithm_verifies_with_its_own_key() {
     }
 }
 
-/// Neither the algorithm of another key, nor another algorithm that fits the key.
+/// The header may name neither the algorithm of another key, nor another algorithm that fits the key.
 #[test]
 fn a_key_verifies_with_no_other_algorithm() {
     let issuers = JwtIssuer::all();
@@ -360,7 +360,7 @@ fn a_revocation_id_does_not_depend_on_the_signature() {
     );
 }
 
-/// Neither before the signature is checked nor after.
+/// This holds for refusals before and after the check of the signature.
 #[test]
 fn p13_a_refusal_does_not_repeat_the_token() {
     let (shop, verifier) = shop();

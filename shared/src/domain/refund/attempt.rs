@@ -101,7 +101,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Ends it in `state`; without an owner nobody calls the gateway for it again.
+    /// Ends it in `state`; without an owner, no consumer calls the gateway for it again.
     pub(super) fn close(&mut self, state: AttemptState, gateway_ref: Option<&str>) {
         self.state = state;
         self.owner = None;

@@ -37,13 +37,13 @@ pub struct SettleStep {
 #[expect(missing_debug_implementations, reason = "functions")]
 #[derive(Clone, Copy)]
 pub struct Pauses<'a> {
-    /// After so many look-ups.
+    /// After this many look-ups.
     pub look_up: &'a dyn Fn(u32) -> Duration,
     /// For an attempt that was not sent: no provider has to be given time for it.
     pub unsent: &'a dyn Fn(u32) -> Duration,
 }
 
-/// What is not counted does not become rarer, so it waits from the beginning as after this many look-ups.
+/// Uncounted checks do not back off, so they start with the pause of this many look-ups.
 const UNCOUNTED: u32 = 4;
 /// Rows that contradict each other are looked at by a person; until then one look-up an hour is enough.
 const STUCK_PAUSE: Duration = Duration::from_secs(3600);

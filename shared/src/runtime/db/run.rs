@@ -1,7 +1,7 @@
 //! The one way to use MySQL: a unit of work with a name and a deadline, in a task of its own.
 //!
 //! Must stay true: a sqlx future is never dropped half way by a caller that gives up, because the work runs in its own
-//! task; no connection is used for longer than the deadline, also when MySQL has gone silent; a connection whose state is
+//! task; no connection is used for longer than the deadline, also when MySQL is silent; a connection whose state is
 //! not known is closed and never used again.
 
 use std::error::Error;
@@ -74,7 +74,7 @@ impl Database {
         }
     }
 
-    /// For a command line, which nobody scrapes.
+    /// For a command-line program, whose metrics are not scraped.
     pub fn unmetered(options: MySqlConnectOptions, max_connections: u32) -> Self {
         Self::new(options, max_connections, &DbMetrics::new(&MetricSet::new()))
     }

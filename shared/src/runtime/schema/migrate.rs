@@ -47,7 +47,7 @@ pub async fn migrate_within(
 ) -> Result<usize, SchemaError> {
     let mut conn = locked(options, lock_wait).await?;
     let outcome = apply(&mut conn).await;
-    // Closed also after a failure, so that the lock is free before anybody reads the message.
+    // Closed also after a failure, so that the lock is free when the message is shown.
     let closed = conn.close().await;
     let count = outcome?;
     closed?;

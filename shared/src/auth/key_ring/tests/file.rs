@@ -36,7 +36,8 @@ fn a_file_that_is_not_a_key_set_is_refused() {
     assert_eq!(problem(br#"{"keys": [5]}"#), "key 1: it is not a JWK");
 }
 
-/// For example after the last key was stolen and removed. No program starts with an empty set, see `api::auth::check`.
+/// The set is empty, for example, after the last key was stolen and removed. No program starts with an empty set, see
+/// `api::auth::check`.
 #[test]
 fn a_set_may_be_empty() {
     let encrypts = with(JwtIssuer::rs256("rs").jwk(), &json!({"use": "enc"}));

@@ -164,7 +164,7 @@ fn p13_a_denial_repeats_nothing_that_a_holder_wrote() {
 
 /// Otherwise a holder's own check could reveal whether another customer's return exists, and, step by step, whose it is.
 #[test]
-fn p13_a_holders_check_does_not_tell_a_strangers_return_from_none() {
+fn p13_a_holders_check_does_not_distinguish_a_strangers_return_from_none() {
     let root = Root::new(1, 1);
     let verifier = verifier(&[root.jwk()]);
     let policy = Policy::new(&args("".into()));

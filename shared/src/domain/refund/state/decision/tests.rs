@@ -130,7 +130,7 @@ fn p5_no_more_than_what_is_left_of_the_order() {
 fn p5_a_decision_is_about_the_attempt_that_was_looked_up() {
     let failed = case(Status::RefundFailed, &[S::Declined, S::Declined]);
     let parked = case(Status::RefundPending, &[S::Declined, S::Parked]);
-    for (number, told) in [(1, "not its last attempt, which is 2"), (3, "no attempt 3")] {
+    for (number, reason) in [(1, "not its last attempt, which is 2"), (3, "no attempt 3")] {
         for why in [
             failed.retry(number).expect_err("another attempt"),
             parked
@@ -138,7 +138,7 @@ fn p5_a_decision_is_about_the_attempt_that_was_looked_up() {
                 .map(drop)
                 .expect_err("another attempt"),
         ] {
-            assert!(why.contains(told), "{why}");
+            assert!(why.contains(reason), "{why}");
         }
     }
     for (case, number, expected) in [
