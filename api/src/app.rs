@@ -117,12 +117,7 @@ impl App {
             &db,
             &metrics,
         );
-        let checks = {
-            let (gate, authenticator) = (gate.clone(), Arc::clone(&authenticator));
-            Checks::with(&db, move || {
-                [gate.checks(), authenticator.checks()].concat()
-            })
-        };
+        let checks = checks(&db, &gate, &authenticator);
         let stage = tasks.stage();
         let (registry, quit) = (metrics.registry().clone(), stage.stop());
         let ops = ops::serve(ops_listener, registry, checks, stop.clone(), quit);
@@ -164,6 +159,12 @@ impl App {
         tracing::warn!(tasks = ?late, "tasks are still running at the drain deadline");
         Ok(Drain::DeadlineMissed)
     }
+}
+
+/// The lines of `/readyz?verbose`.
+fn checks(db: &Database, gate: &Gate, authenticator: &Arc<Authenticator>) -> Checks {
+    let (gate, authenticator) = (gate.clone(), Arc::clone(authenticator));
+    Checks::with(db, move || [gate.checks(), authenticator.checks()].concat())
 }
 
 /// Closes the listener when the load balancer has noticed that the api stops; at once if the api has failed.

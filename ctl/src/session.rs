@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use shared::runtime::db::{Database, DbArgs, DbError, DbFailure, Retry, TransactionError};
+use shared::runtime::db::{Database, DbArgs, DbError, Retry, TransactionError};
 use shared::runtime::schema::{self, SchemaError};
 use shared::runtime::tasks::Backoff;
 use sqlx::Connection;
@@ -102,7 +102,7 @@ impl Session {
             + Sync
             + 'static,
     {
-        self.transaction_or(name, body, CtlError::from).await
+        self.transaction_or(name, body, unclear).await
     }
 
     /// As [`Self::transaction`]; `unknown` says what it means that the response to COMMIT was lost.
@@ -122,10 +122,7 @@ impl Session {
         let outcome = self.db.transaction(name, TRANSACTION_DEADLINE, RETRY, body);
         let outcome = outcome.await.map_err(|error| match error {
             TransactionError::Conflict(error) | TransactionError::Refused(error) => error,
-            TransactionError::CommitUnknown { cause, .. } => match cause.failure() {
-                DbFailure::ConnectionLost => unknown(cause),
-                _ => cause.into(),
-            },
+            TransactionError::CommitUnknown { cause, .. } => unknown(cause),
         });
         outcome.map_err(|error| error.at(&self.server))
     }
@@ -149,6 +146,16 @@ impl Session {
             })
             .await;
         done.map_err(|error| CtlError::from(error).at(&self.server))
+    }
+}
+
+/// What most commands say when the response to COMMIT was lost.
+fn unclear(cause: DbError) -> CtlError {
+    CtlError::Unclear {
+        problem: "the response to COMMIT was lost: the change may have been carried out.\n\
+                  To do: look whether it was, before you run the command again"
+            .to_owned(),
+        source: Box::new(cause),
     }
 }
 
