@@ -13,6 +13,6 @@ pub(crate) fn assert_equal(name: &str, text: &[u8]) {
     let copy = std::fs::read(&path).unwrap_or_default();
     assert!(
         copy == text,
-        "docs/{name} is outdated: UPDATE_DOCS=1 cargo test -p api --lib"
+        "docs/{name} is not what the code says. Run this test again with UPDATE_DOCS=1, and commit the file."
     );
 }

@@ -71,8 +71,8 @@ pub(crate) fn fit(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Breaks one line at its spaces, and a word that is longer than a line anywhere, unless it is an id: that one is made to
-/// be copied. The following lines are indented by `hanging`.
+/// Breaks one line at its spaces, and a word that is longer than a line anywhere, unless it is a hexadecimal id, which is
+/// made to be copied. The following lines are indented by `hanging`.
 pub(crate) fn wrap(line: &str, hanging: usize) -> String {
     let margin = " ".repeat(hanging.min(WIDTH / 2));
     let mut lines = Vec::new();
@@ -101,13 +101,11 @@ fn cut(line: &str) -> usize {
     }
 }
 
-/// Where the first word ends, if it is an id, a token or a hash.
+/// Where the first word ends, if it is a hash or a revocation id (hexadecimal).
 fn end_of_id(line: &str) -> Option<usize> {
     let start = indent(line);
     let word = line[start..].split(' ').next()?;
-    let is_id = word
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    let is_id = word.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_id.then_some(start + word.len())
 }
 

@@ -46,7 +46,8 @@ pub struct PumpArgs {
     pub poll_max_ms: u64,
 
     /// Seconds for records in flight to be acknowledged and deleted when this relay stops or hands over a shard. Other
-    /// rows stay in the outbox for the next owner. Keep it below the platform's kill delay.
+    /// rows stay in the outbox for the next owner. The platform's kill delay must be above DRAIN_SECS plus two fifths of
+    /// LEASE_MS plus three seconds.
     #[arg(long, env = "DRAIN_SECS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=300))]
     pub drain_secs: u64,
 }

@@ -10,7 +10,7 @@
 //!   or until its shard's lease is lost. Any other row stays `unsettled` until its producer is destroyed.
 //! - A row that was read and not sent moves its shard's cursor back, so no row is skipped.
 //! - The send mode changes only while nothing is in flight.
-//! - Every failure has the same reaction: `restart_producer` in `pump/recovery.rs`.
+//! - Every `RestartCause` has the same reaction: `restart_producer` in `pump/recovery.rs`.
 
 mod draining;
 mod ownership;

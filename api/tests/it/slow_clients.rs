@@ -14,7 +14,7 @@ use crate::wire::{DEADLINE, Wire, statuses};
 const HALF: &[u8] = b"GET /returns/1 HTTP/1.1\r\nHost: x\r\n";
 
 #[tokio::test]
-async fn half_a_head_has_a_deadline() {
+async fn p12_half_a_head_has_a_deadline() {
     let api = Api::start_with(&["--api-header-timeout-secs", "1"]).await;
     for half in [&b""[..], HALF, b"\r\n\r\n"] {
         let mut wire = Wire::connect(api.address).await;
@@ -25,7 +25,7 @@ async fn half_a_head_has_a_deadline() {
 }
 
 #[tokio::test]
-async fn a_trickling_head_does_not_extend_the_deadline() {
+async fn p12_a_trickling_head_does_not_extend_the_deadline() {
     let api = Api::start_with(&["--api-header-timeout-secs", "1"]).await;
     let mut wire = Wire::connect(api.address).await;
     let begun = Instant::now();
@@ -38,7 +38,7 @@ async fn a_trickling_head_does_not_extend_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_slow_body_gets_408() {
+async fn p12_a_slow_body_gets_408() {
     let api = Api::start_with(&["--api-body-timeout-secs", "1"]).await;
     let mut wire = Wire::connect(api.address).await;
     let head = format!(
@@ -55,7 +55,7 @@ async fn a_slow_body_gets_408() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_dropped() {
+async fn p12_a_client_that_does_not_read_is_dropped() {
     let api = Api::start_with(&["--api-write-timeout-secs", "1"]).await;
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
@@ -74,7 +74,7 @@ async fn a_client_that_does_not_read_is_dropped() {
 /// Events that do not fit into the socket stay in rows, not in memory. The stream ends with its connection.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_client_that_does_not_read_its_stream_is_dropped() {
+async fn p12_a_client_that_does_not_read_its_stream_is_dropped() {
     let flags = ["--api-write-timeout-secs", "1", "--streams-max", "1"];
     let api = Api::start_with(&flags).await;
     api.db.seed_orders(1, 1, CUSTOMER).await;
@@ -106,7 +106,7 @@ async fn a_client_that_does_not_read_its_stream_is_dropped() {
 }
 
 #[tokio::test]
-async fn many_idle_connections_do_not_keep_other_clients_out() {
+async fn p12_many_idle_connections_do_not_keep_other_clients_out() {
     let api = Api::start_with(&["--api-max-connections", "50", "--streams-max", "10"]).await;
     let token = api.customer_token();
     let mut crowd = Vec::new();
@@ -135,7 +135,7 @@ async fn many_idle_connections_do_not_keep_other_clients_out() {
 }
 
 #[tokio::test]
-async fn no_request_in_progress_is_dropped_for_a_new_connection() {
+async fn p12_no_request_in_progress_is_dropped_for_a_new_connection() {
     let api = Api::start_with(&["--api-max-connections", "1", "--streams-max", "0"]).await;
     let mut first = Wire::connect(api.address).await;
     let head = format!(

@@ -1,4 +1,4 @@
-//! The reaction to every failure: a new producer.
+//! The reaction to every [`RestartCause`]: a new producer.
 
 use std::time::Instant;
 

@@ -130,7 +130,7 @@ impl DbMetrics {
         Self {
             seconds: metrics.histograms(
                 "db_client_operation_duration_seconds",
-                "Time of one use of MySQL, by the name of the unit of work and its outcome",
+                "Seconds of one unit of work, or of one try of a transaction, with the wait for a connection; by its name and how it ended",
                 &["operation", "outcome"],
                 &[
                     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 10.0,
