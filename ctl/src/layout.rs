@@ -101,11 +101,14 @@ fn cut(line: &str) -> usize {
     }
 }
 
+/// The revocation id of a Biscuit: an Ed25519 signature in hexadecimal.
+const LONGEST_ID: usize = 128;
+
 /// Where the first word ends, if it is a hash or a revocation id (hexadecimal).
 fn end_of_id(line: &str) -> Option<usize> {
     let start = indent(line);
     let word = line[start..].split(' ').next()?;
-    let is_id = word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_id = word.len() <= LONGEST_ID && word.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_id.then_some(start + word.len())
 }
 
