@@ -15,7 +15,7 @@ use shared::test_support::TestDb;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio::time::{sleep, timeout};
 
-use self::listener::{Heard, Listener};
+use self::listener::{Listener, Received};
 use crate::api;
 use crate::open_files;
 use crate::process::{Pids, Servers, resident_kib};
@@ -89,7 +89,7 @@ struct Stage {
     writer: Writer,
     returns: Vec<ReturnId>,
     listeners: Vec<Listener>,
-    heard: UnboundedReceiver<Heard>,
+    received: UnboundedReceiver<Received>,
     without_kib: u64,
     _db: TestDb,
     _keys: Keys,
@@ -116,11 +116,11 @@ impl Stage {
         let without_kib = resident_kib(pids.api)?;
         report::progress(&format!("opening {} streams", args.streams));
         let token = keys.mint(Kind::JwtEdDsa, CUSTOMER, 0)?;
-        let (tell, mut heard) = mpsc::unbounded_channel();
+        let (reports, mut received) = mpsc::unbounded_channel();
         let mut listeners = Vec::new();
         for (number, id) in (0..usize::from(args.streams)).zip(returns.iter().cycle()) {
-            listener::listen(api.api_address()?, *id, &token, number, tell.clone()).await?;
-            let first = timeout(DEADLINE, heard.recv())
+            listener::listen(api.api_address()?, *id, &token, number, reports.clone()).await?;
+            let first = timeout(DEADLINE, received.recv())
                 .await?
                 .context("a first event")?;
             listeners.push(Listener {
@@ -134,7 +134,7 @@ impl Stage {
             writer,
             returns,
             listeners,
-            heard,
+            received,
             without_kib,
             _db: db,
             _keys: keys,
@@ -142,10 +142,10 @@ impl Stage {
     }
 
     async fn idle(&self) -> anyhow::Result<String> {
-        let (cpu, looks) = (self.pids.cpu()?, self.looks().await?);
+        let (cpu, polls) = (self.pids.cpu()?, self.polls().await?);
         sleep(IDLE).await;
         let used = self.pids.cpu()?.cores_since(&cpu, IDLE.as_secs_f64());
-        let now = self.looks().await?;
+        let now = self.polls().await?;
         let with_kib = resident_kib(self.pids.api)?;
         let streams = f64::from(u32::try_from(self.listeners.len())?);
         let grown = f64::from(u32::try_from(with_kib.saturating_sub(self.without_kib))?);
@@ -157,17 +157,17 @@ impl Stage {
             used.api,
             used.mysqld
                 .map_or_else(|| "?".to_owned(), |cores| format!("{cores:.2}")),
-            (now.seconds - looks.seconds) / (now.count - looks.count) * 1000.0,
+            (now.seconds - polls.seconds) / (now.count - polls.count) * 1000.0,
         ))
     }
 
-    async fn looks(&self) -> anyhow::Result<Looks> {
+    async fn polls(&self) -> anyhow::Result<Polls> {
         let page = self.api.ops_page("/metrics").await?;
         let value = |name: &str| -> anyhow::Result<f64> {
             let line = page.lines().find_map(|line| line.strip_prefix(name));
             Ok(line.context("the metric")?.trim().parse()?)
         };
-        Ok(Looks {
+        Ok(Polls {
             seconds: value("streams_look_seconds_sum ")?,
             count: value("streams_look_seconds_count ")?,
         })
@@ -190,18 +190,18 @@ impl Stage {
                 .count();
             let mut slowest = Duration::ZERO;
             for _ in 0..hear {
-                let heard = timeout(DEADLINE, self.heard.recv())
+                let received = timeout(DEADLINE, self.received.recv())
                     .await?
                     .context("an event")?;
-                let listener = &mut self.listeners[heard.stream];
+                let listener = &mut self.listeners[received.stream];
                 listener.seq += 1;
                 ensure!(
-                    heard.seq == listener.seq,
-                    "heard {} for {}",
-                    heard.seq,
+                    received.seq == listener.seq,
+                    "received {} for {}",
+                    received.seq,
                     listener.seq
                 );
-                let took = heard.at.saturating_duration_since(committed);
+                let took = received.at.saturating_duration_since(committed);
                 slowest = slowest.max(took);
                 each.record(micros(took))?;
             }
@@ -224,7 +224,7 @@ impl Stage {
 }
 
 /// Polls of the watched returns until now.
-struct Looks {
+struct Polls {
     seconds: f64,
     count: f64,
 }

@@ -19,7 +19,7 @@ pub(super) struct Listener {
     pub(super) seq: i64,
 }
 
-pub(super) struct Heard {
+pub(super) struct Received {
     pub(super) stream: usize,
     pub(super) seq: i64,
     pub(super) at: Instant,
@@ -31,7 +31,7 @@ pub(super) async fn listen(
     id: ReturnId,
     token: &str,
     stream: usize,
-    tell: UnboundedSender<Heard>,
+    reports: UnboundedSender<Received>,
 ) -> anyhow::Result<()> {
     let mut sender = connection::open(address).await?;
     let request = Request::get(format!("/returns/{id}/stream"))
@@ -46,14 +46,14 @@ pub(super) async fn listen(
         let _sender = sender;
         read(body, |seq| {
             let at = Instant::now();
-            tell.send(Heard { stream, seq, at }).is_ok()
+            reports.send(Received { stream, seq, at }).is_ok()
         })
         .await;
     });
     Ok(())
 }
 
-async fn read(mut body: Incoming, mut heard: impl FnMut(i64) -> bool) {
+async fn read(mut body: Incoming, mut received: impl FnMut(i64) -> bool) {
     let mut text = String::new();
     while let Some(Ok(frame)) = body.frame().await {
         let data = frame.data_ref().map_or(&[][..], |data| &data[..]);
@@ -61,7 +61,7 @@ async fn read(mut body: Incoming, mut heard: impl FnMut(i64) -> bool) {
         while let Some((event, rest)) = text.split_once("\n\n") {
             let id = event.lines().find_map(|line| line.strip_prefix("id: "));
             if let Some(seq) = id.and_then(|id| id.parse().ok())
-                && !heard(seq)
+                && !received(seq)
             {
                 return;
             }
