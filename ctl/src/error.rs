@@ -201,7 +201,6 @@ impl From<SchemaError> for CtlError {
             } => Self::Problem(held_lock(waited_secs, holder)),
             SchemaError::TooOld { .. }
             | SchemaError::Missing
-            | SchemaError::AutoIncrement(_)
             | SchemaError::NotInterrupted { .. }
             | SchemaError::Unknown(_)
             | SchemaError::Edited { .. } => Self::Problem(error.to_string()),

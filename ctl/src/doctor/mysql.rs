@@ -77,10 +77,7 @@ fn schema_check(checked: Result<(), SchemaError>) -> Check {
     let name = "schema";
     let advice = "run `returnsctl migrate`";
     match checked {
-        // The increment has an entry of its own.
-        Ok(()) | Err(SchemaError::AutoIncrement(_)) => {
-            Check::ok(name, format!("at {} or newer", schema::version()))
-        }
+        Ok(()) => Check::ok(name, format!("at {} or newer", schema::version())),
         Err(SchemaError::Missing) => Check::fail(name, "none", advice),
         Err(SchemaError::TooOld { found, needed }) => Check::fail(
             name,
@@ -122,7 +119,7 @@ fn session_rules(settings: &ServerSettings) -> Vec<Check> {
             "auto_increment_increment",
             settings.auto_increment_increment == 1,
             settings.auto_increment_increment.to_string(),
-            "SET PERSIST auto_increment_increment = 1: grouped inserts rely on consecutive ids",
+            "a proxy overrides the session's auto_increment_increment = 1: remove it, because grouped inserts rely on consecutive ids",
         ),
         expect(
             "session limits",

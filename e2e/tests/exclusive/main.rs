@@ -3,6 +3,7 @@
 
 mod kafka_away;
 mod refund_time;
+mod server_defaults;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

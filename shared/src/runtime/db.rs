@@ -91,13 +91,21 @@ pub async fn connect(options: &MySqlConnectOptions) -> sqlx::Result<MySqlConnect
     Ok(conn)
 }
 
-/// The rules of every session, as one statement. Strict mode, because text that is cut in silence would no longer
-/// match its hash.
+/// What must hold in every session, although an administrator or a cluster may set other defaults for new sessions.
+///
+/// Strict mode, because text that is cut in silence would no longer match its hash. Single statements commit themselves,
+/// and COMMIT only commits. Multi-row inserts rely on consecutive ids. No statement returns fewer rows than it found, or
+/// is refused for its form. Any account may set these for its own session.
+pub(crate) const SESSION_RULES: &str = "SET SESSION transaction_isolation = 'READ-COMMITTED', sql_mode = 'TRADITIONAL,ONLY_FULL_GROUP_BY', \
+     autocommit = 1, completion_type = 'NO_CHAIN', auto_increment_increment = 1, auto_increment_offset = 1, \
+     foreign_key_checks = 1, unique_checks = 1, sql_select_limit = 18446744073709551615, sql_big_selects = 1, \
+     sql_safe_updates = 0, max_execution_time = 0";
+
+/// [`SESSION_RULES`] and the limits of a session, as one statement.
 pub(crate) fn session_rules() -> String {
     format!(
-        "SET SESSION transaction_isolation = 'READ-COMMITTED', sql_mode = 'TRADITIONAL,ONLY_FULL_GROUP_BY', \
-         innodb_lock_wait_timeout = {}, lock_wait_timeout = {}, wait_timeout = {idle}, net_read_timeout = {idle}, \
-         net_write_timeout = {idle}",
+        "{SESSION_RULES}, innodb_lock_wait_timeout = {}, lock_wait_timeout = {}, wait_timeout = {idle}, \
+         net_read_timeout = {idle}, net_write_timeout = {idle}",
         LOCK_WAIT.as_secs(),
         METADATA_LOCK_WAIT.as_secs(),
         idle = SESSION_IDLE_TIMEOUT.as_secs(),

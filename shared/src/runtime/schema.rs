@@ -5,7 +5,7 @@ mod migrate;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::{AssertSqlSafe, MySqlConnection, Row};
+use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use crate::runtime::db::{Database, DbError};
 
@@ -22,10 +22,6 @@ pub enum SchemaError {
     TooOld { found: i64, needed: i64 },
     #[error("the database has no schema: run `returnsctl migrate`")]
     Missing,
-    #[error(
-        "auto_increment_increment is {0}, must be 1: multi-row inserts rely on consecutive ids"
-    )]
-    AutoIncrement(i64),
     #[error("another migration run has held the lock for {waited_secs} s, on MySQL connection {}",
         holder.map_or_else(|| "unknown".to_owned(), |id| id.to_string()))]
     Locked {
@@ -83,20 +79,9 @@ async fn check_on(conn: &mut MySqlConnection) -> Result<(), SchemaError> {
     let found = applied(conn).await?.into_iter().max();
     let needed = version();
     match found {
-        None => return Err(SchemaError::Missing),
-        Some(found) if found < needed => return Err(SchemaError::TooOld { found, needed }),
-        Some(_) => {}
-    }
-    let step: i64 = sqlx::query(
-        "/* schema::check */ SELECT CAST(@@auto_increment_increment AS SIGNED) AS step",
-    )
-    .fetch_one(conn)
-    .await?
-    .try_get("step")?;
-    if step == 1 {
-        Ok(())
-    } else {
-        Err(SchemaError::AutoIncrement(step))
+        None => Err(SchemaError::Missing),
+        Some(found) if found < needed => Err(SchemaError::TooOld { found, needed }),
+        Some(_) => Ok(()),
     }
 }
 

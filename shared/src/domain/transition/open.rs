@@ -118,8 +118,8 @@ fn detail(new: &NewReturn) -> Map<String, Value> {
 
 /// Inserts the rows and returns their ids, in the same order.
 ///
-/// InnoDB gives the rows of one `INSERT … VALUES` consecutive ids if `auto_increment_increment` is 1, which the schema
-/// check at start ensures (MySQL manual, "AUTO_INCREMENT Handling in InnoDB": simple inserts).
+/// InnoDB gives the rows of one `INSERT … VALUES` consecutive ids if `auto_increment_increment` is 1, which every
+/// session of ours sets (MySQL manual, "AUTO_INCREMENT Handling in InnoDB": simple inserts).
 async fn insert_returns(
     conn: &mut MySqlConnection,
     now: OffsetDateTime,

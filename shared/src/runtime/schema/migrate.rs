@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{ConnectOptions, Connection, MySqlConnection};
+use sqlx::{ConnectOptions, Connection, Executor, MySqlConnection};
 
 use super::{MIGRATOR, SchemaError, applied};
-use crate::runtime::db::DbFailure;
+use crate::runtime::db::{DbFailure, SESSION_RULES};
 
 /// How long one migration run waits for another.
 pub const LOCK_WAIT: Duration = Duration::from_secs(60);
@@ -136,6 +136,7 @@ async fn locked(
     lock_wait: Duration,
 ) -> Result<MySqlConnection, SchemaError> {
     let mut conn = options.connect().await?;
+    conn.execute(SESSION_RULES).await?;
     // DDL waits for every transaction that has used the table, and all later statements on the table wait for the DDL.
     sqlx::query("/* schema::locked */ SET SESSION lock_wait_timeout = 10")
         .execute(&mut conn)
