@@ -5,14 +5,14 @@
 //! row to `operator_actions`, in the same transaction. No money moves here: the consumer carries out a retry, and marking
 //! a refund records what people found out elsewhere.
 
-mod confirm_mark_paid;
+mod confirm_mark;
 mod list;
-mod mark_not_paid;
-mod request_mark_paid;
+mod request_mark;
 mod retry;
 mod show;
 
 mod decision;
+mod mark;
 mod refund;
 mod request;
 mod return_id;
@@ -31,7 +31,7 @@ was changed, and the message says why
 happened
 
 list and show only read. The others need a bearer token with the role admin, of a person whose own return it is not, and \
-add a row to the table operator_actions. Marking as paid takes two persons: one requests, another confirms.";
+add a row to the table operator_actions. Marking as paid or as not paid takes two persons: one requests, another confirms.";
 
 /// See refunds that wait for a person, and decide: retry, or mark as paid or not paid.
 #[derive(Debug, clap::Args)]
@@ -46,9 +46,10 @@ enum RefundsCommand {
     List(list::Args),
     Show(show::Args),
     Retry(retry::Args),
-    RequestMarkPaid(request_mark_paid::Args),
-    ConfirmMarkPaid(confirm_mark_paid::Args),
-    MarkNotPaid(mark_not_paid::Args),
+    RequestMarkPaid(request_mark::PaidArgs),
+    ConfirmMarkPaid(confirm_mark::PaidArgs),
+    RequestMarkNotPaid(request_mark::NotPaidArgs),
+    ConfirmMarkNotPaid(confirm_mark::NotPaidArgs),
 }
 
 pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
@@ -56,8 +57,9 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
         RefundsCommand::List(args) => list::run(args).await,
         RefundsCommand::Show(args) => show::run(args).await,
         RefundsCommand::Retry(args) => retry::run(args).await,
-        RefundsCommand::RequestMarkPaid(args) => request_mark_paid::run(args).await,
-        RefundsCommand::ConfirmMarkPaid(args) => confirm_mark_paid::run(args).await,
-        RefundsCommand::MarkNotPaid(args) => mark_not_paid::run(args).await,
+        RefundsCommand::RequestMarkPaid(args) => request_mark::paid(args).await,
+        RefundsCommand::ConfirmMarkPaid(args) => confirm_mark::paid(args).await,
+        RefundsCommand::RequestMarkNotPaid(args) => request_mark::not_paid(args).await,
+        RefundsCommand::ConfirmMarkNotPaid(args) => confirm_mark::not_paid(args).await,
     }
 }

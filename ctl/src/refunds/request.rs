@@ -1,29 +1,28 @@
-//! A request to mark a refund as paid, and whether it may still be confirmed.
+//! A request of the first person to mark an attempt as paid or as not paid, and whether it may still be confirmed.
 //!
-//! `operator_actions` is append-only, so a request has no state of its own. A later request replaces it, and it is no
-//! longer open when the return has another version, as after a confirmation.
+//! `operator_actions` is append-only, so a request has no state of its own. A later request replaces it, also one that
+//! states the opposite, and it is no longer open when the return has another version, as after a confirmation.
 
 use std::num::ParseIntError;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use shared::domain::refund::MarkPaid;
 
-use super::refund::Refund;
+use super::mark::Mark;
 use crate::error::CtlError;
 use crate::store::refunds::RequestRow;
 use crate::text::{rfc3339, span};
 
-/// A second person should not confirm a payment that was looked up longer ago.
+/// A second person should not confirm what was looked up longer ago.
 const VALID_FOR_SECS: f64 = 24.0 * 3600.0;
 
 /// The last request for a return.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct MarkPaidRequest {
+pub(super) struct MarkRequest {
     /// The number of its row in `operator_actions`, for `--request`.
     #[serde(rename = "request")]
     pub(super) id: i64,
-    /// The attempt that paid.
+    pub(super) mark: Mark,
+    /// The attempt that it is about.
     pub(super) attempt: i32,
     pub(super) requested_by: i64,
     pub(super) evidence: String,
@@ -34,7 +33,7 @@ pub(super) struct MarkPaidRequest {
     age_secs: f64,
 }
 
-/// A request's `operator_actions.details`.
+/// A request's `operator_actions.details`, as far as a confirmation needs them.
 #[derive(Debug, Deserialize)]
 struct Details {
     version: i32,
@@ -42,19 +41,7 @@ struct Details {
     gateway_ref: Option<String>,
 }
 
-/// The details of a request made now.
-pub(super) fn details(refund: &Refund, paid: &MarkPaid<'_>, gateway_ref: Option<&str>) -> Value {
-    json!({
-        "version": refund.version,
-        "status": refund.state.status,
-        "attempt": paid.by.id.number,
-        "amount": paid.by.amount.decimal_text(),
-        "currency": paid.by.amount.currency,
-        "gateway_ref": gateway_ref,
-    })
-}
-
-impl MarkPaidRequest {
+impl MarkRequest {
     pub(super) fn read(row: RequestRow) -> Result<Self, CtlError> {
         let unreadable = |source| CtlError::Refused {
             problem: format!("row {} of operator_actions cannot be read", row.id),
@@ -63,8 +50,11 @@ impl MarkPaidRequest {
         let details: Details =
             serde_json::from_str(&row.details).map_err(|error| unreadable(error.into()))?;
         let requested_by = row.requested_by.parse();
+        let mut marks = Mark::ALL.into_iter();
+        let mark = marks.find(|mark| mark.request_verb().as_str() == row.verb);
         Ok(Self {
             id: row.id,
+            mark: mark.ok_or_else(|| unreadable("its verb is no request".into()))?,
             attempt: details.attempt,
             requested_by: requested_by.map_err(|error: ParseIntError| unreadable(error.into()))?,
             evidence: row.evidence,
@@ -92,6 +82,20 @@ impl MarkPaidRequest {
         }
         Ok(())
     }
+
+    /// Whether it states this, or why not.
+    pub(super) fn states(&self, mark: Mark) -> Result<(), String> {
+        if self.mark == mark {
+            return Ok(());
+        }
+        Err(format!(
+            "request {} states that attempt {} was {}: `{}` confirms that",
+            self.id,
+            self.attempt,
+            self.mark.participle(),
+            self.mark.confirm_command()
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -99,9 +103,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_good_for_a_day_and_one_version() {
-        let request = |age_secs| MarkPaidRequest {
+    fn a_request_is_good_for_a_day_one_version_and_what_it_states() {
+        let request = |age_secs| MarkRequest {
             id: 9,
+            mark: Mark::NotPaid,
             attempt: 1,
             requested_by: 7,
             evidence: "x".to_owned(),
@@ -115,5 +120,8 @@ mod tests {
         assert!(late.contains("24 h old"), "{late}");
         let changed = request(1.0).open(5).expect_err("changed");
         assert!(changed.contains("has changed since"), "{changed}");
+        assert_eq!(request(1.0).states(Mark::NotPaid), Ok(()));
+        let other = request(1.0).states(Mark::Paid).expect_err("the opposite");
+        assert!(other.contains("was not paid"), "{other}");
     }
 }

@@ -13,7 +13,7 @@ use sqlx::mysql::MySqlConnection;
 
 use self::commands::{CommandView, commands};
 use super::refund::Refund;
-use super::request::MarkPaidRequest;
+use super::request::MarkRequest;
 use super::return_id::{no_such_return, parse_return};
 use crate::error::CtlError;
 use crate::layout::{Row, table};
@@ -53,7 +53,7 @@ struct Report {
     attempts: Vec<AttemptView>,
     events: Vec<EventView>,
     /// The last request, open or not.
-    mark_paid_request: Option<RequestView>,
+    mark_request: Option<RequestView>,
     commands: Vec<CommandView>,
 }
 
@@ -95,7 +95,7 @@ struct EventView {
 #[derive(Debug, Serialize)]
 struct RequestView {
     #[serde(flatten)]
-    request: MarkPaidRequest,
+    request: MarkRequest,
     open: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     why_not: Option<String>,
@@ -159,7 +159,7 @@ impl Report {
             events,
             request,
         } = rows;
-        let request = request.map(MarkPaidRequest::read).transpose()?;
+        let request = request.map(MarkRequest::read).transpose()?;
         let commands = commands(&refund, request.as_ref());
         let version = row.version;
         Ok(Self {
@@ -184,7 +184,7 @@ impl Report {
                 .map(AttemptView::from)
                 .collect(),
             events: events.into_iter().map(EventView::from).collect(),
-            mark_paid_request: request.map(|request| RequestView::of(request, version)),
+            mark_request: request.map(|request| RequestView::of(request, version)),
             commands,
         })
     }
@@ -224,7 +224,7 @@ impl From<Event> for EventView {
 }
 
 impl RequestView {
-    fn of(request: MarkPaidRequest, version: i32) -> Self {
+    fn of(request: MarkRequest, version: i32) -> Self {
         let open = request.open(version);
         Self {
             request,
@@ -257,7 +257,7 @@ impl output::Report for Report {
             self.attempts_text(),
             self.events_text(),
         ];
-        parts.extend(self.mark_paid_request.as_ref().map(RequestView::text));
+        parts.extend(self.mark_request.as_ref().map(RequestView::text));
         parts.push(self.commands_text());
         parts.join("\n\n")
     }
@@ -329,9 +329,10 @@ impl RequestView {
             Some(why) => format!("no longer open: {why}"),
         };
         format!(
-            "request {} to mark it as paid by attempt {}, by user {}, {state}\n  reference {}\n  evidence: {}",
+            "request {}: attempt {} was {}, by user {}, {state}\n  reference {}\n  evidence: {}",
             request.id,
             request.attempt,
+            request.mark.participle(),
             request.requested_by,
             or_dash(request.gateway_ref.as_ref()),
             printable(&request.evidence)

@@ -33,8 +33,10 @@ pub(crate) enum Verb {
     RequestMarkPaid,
     #[strum(serialize = "refund.confirm_mark_paid")]
     ConfirmMarkPaid,
-    #[strum(serialize = "refund.mark_not_paid")]
-    MarkNotPaid,
+    #[strum(serialize = "refund.request_mark_not_paid")]
+    RequestMarkNotPaid,
+    #[strum(serialize = "refund.confirm_mark_not_paid")]
+    ConfirmMarkNotPaid,
     #[strum(serialize = "dead_letter.redrive")]
     RedriveDeadLetter,
     #[strum(serialize = "dead_letter.discard")]
@@ -44,7 +46,7 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         self.into()
     }
 }

@@ -217,10 +217,11 @@ pub(crate) async fn read_events(
     .await
 }
 
-/// A request to mark a refund as paid, as recorded.
+/// A request to mark an attempt as paid or as not paid, as recorded.
 #[derive(Debug, Clone, FromRow)]
 pub(crate) struct RequestRow {
     pub(crate) id: i64,
+    pub(crate) verb: String,
     #[sqlx(rename = "actor_id")]
     pub(crate) requested_by: String,
     #[sqlx(rename = "reason")]
@@ -231,19 +232,20 @@ pub(crate) struct RequestRow {
     pub(crate) details: String,
 }
 
-/// The last request for this return: it replaces those before it.
+/// The last request for this return: it replaces those before it, whatever they state.
 pub(crate) async fn last_request(
     conn: &mut MySqlConnection,
     id: ReturnId,
 ) -> sqlx::Result<Option<RequestRow>> {
     sqlx::query_as(
-        "/* last_request */ SELECT id, actor_id, reason, created_at, \
+        "/* last_request */ SELECT id, verb, actor_id, reason, created_at, \
          TIMESTAMPDIFF(MICROSECOND, created_at, UTC_TIMESTAMP(6)) / 1e6 AS age_secs, CAST(details AS CHAR) AS details \
-         FROM operator_actions FORCE INDEX (return_id) WHERE return_id = ? AND verb = ? AND actor_type = 'admin' \
+         FROM operator_actions FORCE INDEX (return_id) WHERE return_id = ? AND verb IN (?, ?) AND actor_type = 'admin' \
          ORDER BY id DESC LIMIT 1",
     )
     .bind(id)
     .bind(Verb::RequestMarkPaid.as_str())
+    .bind(Verb::RequestMarkNotPaid.as_str())
     .fetch_optional(conn)
     .await
 }

@@ -1,4 +1,4 @@
-//! `refunds`: refunds that wait for a person, and the decisions: retry, mark as paid by two persons, mark as not paid.
+//! `refunds`: refunds that wait for a person, and the decisions: retry, and mark as paid or as not paid by two persons.
 //!
 //! The consumer's half of a retry is tested beside the consumer.
 
@@ -17,16 +17,25 @@ use sha2::{Digest, Sha256};
 use shared::domain::ids::ReturnId;
 use sqlx::{AssertSqlSafe, Executor};
 
-use self::fixture::{ADA, BOB, Fixture, ended};
+pub(crate) use self::fixture::Fixture;
+use self::fixture::{ADA, BOB, ended};
 use crate::harness::{await_lock_waiter, expect_code, lists};
 
 /// Every deciding command, complete but for the token.
-fn decisions(id: &str) -> [Vec<&str>; 4] {
+fn decisions(id: &str) -> [Vec<&str>; 5] {
     [
         vec!["retry", id, "--attempt", "1", "--reason", "x"],
         vec!["request-mark-paid", id, "--attempt", "1", "--evidence", "x"],
         vec!["confirm-mark-paid", id, "--request", "1"],
-        vec!["mark-not-paid", id, "--attempt", "1", "--evidence", "x"],
+        vec![
+            "request-mark-not-paid",
+            id,
+            "--attempt",
+            "1",
+            "--evidence",
+            "x",
+        ],
+        vec!["confirm-mark-not-paid", id, "--request", "1"],
     ]
 }
 
@@ -172,17 +181,20 @@ async fn p7_a_decision_whose_change_cannot_be_written_leaves_nothing() {
     let parked = fixture.parked(2).await;
     let wanted = fixture.parked(3).await;
     let request = fixture.request(0, ADA, wanted).json()["request"].to_string();
+    let unpaid = fixture.request_not_paid(parked).await;
     sqlx::raw_sql(
         "CREATE TRIGGER full BEFORE INSERT ON outbox FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'full'",
     )
     .execute(&fixture.db.pool)
     .await
     .expect("a trigger");
-    let evidence = ["--attempt", "1", "--evidence", "x"];
     let (a, b, c) = (failed.to_string(), parked.to_string(), wanted.to_string());
     for (id, args) in [
         (failed, vec!["retry", &a, "--attempt", "1", "--reason", "x"]),
-        (parked, [&["mark-not-paid", &b][..], &evidence].concat()),
+        (
+            parked,
+            vec!["confirm-mark-not-paid", &b, "--request", &unpaid],
+        ),
         (wanted, vec!["confirm-mark-paid", &c, "--request", &request]),
     ] {
         let before = fixture.everything(id).await;
@@ -193,22 +205,23 @@ async fn p7_a_decision_whose_change_cannot_be_written_leaves_nothing() {
     assert_eq!(fixture.refunded_amount(3).await, "0");
 }
 
-/// Retry and mark-not-paid lock in the consumer's order: a decision that locked the attempts first could deadlock with it.
+/// Retry and confirm-mark-not-paid lock in the consumer's order: a decision that locked the attempts first could deadlock with it.
 #[tokio::test]
 async fn p5_a_decision_that_waits_for_the_return_holds_no_other_lock() {
     let fixture = Fixture::new().await;
     let (failed, parked) = (fixture.failed(1).await, fixture.parked(2).await);
     let (a, b) = (failed.to_string(), parked.to_string());
+    let unpaid = fixture.request_not_paid(parked).await;
     for args in [
-        ["retry", &a, "--attempt", "1", "--reason", "x"],
-        ["mark-not-paid", &b, "--attempt", "1", "--evidence", "x"],
+        &["retry", &a, "--attempt", "1", "--reason", "x"][..],
+        &["confirm-mark-not-paid", &b, "--request", &unpaid],
     ] {
         let mut settlement = fixture.db.pool.begin().await.expect("begin");
         settlement
             .execute("SELECT 1 FROM returns FOR UPDATE")
             .await
             .expect("lock");
-        let decision = fixture.spawn(ADA, &args);
+        let decision = fixture.spawn(BOB, args);
         await_lock_waiter(&fixture.db).await;
         for held in ["refunds", "orders"] {
             let sql = AssertSqlSafe(format!("SELECT 1 FROM {held} FOR UPDATE NOWAIT"));
@@ -271,7 +284,8 @@ fn each_command_explains_itself() {
         "retry",
         "request-mark-paid",
         "confirm-mark-paid",
-        "mark-not-paid",
+        "request-mark-not-paid",
+        "confirm-mark-not-paid",
     ] {
         let help = expect_code(0, &["refunds", command, "--help"], &[]).stdout;
         assert!(help.contains("--json"), "{command}: {help}");

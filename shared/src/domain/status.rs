@@ -50,7 +50,7 @@ pub enum Action {
     Retry,
     /// Two persons state, with evidence, that the refund was paid.
     MarkPaid,
-    /// A person states, with evidence, that an attempt with unknown outcome paid nothing.
+    /// Two persons state, with evidence, that an attempt with unknown outcome paid nothing.
     MarkNotPaid,
     /// An earlier attempt turned out to have succeeded.
     LateSuccess,

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use crate::layout::{WIDTH, width};
-use crate::refunds::refund::{Refund, accepts};
-use crate::refunds::request::MarkPaidRequest;
+use crate::refunds::mark::Mark;
+use crate::refunds::refund::Refund;
+use crate::refunds::request::MarkRequest;
 
 #[derive(Debug, Serialize)]
 pub(super) struct CommandView {
@@ -18,35 +19,26 @@ pub(super) struct CommandView {
 }
 
 /// The commands, in the order in which a person would think of them.
-pub(super) fn commands(refund: &Refund, request: Option<&MarkPaidRequest>) -> Vec<CommandView> {
+pub(super) fn commands(refund: &Refund, request: Option<&MarkRequest>) -> Vec<CommandView> {
     let last = refund.state.last_number();
-    let attempt = |more: &str| format!("--attempt {last} {more}");
-    let mut views = vec![CommandView::of(
-        refund,
-        "retry",
-        refund.retry(last).map(|_| attempt("--reason 'WHY'")),
-    )];
-    views.extend(requests(refund));
-    views.push(CommandView::of(
-        refund,
-        "confirm-mark-paid",
-        confirmation(refund, request),
-    ));
-    let evidence = "--evidence 'HOW YOU KNOW'";
-    views.push(CommandView::of(
-        refund,
-        "mark-not-paid",
-        refund.mark_not_paid(last).map(|_| attempt(evidence)),
-    ));
+    let retry = refund
+        .retry(last)
+        .map(|_| format!("--attempt {last} --reason 'WHY'"));
+    let mut views = vec![CommandView::of(refund, "retry", retry)];
+    for mark in Mark::ALL {
+        views.extend(requests(refund, mark));
+        let confirmed = confirmation(refund, mark, request);
+        views.push(CommandView::of(refund, mark.confirm_command(), confirmed));
+    }
     views
 }
 
-/// One request for each attempt that may have paid, the last one first; if there is none, why the last may not have.
-fn requests(refund: &Refund) -> Vec<CommandView> {
+/// One request for each attempt of which it may be stated, the last one first; if there is none, why not of the last.
+fn requests(refund: &Refund, mark: Mark) -> Vec<CommandView> {
     let view = |number: i32| {
         let arguments = || format!("--attempt {number} --evidence 'HOW YOU KNOW'");
-        let allowed = refund.mark_paid(number).map(|_| arguments());
-        CommandView::of(refund, "request-mark-paid", allowed)
+        let allowed = mark.check(refund, number, None).map(|_| arguments());
+        CommandView::of(refund, mark.request_command(), allowed)
     };
     let numbers = refund
         .state
@@ -61,10 +53,14 @@ fn requests(refund: &Refund) -> Vec<CommandView> {
     possible
 }
 
-fn confirmation(refund: &Refund, request: Option<&MarkPaidRequest>) -> Result<String, String> {
+fn confirmation(
+    refund: &Refund,
+    mark: Mark,
+    request: Option<&MarkRequest>,
+) -> Result<String, String> {
     let request = request.ok_or("nobody has requested it")?;
-    let paid = refund.mark_paid(request.attempt)?;
-    accepts(&paid, request.gateway_ref.as_deref())?;
+    request.states(mark)?;
+    mark.check(refund, request.attempt, request.gateway_ref.as_deref())?;
     request.open(refund.version)?;
     Ok(format!("--request {}", request.id))
 }
@@ -93,7 +89,7 @@ impl CommandView {
     /// The command, continued on a second line where it is wider than a terminal.
     pub(super) fn to_paste(&self) -> Option<String> {
         let line = format!("  {}", self.line.as_ref()?);
-        let second = if self.command == "confirm-mark-paid" {
+        let second = if self.command.starts_with("confirm-") {
             " --request"
         } else {
             " --attempt"

@@ -74,6 +74,7 @@ fn wide() -> Rows {
         events: vec![event],
         request: Some(RequestRow {
             id: i64::MAX,
+            verb: "refund.request_mark_paid".to_owned(),
             requested_by: i64::MAX.to_string(),
             evidence: "the provider's statement, line 14; ".repeat(50),
             created_at: at,

@@ -26,8 +26,8 @@ pub(super) const BOB: &str = "8";
 const KEYS: &str = "keys.json";
 
 /// A database with returns, and the keys of the admins' tokens.
-pub(super) struct Fixture {
-    pub(super) db: TestDb,
+pub(crate) struct Fixture {
+    pub(crate) db: TestDb,
     /// The database address for deciding commands; a proxy may be in between.
     pub(super) url: String,
     folder: TempDir,
@@ -66,7 +66,7 @@ impl Record {
 }
 
 impl Fixture {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let db = TestDb::create().await;
         Self {
             url: db.url().to_owned(),
@@ -190,7 +190,7 @@ impl Fixture {
     }
 
     /// A return of this order, 49.90 EUR of 49.90 EUR.
-    pub(super) async fn file(&self, order: i64) -> ReturnId {
+    pub(crate) async fn file(&self, order: i64) -> ReturnId {
         self.db.seed_orders(order, 1, CUSTOMER).await;
         let new = NewReturn {
             order_id: OrderId(order),
@@ -220,7 +220,7 @@ impl Fixture {
     }
 
     /// Refund pending, its first attempt parked.
-    pub(super) async fn parked(&self, order: i64) -> ReturnId {
+    pub(crate) async fn parked(&self, order: i64) -> ReturnId {
         let id = self.file(order).await;
         self.attempt(id, 1, "parked").await;
         self.advance(id, &[Action::Approve, Action::Claim, Action::Park])
@@ -229,7 +229,7 @@ impl Fixture {
     }
 
     /// Refund failed, its first attempt declined.
-    pub(super) async fn failed(&self, order: i64) -> ReturnId {
+    pub(crate) async fn failed(&self, order: i64) -> ReturnId {
         let id = self.file(order).await;
         self.attempt(id, 1, "declined").await;
         self.advance(id, &[Action::Approve, Action::Claim, Action::Decline])
@@ -238,7 +238,7 @@ impl Fixture {
     }
 
     /// As the consumer writes it.
-    pub(super) async fn advance(&self, id: ReturnId, actions: &[Action]) {
+    pub(crate) async fn advance(&self, id: ReturnId, actions: &[Action]) {
         let mut tx = self.db.pool.begin().await.expect("begin");
         advance(&mut tx, id, actions).await;
         tx.commit().await.expect("commit");
@@ -260,7 +260,7 @@ impl Fixture {
         .expect("insert");
     }
 
-    pub(super) async fn execute(&self, sql: &'static str, id: i64) {
+    pub(crate) async fn execute(&self, sql: &'static str, id: i64) {
         let query = sqlx::query(sql).bind(id);
         query.execute(&self.db.pool).await.expect(sql);
     }

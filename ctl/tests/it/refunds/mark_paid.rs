@@ -13,7 +13,7 @@ impl Fixture {
     /// Confirms the last request there was.
     #[track_caller]
     fn confirm(&self, code: i32, user: &str, id: ReturnId, text: &str) {
-        let request = &self.show(id)["mark_paid_request"]["request"];
+        let request = &self.show(id)["mark_request"]["request"];
         let request = request.as_i64().unwrap_or(1);
         self.confirm_request(code, user, id, request, text);
     }
@@ -172,7 +172,7 @@ async fn p8_a_request_does_not_outlive_the_state_it_was_made_for() {
     fixture.advance(id, &[Action::Disagreement]).await;
     fixture.confirm(1, BOB, id, "which has changed since");
     let shown = fixture.show(id);
-    assert_eq!(shown["mark_paid_request"]["open"], false);
+    assert_eq!(shown["mark_request"]["open"], false);
     // Retried meanwhile: a consumer works on it.
     fixture.request(0, ADA, id);
     fixture.act(
@@ -242,7 +242,7 @@ async fn p5_the_attempt_that_paid_is_named_and_the_parked_one_behind_it_becomes_
     let ran = fixture.act(1, ADA, &mark_paid(&name, "3", &[]));
     assert!(ran.stderr.contains("it has no attempt 3"), "{}", ran.stderr);
     fixture.request(0, ADA, id);
-    assert_eq!(fixture.show(id)["mark_paid_request"]["attempt"], 1);
+    assert_eq!(fixture.show(id)["mark_request"]["attempt"], 1);
     // A request about another attempt replaces this one.
     let other = mark_paid(&name, "2", &[]);
     assert_eq!(fixture.act(0, ADA, &other).json()["changed"], true);

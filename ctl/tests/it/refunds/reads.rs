@@ -136,8 +136,11 @@ async fn show_has_the_history_and_the_possible_commands() {
         ]
     );
     assert_eq!(events[0]["actor"], "customer:42");
-    assert_eq!(shown["mark_paid_request"], Value::Null);
-    assert_eq!(fixture.possible(id), ["request-mark-paid", "mark-not-paid"]);
+    assert_eq!(shown["mark_request"], Value::Null);
+    assert_eq!(
+        fixture.possible(id),
+        ["request-mark-paid", "request-mark-not-paid"]
+    );
 
     let evidence = "line 14 \u{1b}[2J";
     let name = id.to_string();
@@ -150,14 +153,18 @@ async fn show_has_the_history_and_the_possible_commands() {
         evidence,
     ];
     fixture.act(0, ADA, &args);
-    let request = &fixture.show(id)["mark_paid_request"];
+    let request = &fixture.show(id)["mark_request"];
     assert_eq!(
         (&request["requested_by"], &request["open"]),
         (&json!(7), &json!(true))
     );
     assert_eq!(
         fixture.possible(id),
-        ["request-mark-paid", "confirm-mark-paid", "mark-not-paid"]
+        [
+            "request-mark-paid",
+            "confirm-mark-paid",
+            "request-mark-not-paid"
+        ]
     );
     let text = fixture.query(0, &["show", &name]).stdout;
     let shown = fixture.show(id);
@@ -174,14 +181,14 @@ async fn show_has_the_history_and_the_possible_commands() {
         "possible now:\n  \
          returnsctl refunds request-mark-paid 1 --attempt 1 --evidence 'HOW YOU KNOW'\n  \
          returnsctl refunds confirm-mark-paid 1 --request {}\n  \
-         returnsctl refunds mark-not-paid 1 --attempt 1 --evidence 'HOW YOU KNOW'\n",
+         returnsctl refunds request-mark-not-paid 1 \\\n    --attempt 1 --evidence 'HOW YOU KNOW'\n",
         request["request"]
     );
     assert!(text.ends_with(&may_be_done), "{text}");
     for part in [
         "key key-",
         "refund.parked",
-        "as paid by attempt 1, by user 7, open",
+        "attempt 1 was paid, by user 7, open",
         r"line 14 \u{1b}[2J",
     ] {
         assert!(text.contains(part), "{part}: {text}");

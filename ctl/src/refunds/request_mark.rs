@@ -1,0 +1,217 @@
+//! `returnsctl refunds request-mark-paid` and `request-mark-not-paid`: the first of two persons. These commands change
+//! `operator_actions` only.
+
+use std::process::ExitCode;
+
+use clap::value_parser;
+use serde::Serialize;
+use serde_json::Value;
+use shared::domain::ids::ReturnId;
+
+use super::decision::{Decision, DecisionArgs, not_now};
+use super::mark::Mark;
+use super::request::MarkRequest;
+use crate::error::CtlError;
+use crate::operator::parse_reason;
+use crate::output;
+use crate::store::refunds::{Lock, last_request};
+
+const PAID_HELP: &str = "\
+WHAT THIS MEANS: nothing yet. Another admin has to confirm within a day, with `returnsctl refunds confirm-mark-paid RETURN \
+--request N`, and before anything else happens to the return; then it is refunded without another payment. A newer \
+request replaces this one.
+
+Name the attempt that paid: it may be an earlier one that was declined. A later attempt that is parked becomes void and \
+is never checked again, so with your evidence you also state that it did not pay.
+
+Allowed while the return is refund_pending with a parked attempt, or refund_failed.
+
+Example:
+  OPERATOR_TOKEN=$(cat ~/token) returnsctl refunds request-mark-paid 456 \\
+    --attempt 1 --gateway-ref re_9f3 \\
+    --evidence 'INC-7: provider statement of 2026-11-23, line 14'";
+
+const NOT_PAID_HELP: &str = "\
+WHAT THIS MEANS: nothing yet. Another admin has to confirm within a day, with `returnsctl refunds confirm-mark-not-paid \
+RETURN --request N`, and before anything else happens to the return; then the attempt counts as declined and the return \
+is refund_failed. No money moves by this; a retry may follow, and pays. A newer request replaces this one.
+
+If the provider did pay the attempt after all, that retry finds the payment, as long as the provider still returns it: \
+look it up there first, by the attempt's idempotency key.
+
+Refused for an attempt that the provider reported as paid (paid_more_than_order_total, paid_twice, several_found): mark \
+such a return as paid.
+
+Example:
+  OPERATOR_TOKEN=$(cat ~/token) returnsctl refunds request-mark-not-paid 456 \\
+    --attempt 1 --evidence 'INC-7: provider: no such payment'";
+
+/// Request to mark a refund as paid, because you know that the money was paid; another person confirms.
+#[derive(Debug, clap::Args)]
+#[command(after_help = PAID_HELP)]
+pub(super) struct PaidArgs {
+    /// The attempt that paid, with its number from `refunds show`.
+    #[arg(long, value_name = "N", value_parser = value_parser!(i32).range(1..))]
+    attempt: i32,
+
+    /// The provider's name of the payment; kept with the attempt. It does not replace one that the gateway returned.
+    #[arg(long, value_name = "REF", value_parser = parse_gateway_ref)]
+    gateway_ref: Option<String>,
+
+    #[command(flatten)]
+    request: RequestArgs,
+}
+
+/// Request to mark a parked attempt as not paid, because you know that no money was paid; another person confirms.
+#[derive(Debug, clap::Args)]
+#[command(after_help = NOT_PAID_HELP)]
+pub(super) struct NotPaidArgs {
+    /// The parked attempt, with its number from `refunds show`: the last one.
+    #[arg(long, value_name = "N", value_parser = value_parser!(i32).range(1..))]
+    attempt: i32,
+
+    #[command(flatten)]
+    request: RequestArgs,
+}
+
+// No doc comment: see `SessionArgs`.
+#[derive(Debug, clap::Args)]
+struct RequestArgs {
+    /// How you know: the provider's response with its reference, a statement, a ticket.
+    #[arg(long, value_name = "NOTE", value_parser = parse_reason)]
+    evidence: String,
+
+    #[command(flatten)]
+    decision: DecisionArgs,
+}
+
+/// The width of `refunds.gateway_ref`.
+const LONGEST_REF: usize = 128;
+
+fn parse_gateway_ref(text: &str) -> Result<String, String> {
+    let fits = (1..=LONGEST_REF).contains(&text.len());
+    if fits && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "must be 1 to {LONGEST_REF} printable ASCII characters without spaces"
+        ))
+    }
+}
+
+/// What the operator states.
+#[derive(Debug, Clone)]
+struct Statement {
+    mark: Mark,
+    attempt: i32,
+    evidence: String,
+    gateway_ref: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Requested {
+    action: &'static str,
+    return_id: ReturnId,
+    /// `false` if you had requested the same already; then nothing is recorded.
+    changed: bool,
+    request: i64,
+    mark: Mark,
+    attempt: i32,
+    requested_by: i64,
+}
+
+pub(super) async fn paid(args: PaidArgs) -> Result<ExitCode, CtlError> {
+    run(Mark::Paid, args.attempt, args.gateway_ref, args.request).await
+}
+
+pub(super) async fn not_paid(args: NotPaidArgs) -> Result<ExitCode, CtlError> {
+    run(Mark::NotPaid, args.attempt, None, args.request).await
+}
+
+async fn run(
+    mark: Mark,
+    attempt: i32,
+    gateway_ref: Option<String>,
+    args: RequestArgs,
+) -> Result<ExitCode, CtlError> {
+    let statement = Statement {
+        mark,
+        attempt,
+        evidence: args.evidence,
+        gateway_ref,
+    };
+    let requested = args
+        .decision
+        .decide("request_mark", Lock::None, move |decision| {
+            Box::pin(request(decision, statement.clone()))
+        });
+    output::report(&requested.await?, args.decision.session.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn request(mut decision: Decision<'_>, statement: Statement) -> Result<Requested, CtlError> {
+    let refund = &decision.refund;
+    let (id, user) = (refund.return_id, decision.operator.caller.user);
+    let typed = statement.gateway_ref.as_deref();
+    let allowed = statement.mark.check(refund, statement.attempt, typed);
+    let allowed = allowed.map_err(|why| not_now(id, why))?;
+    let details = Value::Object(allowed.details(refund, typed));
+    let last = last_request(decision.tx, id).await?;
+    let last = last.map(MarkRequest::read).transpose()?;
+    let same = |last: &MarkRequest| {
+        last.open(refund.version).is_ok()
+            && last.mark == statement.mark
+            && last.attempt == statement.attempt
+            && last.requested_by == user
+            && last.evidence == statement.evidence
+            && last.gateway_ref.as_deref() == typed
+    };
+    let (changed, request) = match last.filter(same) {
+        Some(last) => (false, last.id),
+        None => {
+            let verb = statement.mark.request_verb();
+            let recorded = decision.record(verb, &statement.evidence, details).await?;
+            (true, i64::try_from(recorded).unwrap_or(i64::MAX))
+        }
+    };
+    Ok(Requested {
+        action: statement.mark.request_command(),
+        return_id: id,
+        changed,
+        request,
+        mark: statement.mark,
+        attempt: statement.attempt,
+        requested_by: user,
+    })
+}
+
+impl output::Report for Requested {
+    fn text(&self) -> String {
+        let (request, id) = (self.request, self.return_id);
+        let known = if self.changed {
+            ""
+        } else {
+            " (you had requested the same already)"
+        };
+        format!(
+            "Request {request}{known}: attempt {} of return {id} was {}. Nothing has changed yet; another admin confirms \
+             within a day:\n  returnsctl refunds {} {id} --request {request}",
+            self.attempt,
+            self.mark.participle(),
+            self.mark.confirm_command()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_ref_fits_its_column() {
+        assert_eq!(parse_gateway_ref("re_9f3"), Ok("re_9f3".to_owned()));
+        for text in ["", "a b", "ä", "a\n", &"x".repeat(129)] {
+            assert!(parse_gateway_ref(text).is_err(), "{text:?}");
+        }
+    }
+}
