@@ -1,6 +1,6 @@
 //! The parts of the program and the tasks that run them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,12 +21,13 @@ use crate::batcher::{BatchQueue, Batcher, batcher};
 use crate::claim::Claimer;
 use crate::config::{CONNECTIONS_NEEDED, Config, PROGRAM};
 use crate::error::Error;
+use crate::floors::{self, Floors};
 use crate::gateway::RefundGateway;
 use crate::gauges::LastRead;
 use crate::intake::{self, Intake};
 use crate::metrics::Metrics;
 use crate::open_attempts::OpenAttempts;
-use crate::reconcile::Reconciler;
+use crate::reconcile::{Kind, Reconciler};
 use crate::refund::{self, Marked, RefundWorker};
 use crate::settle::{self, LookUpBackoff, Settlement, Settler};
 use crate::{expiry, gauges};
@@ -58,7 +59,9 @@ struct Parts {
 struct Shares {
     all: Database,
     intake: Database,
-    scans: Database,
+    /// In the order of [`Kind::ALL`].
+    scans: [Database; Kind::ALL.len()],
+    sweep: Database,
     settle: Database,
     mark_sent: Database,
     /// Reads of earlier attempts, one per gateway call at the same time.
@@ -73,7 +76,8 @@ impl Shares {
         let rest = all.max_connections().saturating_sub(CONNECTIONS_NEEDED - 1);
         Self {
             intake: one(),
-            scans: one(),
+            scans: Kind::ALL.map(|_| one()),
+            sweep: one(),
             settle: one(),
             mark_sent: one(),
             earlier: all.share(rest),
@@ -163,15 +167,35 @@ impl Parts {
         let taking = tasks.stage();
         let (stop, metrics) = (taking.stop(), self.metrics.clone());
         let intake = self.intake(&claimer, &worker)?;
-        let reconciler = self.reconciler(claimer, &worker);
         let (db, days) = (self.db.expiry.clone(), self.cfg.intake.inbox_retention_days);
-        let expiry = expiry::run(db, days, metrics.clone(), stop.clone());
-        let gauges = gauges::run(self.db.gauges.clone(), metrics, last_read, stop.clone());
-        taking.spawn_fallible("intake", intake.run(stop.clone()));
-        taking.spawn("reconciler", reconciler.run(stop));
+        let expiry = expiry::run(db, days, metrics, stop.clone());
+        taking.spawn_fallible("intake", intake.run(stop));
         taking.spawn("inbox expiry", expiry);
-        taking.spawn("gauges", gauges);
+        self.spawn_scans(taking, &claimer, &worker, last_read);
         Ok(worker)
+    }
+
+    /// Starts the scans, and what says where they begin.
+    fn spawn_scans<G: RefundGateway>(
+        &self,
+        stage: &mut Stage,
+        claimer: &Claimer,
+        worker: &Arc<RefundWorker<G>>,
+        last_read: LastRead,
+    ) {
+        let (floors, gateway) = (Floors::default(), claimer.gateway);
+        for (kind, db) in Kind::ALL.into_iter().zip(&self.db.scans) {
+            let scan = self.reconciler(kind, db, claimer, worker, floors.clone());
+            stage.spawn(kind.name(), scan.run(stage.stop()));
+        }
+        let (metrics, stop) = (self.metrics.clone(), stage.stop());
+        let (db, interval) = (self.db.sweep.clone(), self.cfg.reconcile.interval());
+        let sweep = floors::sweep(db, gateway, floors.clone(), interval, metrics, stop);
+        stage.spawn("sweep", sweep);
+        let (metrics, stop) = (self.metrics.clone(), stage.stop());
+        let db = self.db.gauges.clone();
+        let gauges = gauges::run(db, gateway, floors, metrics, last_read, stop);
+        stage.spawn("gauges", gauges);
     }
 
     fn max_open(&self) -> usize {
@@ -232,25 +256,30 @@ impl Parts {
         )
     }
 
-    /// Its claims use the share of the scans, so that they go on while a claim of the intake hangs.
+    /// Its claims use its own share of the connections, so that they go on while a claim of the intake hangs.
     fn reconciler<G: RefundGateway>(
         &self,
-        claimer: Claimer,
+        kind: Kind,
+        db: &Database,
+        claimer: &Claimer,
         worker: &Arc<RefundWorker<G>>,
+        floors: Floors,
     ) -> Reconciler<G> {
-        let db = self.db.scans.clone();
         Reconciler {
+            kind,
             claimer: Arc::new(Claimer {
                 db: db.clone(),
-                ..claimer
+                ..claimer.clone()
             }),
-            db,
+            db: db.clone(),
             worker: Arc::clone(worker),
-            interval: Duration::from_millis(self.cfg.reconcile.reconcile_interval_ms),
+            floors,
+            interval: self.cfg.reconcile.interval(),
             initiated_grace_secs: self.cfg.reconcile.initiated_grace_secs,
             window: self.cfg.pay.window(),
             metrics: self.metrics.clone(),
             sidelined: HashMap::new(),
+            taken: HashSet::new(),
         }
     }
 

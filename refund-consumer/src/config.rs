@@ -177,8 +177,8 @@ pub enum GatewayKind {
 /// The scans.
 #[derive(Debug, Clone, Args)]
 pub struct ReconcileArgs {
-    /// Milliseconds between two scans for due work. Approvals and retries wait as long. Too low: idle load (a few indexed
-    /// reads per scan).
+    /// Milliseconds between two scans for each kind of due work. Approvals and retries wait as long. Too low: idle load (one
+    /// or two indexed reads per scan).
     #[arg(long, env = "RECONCILE_INTERVAL_MS", default_value_t = 1_000, value_parser = value_parser!(u64).range(10..=60_000))]
     pub reconcile_interval_ms: u64,
 
@@ -188,8 +188,9 @@ pub struct ReconcileArgs {
     pub initiated_grace_secs: u32,
 }
 
-/// Claim, settlement, marking as sent, scan, expiry, gauges, and one read of earlier attempts at the same time.
-pub(crate) const CONNECTIONS_NEEDED: u32 = 7;
+/// Claim, settlement, marking as sent, each kind of scan, sweep, expiry, gauges, and one read of earlier attempts at the
+/// same time.
+pub(crate) const CONNECTIONS_NEEDED: u32 = 12;
 /// The call deadline must be far below the key's lifetime: a repeat could start within it and end after it.
 const DEADLINES_PER_WINDOW: u32 = 10;
 
@@ -250,6 +251,12 @@ impl HttpArgs {
             ));
         }
         problems
+    }
+}
+
+impl ReconcileArgs {
+    pub fn interval(&self) -> Duration {
+        Duration::from_millis(self.reconcile_interval_ms)
     }
 }
 

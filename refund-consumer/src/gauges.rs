@@ -8,8 +8,9 @@ use shared::runtime::ops::Check;
 use shared::runtime::tasks::{Outage, every};
 use tokio_util::sync::CancellationToken;
 
+use crate::floors::Floors;
 use crate::metrics::Metrics;
-use crate::store;
+use crate::store::{self, Standstill};
 
 const PERIOD: Duration = Duration::from_secs(5);
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -52,21 +53,33 @@ impl Default for LastRead {
     }
 }
 
-/// Keeps the gauges until `stop`. While they cannot be read the ages grow by themselves: unknown is not good.
-pub async fn run(db: Database, metrics: Metrics, last_read: LastRead, stop: CancellationToken) {
+/// Keeps the gauges until `stop`, and raises the floors of the scans. While the gauges cannot be read the ages grow by
+/// themselves: unknown is not good.
+pub async fn run(
+    db: Database,
+    gateway: &'static str,
+    floors: Floors,
+    metrics: Metrics,
+    last_read: LastRead,
+    stop: CancellationToken,
+) {
     let (mut rounds, mut outage) = (every(PERIOD, &stop), Outage::new("reading the gauges"));
     while rounds.next().await {
-        let read = db.run("read_gauges", DEADLINE, |conn| {
-            Box::pin(store::read_gauges(conn))
+        let from = floors.clone();
+        let read = db.run("read_gauges", DEADLINE, move |conn| {
+            Box::pin(store::read_gauges(conn, gateway, move |range| {
+                from.of(range)
+            }))
         });
         match read.await {
             Ok(gauges) => {
                 outage.ended();
                 last_read.now();
                 metrics.parked_attempts.set(gauges.parked);
-                for (shown, age) in metrics.oldest.iter().zip(gauges.oldest) {
-                    shown.set(age);
+                for (shown, kind) in metrics.oldest.iter().zip(Standstill::ALL) {
+                    shown.set(gauges.age(kind));
                 }
+                gauges.oldest.iter().for_each(|read| floors.raise(read));
             }
             Err(error) => {
                 metrics

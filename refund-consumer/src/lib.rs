@@ -23,6 +23,7 @@ pub mod refund;
 pub mod settle;
 
 pub mod expiry;
+pub mod floors;
 pub mod gauges;
 pub mod reconcile;
 

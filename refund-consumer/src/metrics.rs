@@ -121,7 +121,14 @@ impl Metrics {
                 "refund_consumer_transient_failures_total",
                 "Uses of the database that failed and are tried again",
                 "step",
-                &["claim", "settle", "reconcile", "expire_inbox", "census"],
+                &[
+                    "claim",
+                    "settle",
+                    "reconcile",
+                    "sweep",
+                    "expire_inbox",
+                    "census",
+                ],
             ),
             permanent_failures: set.counters(
                 "refund_consumer_permanent_failures_total",

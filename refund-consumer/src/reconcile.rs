@@ -1,14 +1,18 @@
 //! Finds the work that no message brings: lost messages, approvals, retries, unclear outcomes, attempts whose owner died.
 //!
-//! Scans by index and hands the rows to the same claim and the same refund worker. Any number of consumers may run it: a
-//! claim decides on locked rows, and one conditional UPDATE decides which process takes an attempt over.
+//! Each kind of work has a loop, a connection and a share of the open attempts of its own: a scan that hangs, or thousands of
+//! refunds that the provider settles in its own time, delay no other kind. A scan walks its index from a floor
+//! (`floors.rs`) and hands the rows to the same claim and the same refund worker as a message. Any number of consumers
+//! may run them: a claim decides on locked rows, and one conditional UPDATE decides which process takes an attempt over.
+
+mod waiting;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::domain::ids::ReturnId;
-use shared::domain::refund::{Attempt, AttemptState};
+use shared::domain::refund::{Attempt, AttemptId, AttemptState};
 use shared::runtime::db::Database;
 use shared::runtime::tasks::{Backoff, Outage, every};
 use tokio_util::sync::CancellationToken;
@@ -16,39 +20,89 @@ use tokio_util::sync::CancellationToken;
 use crate::attempt::{OwnedAttempt, SendState};
 use crate::claim::Claimer;
 use crate::error::Error;
+use crate::floors::Floors;
 use crate::gateway::RefundGateway;
 use crate::metrics::Metrics;
 use crate::refund::RefundWorker;
-use crate::store::{self, Due, DueKind, Page, TakeOver, Waiting};
+use crate::store::{self, Due, Range, TakeOver, Waiting};
 
 /// Rows per statement.
-const PAGE: u32 = 100;
-/// A return that could not be claimed is tried again after this time; until then it does not fill the log.
-const SIDELINE: Duration = Duration::from_secs(60);
-/// The same for a return that another transaction holds: it is free again soon.
-const SIDELINE_HELD: Duration = Duration::from_secs(5);
+const PAGE: usize = 100;
 const BACKOFF_CAP: Duration = Duration::from_secs(5);
 /// For one statement.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Until the next look whether there is room; no query runs before there is.
+const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
+/// Messages leave a quarter of the open attempts to the scans. Each kind that has a quota may hold this part of all.
+const QUOTA_DIVISOR: usize = 16;
 
-/// See the module.
+/// What one loop looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Attempts that are sent or unknown: the customer may have been paid.
+    Unclear,
+    /// Attempts that nobody has sent: retries, and those whose owner died.
+    Claimed,
+    /// Attempts that the provider accepted and settles in its own time.
+    Pending,
+    /// Approved returns.
+    Approved,
+    /// New returns whose message is late.
+    Initiated,
+}
+
+impl Kind {
+    pub const ALL: [Self; 5] = [
+        Self::Unclear,
+        Self::Claimed,
+        Self::Pending,
+        Self::Approved,
+        Self::Initiated,
+    ];
+
+    /// The task's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unclear => "scan for unclear attempts",
+            Self::Claimed => "scan for claimed attempts",
+            Self::Pending => "scan for pending attempts",
+            Self::Approved => "scan for approved returns",
+            Self::Initiated => "scan for new returns",
+        }
+    }
+}
+
+/// The loop of one kind; see the module.
 #[derive(Debug)]
 pub struct Reconciler<G> {
+    pub kind: Kind,
     pub db: Database,
     pub claimer: Arc<Claimer>,
     pub worker: Arc<RefundWorker<G>>,
+    pub floors: Floors,
     pub interval: Duration,
     pub initiated_grace_secs: u32,
     /// How long the gateway honors a key.
     pub window: Duration,
     pub metrics: Metrics,
     pub sidelined: HashMap<ReturnId, Instant>,
+    /// What this loop took, while it is open.
+    pub taken: HashSet<AttemptId>,
+}
+
+/// How a pass ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    /// Nothing more is due that this process can take now.
+    Whole,
+    NoRoom,
 }
 
 impl<G: RefundGateway> Reconciler<G> {
     /// Scans until `stop`. Not cancel-safe: run it in a task of its own.
     pub async fn run(mut self, stop: CancellationToken) {
-        let (mut passes, mut outage) = (every(self.interval, &stop), Outage::new("the scan"));
+        let mut passes = every(self.interval, &stop);
+        let mut outage = Outage::new(self.kind.name());
         let retry = Backoff {
             base: self.interval,
             cap: BACKOFF_CAP,
@@ -56,15 +110,10 @@ impl<G: RefundGateway> Reconciler<G> {
         let mut failures = 0;
         while passes.next().await {
             match self.pass(&stop).await {
-                Ok(()) => {
+                Ok(pass) => {
                     failures = 0;
                     outage.ended();
-                    // Consumers that started together should not scan together.
-                    let jitter = Backoff {
-                        cap: self.interval,
-                        ..retry
-                    };
-                    passes.pause_next(self.interval / 2 + jitter.pause(0));
+                    passes.pause_next(self.pause_after(pass));
                 }
                 Err(error) => {
                     failures += 1;
@@ -79,109 +128,101 @@ impl<G: RefundGateway> Reconciler<G> {
         }
     }
 
-    async fn pass(&mut self, stop: &CancellationToken) -> Result<(), Error> {
-        let now = Instant::now();
-        self.sidelined.retain(|_, until| *until > now);
-        // First the attempts that may have paid, last those that the provider settles in its own time: neither a backlog
-        // nor thousands of pending refunds may starve the rest.
-        self.due(DueKind::Unclear, stop).await?;
-        self.due(DueKind::Claimed, stop).await?;
-        for reviewed in [false, true] {
-            self.waiting(Waiting::Approved { reviewed }, "approved", stop)
-                .await?;
-        }
-        let grace_secs = self.initiated_grace_secs;
-        self.waiting(Waiting::Initiated { grace_secs }, "initiated", stop)
-            .await?;
-        self.due(DueKind::Pending, stop).await
-    }
-
-    /// New returns count as a backlog, whether a message or a scan names them.
-    fn room_for(&self, waiting: Waiting) -> usize {
-        match waiting {
-            Waiting::Initiated { .. } => self.worker.room_for_messages(),
-            Waiting::Approved { .. } => self.worker.room(),
+    /// Consumers that started together should not scan together.
+    fn pause_after(&self, pass: Pass) -> Duration {
+        let jitter = Backoff {
+            base: self.interval,
+            cap: self.interval,
+        };
+        match pass {
+            Pass::Whole => self.interval / 2 + jitter.pause(0),
+            Pass::NoRoom => self.interval.min(NO_ROOM_PAUSE),
         }
     }
 
-    /// Claims waiting returns, page by page, as long as there is room.
-    async fn waiting(
-        &mut self,
-        waiting: Waiting,
-        kind: &str,
-        stop: &CancellationToken,
-    ) -> Result<(), Error> {
-        let mut after = Page::FIRST;
-        while self.room_for(waiting) > 0 && !stop.is_cancelled() {
-            let page = self.page(waiting, after).await?;
-            let Some(last) = page.last() else {
-                return Ok(());
-            };
-            after = *last;
-            let full = page.len() == PAGE as usize;
-            let found: Vec<ReturnId> = page
-                .into_iter()
-                .map(|row| row.id)
-                .filter(|id| !self.sidelined.contains_key(id))
-                .collect();
-            self.count(kind, found.len());
-            let (worker, mut claimed) = (&self.worker, HashSet::new());
-            let hand_over = |attempts: Vec<OwnedAttempt>| {
-                claimed.extend(attempts.iter().map(|attempt| attempt.id.return_id));
-                worker.take(attempts);
-            };
-            let held = self.claimer.claim_found(&found, hand_over).await?;
-            self.sideline(&found, &claimed, &held);
-            if !full {
-                return Ok(());
+    async fn pass(&mut self, stop: &CancellationToken) -> Result<Pass, Error> {
+        match self.kind {
+            Kind::Unclear => match self.due(AttemptState::Sent, stop).await? {
+                Pass::Whole => self.due(AttemptState::Unknown, stop).await,
+                Pass::NoRoom => Ok(Pass::NoRoom),
+            },
+            Kind::Claimed => self.due(AttemptState::Claimed, stop).await,
+            Kind::Pending => self.due(AttemptState::Pending, stop).await,
+            Kind::Approved => {
+                let mut pass = Pass::Whole;
+                for reviewed in [false, true] {
+                    if pass == Pass::Whole {
+                        pass = self.waiting(Waiting::Approved { reviewed }, stop).await?;
+                    }
+                }
+                Ok(pass)
+            }
+            Kind::Initiated => {
+                let grace_secs = self.initiated_grace_secs;
+                self.waiting(Waiting::Initiated { grace_secs }, stop).await
             }
         }
-        Ok(())
     }
 
-    /// A found return without an attempt was rejected, taken by another consumer, or cannot be claimed: no hurry.
-    fn sideline(&mut self, found: &[ReturnId], claimed: &HashSet<ReturnId>, held: &[ReturnId]) {
-        let now = Instant::now();
-        let until = |id: &ReturnId| {
-            let is_held = held.binary_search(id).is_ok();
-            now + if is_held { SIDELINE_HELD } else { SIDELINE }
-        };
-        let unclaimed = found.iter().filter(|id| !claimed.contains(id));
-        self.sidelined.extend(unclaimed.map(|id| (*id, until(id))));
+    /// How many attempts this loop may take now. New returns count as a backlog, whether a message or a scan names them;
+    /// each other kind has its quota, so that none takes the room of all.
+    fn room(&mut self) -> usize {
+        if self.kind == Kind::Initiated {
+            return self.worker.room_for_messages();
+        }
+        let open = &self.worker.open;
+        self.taken.retain(|id| open.contains(*id));
+        let quota = (self.worker.max_open / QUOTA_DIVISOR).max(1);
+        quota
+            .saturating_sub(self.taken.len())
+            .min(self.worker.room())
+    }
+
+    fn take(&mut self, attempts: Vec<OwnedAttempt>) {
+        self.taken.extend(attempts.iter().map(|attempt| attempt.id));
+        self.worker.take(attempts);
     }
 
     /// Takes over attempts that are due, as long as there is room.
-    async fn due(&mut self, kind: DueKind, stop: &CancellationToken) -> Result<(), Error> {
+    async fn due(&mut self, state: AttemptState, stop: &CancellationToken) -> Result<Pass, Error> {
         while !stop.is_cancelled() {
-            let room = self.worker.room().min(PAGE as usize);
+            let room = self.room().min(PAGE);
             if room == 0 {
-                return Ok(());
+                return Ok(Pass::NoRoom);
             }
             let began = Instant::now();
-            let gateway = self.worker.gateway.name();
-            // Our own attempts may be due too, for example while another transaction holds their rows. They must not hide
-            // the others.
-            let limit = room + self.worker.open.count();
-            let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-            let due = self.db.run("due_attempts", DEADLINE, move |conn| {
-                Box::pin(store::due_attempts(conn, gateway, kind, limit))
-            });
-            let (now, mut due) = due.await?;
+            let (now, mut due) = self.due_attempts(state, room).await?;
             due.retain(|due| !self.worker.open.contains(due.attempt.id));
             due.truncate(room);
             let full = due.len() == room;
             let Some(now) = now.filter(|_| !due.is_empty()) else {
-                return Ok(());
+                return Ok(Pass::Whole);
             };
             let taken = self.take_over(due, now, began).await?;
             self.count("due", taken.len());
             let progressed = !taken.is_empty();
-            self.worker.take(taken);
+            self.take(taken);
             if !full || !progressed {
-                return Ok(());
+                break;
             }
         }
-        Ok(())
+        Ok(Pass::Whole)
+    }
+
+    /// Our own attempts may be due too, for example while another transaction holds their rows. They must not hide the
+    /// others.
+    async fn due_attempts(
+        &self,
+        state: AttemptState,
+        room: usize,
+    ) -> Result<(Option<time::OffsetDateTime>, Vec<Due>), Error> {
+        let limit = u32::try_from(room + self.worker.open.count()).unwrap_or(u32::MAX);
+        let gateway = self.worker.gateway.name();
+        let floor = self.floors.of(Range::Attempts(state));
+        let due = self.db.run("due_attempts", DEADLINE, move |conn| {
+            Box::pin(store::due_attempts(conn, gateway, state, floor, limit))
+        });
+        due.await
     }
 
     async fn take_over(
@@ -217,13 +258,6 @@ impl<G: RefundGateway> Reconciler<G> {
                 trace: None,
             })
             .collect())
-    }
-
-    async fn page(&self, waiting: Waiting, after: Page) -> Result<Vec<Page>, Error> {
-        let page = self.db.run("waiting_returns", DEADLINE, move |conn| {
-            Box::pin(store::waiting_returns(conn, waiting, after, PAGE))
-        });
-        page.await
     }
 
     fn count(&self, kind: &str, found: usize) {

@@ -6,6 +6,7 @@
 
 mod attempts;
 mod claims;
+mod oldest;
 mod scans;
 
 use sqlx::MySqlConnection;
@@ -16,10 +17,8 @@ pub use claims::{
     Filing, NewAttempts, OrderLock, insert_attempts, insert_dead_letter, insert_inbox, lock_orders,
     read_filings, read_inbox,
 };
-pub use scans::{
-    DueKind, Gauges, Page, Standstill, Waiting, due_attempts, expire_inbox, read_gauges,
-    waiting_returns,
-};
+pub use oldest::{Gauges, Oldest, Range, Standstill, oldest, read_gauges};
+pub use scans::{Page, Waiting, due_attempts, expire_inbox, waiting_returns};
 
 use crate::error::Error;
 

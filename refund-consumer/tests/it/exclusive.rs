@@ -2,7 +2,13 @@
 
 use std::time::Instant;
 
-use crate::harness::World;
+use refund_consumer::floors::{BEGINNING, Floors};
+use refund_consumer::store::{self, Page, Range, Waiting, read_gauges};
+use shared::domain::refund::AttemptState;
+use shared::test_support::keep_when_silent;
+use sqlx::Executor;
+
+use crate::harness::{CUSTOMER, World};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_system_refunds_within_two_seconds() {
@@ -77,4 +83,70 @@ async fn many_returns_are_claimed_and_settled_in_groups() {
         "{settlements} settlements for 300 returns"
     );
     running.stop().await;
+}
+
+/// An old snapshot of another session keeps the delete marks of everything that was settled since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_a_scan_does_not_walk_over_what_was_settled() {
+    const SETTLED: i64 = 60_000;
+    let world = World::new().await;
+    world.db.seed_orders(1, SETTLED, CUSTOMER).await;
+    for fill in [
+        "INSERT INTO returns (id, order_id, customer_id, reason, status, version, policy_version, refund_amount, currency, \
+         created_at, updated_at) SELECT id, id, 42, 'x', 'initiated', 1, 'x', 1, 'EUR', \
+         UTC_TIMESTAMP(6) - INTERVAL 1 DAY, UTC_TIMESTAMP(6) - INTERVAL 1 DAY FROM orders WHERE id > ?",
+        "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, created_at, \
+         updated_at) SELECT id, 1, id, 1, 'EUR', 'unknown', updated_at, updated_at, updated_at FROM returns WHERE id > ?",
+    ] {
+        world.execute(fill, 0).await;
+    }
+    let mut stranger = world.db.pool.acquire().await.expect("a connection");
+    keep_when_silent(&mut stranger).await;
+    for begin in [
+        "SET SESSION transaction_isolation = 'REPEATABLE-READ'",
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT",
+    ] {
+        stranger.execute(begin).await.expect("a snapshot");
+    }
+    for settle in [
+        "UPDATE returns SET status = 'refunded' WHERE id > ?",
+        "UPDATE refunds SET state = 'succeeded' WHERE return_id > ?",
+    ] {
+        world.execute(settle, 0).await;
+    }
+    let floors = Floors::default();
+    let whole = scan_micros(&world, &floors).await;
+    let mut conn = world.db.pool.acquire().await.expect("a connection");
+    let read = read_gauges(&mut conn, "simulated", |_| BEGINNING).await;
+    for read in &read.expect("the gauges").oldest {
+        floors.raise(read);
+    }
+    let from_floor = scan_micros(&world, &floors).await;
+    report(&format!(
+        "{SETTLED} settled: attempts and new returns from the beginning {whole:?} us, from the floor {from_floor:?} us"
+    ));
+    for (whole, from_floor) in whole.into_iter().zip(from_floor) {
+        assert!(from_floor * 3 < whole, "{from_floor} and {whole} us");
+    }
+}
+
+/// The quickest of several runs: of unclear attempts, and of new returns.
+async fn scan_micros(world: &World, floors: &Floors) -> [u128; 2] {
+    const RUNS: usize = 9;
+    let mut conn = world.db.pool.acquire().await.expect("a connection");
+    let (state, waiting) = (AttemptState::Unknown, Waiting::Initiated { grace_secs: 60 });
+    let from = floors.of(Range::Attempts(state));
+    let page = Page::from(floors.of(waiting.range()));
+    let mut quickest = [u128::MAX; 2];
+    for _ in 0..RUNS {
+        let began = Instant::now();
+        let due = store::due_attempts(&mut conn, "simulated", state, from, 100).await;
+        assert!(due.expect("a page").1.is_empty());
+        quickest[0] = quickest[0].min(began.elapsed().as_micros());
+        let began = Instant::now();
+        let found = store::waiting_returns(&mut conn, waiting, page, 100).await;
+        assert!(found.expect("a page").is_empty());
+        quickest[1] = quickest[1].min(began.elapsed().as_micros());
+    }
+    quickest
 }

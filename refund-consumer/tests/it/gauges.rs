@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use refund_consumer::store::{Gauges, Standstill, read_gauges};
+use refund_consumer::floors::BEGINNING;
+use refund_consumer::store::{Standstill, read_gauges};
 use shared::domain::status::Status;
 
 use crate::harness::{World, until_true};
@@ -11,10 +12,13 @@ const HOUR: u64 = 3600;
 
 async fn hours(world: &World) -> Vec<(&'static str, u64)> {
     let mut conn = world.db.pool.acquire().await.expect("a connection");
-    let gauges: Gauges = read_gauges(&mut conn).await.expect("the gauges");
+    let gauges = read_gauges(&mut conn, "simulated", |_| BEGINNING).await;
+    let gauges = gauges.expect("the gauges");
     let rounded = |age: Duration| (age.as_secs() + HOUR / 2) / HOUR;
-    let kinds = Standstill::ALL.into_iter().map(Standstill::code);
-    kinds.zip(gauges.oldest.map(rounded)).collect()
+    let kinds = Standstill::ALL.into_iter();
+    kinds
+        .map(|kind| (kind.code(), rounded(gauges.age(kind))))
+        .collect()
 }
 
 /// A return under review waits for a person, so it must not raise an alarm about the pipeline.

@@ -3,8 +3,10 @@
 
 use std::collections::HashMap;
 
-use refund_consumer::store::{self, DueKind, Page, Waiting};
+use refund_consumer::floors::BEGINNING;
+use refund_consumer::store::{self, Page, Waiting};
 use shared::domain::ids::CustomerId;
+use shared::domain::refund::AttemptState;
 use shared::test_support::{TestDb, keep_when_silent};
 use sqlx::ConnectOptions;
 use sqlx::mysql::MySqlConnection;
@@ -118,22 +120,20 @@ async fn every_scan(conn: &mut MySqlConnection) {
         (Waiting::Approved { reviewed: true }, 0),
     ] {
         let before = reads(conn).await;
-        let found = store::waiting_returns(conn, waiting, Page::FIRST, PAGE).await;
+        let found = store::waiting_returns(conn, waiting, Page::from(BEGINNING), PAGE).await;
         assert_eq!(found.expect("a page").len(), finds);
         few(&before, &reads(conn).await, &format!("{waiting:?}"));
     }
+    for (state, finds) in [(AttemptState::Unknown, 10), (AttemptState::Claimed, 0)] {
+        let before = reads(conn).await;
+        let due = store::due_attempts(conn, "simulated", state, BEGINNING, PAGE).await;
+        assert_eq!(due.expect("a page").1.len(), finds);
+        few(&before, &reads(conn).await, state.as_str());
+    }
     let before = reads(conn).await;
-    let (_, due) = store::due_attempts(conn, "simulated", DueKind::Unclear, PAGE)
-        .await
-        .expect("a page");
-    assert_eq!(due.len(), 10);
-    few(&before, &reads(conn).await, "due");
-    let before = reads(conn).await;
-    let (_, due) = store::due_attempts(conn, "simulated", DueKind::Claimed, PAGE)
-        .await
-        .expect("a page");
-    assert_eq!(due.len(), 0);
-    few(&before, &reads(conn).await, "claimed");
+    let gauges = store::read_gauges(conn, "simulated", |_| BEGINNING).await;
+    assert_eq!(gauges.expect("the gauges").parked, 0);
+    few(&before, &reads(conn).await, "gauges");
     let before = reads(conn).await;
     let deleted = store::expire_inbox(conn, 14, PAGE).await;
     assert_eq!(deleted.expect("a page"), 10);

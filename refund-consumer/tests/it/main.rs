@@ -23,4 +23,5 @@ mod process;
 mod reconciling;
 mod refunding;
 mod rivals;
+mod scans;
 mod silent_mysql;

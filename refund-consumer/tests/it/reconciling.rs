@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use refund_consumer::floors::BEGINNING;
 use refund_consumer::gateway::{RefundGateway, RefundRequest};
 use refund_consumer::store::{Page, Waiting, waiting_returns};
 use shared::domain::ids::ReturnId;
@@ -53,7 +54,7 @@ async fn p6_a_days_lost_messages_are_found_page_by_page() {
         .partition(|filed| needs_review(filed.order_id.0));
 
     let mut conn = world.db.pool.acquire().await.expect("a connection");
-    let (mut found, mut after, mut pages) = (Vec::new(), Page::FIRST, 0);
+    let (mut found, mut after, mut pages) = (Vec::new(), Page::from(BEGINNING), 0);
     let waiting = Waiting::Initiated { grace_secs: 3600 };
     loop {
         let page = waiting_returns(&mut conn, waiting, after, PAGE).await;

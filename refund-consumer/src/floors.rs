@@ -1,0 +1,150 @@
+//! Where the scans begin to read.
+//!
+//! A row that moves on leaves a delete mark in each index, and while any session keeps an old snapshot open no mark is
+//! purged. A scan from the beginning of its range then walks over the marks of everything that was settled since: 0.1 to
+//! 0.4 s for a million returns, each time. So each range has a floor, at most the oldest key that was there. The gauges raise
+//! it every few seconds. The sweep reads each range from its very beginning and sets the floor anew, because an older
+//! key can appear: a clock is set back, or a transaction that began long ago commits.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shared::runtime::db::Database;
+use shared::runtime::tasks::{Outage, every};
+use time::OffsetDateTime;
+use time::macros::datetime;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::store::{self, Oldest, Range};
+
+/// The longest time between two sweeps, and usually the time.
+const SWEEP_PERIOD_MAX: Duration = Duration::from_secs(60);
+/// A sweep in so many scans, if these are more frequent than usual.
+const SCANS_PER_SWEEP: u32 = 60;
+/// Of one range: about 100 million delete marks.
+const SWEEP_DEADLINE: Duration = Duration::from_secs(30);
+/// A floor stays this far behind the present: above the deadline of every transaction of ours, which may commit a key
+/// that is as old as its beginning.
+const LATE_COMMIT: Duration = Duration::from_secs(60);
+/// Before every key.
+pub const BEGINNING: OffsetDateTime = datetime!(2000-01-01 0:00 UTC);
+
+/// The floor of each range. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Floors(Arc<Mutex<HashMap<Range, OffsetDateTime>>>);
+
+impl Floors {
+    /// Of this range.
+    pub fn of(&self, range: Range) -> OffsetDateTime {
+        self.lock().get(&range).copied().unwrap_or(BEGINNING)
+    }
+
+    /// After a reading that began at the floor. It does not count if a sweep has found an older key meanwhile.
+    pub fn raise(&self, read: &Oldest) {
+        let mut floors = self.lock();
+        let floor = floors.entry(read.range).or_insert(BEGINNING);
+        if *floor == read.from {
+            *floor = floor_after(read);
+        }
+    }
+
+    /// After a reading of the whole range.
+    pub fn set(&self, read: &Oldest) {
+        self.lock().insert(read.range, floor_after(read));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Range, OffsetDateTime>> {
+        // Every change is one call on the map, so a panic elsewhere leaves it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn floor_after(read: &Oldest) -> OffsetDateTime {
+    let late = read.now - LATE_COMMIT;
+    read.key.map_or(late, |key| key.min(late))
+}
+
+/// Sweeps until `stop`. A range that cannot be read in time keeps its floor.
+pub async fn sweep(
+    db: Database,
+    gateway: &'static str,
+    floors: Floors,
+    scan_interval: Duration,
+    metrics: Metrics,
+    stop: CancellationToken,
+) {
+    let period = (scan_interval * SCANS_PER_SWEEP).min(SWEEP_PERIOD_MAX);
+    let (mut rounds, mut outage) = (every(period, &stop), Outage::new("the sweep of the scans"));
+    while rounds.next().await {
+        let mut failure = None;
+        for range in Range::all() {
+            let oldest = db.run("sweep", SWEEP_DEADLINE, move |conn| {
+                Box::pin(store::oldest(conn, range, BEGINNING, gateway))
+            });
+            match stop.run_until_cancelled(oldest).await {
+                None => return,
+                Some(Ok(read)) => floors.set(&read),
+                Some(Err(error)) => failure = Some(error),
+            }
+        }
+        match failure {
+            None => outage.ended(),
+            Some(error) => {
+                let failures = &metrics.transient_failures;
+                failures.with_label_values(&["sweep"]).inc();
+                outage.failed(&error);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::domain::refund::AttemptState;
+
+    use super::*;
+
+    const RANGE: Range = Range::Attempts(AttemptState::Sent);
+    const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
+
+    fn read(from: OffsetDateTime, key: Option<OffsetDateTime>) -> Oldest {
+        Oldest {
+            range: RANGE,
+            from,
+            key,
+            now: NOW,
+        }
+    }
+
+    #[test]
+    fn a_floor_is_at_most_the_oldest_key_and_behind_the_present() {
+        let late = NOW - LATE_COMMIT;
+        let hour_ago = NOW - time::Duration::HOUR;
+        for (key, floor) in [
+            (None, late),
+            (Some(hour_ago), hour_ago),
+            (Some(late), late),
+            (Some(NOW), late),
+            (Some(NOW + time::Duration::DAY), late),
+        ] {
+            assert_eq!(floor_after(&read(BEGINNING, key)), floor, "{key:?}");
+        }
+    }
+
+    #[test]
+    fn p6_a_reading_from_above_an_older_key_does_not_raise_the_floor_that_the_sweep_lowered() {
+        let (floors, day_ago) = (Floors::default(), NOW - time::Duration::DAY);
+        let hour_ago = NOW - time::Duration::HOUR;
+        assert_eq!(floors.of(RANGE), BEGINNING);
+        floors.raise(&read(BEGINNING, Some(hour_ago)));
+        assert_eq!(floors.of(RANGE), hour_ago);
+        let began_before = read(hour_ago, None);
+        floors.set(&read(BEGINNING, Some(day_ago)));
+        floors.raise(&began_before);
+        assert_eq!(floors.of(RANGE), day_ago);
+        floors.raise(&read(day_ago, None));
+        assert_eq!(floors.of(RANGE), NOW - LATE_COMMIT);
+    }
+}
