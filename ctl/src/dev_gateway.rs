@@ -47,8 +47,9 @@ Examples:
   returnsctl dev-gateway --ledger /tmp/ledger.jsonl
   returnsctl dev-gateway --ledger /tmp/ledger.jsonl \\
     --fault timeout-after=0.1 --fault reset=0.1 --seed 7
-  REFUND_GATEWAY=http GATEWAY_URL=http://127.0.0.1:8093 \\
-    GATEWAY_IDEMPOTENCY_KEYS=true refund-consumer";
+  REFUND_GATEWAY=http GATEWAY_NAME=dev \\
+    GATEWAY_URL=http://127.0.0.1:8093 GATEWAY_IDEMPOTENCY_KEYS=true \\
+    refund-consumer";
 
 /// Longer times could leave the calendar, and are typing errors anyway.
 const TEN_YEARS_SECS: u64 = 315_360_000;

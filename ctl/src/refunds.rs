@@ -7,6 +7,7 @@
 
 mod confirm_mark;
 mod list;
+mod overdue;
 mod request_mark;
 mod retry;
 mod show;

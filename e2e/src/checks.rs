@@ -15,12 +15,12 @@ use crate::ledger;
 use crate::system::System;
 use crate::topic_check;
 
-/// P5: every refunded return has one effect at the gateway. A parked attempt has at most one; nothing else has any.
+/// P5: every refunded return has one effect, in all accounts at the provider together. A parked attempt has at most one; nothing else has any.
 ///
 /// # Errors
 /// The message names what disagrees.
 pub async fn one_effect_per_return(system: &System) -> anyhow::Result<()> {
-    let effects = ledger::effects(&system.ledger)?;
+    let effects = ledger::effects_in_all(&system.ledgers()?)?;
     let rows = sqlx::query(
         "SELECT r.id, f.idempotency_key FROM returns r JOIN refunds f ON f.return_id = r.id \
          WHERE r.status = 'refunded' AND f.state = 'succeeded'",
@@ -73,7 +73,7 @@ async fn amounts_are_equal(system: &System) -> anyhow::Result<()> {
         .into_iter()
         .map(|(key, amount, currency)| (key, (amount, currency)))
         .collect();
-    for line in ledger::read(&system.ledger)? {
+    for line in ledger::read_all(&system.ledgers()?)? {
         let asked = attempts.get(&line.key);
         let asked = asked.with_context(|| format!("P5: no attempt asked for {line:?}"))?;
         ensure!(

@@ -1,7 +1,7 @@
 //! The ledger of the simulated gateway or of `returnsctl dev-gateway`: every line is one effect, unless it was declined.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use rust_decimal::Decimal;
@@ -52,6 +52,27 @@ fn parse(line: &str) -> anyhow::Result<Line> {
 /// As [`read`].
 pub fn effects(path: &Path) -> anyhow::Result<HashMap<String, u32>> {
     Ok(count(read(path)?.into_iter().filter(|line| !line.declined)))
+}
+
+/// The number of effects by idempotency key, in several ledgers together.
+///
+/// # Errors
+/// As [`read`].
+pub fn effects_in_all(paths: &[PathBuf]) -> anyhow::Result<HashMap<String, u32>> {
+    let lines = read_all(paths)?.into_iter();
+    Ok(count(lines.filter(|line| !line.declined)))
+}
+
+/// Every line of several ledgers.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for path in paths {
+        lines.extend(read(path)?);
+    }
+    Ok(lines)
 }
 
 /// How often the provider accepted a key, paid or not.

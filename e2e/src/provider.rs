@@ -14,7 +14,9 @@ use crate::system::System;
 #[derive(Debug)]
 pub struct Provider {
     program: Program,
+    name: String,
     url: String,
+    has_keys: bool,
     client: Client,
 }
 
@@ -24,21 +26,42 @@ impl Provider {
     /// # Errors
     /// It does not start.
     pub async fn start(system: &mut System, flags: &[&str]) -> anyhow::Result<Self> {
-        let program = program(&system.ledger, flags, system).await?;
-        let url = format!("http://{}", program.gateway_address()?);
-        let has_keys = !flags.contains(&"--no-idempotency-keys");
+        let ledger = system.ledger.clone();
+        Self::start_account(system, "dev", &ledger, flags).await
+    }
+
+    /// As [`Provider::start`], for the account `name` with a ledger of its own.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start_account(
+        system: &mut System,
+        name: &str,
+        ledger: &Path,
+        flags: &[&str],
+    ) -> anyhow::Result<Self> {
+        let program = program(ledger, flags, system).await?;
+        let provider = Self {
+            url: format!("http://{}", program.gateway_address()?),
+            name: name.to_owned(),
+            has_keys: !flags.contains(&"--no-idempotency-keys"),
+            program,
+            client: Client::new(),
+        };
+        provider.be_called(system);
+        Ok(provider)
+    }
+
+    /// Consumers that start later call it.
+    pub fn be_called(&self, system: &mut System) {
         for (name, value) in [
             ("REFUND_GATEWAY", "http".to_owned()),
-            ("GATEWAY_URL", url.clone()),
-            ("GATEWAY_IDEMPOTENCY_KEYS", has_keys.to_string()),
+            ("GATEWAY_NAME", self.name.clone()),
+            ("GATEWAY_URL", self.url.clone()),
+            ("GATEWAY_IDEMPOTENCY_KEYS", self.has_keys.to_string()),
         ] {
             system.env.insert(name.to_owned(), value);
         }
-        Ok(Self {
-            program,
-            url,
-            client: Client::new(),
-        })
     }
 
     /// Sets the faults of the next calls about an attempt.

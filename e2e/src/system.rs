@@ -26,8 +26,9 @@ pub struct System {
     pub env: Env,
     /// A customer with a token.
     pub customer: Client,
+    /// Of the simulated gateway, or of the first account at `returnsctl dev-gateway`.
     pub ledger: PathBuf,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl System {
@@ -77,8 +78,28 @@ impl System {
             env,
             customer: Client::new(token.trim()),
             ledger,
-            _folder: folder,
+            folder,
         })
+    }
+
+    /// The ledger of a further account at the payment provider.
+    pub fn ledger_of(&self, account: &str) -> PathBuf {
+        self.folder.path().join(format!("ledger-{account}.jsonl"))
+    }
+
+    /// The ledgers of all accounts that were used.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn ledgers(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let mut ledgers = Vec::new();
+        for file in std::fs::read_dir(self.folder.path())? {
+            let path = file?.path();
+            if path.extension().is_some_and(|name| name == "jsonl") {
+                ledgers.push(path);
+            }
+        }
+        Ok(ledgers)
     }
 
     /// Both topics, as the programs know them.

@@ -21,7 +21,8 @@ use crate::batcher::{BatchQueue, Batcher, batcher};
 use crate::claim::Claimer;
 use crate::config::{CONNECTIONS_NEEDED, Config, PROGRAM};
 use crate::error::Error;
-use crate::floors::{self, Floors};
+use crate::floors::{Floors, Sweep};
+use crate::foreign::ForeignReport;
 use crate::gateway::RefundGateway;
 use crate::gauges::LastRead;
 use crate::intake::{self, Intake};
@@ -183,15 +184,21 @@ impl Parts {
         worker: &Arc<RefundWorker<G>>,
         last_read: LastRead,
     ) {
-        let (floors, gateway) = (Floors::default(), claimer.gateway);
+        let (floors, gateway) = (Floors::default(), claimer.gateway.clone());
         for (kind, db) in Kind::ALL.into_iter().zip(&self.db.scans) {
             let scan = self.reconciler(kind, db, claimer, worker, floors.clone());
             stage.spawn(kind.name(), scan.run(stage.stop()));
         }
         let (metrics, stop) = (self.metrics.clone(), stage.stop());
         let (db, interval) = (self.db.sweep.clone(), self.cfg.reconcile.interval());
-        let sweep = floors::sweep(db, gateway, floors.clone(), interval, metrics, stop);
-        stage.spawn("sweep", sweep);
+        let sweep = Sweep {
+            db,
+            gateway: gateway.clone(),
+            floors: floors.clone(),
+            foreign: ForeignReport::new(metrics.foreign_attempts.clone()),
+            metrics,
+        };
+        stage.spawn("sweep", sweep.run(interval, stop));
         let (metrics, stop) = (self.metrics.clone(), stage.stop());
         let db = self.db.gauges.clone();
         let gauges = gauges::run(db, gateway, floors, metrics, last_read, stop);
@@ -209,9 +216,10 @@ impl Parts {
             policy: self.cfg.policy.clone(),
             consumer: self.cfg.intake.consumer_group.clone(),
             owner: Uuid::now_v7(),
-            gateway: gateway.name(),
+            gateway: gateway.name().clone(),
             native_idempotency: gateway.capabilities().native_idempotency,
             call_deadline: self.cfg.pay.call_deadline(),
+            window: self.cfg.pay.window(),
             metrics: self.metrics.clone(),
             stop: self.stop.clone(),
         }
@@ -276,7 +284,6 @@ impl Parts {
             floors,
             interval: self.cfg.reconcile.interval(),
             initiated_grace_secs: self.cfg.reconcile.initiated_grace_secs,
-            window: self.cfg.pay.window(),
             metrics: self.metrics.clone(),
             sidelined: HashMap::new(),
             taken: HashSet::new(),

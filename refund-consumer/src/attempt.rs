@@ -29,9 +29,10 @@ pub struct OwnedAttempt {
 /// What earlier calls may have done at the gateway, as far as the row shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendState {
-    /// We claimed it just now: no process can have sent it.
+    /// We claimed it just now, for a gateway that honors its key: it is sent without a look-up.
     Fresh,
-    /// Taken over, or claimed long after its filing. It was certainly not sent, but it is looked up first all the same.
+    /// As far as the row shows it was not sent, but it is looked up first: it was taken over, or claimed long after its
+    /// filing, or the gateway honors no keys and a failover may have lost an attempt that was sent.
     Unsent,
     /// Taken over, and it may have been sent. `may_resend`: with the same key, within the key's lifetime.
     MaybeSent { may_resend: bool, checks: i32 },

@@ -26,14 +26,15 @@ use uuid::Uuid;
 use crate::attempt::OwnedAttempt;
 use crate::dead_letter::DeadLetter;
 use crate::error::Error;
+use crate::gateway::GatewayName;
 use crate::message::{Reason, Record};
 use crate::metrics::Metrics;
 use crate::store::{self, NewAttempts, OrderLock};
 use crate::transact::Transaction;
 pub(crate) use batch::sorted;
 use batch::{Batch, Candidate};
-use changes::Changes;
 pub(crate) use changes::trace;
+use changes::{Changes, Terms};
 
 /// A batch of ours holds its rows for up to about 0.2 s. No longer lock is waited for, because the next messages wait
 /// meanwhile.
@@ -44,6 +45,10 @@ const HELD_PAUSES: [Duration; 4] = [
     Duration::from_millis(200),
 ];
 
+/// A return is claimed within seconds of its filing. An older one may stem from a restored backup and be paid already; its
+/// key is the same, so it is looked up first.
+const LOOK_UP_FIRST_AFTER: Duration = Duration::from_secs(15 * 60);
+
 /// Claims on behalf of this process.
 #[derive(Debug, Clone)]
 pub struct Claimer {
@@ -53,9 +58,11 @@ pub struct Claimer {
     /// Our name in the inbox.
     pub consumer: String,
     pub owner: Uuid,
-    pub gateway: &'static str,
+    pub gateway: GatewayName,
     pub native_idempotency: bool,
     pub call_deadline: Duration,
+    /// How long the gateway honors a key.
+    pub window: Duration,
     pub metrics: Metrics,
     pub stop: CancellationToken,
 }
@@ -252,8 +259,7 @@ impl Claimer {
             &locked,
             &orders,
             &self.policy,
-            self.call_deadline,
-            began + self.call_deadline,
+            &self.terms(began),
         )?;
         store::insert_attempts(tx, &changes.attempts, &self.new_attempts(locked.now)).await?;
         store::insert_inbox(tx, &self.consumer, &events, locked.now).await?;
@@ -270,10 +276,28 @@ impl Claimer {
         })
     }
 
+    fn terms(&self, began: Instant) -> Terms {
+        Terms {
+            call_deadline: self.call_deadline,
+            deadline: began + self.call_deadline,
+            fresh_for: self.fresh_for(),
+        }
+    }
+
+    /// For so long after its filing a return's first attempt is sent without a look-up. An attempt of it that a failover
+    /// lost can only have been sent within this time: the key makes the repeat harmless. Without keys nothing does.
+    fn fresh_for(&self) -> Duration {
+        if self.native_idempotency {
+            LOOK_UP_FIRST_AFTER.min(self.window.saturating_sub(self.call_deadline))
+        } else {
+            Duration::ZERO
+        }
+    }
+
     fn new_attempts(&self, now: OffsetDateTime) -> NewAttempts<'_> {
         NewAttempts {
             owner: self.owner,
-            gateway: self.gateway,
+            gateway: self.gateway.as_str(),
             call_deadline: now + self.call_deadline,
             native_idempotency: self.native_idempotency,
             now,

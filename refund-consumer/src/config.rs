@@ -13,6 +13,8 @@ use shared::runtime::db::DbArgs;
 use shared::runtime::kafka::KafkaArgs;
 use shared::runtime::program::Settings;
 
+use crate::gateway::GatewayName;
+
 /// Our name as a program, as an actor and towards Kafka.
 pub const PROGRAM: &str = "refund-consumer";
 
@@ -127,6 +129,13 @@ pub struct GatewayArgs {
 /// A provider that speaks docs/GATEWAY.md.
 #[derive(Debug, Clone, Args)]
 pub struct HttpArgs {
+    /// Name of the account at the provider that GATEWAY_URL and GATEWAY_TOKEN lead to, stored with each attempt. Another
+    /// account (another contract, sandbox or production) needs another name: attempts of other names are left alone,
+    /// because only their account knows whether they were paid. An upgrade from a version without this setting keeps
+    /// `http` while attempts from before it are open. 1 to 32 of a-z 0-9 . _ - that begin with a letter.
+    #[arg(long, env = "GATEWAY_NAME", value_parser = GatewayName::parse)]
+    pub gateway_name: Option<GatewayName>,
+
     /// Base URL of the provider's API: https, or http to this machine.
     #[arg(long, env = "GATEWAY_URL", hide_env_values = true, value_parser = parse_gateway_url)]
     pub gateway_url: Option<Url>,
@@ -213,14 +222,10 @@ impl Settings for Config {
                 self.pay.call_deadline_ms, self.pay.idempotency_window_secs
             ));
         }
-        if self.gateway.refund_gateway == GatewayKind::Simulated
-            && self.gateway.simulated_ledger.is_none()
-        {
-            problems.push("SIMULATED_LEDGER is required with REFUND_GATEWAY=simulated".to_owned());
-        }
-        if self.gateway.refund_gateway == GatewayKind::Http {
-            problems.extend(self.gateway.http.problems(self.pay.call_deadline_ms));
-        }
+        problems.extend(match self.gateway.refund_gateway {
+            GatewayKind::Simulated => self.gateway.simulated_problems(),
+            GatewayKind::Http => self.gateway.http.problems(self.pay.call_deadline_ms),
+        });
         if self.pay.lookup_backoff_max_ms < self.pay.lookup_backoff_ms {
             problems.push(format!(
                 "LOOKUP_BACKOFF_MAX_MS ({}) must be at least LOOKUP_BACKOFF_MS ({})",
@@ -238,9 +243,36 @@ impl Config {
     }
 }
 
+impl GatewayArgs {
+    fn simulated_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.simulated_ledger.is_none() {
+            problems.push("SIMULATED_LEDGER is required with REFUND_GATEWAY=simulated".to_owned());
+        }
+        if self.http.gateway_name.is_some() {
+            problems.push(format!(
+                "GATEWAY_NAME names an account at a provider; with REFUND_GATEWAY=simulated the name is {}",
+                GatewayName::SIMULATED
+            ));
+        }
+        problems
+    }
+}
+
 impl HttpArgs {
     fn problems(&self, call_deadline_ms: u64) -> Vec<String> {
         let mut problems = Vec::new();
+        match &self.gateway_name {
+            None => problems.push(
+                "GATEWAY_NAME is required with REFUND_GATEWAY=http: it names the account at the provider, and attempts \
+                 of one account are never sent to another"
+                    .to_owned(),
+            ),
+            Some(name) if name.as_str() == GatewayName::SIMULATED => problems.push(format!(
+                "GATEWAY_NAME must not be {name}: attempts of that name belong to the simulated gateway"
+            )),
+            Some(_) => {}
+        }
         if self.gateway_url.is_none() {
             problems.push("GATEWAY_URL is required with REFUND_GATEWAY=http".to_owned());
         }
@@ -358,6 +390,21 @@ mod tests {
             .collect();
         let cli = Cli::<Config>::try_parse_from(without).expect("parses");
         assert_eq!(cli.settings.problems().len(), 1);
+    }
+
+    #[test]
+    fn p5_each_account_at_a_provider_has_a_name() {
+        let http = ["--refund-gateway=http", "--gateway-url=https://pay.example"];
+        let named = |name: &str| problems(&[http[0], http[1], &format!("--gateway-name={name}")]);
+        assert_eq!(named("adyen.live"), Vec::<String>::new());
+        for (found, why) in [
+            (problems(&http), "GATEWAY_NAME is required"),
+            (named("simulated"), "must not be simulated"),
+            (named("Adyen live"), "begin with a letter"),
+            (problems(&["--gateway-name=adyen"]), "the name is simulated"),
+        ] {
+            assert!(found.len() == 1 && found[0].contains(why), "{found:?}");
+        }
     }
 
     #[test]

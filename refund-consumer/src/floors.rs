@@ -16,6 +16,9 @@ use time::OffsetDateTime;
 use time::macros::datetime;
 use tokio_util::sync::CancellationToken;
 
+use crate::error::Error;
+use crate::foreign::ForeignReport;
+use crate::gateway::GatewayName;
 use crate::metrics::Metrics;
 use crate::store::{self, Oldest, Range};
 
@@ -66,37 +69,59 @@ fn floor_after(read: &Oldest) -> OffsetDateTime {
     read.key.map_or(late, |key| key.min(late))
 }
 
-/// Sweeps until `stop`. A range that cannot be read in time keeps its floor.
-pub async fn sweep(
-    db: Database,
-    gateway: &'static str,
-    floors: Floors,
-    scan_interval: Duration,
-    metrics: Metrics,
-    stop: CancellationToken,
-) {
-    let period = (scan_interval * SCANS_PER_SWEEP).min(SWEEP_PERIOD_MAX);
-    let (mut rounds, mut outage) = (every(period, &stop), Outage::new("the sweep of the scans"));
-    while rounds.next().await {
+/// Reads every range from its beginning, and counts what no scan of ours may take.
+#[derive(Debug)]
+pub struct Sweep {
+    pub db: Database,
+    pub gateway: GatewayName,
+    pub floors: Floors,
+    pub foreign: ForeignReport,
+    pub metrics: Metrics,
+}
+
+impl Sweep {
+    /// Sweeps until `stop`. A range that cannot be read in time keeps its floor.
+    pub async fn run(mut self, scan_interval: Duration, stop: CancellationToken) {
+        let period = (scan_interval * SCANS_PER_SWEEP).min(SWEEP_PERIOD_MAX);
+        let (mut rounds, mut outage) =
+            (every(period, &stop), Outage::new("the sweep of the scans"));
+        while rounds.next().await {
+            match stop.run_until_cancelled(self.sweep()).await {
+                None => return,
+                Some(None) => outage.ended(),
+                Some(Some(error)) => {
+                    let failures = &self.metrics.transient_failures;
+                    failures.with_label_values(&["sweep"]).inc();
+                    outage.failed(&error);
+                }
+            }
+        }
+    }
+
+    /// The last failure, if something could not be read.
+    async fn sweep(&mut self) -> Option<Error> {
         let mut failure = None;
         for range in Range::all() {
-            let oldest = db.run("sweep", SWEEP_DEADLINE, move |conn| {
-                Box::pin(store::oldest(conn, range, BEGINNING, gateway))
+            let name = self.gateway.clone();
+            let oldest = self.db.run("sweep", SWEEP_DEADLINE, move |conn| {
+                Box::pin(async move { store::oldest(conn, range, BEGINNING, name.as_str()).await })
             });
-            match stop.run_until_cancelled(oldest).await {
-                None => return,
-                Some(Ok(read)) => floors.set(&read),
-                Some(Err(error)) => failure = Some(error),
+            match oldest.await {
+                Ok(read) => self.floors.set(&read),
+                Err(error) => failure = Some(error),
             }
         }
-        match failure {
-            None => outage.ended(),
-            Some(error) => {
-                let failures = &metrics.transient_failures;
-                failures.with_label_values(&["sweep"]).inc();
-                outage.failed(&error);
-            }
+        let name = self.gateway.clone();
+        let foreign = self
+            .db
+            .run("foreign_attempts", SWEEP_DEADLINE, move |conn| {
+                Box::pin(async move { store::foreign_attempts(conn, name.as_str()).await })
+            });
+        match foreign.await {
+            Ok(found) => self.foreign.note(&found),
+            Err(error) => failure = Some(error),
         }
+        failure
     }
 }
 

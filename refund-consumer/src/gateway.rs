@@ -4,12 +4,15 @@
 //! others; a response about another refund is an unknown end.
 
 pub mod http;
+mod name;
 pub mod simulated;
 
 use std::future::Future;
 
 use shared::domain::money::Money;
 use shared::domain::refund::{ParkReason, ProviderKey};
+
+pub use name::GatewayName;
 
 /// What a provider can do; the consumer's care depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,8 +108,8 @@ impl CallFailed {
 
 /// A payment provider. Dropping a call's future leaves its outcome unknown, which the consumer expects.
 pub trait RefundGateway: Send + Sync + 'static {
-    /// As stored in `refunds.gateway`: at most 32 ASCII characters.
-    fn name(&self) -> &'static str;
+    /// The account that is called. An attempt belongs to the account that it may have been sent to.
+    fn name(&self) -> &GatewayName;
 
     fn capabilities(&self) -> Capabilities;
 

@@ -9,6 +9,7 @@ use shared::runtime::tasks::{Outage, every};
 use tokio_util::sync::CancellationToken;
 
 use crate::floors::Floors;
+use crate::gateway::GatewayName;
 use crate::metrics::Metrics;
 use crate::store::{self, Standstill};
 
@@ -57,7 +58,7 @@ impl Default for LastRead {
 /// themselves: unknown is not good.
 pub async fn run(
     db: Database,
-    gateway: &'static str,
+    gateway: GatewayName,
     floors: Floors,
     metrics: Metrics,
     last_read: LastRead,
@@ -65,11 +66,11 @@ pub async fn run(
 ) {
     let (mut rounds, mut outage) = (every(PERIOD, &stop), Outage::new("reading the gauges"));
     while rounds.next().await {
-        let from = floors.clone();
+        let (from, name) = (floors.clone(), gateway.clone());
         let read = db.run("read_gauges", DEADLINE, move |conn| {
-            Box::pin(store::read_gauges(conn, gateway, move |range| {
-                from.of(range)
-            }))
+            Box::pin(async move {
+                store::read_gauges(conn, name.as_str(), move |range| from.of(range)).await
+            })
         });
         match read.await {
             Ok(gauges) => {

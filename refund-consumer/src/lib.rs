@@ -24,6 +24,7 @@ pub mod settle;
 
 pub mod expiry;
 pub mod floors;
+pub mod foreign;
 pub mod gauges;
 pub mod reconcile;
 
@@ -76,10 +77,13 @@ async fn serve<G: RefundGateway>(cfg: Config, gateway: G, start: Start) -> Resul
 
 fn http(cfg: &Config) -> Result<Http, Error> {
     let args = &cfg.gateway.http;
+    let required = |name: &str| Error::Setting(format!("{name} is required"));
+    let name = args.gateway_name.clone();
+    let name = name.ok_or_else(|| required("GATEWAY_NAME"))?;
     let url = args.gateway_url.clone();
-    let url = url.ok_or_else(|| Error::Setting("GATEWAY_URL is required".to_owned()))?;
+    let url = url.ok_or_else(|| required("GATEWAY_URL"))?;
     let calls = usize::from(cfg.pay.gateway_parallel_calls);
-    Http::new(url, args, calls).map_err(Error::Tls)
+    Http::new(name, url, args, calls).map_err(Error::Tls)
 }
 
 fn simulated(cfg: &Config) -> Result<Simulated, Error> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use shared::domain::refund::Settled;
 use shared::runtime::metrics::{Age, MetricSet};
 use strum::VariantNames;
@@ -37,6 +37,7 @@ pub struct Metrics {
     /// In the order of [`Standstill::ALL`].
     pub oldest: Vec<Age>,
     pub parked_attempts: IntGauge,
+    pub foreign_attempts: IntGaugeVec,
 }
 
 const SECONDS: [f64; 12] = [
@@ -162,6 +163,12 @@ impl Metrics {
             parked_attempts: set.gauge(
                 "refund_consumer_parked_attempts",
                 "Attempts that wait for a person",
+            ),
+            foreign_attempts: set.gauges(
+                "refund_consumer_foreign_attempts",
+                "Due attempts of another GATEWAY_NAME than this consumer's, by state: they are left alone",
+                "state",
+                &["claimed", "sent", "pending", "unknown"],
             ),
             set,
         }

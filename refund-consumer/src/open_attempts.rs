@@ -7,11 +7,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use prometheus::IntGauge;
 use shared::domain::refund::AttemptId;
 
+use crate::store::GiveBack;
+
 /// The progress of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Waits for a call permit; the gateway was not called for it.
-    Waiting,
+    /// Waits for a call permit; this process has not called the gateway for it. `unsent`: nor has any other.
+    Waiting {
+        unsent: bool,
+    },
     Called,
 }
 
@@ -52,10 +56,10 @@ impl OpenAttempts {
     }
 
     /// `false` if this process carries it already.
-    pub fn add(&self, id: AttemptId) -> bool {
+    pub fn add(&self, id: AttemptId, unsent: bool) -> bool {
         self.change(|stages| match stages.entry(id) {
             Entry::Vacant(vacant) => {
-                vacant.insert(Stage::Waiting);
+                vacant.insert(Stage::Waiting { unsent });
                 true
             }
             Entry::Occupied(_) => false,
@@ -72,13 +76,19 @@ impl OpenAttempts {
         self.change(|stages| stages.remove(&id));
     }
 
-    /// The attempts that the gateway was not called for, ascending.
-    pub fn waiting(&self) -> Vec<AttemptId> {
+    /// The attempts that this process has not called the gateway for, ascending.
+    pub fn waiting(&self) -> Vec<GiveBack> {
         let stages = self.stages();
-        let waiting = stages.iter().filter(|(_, stage)| **stage == Stage::Waiting);
-        let mut ids: Vec<AttemptId> = waiting.map(|(id, _)| *id).collect();
-        ids.sort_unstable();
-        ids
+        let waiting = |(id, stage): (&AttemptId, &Stage)| match stage {
+            Stage::Waiting { unsent } => Some(GiveBack {
+                id: *id,
+                unsent: *unsent,
+            }),
+            Stage::Called => None,
+        };
+        let mut waiting: Vec<GiveBack> = stages.iter().filter_map(waiting).collect();
+        waiting.sort_unstable();
+        waiting
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut HashMap<AttemptId, Stage>) -> T) -> T {

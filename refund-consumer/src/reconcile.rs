@@ -82,8 +82,6 @@ pub struct Reconciler<G> {
     pub floors: Floors,
     pub interval: Duration,
     pub initiated_grace_secs: u32,
-    /// How long the gateway honors a key.
-    pub window: Duration,
     pub metrics: Metrics,
     pub sidelined: HashMap<ReturnId, Instant>,
     /// What this loop took, while it is open.
@@ -217,10 +215,12 @@ impl<G: RefundGateway> Reconciler<G> {
         room: usize,
     ) -> Result<(Option<time::OffsetDateTime>, Vec<Due>), Error> {
         let limit = u32::try_from(room + self.worker.open.count()).unwrap_or(u32::MAX);
-        let gateway = self.worker.gateway.name();
+        let gateway = self.worker.gateway.name().clone();
         let floor = self.floors.of(Range::Attempts(state));
         let due = self.db.run("due_attempts", DEADLINE, move |conn| {
-            Box::pin(store::due_attempts(conn, gateway, state, floor, limit))
+            Box::pin(async move {
+                store::due_attempts(conn, gateway.as_str(), state, floor, limit).await
+            })
         });
         due.await
     }
@@ -233,14 +233,15 @@ impl<G: RefundGateway> Reconciler<G> {
     ) -> Result<Vec<OwnedAttempt>, Error> {
         let by = TakeOver {
             owner: self.claimer.owner,
-            gateway: self.claimer.gateway,
+            gateway: self.claimer.gateway.clone(),
             native_idempotency: self.claimer.native_idempotency,
             now,
             call_deadline: now + self.claimer.call_deadline,
         };
+        let terms = by.clone();
         let taken = self.db.run("take_over", DEADLINE, move |conn| {
             Box::pin(async move {
-                let taken = store::take_over(conn, &due, &by).await?;
+                let taken = store::take_over(conn, &due, &terms).await?;
                 due.retain(|due| taken.contains(&due.attempt.id));
                 Ok::<_, Error>(due)
             })
@@ -250,7 +251,7 @@ impl<G: RefundGateway> Reconciler<G> {
             .map(|Due { attempt, order_id }| OwnedAttempt {
                 id: attempt.id,
                 order_id,
-                sent: send_state(&attempt, &by, self.window),
+                sent: send_state(&attempt, &by, self.claimer.window),
                 key: attempt.key,
                 amount: attempt.amount,
                 owned_until: by.call_deadline,
@@ -298,6 +299,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::gateway::GatewayName;
 
     const NOW: time::OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
     const WINDOW: Duration = Duration::from_secs(24 * 3600);
@@ -329,7 +331,7 @@ mod tests {
     fn by(native_idempotency: bool) -> TakeOver {
         TakeOver {
             owner: Uuid::nil(),
-            gateway: "fake",
+            gateway: GatewayName::simulated(),
             native_idempotency,
             now: NOW,
             call_deadline: NOW + Duration::from_secs(30),

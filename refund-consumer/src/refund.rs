@@ -66,7 +66,7 @@ impl<G: RefundGateway> RefundWorker<G> {
     pub fn take(self: &Arc<Self>, attempts: Vec<OwnedAttempt>) {
         for attempt in attempts {
             // A slow claim may let its attempt fall due, and then we have taken it over ourselves already.
-            if !self.open.add(attempt.id) {
+            if !self.open.add(attempt.id, attempt.sent.is_unsent()) {
                 continue;
             }
             let worker = Arc::clone(self);

@@ -12,15 +12,24 @@ mod scans;
 use sqlx::MySqlConnection;
 use uuid::Uuid;
 
-pub use attempts::{Due, TakeOver, add_refunds, mark_sent, read_earlier, release, take_over};
+pub use attempts::{
+    Due, GiveBack, TakeOver, add_refunds, mark_sent, read_earlier, release, take_over,
+};
 pub use claims::{
     Filing, NewAttempts, OrderLock, insert_attempts, insert_dead_letter, insert_inbox, lock_orders,
     read_filings, read_inbox,
 };
 pub use oldest::{Gauges, Oldest, Range, Standstill, oldest, read_gauges};
-pub use scans::{Page, Waiting, due_attempts, expire_inbox, waiting_returns};
+pub use scans::{
+    Foreign, Page, Waiting, due_attempts, expire_inbox, foreign_attempts, waiting_returns,
+};
 
 use crate::error::Error;
+
+/// Attempts of `refunds AS f` that the gateway of this name may carry on; the name is bound once. An attempt belongs to the
+/// account that it may have been sent to: only that account knows whether it paid.
+const OURS: &str =
+    "(f.gateway IS NULL OR f.gateway = ? OR (f.state = 'claimed' AND f.first_sent_at IS NULL))";
 
 /// `BINARY(16)` as text, for `UNHEX`.
 fn hex(id: Uuid) -> String {

@@ -4,10 +4,8 @@
 use super::report::{Check, Report};
 use crate::session::Session;
 use crate::store::findings::{Findings, findings};
+use crate::store::refunds::OVERDUE_SECS;
 use crate::text::counted;
-
-/// A consumer claims a return, and checks an attempt, within seconds of its due time; promise P6 allows five minutes.
-const OVERDUE_SECS: i64 = 300;
 
 /// Needs a database that has the schema of this build.
 pub(super) async fn examine(session: &Session, report: &mut Report) {

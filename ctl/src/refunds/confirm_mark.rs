@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use shared::domain::refund::AttemptState;
+use shared::domain::refund::{AttemptState, MARKED_NOT_PAID};
 
 use super::decision::{
     Decided, Decision, DecisionArgs, Outcome, close_attempt, expect_one, not_now,
@@ -81,9 +81,6 @@ struct Confirmed {
     request: i64,
     requested_by: i64,
 }
-
-/// The `last_error` of an attempt that two persons have marked as not paid.
-const MARKED_NOT_PAID: &str = "marked_not_paid";
 
 pub(super) async fn paid(args: PaidArgs) -> Result<ExitCode, CtlError> {
     run(Mark::Paid, args.confirm).await

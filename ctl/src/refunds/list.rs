@@ -10,6 +10,7 @@ use shared::domain::refund::AttemptState;
 use shared::domain::status::Status;
 use strum::VariantArray;
 
+use super::overdue::{note, overdue_secs};
 use super::return_id::parse_return;
 use crate::error::CtlError;
 use crate::layout::{Row, table};
@@ -20,7 +21,9 @@ use crate::text::{counted, or_dash, printable, rfc3339, span, to_second};
 
 const HELP: &str = "\
 Without --state: refunds that wait for a person. `parked` attempts may have paid, and the gateway could not tell; \
-`refund_failed` shows the last attempt of each return whose refund was refused. All others continue without help.
+`refund_failed` shows the last attempt of each return whose refund was refused. `overdue` attempts were to be checked more \
+than five minutes ago, and no refund consumer does it: an attempt is carried on only by a consumer with the GATEWAY_NAME of \
+the gateway that it was sent to. All others continue without help.
 
 For a parked attempt, `next check` is the time when it would have been checked; no program checks it. `returnsctl \
 refunds show RETURN` shows what may be done.";
@@ -51,19 +54,23 @@ enum StateFilter {
     Attempts(AttemptState),
     /// The last attempt of each return that is refund_failed.
     RefundFailed,
+    /// Attempts that a consumer should have checked long ago.
+    Overdue,
 }
 
-const WAITING_FOR_A_PERSON: [StateFilter; 2] = [
+const WAITING_FOR_A_PERSON: [StateFilter; 3] = [
     StateFilter::Attempts(AttemptState::Parked),
     StateFilter::RefundFailed,
+    StateFilter::Overdue,
 ];
 
 impl ValueEnum for StateFilter {
     fn value_variants<'a>() -> &'a [Self] {
         const STATES: &[AttemptState] = AttemptState::VARIANTS;
-        // The one place beside the states keeps its initial value.
-        const ALL: [StateFilter; STATES.len() + 1] = {
-            let mut all = [StateFilter::RefundFailed; STATES.len() + 1];
+        // The two places beside the states: the first is set here, the last keeps its initial value.
+        const ALL: [StateFilter; STATES.len() + 2] = {
+            let mut all = [StateFilter::Overdue; STATES.len() + 2];
+            all[STATES.len()] = StateFilter::RefundFailed;
             let mut at = 0;
             while at < STATES.len() {
                 all[at] = StateFilter::Attempts(STATES[at]);
@@ -78,6 +85,7 @@ impl ValueEnum for StateFilter {
         Some(PossibleValue::new(match self {
             Self::Attempts(state) => state.as_str(),
             Self::RefundFailed => Status::RefundFailed.as_str(),
+            Self::Overdue => "overdue",
         }))
     }
 }
@@ -101,6 +109,8 @@ struct Line {
     age_secs: f64,
     next_check_at: String,
     checks: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overdue_secs: Option<f64>,
     gateway: Option<String>,
     gateway_ref: Option<String>,
     last_error: Option<String>,
@@ -126,11 +136,12 @@ impl Args {
         };
         let state = |filter: &StateFilter| match filter {
             StateFilter::Attempts(state) => Some(*state),
-            StateFilter::RefundFailed => None,
+            StateFilter::RefundFailed | StateFilter::Overdue => None,
         };
         AttemptFilter {
             states: states.iter().filter_map(state).collect(),
             failed: states.contains(&StateFilter::RefundFailed),
+            overdue: states.contains(&StateFilter::Overdue),
             after: self.after.unwrap_or(ReturnId(0)),
             limit: self.limit,
         }
@@ -169,6 +180,7 @@ impl From<Listed> for Line {
     fn from(listed: Listed) -> Self {
         let attempt = listed.attempt;
         Self {
+            overdue_secs: overdue_secs(&attempt, listed.now),
             return_id: attempt.id.return_id,
             order_id: listed.order_id,
             status: listed.status,
@@ -189,6 +201,9 @@ impl From<Listed> for Line {
 impl Line {
     fn row(&self) -> Row<6> {
         let shown = |text: &Option<String>| or_dash(text.as_deref().map(printable));
+        let overdue = self
+            .overdue_secs
+            .map(|secs| note(secs, self.gateway.as_deref()));
         Row {
             cells: [
                 self.return_id.to_string(),
@@ -198,19 +213,23 @@ impl Line {
                 format!("{} {}", self.amount, self.currency),
                 span(self.age_secs),
             ],
-            below: vec![
-                format!(
+            below: [
+                Some(format!(
                     "gateway {}, reference {}",
                     shown(&self.gateway),
                     shown(&self.gateway_ref)
-                ),
-                format!(
+                )),
+                Some(format!(
                     "last error {}; {}, next check {}",
                     shown(&self.last_error),
                     counted(self.checks, "check"),
                     to_second(&self.next_check_at)
-                ),
-            ],
+                )),
+                overdue,
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
         }
     }
 }
@@ -231,6 +250,10 @@ mod tests {
             StateFilter::from_str("refund_failed", false),
             Ok(StateFilter::RefundFailed)
         );
+        assert_eq!(
+            StateFilter::from_str("overdue", false),
+            Ok(StateFilter::Overdue)
+        );
         assert!(StateFilter::from_str("paid", false).is_err());
     }
 
@@ -247,6 +270,7 @@ mod tests {
             age_secs: 7_000.0,
             next_check_at: "2026-11-23T02:13:20.123456Z".to_owned(),
             checks: i32::MAX,
+            overdue_secs: Some(7_000_000.0),
             gateway: Some("g".repeat(64)),
             gateway_ref: Some("r".repeat(128)),
             last_error: Some("paid_more_than_order_total".to_owned()),

@@ -39,6 +39,9 @@ is refund_failed. No money moves by this; a retry may follow, and pays. A newer 
 If the provider did pay the attempt after all, that retry finds the payment, as long as the provider still returns it: \
 look it up there first, by the attempt's idempotency key.
 
+You also state that no earlier attempt at another account paid: a retry is not held back by those any more. Look those up \
+at their own account (`returnsctl refunds show` names the gateway of each).
+
 Refused for an attempt that the provider reported as paid (paid_more_than_order_total, paid_twice, several_found): mark \
 such a return as paid.
 

@@ -10,8 +10,10 @@ use shared::domain::refund::{Attempt, AttemptState, ProviderKey, RefundState};
 use shared::domain::status::Status;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
+use time::OffsetDateTime;
 
 use self::commands::{CommandView, commands};
+use super::overdue::{note, overdue_secs};
 use super::refund::Refund;
 use super::request::MarkRequest;
 use super::return_id::{no_such_return, parse_return};
@@ -76,6 +78,8 @@ struct AttemptView {
     first_sent_at: Option<String>,
     next_check_at: String,
     checks: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overdue_secs: Option<f64>,
     gateway: Option<String>,
     gateway_ref: Option<String>,
     last_error: Option<String>,
@@ -181,7 +185,7 @@ impl Report {
                 .state
                 .attempts
                 .into_iter()
-                .map(AttemptView::from)
+                .map(|attempt| AttemptView::of(attempt, row.now))
                 .collect(),
             events: events.into_iter().map(EventView::from).collect(),
             mark_request: request.map(|request| RequestView::of(request, version)),
@@ -190,9 +194,10 @@ impl Report {
     }
 }
 
-impl From<Attempt> for AttemptView {
-    fn from(attempt: Attempt) -> Self {
+impl AttemptView {
+    fn of(attempt: Attempt, now: OffsetDateTime) -> Self {
         Self {
+            overdue_secs: overdue_secs(&attempt, now),
             attempt: attempt.id.number,
             state: attempt.state,
             amount: attempt.amount.decimal_text(),
@@ -301,9 +306,13 @@ impl Report {
 impl AttemptView {
     fn text(&self) -> String {
         let shown = |text: &Option<String>| or_dash(text.as_deref().map(printable));
+        let overdue = self.overdue_secs.map(|secs| {
+            let note = note(secs, self.gateway.as_deref());
+            format!("\n  {note}")
+        });
         format!(
             "attempt {}: {}, {} {}\n  key {}\n  gateway {}, reference {}\n  made {}, first sent {}\n  \
-             last error {}; {}, next check {}{}",
+             last error {}; {}, next check {}{}{}",
             self.attempt,
             self.state.as_str(),
             self.amount,
@@ -317,6 +326,7 @@ impl AttemptView {
             counted(self.checks, "check"),
             to_second(&self.next_check_at),
             if self.owned { ", owned" } else { "" },
+            overdue.unwrap_or_default(),
         )
     }
 }

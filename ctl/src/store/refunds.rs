@@ -8,6 +8,7 @@ use shared::domain::row::decode_enum;
 use shared::domain::status::Status;
 use sqlx::mysql::{MySqlConnection, MySqlRow};
 use sqlx::{AssertSqlSafe, Executor, FromRow, Row};
+use strum::IntoEnumIterator;
 use time::OffsetDateTime;
 
 use super::actions::Verb;
@@ -16,12 +17,17 @@ fn status(row: &MySqlRow) -> sqlx::Result<Status> {
     decode_enum(row, "status")
 }
 
+/// A consumer checks an attempt within seconds of its due time; promise P6 allows five minutes.
+pub(crate) const OVERDUE_SECS: i64 = 300;
+
 /// The attempts to list.
 #[derive(Debug, Clone)]
 pub(crate) struct AttemptFilter {
     pub(crate) states: Vec<AttemptState>,
     /// Also the last attempt of each return that is `refund_failed`.
     pub(crate) failed: bool,
+    /// Also those that a consumer should have checked long ago.
+    pub(crate) overdue: bool,
     /// Only returns with a higher id.
     pub(crate) after: ReturnId,
     /// At most this many returns.
@@ -35,9 +41,17 @@ pub(crate) struct Listed {
     pub(crate) order_id: OrderId,
     pub(crate) status: Status,
     pub(crate) age_secs: f64,
+    /// The database's clock.
+    pub(crate) now: OffsetDateTime,
 }
 
 impl AttemptFilter {
+    /// The states whose overdue attempts are to be listed.
+    fn overdue_states(&self) -> impl Iterator<Item = AttemptState> {
+        let wanted = self.overdue;
+        AttemptState::iter().filter(move |state| wanted && state.is_open())
+    }
+
     /// The ids of the page's returns are read first, from narrow indexes alone; then their rows. Each state is a source of
     /// its own: for several in one, MySQL reads the whole index.
     fn sql(&self) -> String {
@@ -45,6 +59,14 @@ impl AttemptFilter {
                         AND return_id > ? ORDER BY return_id LIMIT ?)";
         let mut sources = vec![by_state.to_owned(); self.states.len()];
         let mut picked = vec!["f.state = ?".to_owned(); self.states.len()];
+        let late = format!("next_check_at < UTC_TIMESTAMP(6) - INTERVAL {OVERDUE_SECS} SECOND");
+        for _ in self.overdue_states() {
+            sources.push(format!(
+                "(SELECT DISTINCT return_id FROM refunds FORCE INDEX (due) WHERE state = ? AND {late} \
+                 AND return_id > ? ORDER BY return_id LIMIT ?)"
+            ));
+            picked.push(format!("(f.state = ? AND f.{late})"));
+        }
         if self.failed {
             sources.push(
                 "(SELECT id AS return_id FROM returns FORCE INDEX (status_updated) WHERE status = 'refund_failed' \
@@ -59,8 +81,8 @@ impl AttemptFilter {
         }
         format!(
             "SELECT {ATTEMPT}, r.order_id, r.status, \
-             TIMESTAMPDIFF(MICROSECOND, f.created_at, UTC_TIMESTAMP(6)) / 1e6 AS age_secs \
-             FROM ({} ORDER BY return_id LIMIT ?) AS wanted \
+             TIMESTAMPDIFF(MICROSECOND, f.created_at, UTC_TIMESTAMP(6)) / 1e6 AS age_secs, \
+             UTC_TIMESTAMP(6) AS now FROM ({} ORDER BY return_id LIMIT ?) AS wanted \
              STRAIGHT_JOIN returns AS r FORCE INDEX (PRIMARY) ON r.id = wanted.return_id \
              STRAIGHT_JOIN refunds AS f FORCE INDEX (PRIMARY) ON f.return_id = r.id \
              WHERE {} ORDER BY f.return_id, f.attempt",
@@ -71,14 +93,15 @@ impl AttemptFilter {
 
     async fn fetch(&self, prefix: &str, conn: &mut MySqlConnection) -> sqlx::Result<Vec<MySqlRow>> {
         let mut query = sqlx::query(AssertSqlSafe(format!("{prefix} {}", self.sql())));
-        for state in &self.states {
+        let by_state = || self.states.iter().copied().chain(self.overdue_states());
+        for state in by_state() {
             query = query.bind(state.as_str()).bind(self.after).bind(self.limit);
         }
         if self.failed {
             query = query.bind(self.after).bind(self.limit);
         }
         query = query.bind(self.limit);
-        for state in &self.states {
+        for state in by_state() {
             query = query.bind(state.as_str());
         }
         query.fetch_all(conn).await
@@ -97,6 +120,7 @@ pub(crate) async fn list_refunds(
             order_id: row.try_get("order_id")?,
             status: status(row)?,
             age_secs: row.try_get("age_secs")?,
+            now: row.try_get("now")?,
         })
     };
     rows.iter().map(read).collect()
@@ -112,6 +136,8 @@ pub(crate) struct ReturnRow {
     pub(crate) refund_amount: Money,
     pub(crate) created_at: OffsetDateTime,
     pub(crate) updated_at: OffsetDateTime,
+    /// The database's clock.
+    pub(crate) now: OffsetDateTime,
 }
 
 /// Makes the next transaction read from one snapshot: rows of different moments could contradict each other.
@@ -127,7 +153,7 @@ pub(crate) async fn read_return(
 ) -> sqlx::Result<Option<ReturnRow>> {
     let row = sqlx::query(
         "/* read_return */ SELECT order_id, customer_id, status, version, refund_amount, currency, created_at, \
-         updated_at FROM returns WHERE id = ?",
+         updated_at, UTC_TIMESTAMP(6) AS now FROM returns WHERE id = ?",
     )
     .bind(id)
     .fetch_optional(conn)
@@ -141,6 +167,7 @@ pub(crate) async fn read_return(
             refund_amount: Money::from_row(&row, "refund_amount")?,
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
+            now: row.try_get("now")?,
         })
     };
     row.map(read).transpose()
@@ -255,7 +282,6 @@ mod tests {
     use super::*;
     use crate::store::explain::{key_of, refunded_long_ago};
     use shared::test_support::TestDb;
-    use strum::IntoEnumIterator;
 
     /// With the statistics of empty tables, and with those of many returns that were refunded long ago.
     #[tokio::test]
@@ -269,15 +295,16 @@ mod tests {
 
     async fn every_plan(conn: &mut MySqlConnection) {
         use AttemptState::{Parked, Succeeded, Unknown};
-        for (states, failed) in [
-            (vec![Parked], true),
-            (vec![Succeeded, Unknown], false),
-            (AttemptState::iter().collect(), true),
-            (vec![], true),
+        for (states, failed, overdue) in [
+            (vec![Parked], true, true),
+            (vec![Succeeded, Unknown], false, false),
+            (AttemptState::iter().collect(), true, true),
+            (vec![], true, false),
         ] {
             let filter = AttemptFilter {
                 states,
                 failed,
+                overdue,
                 after: ReturnId(7),
                 limit: 100,
             };
@@ -291,7 +318,8 @@ mod tests {
                     .filter(|(t, k)| (t.as_str(), k.as_str()) == (table, key));
                 uses.count()
             };
-            assert_eq!(by("refunds", "due"), filter.states.len(), "{plan:?}");
+            let by_state = filter.states.len() + filter.overdue_states().count();
+            assert_eq!(by("refunds", "due"), by_state, "{plan:?}");
             assert_eq!(
                 by("returns", "status_updated"),
                 usize::from(failed),

@@ -1,6 +1,7 @@
 //! Refunds through a faulty payment provider, by consumers that are killed and frozen. The provider's ledger must have one
 //! effect per return, whatever happened.
 
+mod accounts;
 mod crashes;
 mod faults;
 mod frozen;

@@ -28,6 +28,16 @@ pub(super) struct Changes {
     pub(super) results: Vec<&'static str>,
 }
 
+/// The times of the attempts that one claim makes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) call_deadline: Duration,
+    /// The same moment by our own clock.
+    pub(super) deadline: Instant,
+    /// An attempt of a younger return is sent without a look-up.
+    pub(super) fresh_for: Duration,
+}
+
 /// What follows for a return.
 #[derive(Debug, PartialEq, Eq)]
 enum NextStep {
@@ -47,8 +57,7 @@ impl Changes {
         locked: &Locked,
         orders: &HashMap<OrderId, OrderFacts>,
         policy: &PolicyArgs,
-        call_deadline: Duration,
-        deadline: Instant,
+        terms: &Terms,
     ) -> Result<Self, Error> {
         let mut all = Self::default();
         let mut taken: HashSet<ReturnId> = HashSet::new();
@@ -66,8 +75,7 @@ impl Changes {
                         "returns: a return without its row or order",
                     ));
                 };
-                let taking = (locked.now, call_deadline);
-                all.add(row, decide(row, order, policy), one, taking, deadline)
+                all.add(row, decide(row, order, policy), one, (locked.now, terms))
             };
             if one.named {
                 all.results.push(result);
@@ -81,8 +89,7 @@ impl Changes {
         row: &LockedReturn,
         next: NextStep,
         one: &Matched,
-        taking: (OffsetDateTime, Duration),
-        deadline: Instant,
+        taking: (OffsetDateTime, &Terms),
     ) -> &'static str {
         match next {
             NextStep::Pay { approve } => {
@@ -96,8 +103,7 @@ impl Changes {
                     Actor::system(PROGRAM),
                     claim_detail(row),
                 );
-                self.attempts
-                    .push(first_attempt(row, one, taking, deadline));
+                self.attempts.push(first_attempt(row, one, taking));
                 "claimed"
             }
             NextStep::Reject(violations) => {
@@ -178,15 +184,10 @@ fn violations_at_claim(
     violations
 }
 
-/// A return is claimed within seconds of its filing. An older one may stem from a restored backup and be paid already;
-/// its key is the same, so it is looked up first.
-const LOOK_UP_FIRST_AFTER: time::Duration = time::Duration::minutes(15);
-
 fn first_attempt(
     row: &LockedReturn,
     one: &Matched,
-    (now, call_deadline): (OffsetDateTime, Duration),
-    deadline: Instant,
+    (now, terms): (OffsetDateTime, &Terms),
 ) -> OwnedAttempt {
     const FIRST: i32 = 1;
     OwnedAttempt {
@@ -197,13 +198,13 @@ fn first_attempt(
         order_id: row.order_id,
         key: ProviderKey::of(one.filing.first_event, FIRST),
         amount: row.refund_amount.clone(),
-        sent: if now - row.created_at < LOOK_UP_FIRST_AFTER {
+        sent: if now - row.created_at < terms.fresh_for {
             SendState::Fresh
         } else {
             SendState::Unsent
         },
-        owned_until: now + call_deadline,
-        deadline,
+        owned_until: now + terms.call_deadline,
+        deadline: terms.deadline,
         trace: Some(trace(one.trace.as_ref(), row)),
     }
 }

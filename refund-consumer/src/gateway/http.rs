@@ -13,7 +13,7 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use shared::domain::refund::ProviderKey;
 
-use super::{CallFailed, Capabilities, ProviderRefund, RefundGateway, RefundRequest};
+use super::{CallFailed, Capabilities, GatewayName, ProviderRefund, RefundGateway, RefundRequest};
 use crate::config::HttpArgs;
 use admission::Admission;
 
@@ -27,6 +27,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// See the module.
 #[derive(Debug)]
 pub struct Http {
+    name: GatewayName,
     client: Client,
     url: Url,
     token: Option<SecretString>,
@@ -39,7 +40,12 @@ impl Http {
     ///
     /// # Errors
     /// The TLS library cannot be set up.
-    pub fn new(url: Url, args: &HttpArgs, parallel_calls: usize) -> reqwest::Result<Self> {
+    pub fn new(
+        name: GatewayName,
+        url: Url,
+        args: &HttpArgs,
+        parallel_calls: usize,
+    ) -> reqwest::Result<Self> {
         let client = Client::builder()
             .user_agent(concat!("refund-consumer/", env!("CARGO_PKG_VERSION")))
             .http1_only()
@@ -52,6 +58,7 @@ impl Http {
             .timeout(Duration::from_millis(args.gateway_call_timeout_ms))
             .build()?;
         Ok(Self {
+            name,
             client,
             url,
             token: args.gateway_token.clone(),
@@ -100,8 +107,8 @@ impl Http {
 }
 
 impl RefundGateway for Http {
-    fn name(&self) -> &'static str {
-        "http"
+    fn name(&self) -> &GatewayName {
+        &self.name
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -15,11 +15,15 @@ use shared::domain::money::{Currency, Money};
 use shared::domain::refund::ProviderKey;
 use uuid::Uuid;
 
-use super::{CallFailed, Capabilities, ProviderRefund, RefundGateway, RefundRequest, RefundStatus};
+use super::{
+    CallFailed, Capabilities, GatewayName, ProviderRefund, RefundGateway, RefundRequest,
+    RefundStatus,
+};
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub struct Simulated {
+    name: GatewayName,
     ledger: Arc<Mutex<Ledger>>,
     delay: Duration,
 }
@@ -31,6 +35,7 @@ impl Simulated {
     /// The file cannot be opened or read.
     pub fn open(path: &Path, delay: Duration, fsync: bool) -> io::Result<Self> {
         Ok(Self {
+            name: GatewayName::simulated(),
             ledger: Arc::new(Mutex::new(Ledger::open(path, fsync)?)),
             delay,
         })
@@ -38,8 +43,8 @@ impl Simulated {
 }
 
 impl RefundGateway for Simulated {
-    fn name(&self) -> &'static str {
-        "simulated"
+    fn name(&self) -> &GatewayName {
+        &self.name
     }
 
     fn capabilities(&self) -> Capabilities {

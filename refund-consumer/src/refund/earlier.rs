@@ -25,9 +25,12 @@ impl<G: RefundGateway> RefundWorker<G> {
         let Ok(earlier) = self.read_earlier(attempt.id).await else {
             return not_now("database");
         };
+        let stated = last_marked_not_paid(&earlier);
         for earlier in earlier {
-            let gateway = earlier.gateway.as_deref();
-            if gateway.is_some_and(|name| name != self.gateway.name()) {
+            if earlier.belongs_to_another(self.gateway.name().as_str()) {
+                if earlier.id.number <= stated {
+                    continue;
+                }
                 return park(ParkReason::EarlierAttemptElsewhere);
             }
             let can = self.gateway.capabilities();
@@ -59,4 +62,11 @@ impl<G: RefundGateway> RefundWorker<G> {
         });
         read.await
     }
+}
+
+/// The last attempt that people have marked as not paid; 0 if there is none. They state it about the return, so also about
+/// the attempts before it that this gateway cannot look up.
+fn last_marked_not_paid(attempts: &[Attempt]) -> i32 {
+    let marked = attempts.iter().filter(|one| one.is_marked_not_paid());
+    marked.map(|one| one.id.number).max().unwrap_or(0)
 }

@@ -1,7 +1,7 @@
 //! From a gateway's response to an outcome, if the response can be used.
 
 use shared::domain::money::Money;
-use shared::domain::refund::{Outcome, ParkReason};
+use shared::domain::refund::{MARKED_NOT_PAID, Outcome, ParkReason};
 
 use crate::gateway::{CallFailed, Capabilities, ProviderRefund, RefundStatus};
 
@@ -72,7 +72,12 @@ fn is_reference(text: &str) -> bool {
 /// A provider's code as we store it: other characters than these could be anything, also personal data.
 fn plain(code: &str) -> String {
     let keep = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
-    code.chars().filter(keep).take(CODE_MAX).collect()
+    let kept: String = code.chars().filter(keep).take(CODE_MAX).collect();
+    // That is what people say, not a provider.
+    if kept == MARKED_NOT_PAID {
+        return String::new();
+    }
+    kept
 }
 
 #[cfg(test)]
@@ -116,5 +121,6 @@ mod tests {
         assert_eq!(plain("card_expired"), "card_expired");
         assert_eq!(plain("Müller, Anna <a@b>"), "MllerAnnaab");
         assert_eq!(plain(&"x".repeat(100)).len(), CODE_MAX);
+        assert_eq!(plain("marked_not_paid"), "", "a person's word");
     }
 }

@@ -8,8 +8,9 @@ use sqlx::AssertSqlSafe;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Conn, expect_rows, hex};
+use super::{Conn, OURS, expect_rows, hex};
 use crate::error::Error;
+use crate::gateway::GatewayName;
 
 fn ids_json(ids: &[AttemptId]) -> String {
     let ids: Vec<Value> = ids
@@ -73,17 +74,32 @@ pub async fn mark_sent(
     Ok(marked)
 }
 
+/// An attempt whose owner has not called for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GiveBack {
+    pub id: AttemptId,
+    /// No process has called for it: any gateway may carry it on.
+    pub unsent: bool,
+}
+
 /// Frees attempts of `owner` that it has not called for; they are due at once.
-pub async fn release(conn: &mut Conn, owner: Uuid, ids: &[AttemptId]) -> Result<u64, Error> {
-    debug_assert!(ids.is_sorted());
+pub async fn release(conn: &mut Conn, owner: Uuid, attempts: &[GiveBack]) -> Result<u64, Error> {
+    debug_assert!(attempts.is_sorted());
+    let rows: Vec<Value> = attempts
+        .iter()
+        .map(|GiveBack { id, unsent }| {
+            json!({"return_id": id.return_id, "attempt": id.number, "unsent": i32::from(*unsent)})
+        })
+        .collect();
     let freed = sqlx::query(
         "/* release */ UPDATE JSON_TABLE(?, '$[*]' COLUMNS (return_id BIGINT PATH '$.return_id', \
-         attempt INT PATH '$.attempt')) AS wanted \
+         attempt INT PATH '$.attempt', unsent TINYINT PATH '$.unsent')) AS wanted \
          STRAIGHT_JOIN refunds AS f FORCE INDEX (PRIMARY) ON f.return_id = wanted.return_id AND f.attempt = wanted.attempt \
          SET f.next_check_at = UTC_TIMESTAMP(6), f.updated_at = UTC_TIMESTAMP(6), f.call_deadline = NULL, \
+         f.first_sent_at = IF(wanted.unsent AND f.state = 'claimed', NULL, f.first_sent_at), \
          f.owner = NULL WHERE f.owner = UNHEX(?) AND f.state IN ('claimed', 'sent', 'pending', 'unknown')",
     )
-    .bind(ids_json(ids))
+    .bind(Value::from(rows).to_string())
     .bind(hex(owner))
     .execute(conn)
     .await?
@@ -99,10 +115,10 @@ pub struct Due {
 }
 
 /// Which process takes attempts over, until when and at which gateway.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct TakeOver {
     pub owner: Uuid,
-    pub gateway: &'static str,
+    pub gateway: GatewayName,
     pub native_idempotency: bool,
     pub now: OffsetDateTime,
     pub call_deadline: OffsetDateTime,
@@ -110,8 +126,8 @@ pub struct TakeOver {
 
 /// Takes over those of `due`, sorted by id, that are still as the scan saw them; returns which.
 ///
-/// One conditional UPDATE decides between rivals: its WHERE requires the old owner, state and due time, and that the
-/// old owner's call deadline has passed.
+/// One conditional UPDATE decides between rivals: its WHERE requires the old owner, state and due time, that the old
+/// owner's call deadline has passed, and that the attempt does not belong to another gateway.
 pub async fn take_over(
     conn: &mut Conn,
     due: &[Due],
@@ -131,7 +147,7 @@ pub async fn take_over(
             })
         })
         .collect();
-    sqlx::query(
+    let sql = format!(
         "/* take_over */ UPDATE JSON_TABLE(?, '$[*]' COLUMNS (return_id BIGINT PATH '$.return_id', \
          attempt INT PATH '$.attempt', state VARCHAR(16) PATH '$.state', owner CHAR(32) PATH '$.owner', \
          next_check_at VARCHAR(26) PATH '$.next_check_at', with_key TINYINT PATH '$.with_key')) AS seen \
@@ -141,18 +157,20 @@ pub async fn take_over(
          f.next_check_at = ?, f.gateway = ?, f.updated_at = ?, f.owner = UNHEX(?) \
          WHERE f.owner <=> UNHEX(seen.owner) AND f.state = CONVERT(seen.state USING ascii) \
          AND f.next_check_at = CAST(seen.next_check_at AS DATETIME(6)) AND f.next_check_at <= UTC_TIMESTAMP(6) \
-         AND (f.call_deadline IS NULL OR f.call_deadline <= UTC_TIMESTAMP(6))",
-    )
-    .bind(Value::from(seen).to_string())
-    .bind(by.native_idempotency)
-    .bind(datetime(by.now))
-    .bind(datetime(by.call_deadline))
-    .bind(datetime(by.call_deadline))
-    .bind(by.gateway)
-    .bind(datetime(by.now))
-    .bind(hex(by.owner))
-    .execute(&mut *conn)
-    .await?;
+         AND (f.call_deadline IS NULL OR f.call_deadline <= UTC_TIMESTAMP(6)) AND {OURS}"
+    );
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(Value::from(seen).to_string())
+        .bind(by.native_idempotency)
+        .bind(datetime(by.now))
+        .bind(datetime(by.call_deadline))
+        .bind(datetime(by.call_deadline))
+        .bind(by.gateway.as_str())
+        .bind(datetime(by.now))
+        .bind(hex(by.owner))
+        .bind(by.gateway.as_str())
+        .execute(&mut *conn)
+        .await?;
     taken(conn, due, by).await
 }
 

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row};
 use strum::IntoEnumIterator;
 use time::OffsetDateTime;
 
-use super::Conn;
+use super::{Conn, OURS};
 use crate::error::Error;
 
 /// A range of an index that is read in the order of its keys.
@@ -72,9 +72,11 @@ pub async fn oldest(
                 .bind(datetime(from))
         }
         Range::Attempts(state) => {
-            let first = "SELECT next_check_at FROM refunds FORCE INDEX (due) WHERE state = ? AND next_check_at >= ? \
-                         AND (gateway IS NULL OR gateway = ?) ORDER BY next_check_at";
-            let sql = read("oldest_attempt", first.to_owned());
+            let first = format!(
+                "SELECT f.next_check_at FROM refunds AS f FORCE INDEX (due) WHERE f.state = ? AND f.next_check_at >= ? \
+                 AND {OURS} ORDER BY f.next_check_at"
+            );
+            let sql = read("oldest_attempt", first);
             sqlx::query(AssertSqlSafe(sql))
                 .bind(state.as_str())
                 .bind(datetime(from))

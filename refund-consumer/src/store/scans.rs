@@ -7,9 +7,9 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, FromRow, Row};
 use time::OffsetDateTime;
 
-use super::Conn;
 use super::attempts::Due;
 use super::oldest::Range;
+use super::{Conn, OURS};
 use crate::error::Error;
 
 /// Returns that wait to be claimed.
@@ -107,7 +107,7 @@ pub async fn due_attempts(
         "/* due_attempts */ SELECT UTC_TIMESTAMP(6) AS now, r.order_id, {ATTEMPT} FROM refunds AS f FORCE INDEX (due) STRAIGHT_JOIN returns AS r FORCE INDEX (PRIMARY) ON r.id = f.return_id \
          WHERE f.state = '{}' AND f.next_check_at >= ? AND f.next_check_at <= UTC_TIMESTAMP(6) \
          AND (f.call_deadline IS NULL OR f.call_deadline <= UTC_TIMESTAMP(6)) \
-         AND (f.gateway IS NULL OR f.gateway = ?) LIMIT ?",
+         AND {OURS} LIMIT ?",
         state.as_str()
     );
     let rows = sqlx::query(AssertSqlSafe(sql))
@@ -126,6 +126,29 @@ pub async fn due_attempts(
     let mut due: Vec<Due> = rows.iter().map(read).collect::<sqlx::Result<_>>()?;
     due.sort_unstable_by_key(|due| due.attempt.id);
     Ok((now, due))
+}
+
+/// Due attempts that belong to another gateway.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Foreign {
+    pub gateway: String,
+    pub state: String,
+    pub attempts: i64,
+}
+
+/// Counts the attempts of other gateways that nobody has carried on for five seconds after they were due. A consumer of
+/// their gateway takes them over at once.
+pub async fn foreign_attempts(conn: &mut Conn, gateway: &str) -> Result<Vec<Foreign>, Error> {
+    let sql = format!(
+        "/* foreign_attempts */ SELECT /*+ MAX_EXECUTION_TIME(30000) */ f.gateway, f.state, COUNT(*) AS attempts \
+         FROM refunds AS f FORCE INDEX (due) WHERE f.state IN ('claimed', 'sent', 'pending', 'unknown') \
+         AND f.next_check_at <= UTC_TIMESTAMP(6) - INTERVAL 5 SECOND AND NOT {OURS} GROUP BY f.gateway, f.state"
+    );
+    let foreign = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(gateway)
+        .fetch_all(conn)
+        .await?;
+    Ok(foreign)
 }
 
 /// Deletes up to `limit` events older than the retention, of every consumer group: a group that was renamed does not delete

@@ -33,6 +33,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub(crate) mod decisions;
 pub(crate) mod fake;
 pub(crate) mod records;
 pub(crate) mod wire;

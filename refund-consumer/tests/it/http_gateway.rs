@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use refund_consumer::config::HttpArgs;
 use refund_consumer::gateway::http::Http;
-use refund_consumer::gateway::{CallFailed, ProviderRefund, RefundGateway, RefundRequest};
+use refund_consumer::gateway::{
+    CallFailed, GatewayName, ProviderRefund, RefundGateway, RefundRequest,
+};
 use serde_json::{Value, json};
 use shared::domain::money::{Currency, Money};
 use shared::domain::refund::ProviderKey;
@@ -129,6 +131,7 @@ async fn read(stream: &mut TcpStream) -> Option<Seen> {
 
 fn gateway(url: &str, change: impl Fn(&mut HttpArgs)) -> Http {
     let mut args = HttpArgs {
+        gateway_name: None,
         gateway_url: None,
         gateway_token: None,
         gateway_idempotency_keys: true,
@@ -139,7 +142,8 @@ fn gateway(url: &str, change: impl Fn(&mut HttpArgs)) -> Http {
         gateway_breaker_pause_ms: 600_000,
     };
     change(&mut args);
-    Http::new(url.parse().expect("a URL"), &args, 4).expect("a client")
+    let name = GatewayName::parse("scripted").expect("a name");
+    Http::new(name, url.parse().expect("a URL"), &args, 4).expect("a client")
 }
 
 fn http(status: &str, headers: &str, body: &str) -> String {

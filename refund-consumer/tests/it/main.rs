@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod accounts;
 mod claims;
 mod closed;
 #[cfg(feature = "failpoints")]
@@ -16,6 +17,7 @@ mod gauges;
 mod held;
 mod http_gateway;
 mod locks;
+mod lost_commits;
 mod outcomes;
 mod pausing;
 mod poison;

@@ -2,6 +2,7 @@ use refund_consumer::gateway::RefundStatus;
 use shared::domain::ids::ReturnId;
 use shared::domain::transition::Filed;
 
+use crate::harness::decisions::retry;
 use crate::harness::fake::{Fake, Step};
 use crate::harness::{Running, World, types, until, until_true};
 
@@ -110,8 +111,8 @@ async fn p5_a_payment_that_cannot_be_found_is_repeated_under_its_key_with_one_ef
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p5_an_attempt_sent_without_a_key_is_not_resent_once_keys_are_turned_on() {
     let (world, gateway) = (World::new().await, Fake::without_keys(&[Step::PayUnheard]));
-    gateway.find_fails(true);
-    let before = start(&world, &gateway).await;
+    let flags = ["--lookup-backoff-ms=600000"];
+    let before = world.start(gateway.clone(), &flags).await;
     let filed = filed_and_announced(&world).await;
     until("it is unknown", || async {
         let state = attempt_state(&world, filed.return_id).await?;
@@ -119,10 +120,11 @@ async fn p5_an_attempt_sent_without_a_key_is_not_resent_once_keys_are_turned_on(
     })
     .await;
     before.stop().await;
+    let due = "UPDATE refunds SET next_check_at = UTC_TIMESTAMP(6) WHERE return_id = ?";
+    world.execute(due, filed.return_id.0).await;
 
     gateway.turn_keys_on();
     gateway.find_is_blind();
-    gateway.find_fails(false);
     let after = start(&world, &gateway).await;
     let later = world.file(2).await;
     world.announce(&later).await;
@@ -285,41 +287,4 @@ async fn p5_a_retry_is_not_paid_when_the_declined_attempt_paid_after_all() {
     assert_eq!(gateway.submitted(), [key(&filed, 1)]);
     assert_eq!(world.refunded_amount(filed.order_id).await, "49.9000");
     running.stop().await;
-}
-
-/// Retries as the api does for an admin: attempt 2 is written in the transaction of the retry, without an owner and due
-/// now.
-async fn retry(world: &World, filed: &Filed) {
-    use shared::domain::actor::{Actor, ActorType};
-    use shared::domain::transition::{self, Cause, Change};
-    let mut tx = world.db.pool.begin().await.expect("begin");
-    let mut locked = transition::lock(&mut tx, &[filed.return_id])
-        .await
-        .expect("lock");
-    sqlx::query(
-        "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, created_at, \
-         updated_at) VALUES (?, 2, ?, 49.90, 'EUR', 'claimed', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
-    )
-    .bind(filed.return_id)
-    .bind(key(filed, 2))
-    .execute(&mut *tx)
-    .await
-    .expect("attempt 2");
-    let change = Change {
-        return_id: filed.return_id,
-        action: shared::domain::status::Action::Retry,
-        cause: Cause {
-            actor: Actor {
-                kind: ActorType::Admin,
-                id: "7".to_owned(),
-            },
-            request_id: None,
-            trace: shared::domain::trace_context::TraceContext::new_root(),
-        },
-        detail: serde_json::Map::new(),
-    };
-    transition::apply(&mut tx, &mut locked, &world.topics, &[change])
-        .await
-        .expect("apply");
-    tx.commit().await.expect("commit");
 }

@@ -9,7 +9,9 @@ mod park_reason;
 mod rows;
 mod state;
 
-pub use attempt::{Attempt, AttemptId, AttemptState, NoFurther, ProviderKey, following};
+pub use attempt::{
+    Attempt, AttemptId, AttemptState, MARKED_NOT_PAID, NoFurther, ProviderKey, following,
+};
 pub use outcome::{Outcome, OutcomeReport, Settled};
 pub use park_reason::ParkReason;
 pub use rows::{ATTEMPT, IfHeld, datetime, lock_attempts, update_attempts};

@@ -52,6 +52,7 @@ fn wide() -> Rows {
             refund_amount: amount.clone(),
             created_at: at,
             updated_at: at,
+            now: at,
         },
         refund: Refund {
             return_id: id,

@@ -83,6 +83,30 @@ async fn list_shows_what_waits_for_a_person() {
     }
 }
 
+/// Only a consumer with the name of its gateway may carry an attempt on. If there is none, people must learn of it.
+#[tokio::test]
+async fn p6_an_attempt_that_no_consumer_carries_on_is_listed_with_its_gateway() {
+    let fixture = Fixture::new().await;
+    for (order, state, mins) in [(1, "unknown", 4), (2, "unknown", 6), (3, "claimed", 7)] {
+        let id = fixture.file(order).await;
+        fixture.attempt(id, 1, state).await;
+        fixture.advance(id, &[Action::Approve, Action::Claim]).await;
+        let late = "UPDATE refunds SET next_check_at = UTC_TIMESTAMP(6) - INTERVAL ? MINUTE ORDER BY return_id DESC LIMIT 1";
+        fixture.execute(late, mins).await;
+    }
+    let waiting = fixture.query(0, &["list", "--json"]).json();
+    let states: Vec<String> = listed(&waiting).into_iter().map(|line| line.2).collect();
+    assert_eq!(states, ["unknown", "claimed"]);
+    let overdue = fixture.query(0, &["list", "--json", "--state", "overdue"]);
+    assert_eq!(listed(&overdue.json()), listed(&waiting));
+    let note = "due for 6 min: no refund consumer of gateway simulated is at work";
+    let text = fixture.query(0, &["list"]).stdout;
+    assert!(text.contains(note), "{text}");
+    let id = waiting["refunds"][0]["return_id"].to_string();
+    let text = fixture.query(0, &["show", &id]).stdout;
+    assert!(text.contains(note), "{text}");
+}
+
 #[tokio::test]
 async fn pages_of_a_list_hold_whole_returns_and_miss_none() {
     let fixture = Fixture::new().await;

@@ -173,6 +173,7 @@ mod tests {
 
     fn admission(per_second: Option<u32>) -> Admission {
         Admission::new(&HttpArgs {
+            gateway_name: None,
             gateway_url: None,
             gateway_token: None,
             gateway_idempotency_keys: true,

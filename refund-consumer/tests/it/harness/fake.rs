@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use refund_consumer::gateway::{
-    CallFailed, Capabilities, ProviderRefund, RefundGateway, RefundRequest, RefundStatus,
+    CallFailed, Capabilities, GatewayName, ProviderRefund, RefundGateway, RefundRequest,
+    RefundStatus,
 };
 use shared::domain::refund::ProviderKey;
 use tokio::sync::{Semaphore, watch};
@@ -33,6 +34,7 @@ pub(crate) struct Fake(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    name: GatewayName,
     keys: AtomicBool,
     script: Mutex<VecDeque<Step>>,
     known: Mutex<HashMap<String, ProviderRefund>>,
@@ -47,15 +49,21 @@ struct Inner {
 
 impl Fake {
     pub(crate) fn with_keys(script: &[Step]) -> Self {
-        Self::new(true, script)
+        Self::new("fake", true, script)
     }
 
     pub(crate) fn without_keys(script: &[Step]) -> Self {
-        Self::new(false, script)
+        Self::new("fake", false, script)
     }
 
-    fn new(keys: bool, script: &[Step]) -> Self {
+    /// Another account, with keys of its own.
+    pub(crate) fn of_account(name: &str, script: &[Step]) -> Self {
+        Self::new(name, true, script)
+    }
+
+    fn new(name: &str, keys: bool, script: &[Step]) -> Self {
         Self(Arc::new(Inner {
+            name: GatewayName::parse(name).expect("a name"),
             keys: AtomicBool::new(keys),
             script: Mutex::new(script.iter().cloned().collect()),
             known: Mutex::default(),
@@ -143,8 +151,8 @@ impl Fake {
 }
 
 impl RefundGateway for Fake {
-    fn name(&self) -> &'static str {
-        "fake"
+    fn name(&self) -> &GatewayName {
+        &self.0.name
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -110,7 +110,21 @@ pub struct Attempt {
     pub updated_at: OffsetDateTime,
 }
 
+/// The `last_error` of an attempt that people have marked as not paid. No provider's code is stored as this.
+pub const MARKED_NOT_PAID: &str = "marked_not_paid";
+
 impl Attempt {
+    /// Whether only another gateway than `name` can know whether it paid.
+    pub fn belongs_to_another(&self, name: &str) -> bool {
+        let unsent = self.state == AttemptState::Claimed && self.first_sent_at.is_none();
+        !unsent && self.gateway.as_deref().is_some_and(|own| own != name)
+    }
+
+    /// Whether people have stated that it paid nothing.
+    pub fn is_marked_not_paid(&self) -> bool {
+        self.state == AttemptState::Declined && self.last_error.as_deref() == Some(MARKED_NOT_PAID)
+    }
+
     /// Ends it in `state`; without an owner, no consumer calls the gateway for it again.
     pub(super) fn close(&mut self, state: AttemptState, gateway_ref: Option<&str>) {
         self.state = state;
