@@ -3,6 +3,7 @@
 mod api_crash;
 mod chaos;
 mod consumer_crash;
+mod logs;
 mod path;
 mod redrive;
 mod refunds;

@@ -13,6 +13,8 @@ use prometheus::{
     IntGaugeVec, Opts, Registry,
 };
 
+use super::telemetry::dropped_lines;
+
 /// The metrics of one program. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct MetricSet {
@@ -34,8 +36,15 @@ pub struct Description {
 const UNIQUE: &str = "metric names and labels are constants, valid, and registered once";
 
 impl MetricSet {
+    /// With the metric that every program has.
     pub fn new() -> Self {
-        Self::default()
+        let set = Self::default();
+        set.count_of(
+            "log_lines_dropped_total",
+            "Log lines dropped, because the reader of the log was too slow",
+            dropped_lines,
+        );
+        set
     }
 
     pub fn registry(&self) -> &Registry {
@@ -50,6 +59,13 @@ impl MetricSet {
     pub fn counter(&self, name: &str, help: &str) -> IntCounter {
         self.describe(name, "counter", &[], help);
         self.register(IntCounter::new(name, help))
+    }
+
+    /// A counter that is kept elsewhere and read when it is scraped.
+    fn count_of(&self, name: &str, help: &str, read: fn() -> u64) {
+        self.describe(name, "counter", &[], help);
+        let counter = IntCounter::new(name, help).expect(UNIQUE);
+        self.add(ReadAtScrape { counter, read });
     }
 
     /// One counter for each of `values`.
@@ -238,6 +254,24 @@ impl<C: Collector> Collector for Ages<C> {
     }
 }
 
+/// See [`MetricSet::count_of`].
+struct ReadAtScrape {
+    counter: IntCounter,
+    read: fn() -> u64,
+}
+
+impl Collector for ReadAtScrape {
+    fn desc(&self) -> Vec<&Desc> {
+        self.counter.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.counter.reset();
+        self.counter.inc_by((self.read)());
+        self.counter.collect()
+    }
+}
+
 /// The section of docs/METRICS.md about one program.
 pub fn section(program: &str, descriptions: &[Description]) -> String {
     let mut lines = vec![
@@ -304,7 +338,7 @@ mod tests {
 
     #[test]
     fn every_known_series_is_there_from_the_start_and_described() {
-        let set = MetricSet::new();
+        let set = MetricSet::default();
         set.counters_by(
             "things_total",
             "Things",

@@ -93,7 +93,7 @@ where
     if !problems.is_empty() {
         return Refused::listing(&problems).print();
     }
-    telemetry::init(&cli.log);
+    let _flush = telemetry::init(&cli.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

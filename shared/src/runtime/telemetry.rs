@@ -1,8 +1,15 @@
 //! Logs: JSON for machines, text for people, on standard error.
+//!
+//! A thread of its own writes them. If the reader of the log stalls, lines are dropped and counted; if it goes away,
+//! nothing happens. A write in the logging task itself would block every worker thread in the first case and panic in the
+//! second (tracing-subscriber reports a failed write with `eprintln!`).
 
 use std::io::IsTerminal;
+use std::sync::{OnceLock, mpsc};
+use std::time::Duration;
 
 use clap::ValueEnum;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 
 /// How this program logs.
@@ -29,15 +36,53 @@ fn parse_filter(text: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
+/// Lines that wait for the reader of the log: a few megabytes at most, and some seconds of a program that logs much.
+const LINES_WAITING: usize = 8_192;
+/// How long the end of a program waits for the last lines to be written.
+const FLUSH: Duration = Duration::from_secs(2);
+
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Lines that were dropped so far, because the reader of the log was too slow.
+pub fn dropped_lines() -> u64 {
+    let dropped = DROPPED.get().map_or(0, ErrorCounter::dropped_lines);
+    u64::try_from(dropped).unwrap_or(u64::MAX)
+}
+
+/// Writes what is left of the log when it is dropped. Keep it until `main` ends.
+#[derive(Debug)]
+pub struct Flush(Option<WorkerGuard>);
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        let guard = self.0.take();
+        let (done, flushed) = mpsc::channel();
+        // In a thread, because the guard itself writes to standard output if the log is stalled.
+        std::thread::spawn(move || {
+            drop(guard);
+            // The receiver may have given up.
+            let _ = done.send(());
+        });
+        // A reader that does not read must not keep the program from ending.
+        let _ = flushed.recv_timeout(FLUSH);
+    }
+}
+
 /// Installs the subscriber of this process; call once, from `main`.
-pub fn init(args: &LogArgs) {
+pub fn init(args: &LogArgs) -> Flush {
     let filter = EnvFilter::new(&args.rust_log);
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(LINES_WAITING)
+        .thread_name("log")
+        .finish(std::io::stderr());
+    DROPPED.get_or_init(|| writer.error_counter());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(writer);
     match args.log_format {
         LogFormat::Json => builder.json().flatten_event(true).init(),
         // Colors are for terminals: in a file they are noise.
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
     }
+    Flush(Some(guard))
 }
