@@ -9,7 +9,7 @@ help: ## list these commands
 
 # Demo and tests use the same binaries, with the kill points of the crash tests compiled in but not armed: so the two can
 # run at the same time, and the second build is free. Release builds have none (make check proves it).
-BUILD := --workspace --all-features
+BUILD := --locked --workspace --all-features
 PROGRAMS := --bin returns-api --bin outbox-relay --bin refund-consumer --bin returnsctl
 
 demo: ## start everything and show a return going through; ONCE=1 ends after one round
@@ -46,9 +46,9 @@ test-client: ## a client generated from openapi.json files and reads a return
 
 check: ## format, lints, documentation, structure; no servers needed
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --all-features -- -D warnings
-	cargo clippy --workspace --features shared/one-build -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features shared/one-build
+	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+	cargo clippy --locked --workspace --features shared/one-build -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --features shared/one-build
 	deploy/check-layout.sh
 
 chaos: ## relays killed, frozen and stopped while two million events flow; about seven minutes
@@ -60,7 +60,7 @@ chaos-refunds: ## consumers killed while they pay, at random, at each step and a
 	$(STACK) run chaos -- target/debug/chaos-refunds
 
 bench: ## load and report, on release builds; wants slowhttptest (Debian) for a part
-	cargo build --release -p api -p relay -p refund-consumer -p ctl -p bench
+	cargo build --locked --release -p api -p relay -p refund-consumer -p ctl -p bench
 	$(STACK) run bench -- target/release/bench filing
 	$(STACK) run bench -- target/release/bench auth
 	$(STACK) run bench -- target/release/bench streams

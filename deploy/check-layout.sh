@@ -60,7 +60,7 @@ uses() {
 # names ARGUMENT...: the package names `cargo tree` lists. Its own failure ends the check: silence is not success.
 names() {
     local tree
-    if ! tree=$(cargo tree --prefix none --format '{p}' "$@"); then
+    if ! tree=$(cargo tree --locked --prefix none --format '{p}' "$@"); then
         echo "layout: cargo tree $* failed; its message is above" >&2
         exit 2
     fi

@@ -30,11 +30,15 @@ unlock_instance() { exec 9>&-; }
 # An address in the environment is used unless it is this instance's own, as it is inside `stack run` or after `source env`.
 find_external() {
     rm -f "$instance_dir"/{mysql,kafka}.external
-    if [[ -n ${DATABASE_URL:-} && $DATABASE_URL != "$(mysql_url)" ]]; then echo "$DATABASE_URL" >"$instance_dir/mysql.external"; fi
-    if [[ -n ${KAFKA_BROKERS:-} && $KAFKA_BROKERS != "$(kafka_brokers)" ]]; then echo "$KAFKA_BROKERS" >"$instance_dir/kafka.external"; fi
-    # They may contain a password.
-    chmod -f 600 "$instance_dir"/*.external || true
+    if [[ -n ${DATABASE_URL:-} && $DATABASE_URL != "$(mysql_url)" ]]; then write_private mysql.external "$DATABASE_URL"; fi
+    if [[ -n ${KAFKA_BROKERS:-} && $KAFKA_BROKERS != "$(kafka_brokers)" ]]; then write_private kafka.external "$KAFKA_BROKERS"; fi
 }
+
+# write_private FILE TEXT: a new file that nobody else can ever read, because the text may contain a password.
+write_private() (
+    umask 077
+    echo "$2" >"$instance_dir/$1"
+)
 
 write_env() {
     local url brokers

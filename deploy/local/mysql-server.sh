@@ -3,7 +3,7 @@
 
 MYSQL_START_SECS=120
 # Durability is MySQL's default (innodb_flush_log_at_trx_commit=1, sync_binlog=1): the promises under test are about it.
-MYSQL_OPTIONS=(--bind-address=127.0.0.1 --mysqlx=OFF --secure-file-priv= --max-connections=2000
+MYSQL_OPTIONS=(--bind-address=127.0.0.1 --mysqlx=OFF --secure-file-priv=NULL --max-connections=2000
     "--innodb-buffer-pool-size=${MYSQL_BUFFER_POOL_MIB:-512}M" --innodb-redo-log-capacity=1G --default-time-zone=+00:00)
 # For tests that create hundreds of databases and never kill mysqld: a commit does not wait for the disk, and a table
 # is not a file of its own.

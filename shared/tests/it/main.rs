@@ -3,3 +3,4 @@
 mod database;
 mod docs;
 mod layout;
+mod tooling;
