@@ -57,14 +57,32 @@ fn record(out: &mut Writer<Vec<u8>>, cells: [String; 12]) {
     out.write_record(cells.map(disarm)).expect("into memory");
 }
 
-/// Puts a quote before text that a spreadsheet would execute as a formula (OWASP ASVS 5.0, 1.2.10). A client chooses its
-/// request id, for example.
+/// A spreadsheet executes a cell that begins with one of these (OWASP ASVS 5.0, 1.2.10), also in its full-width form.
+const FORMULA: [char; 8] = [
+    '=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}',
+];
+
+/// Puts a quote before text that a spreadsheet would execute. In many countries a spreadsheet separates cells at
+/// semicolons or tabs and does not regard our quotes, so text after a separator counts as the begin of a cell, too.
 fn disarm(cell: String) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\0']) {
-        format!("'{cell}")
-    } else {
-        cell
+    let mut safe = String::with_capacity(cell.len() + 1);
+    if cell.starts_with(['\t', '\r', '\0']) {
+        safe.push('\'');
     }
+    let mut begins_cell = true;
+    for character in cell.chars() {
+        if begins_cell && FORMULA.contains(&character) {
+            safe.push('\'');
+        }
+        begins_cell = match character {
+            ',' | ';' | '\t' | '\r' | '\n' | '\0' => true,
+            // Some programs skip these before a formula.
+            ' ' | '"' => begins_cell,
+            _ => false,
+        };
+        safe.push(character);
+    }
+    safe
 }
 
 #[cfg(test)]
@@ -127,7 +145,18 @@ mod tests {
             let cell = format!("{first}1+1");
             assert_eq!(disarm(cell.clone()), format!("'{cell}"), "{first:?}");
         }
-        for harmless in ["", "a=1", "'=1", " =1", "{}", "42"] {
+        for (cell, safe) in [
+            ("x;=WEBSERVICE(A1);", "x;'=WEBSERVICE(A1);"),
+            ("x\t@SUM(A1)", "x\t'@SUM(A1)"),
+            ("a,-1,+2", "a,'-1,'+2"),
+            ("a\r\n=1", "a\r\n'=1"),
+            (" =1", " '=1"),
+            ("x;\"=1\"", "x;\"'=1\""),
+            ("\u{ff1d}1", "'\u{ff1d}1"),
+        ] {
+            assert_eq!(disarm(cell.to_owned()), safe);
+        }
+        for harmless in ["", "a=1", "'=1", "{}", "42", "a-b", r#"{"a":-1,"b":"c;d"}"#] {
             assert_eq!(disarm(harmless.to_owned()), harmless);
         }
     }
