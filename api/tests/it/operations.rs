@@ -37,6 +37,33 @@ async fn the_operators_port_serves_health_and_metrics() {
     api.stop().await;
 }
 
+/// Pings of this database's sessions so far.
+async fn pings(api: &Api) -> i64 {
+    count(
+        &api.db,
+        "SELECT CAST(COALESCE(SUM(s.count_star), 0) AS SIGNED) \
+         FROM performance_schema.events_statements_summary_by_thread_by_event_name s \
+         JOIN performance_schema.threads t ON t.thread_id = s.thread_id \
+         WHERE s.event_name = 'statement/com/Ping' AND t.processlist_db = DATABASE()",
+    )
+    .await
+}
+
+#[tokio::test]
+async fn p12_many_who_ask_whether_the_api_is_ready_share_one_ping_of_mysql() {
+    let api = Api::start().await;
+    let before = pings(&api).await;
+    let asking = (0..50).map(|_| api.ops("/readyz?verbose"));
+    for (status, page) in futures_util::future::join_all(asking).await {
+        assert_eq!(status, 200);
+        assert!(page.contains("ok mysql_answer_ms "), "{page}");
+    }
+    // Other tasks of the api may ping in these moments, too.
+    let made = pings(&api).await - before;
+    assert!((1..=10).contains(&made), "{made} pings for 50 requests");
+    api.stop().await;
+}
+
 #[tokio::test]
 async fn p11_accepted_requests_are_finished_when_the_api_stops_under_load() {
     let api = Api::start().await;

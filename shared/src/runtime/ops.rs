@@ -3,19 +3,21 @@
 //! Live: the process responds. Ready: it is not stopping, and MySQL responds within a second. Kafka is left out on
 //! purpose: without Kafka filing goes on, and taking the api out of service would be the outage.
 //! `/readyz?verbose` adds one line per check with its value and its limit. Only MySQL and stopping decide readiness; a
-//! program's own [`Check`]s are shown and change nothing.
+//! program's own [`Check`]s are shown and change nothing. MySQL is asked once a second at most, however many ask.
 
 use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fmt, iter};
 
 use hyper_util::service::TowerToHyperService;
 use prometheus::{Encoder, Registry, TextEncoder};
 use sqlx::Connection;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use warp::Filter;
 use warp::http::{Response, StatusCode};
@@ -64,6 +66,7 @@ impl fmt::Display for Check {
 /// What `/readyz` looks at: MySQL, and what a program adds for its operators to read.
 #[derive(Clone)]
 pub struct Checks {
+    mysql: Arc<SharedAnswer<Option<Duration>>>,
     db: Database,
     more: Arc<dyn Fn() -> Vec<Check> + Send + Sync>,
 }
@@ -72,6 +75,7 @@ impl Checks {
     /// With checks of the program's own. `more` is called per request, so it only reads what is known already.
     pub fn with(db: &Database, more: impl Fn() -> Vec<Check> + Send + Sync + 'static) -> Self {
         Self {
+            mysql: Arc::default(),
             // Connections of its own: a busy program is no reason to take it out of service.
             db: db.separate(2).acquire_timeout(PING_DEADLINE),
             more: Arc::new(more),
@@ -157,7 +161,7 @@ async fn readiness(checks: Checks, stopping: CancellationToken, verbose: bool) -
     let took = if stopping && !verbose {
         None
     } else {
-        ping(&checks.db).await
+        checks.mysql.get(async || ping(&checks.db).await).await
     };
     let (status, verdict) = match took {
         _ if stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
@@ -174,6 +178,26 @@ async fn readiness(checks: Checks, stopping: CancellationToken, verbose: bool) -
         .chain(iter::once(mysql_check(took).to_string()))
         .chain((checks.more)().into_iter().map(|check| check.to_string()));
     text(status, &lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// An answer that everybody who asks within a second gets. Who asks meanwhile waits for the one that is on its way.
+#[derive(Debug, Default)]
+struct SharedAnswer<T>(Mutex<Option<(Instant, T)>>);
+
+const SHARED_FOR: Duration = Duration::from_secs(1);
+
+impl<T: Copy> SharedAnswer<T> {
+    async fn get(&self, ask: impl AsyncFnOnce() -> T) -> T {
+        let mut last = self.0.lock().await;
+        if let Some((at, answer)) = *last
+            && at.elapsed() < SHARED_FOR
+        {
+            return answer;
+        }
+        let answer = ask().await;
+        *last = Some((Instant::now(), answer));
+        answer
+    }
 }
 
 /// How long MySQL took, or `None` if it did not respond in time.
@@ -222,4 +246,30 @@ fn text(status: StatusCode, body: &str) -> Response<String> {
     let mut response = Response::new(format!("{}\n", body.trim_end()));
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn many_who_ask_within_a_second_share_one_answer() {
+        let (shared, asked) = (SharedAnswer::default(), AtomicUsize::new(0));
+        let ask = async || {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            asked.fetch_add(1, Ordering::Relaxed) + 1
+        };
+        let at_once = (0..1_000).map(|_| shared.get(ask));
+        assert_eq!(futures_util::future::join_all(at_once).await, [1; 1_000]);
+        tokio::time::advance(Duration::from_millis(800)).await;
+        assert_eq!(shared.get(ask).await, 1);
+        tokio::time::advance(Duration::from_millis(300)).await;
+        assert_eq!(
+            shared.get(ask).await,
+            2,
+            "a second after the first was given"
+        );
+    }
 }
