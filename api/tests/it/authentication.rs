@@ -106,6 +106,7 @@ async fn a_jwt_must_be_complete_issued_for_us_and_valid_now() {
     for accepted in [
         headed(&|header| header.typ = None),
         headed(&|header| header.typ = Some("at+jwt".to_owned())),
+        headed(&|header| header.typ = Some("application/at+JWT".to_owned())),
         // The file has only one key.
         headed(&|header| header.kid = None),
     ] {

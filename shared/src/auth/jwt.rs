@@ -60,11 +60,7 @@ pub(super) fn verify<'r>(
 }
 
 fn check_header(header: &Header) -> Result<(), TokenError> {
-    if !header
-        .typ
-        .as_deref()
-        .is_none_or(|typ| ["JWT", "at+jwt"].contains(&typ))
-    {
+    if !header.typ.as_deref().is_none_or(is_accepted_type) {
         return Err(TokenError::Type);
     }
     // An unknown critical extension must not be ignored (RFC 7515, 4.1.11), and a key inside the token proves nothing.
@@ -77,6 +73,13 @@ fn check_header(header: &Header) -> Result<(), TokenError> {
         return Err(TokenError::ForeignHeader);
     }
     Ok(())
+}
+
+/// A media type, so its case does not matter, and `application/` may be left out (RFC 7515, 4.1.9).
+fn is_accepted_type(typ: &str) -> bool {
+    let typ = typ.to_ascii_lowercase();
+    let subtype = typ.strip_prefix("application/").unwrap_or(&typ);
+    ["jwt", "at+jwt"].contains(&subtype)
 }
 
 /// By default jsonwebtoken accepts a missing `aud` or `iss`, a future `nbf`, and 60 s of leeway.

@@ -92,7 +92,7 @@ pub enum TokenError {
     Length,
     #[error("malformed, expired, or not verifiable: {}", jwt_reason(.0))]
     Jwt(jsonwebtoken::errors::Error),
-    #[error("typ is not JWT or at+jwt")]
+    #[error("typ is not JWT or at+jwt, with or without application/")]
     Type,
     #[error("the header has crit, jku, jwk, x5u or x5c")]
     ForeignHeader,

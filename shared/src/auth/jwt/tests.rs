@@ -256,6 +256,14 @@ fn every_header_is_checked() {
     for (why, name, value) in [
         ("accepted", "typ", json!("JWT")),
         ("accepted", "typ", json!("at+jwt")),
+        // A media type (RFC 7515, 4.1.9; RFC 9068, 2.1).
+        ("accepted", "typ", json!("jwt")),
+        ("accepted", "typ", json!("at+JWT")),
+        ("accepted", "typ", json!("application/at+jwt")),
+        ("accepted", "typ", json!("Application/JWT")),
+        ("type", "typ", json!("application/application/jwt")),
+        ("type", "typ", json!("text/jwt")),
+        ("type", "typ", json!("jwt ")),
         ("type", "typ", json!("secevent+jwt")),
         ("type", "typ", json!("")),
         ("header", "crit", json!(["b64"])),
