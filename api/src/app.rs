@@ -221,5 +221,6 @@ fn state(
         policy: cfg.policy.clone(),
         caller_rate: RateLimit::per_second(cfg.http.rate_per_caller),
         body_timeout: cfg.http.body_timeout(),
+        public_url: cfg.http.public_base_url.clone(),
     }
 }

@@ -23,6 +23,7 @@ use warp::http::HeaderMap;
 pub use self::bearer::{NoBearer, bearer};
 use self::keys::KeyWatch;
 use self::refusals::Refusals;
+pub(crate) use self::refusals::RequestSource;
 use self::revocations::RevocationWatch;
 pub(crate) use self::revocations::Snapshot;
 use self::verified::VerifiedTokens;
@@ -45,6 +46,7 @@ pub(crate) struct Authenticator {
     keys: watch::Receiver<Arc<Verifier>>,
     revocations: watch::Receiver<Snapshot>,
     policy: Policy,
+    token_max: usize,
     verified: VerifiedTokens,
     revocations_max_age: Duration,
     refusals: Refusals,
@@ -55,7 +57,7 @@ pub(crate) struct Authenticator {
 pub(crate) struct Credential {
     token: Arc<Verified>,
     verified_by: Arc<Verifier>,
-    request_id: String,
+    source: Arc<RequestSource>,
     authenticator: Arc<Authenticator>,
 }
 
@@ -81,6 +83,7 @@ pub(crate) fn authenticator(
         keys,
         revocations,
         policy: Policy::new(auth),
+        token_max: auth.token_max(),
         verified: VerifiedTokens::new(),
         revocations_max_age: Duration::from_secs(tokens.revocations_max_age_secs),
         refusals: Refusals::new(Arc::clone(metrics)),
@@ -112,10 +115,10 @@ impl Authenticator {
     pub(crate) fn authenticate(
         self: &Arc<Self>,
         headers: &HeaderMap,
-        request_id: &str,
+        source: &Arc<RequestSource>,
     ) -> Result<Credential, ApiError> {
-        let token = bearer(headers).map_err(|reason| {
-            self.refusals.report(request_id, reason.code(), &reason);
+        let token = bearer(headers, self.token_max).map_err(|reason| {
+            self.refusals.report(source, reason.code(), &reason);
             match reason {
                 NoBearer::Missing => ApiError::Unauthenticated,
                 NoBearer::Malformed => ApiError::InvalidToken,
@@ -123,11 +126,11 @@ impl Authenticator {
         })?;
         let (token, verified_by) = self
             .verify(token)
-            .map_err(|refusal| self.refuse(request_id, refusal))?;
+            .map_err(|refusal| self.refuse(source, refusal))?;
         Ok(Credential {
             token,
             verified_by,
-            request_id: request_id.to_owned(),
+            source: Arc::clone(source),
             authenticator: Arc::clone(self),
         })
     }
@@ -158,8 +161,8 @@ impl Authenticator {
     }
 
     /// Operators get the exact reason; the caller gets what it can do about it.
-    fn refuse(&self, request_id: &str, refusal: Refusal) -> ApiError {
-        self.refusals.report(request_id, refusal.code(), &refusal);
+    fn refuse(&self, source: &RequestSource, refusal: Refusal) -> ApiError {
+        self.refusals.report(source, refusal.code(), &refusal);
         match refusal {
             Refusal::RevocationsUnknown => ApiError::RevocationsUnknown,
             Refusal::Token(TokenError::Undecided) | Refusal::Denied(Denied::Undecided) => {
@@ -193,7 +196,7 @@ impl Credential {
     /// [`ApiError::RevocationsUnknown`] while the list of revoked tokens is too old.
     pub(crate) fn caller_for(&self, request: &Request) -> Result<&Caller, ApiError> {
         self.decide(request)
-            .map_err(|refusal| self.authenticator.refuse(&self.request_id, refusal))
+            .map_err(|refusal| self.authenticator.refuse(&self.source, refusal))
     }
 
     /// For a long response to a request that [`Credential::caller_for`] has allowed.

@@ -14,6 +14,7 @@ mod errors;
 mod etag;
 mod json;
 mod openapi;
+mod public_url;
 mod query;
 mod rate_limit;
 mod routes;
@@ -41,10 +42,11 @@ use warp::reply::Response;
 
 pub(crate) use self::args::HttpArgs;
 pub(crate) use self::call::State;
-use self::client::Proxies;
+use self::client::{Client, ForwardedWarning, Proxies};
 use self::context::{REQUEST_ID, RequestContext};
 use self::cors::Cors;
 pub(crate) use self::cors::problems as origin_problems;
+pub(crate) use self::public_url::PublicUrl;
 pub(crate) use self::rate_limit::RateLimit;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
@@ -52,6 +54,8 @@ use crate::metrics::Metrics;
 /// What happens before and after the routes.
 struct Front {
     proxies: Proxies,
+    forwarded_warning: ForwardedWarning,
+    public_url: PublicUrl,
     address_rate: Option<RateLimit<IpAddr>>,
     cors: Cors,
     deadline: Duration,
@@ -75,6 +79,8 @@ pub(crate) async fn serve(
     let connections = metrics.connections.clone();
     let front = Arc::new(Front {
         proxies: args.trusted_proxies.clone(),
+        forwarded_warning: ForwardedWarning::default(),
+        public_url: args.public_base_url.clone(),
         address_rate: RateLimit::per_second(args.rate_per_address),
         cors: Cors::new(&args.cors_allowed_origins),
         deadline: args.longest_request(),
@@ -96,21 +102,23 @@ impl Front {
         B: Body,
     {
         let started = Instant::now();
-        let context = Arc::new(RequestContext::of(request.headers()));
+        let client = self.client(&request);
         let (method, path) = (request.method().clone(), routes::find(request.uri().path()));
         let path = path.map(|(path, _)| path);
+        let route = path.map_or("other", |path| path.template);
+        let context = Arc::new(RequestContext::of(request.headers(), client, route));
         let origin = request.headers().get(header::ORIGIN).cloned();
         let has_body = !request.body().is_end_stream();
         request.extensions_mut().insert(Arc::clone(&context));
         let target = target::check(&request);
         let is_ambiguous = target.is_err();
-        let mut response = match self.admit(target, &request) {
+        let mut response = match self.admit(client, target, &request) {
             Ok(Some(preflight)) => preflight,
             Ok(None) => handle(routes, request, self.deadline).await,
             Err(error) => error.into_response(),
         };
         if let Some(error) = response.extensions_mut().remove::<ApiError>() {
-            response = error.render(&context.request_id);
+            response = error.render(context.request_id(), &self.public_url);
         }
         let headers = response.headers_mut();
         if let Some(decision) = context.rate() {
@@ -119,7 +127,7 @@ impl Front {
         if is_ambiguous || (has_body && !context.is_body_read()) {
             close(headers);
         }
-        if let Ok(value) = HeaderValue::from_str(&context.request_id) {
+        if let Ok(value) = HeaderValue::from_str(context.request_id()) {
             headers.insert(&REQUEST_ID, value);
         }
         self.cors.open(origin.as_ref(), headers);
@@ -130,26 +138,31 @@ impl Front {
             let methods = HeaderValue::from_static(path.map_or("", |path| path.methods()));
             response.headers_mut().insert(header::ALLOW, methods);
         }
-        let route = path.map_or("other", |path| path.template);
         self.metrics
             .request_duration
             .with_label_values(&[method_label(&method), route, status.as_str()])
             .observe(started.elapsed().as_secs_f64());
-        tracing::debug!(http.method = %method, http.route = route, http.status = status.as_u16(), request.id = context.request_id, "responded");
+        tracing::debug!(http.method = %method, http.route = route, http.status = status.as_u16(), request.id = context.request_id(), "responded");
         response
+    }
+
+    /// Only in tests a request has no peer.
+    fn client<B>(&self, request: &Request<B>) -> Option<Client> {
+        let Peer(peer) = request.extensions().get()?;
+        let client = self.proxies.client(peer.ip(), request.headers());
+        self.forwarded_warning.check(client, request.headers());
+        Some(client)
     }
 
     /// The checks before any endpoint. The rate limit comes first, so that a request above it costs nothing else.
     fn admit<B>(
         &self,
+        client: Option<Client>,
         target: Result<(), ApiError>,
         request: &Request<B>,
     ) -> Result<Option<Response>, ApiError> {
-        // Only in tests a request has no peer.
-        let peer = request.extensions().get::<Peer>();
-        if let (Some(limit), Some(Peer(peer))) = (&self.address_rate, peer) {
-            let client = self.proxies.client(peer.ip(), request.headers());
-            limit.take(&client::site(client)).admit()?;
+        if let (Some(limit), Some(client)) = (&self.address_rate, client) {
+            limit.take(&client::site(client.address)).admit()?;
         }
         target?;
         Ok(self.cors.preflight(request.method(), request.headers()))

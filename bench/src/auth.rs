@@ -73,6 +73,7 @@ fn cost(keys: &Keys, kind: Kind, repeats: u32) -> anyhow::Result<String> {
         auth_issuer: "returns-dev".to_owned(),
         auth_audience: "returns-api".to_owned(),
         auth_leeway_secs: 30,
+        auth_token_max_bytes: 4096,
     };
     let (verifier, policy) = (Verifier::load(&args)?, Policy::new(&args));
     let token = keys.mint(kind, 42, 7)?;

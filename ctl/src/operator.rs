@@ -10,7 +10,8 @@ use clap::builder::NonEmptyStringValueParser;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use shared::auth::{
-    AuthArgs, Caller, Denied, Operation, Policy, Request, RevokedTokens, Verified, Verifier,
+    AuthArgs, Caller, Denied, Operation, Policy, Request, RevokedTokens, TOKEN_MAX, Verified,
+    Verifier,
 };
 
 use crate::error::CtlError;
@@ -165,6 +166,7 @@ impl OperatorToken {
             auth_issuer: self.auth_issuer.clone(),
             auth_audience: self.auth_audience.clone(),
             auth_leeway_secs: LEEWAY_SECS,
+            auth_token_max_bytes: u16::try_from(TOKEN_MAX).unwrap_or(u16::MAX),
         })
     }
 

@@ -59,6 +59,18 @@ pub struct AuthArgs {
     /// it expires; too low a value refuses tokens that were just issued.
     #[arg(long, env = "AUTH_LEEWAY_SECS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=300))]
     pub auth_leeway_secs: u64,
+
+    /// The longest token that is accepted, in bytes. Too low refuses the tokens of identity providers that list groups
+    /// in them; too high makes bad tokens and the cache of good ones cost more. All headers of a request together may
+    /// have 32 KiB.
+    #[arg(long, env = "AUTH_TOKEN_MAX_BYTES", default_value_t = 4096, value_parser = clap::value_parser!(u16).range(1024..=16_384))]
+    pub auth_token_max_bytes: u16,
+}
+
+impl AuthArgs {
+    pub fn token_max(&self) -> usize {
+        usize::from(self.auth_token_max_bytes)
+    }
 }
 
 /// The authenticated user. The policy decides what the user may do.

@@ -1,6 +1,7 @@
 //! Reports to operators why requests are refused: each in a counter, and some in the log.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -10,6 +11,17 @@ use crate::metrics::Metrics;
 
 /// Per second. A client that sends bad tokens must not fill the disk.
 const LOG_LINES: NonZeroU32 = NonZeroU32::new(20).expect("not 0");
+
+/// How operators find a request and its client.
+#[derive(Debug)]
+pub(crate) struct RequestSource {
+    /// Also in the response, in the audit trail and in other lines of the log.
+    pub(crate) request_id: String,
+    /// `None` only in tests, where a request has no peer.
+    pub(crate) client: Option<IpAddr>,
+    /// The template of the path, which contains nothing that the client chose.
+    pub(crate) route: &'static str,
+}
 
 #[derive(Debug)]
 pub(super) struct Refusals {
@@ -26,10 +38,17 @@ impl Refusals {
     }
 
     /// `code` is a metric label; `reason` never repeats the token.
-    pub(super) fn report(&self, request_id: &str, code: &str, reason: &dyn Display) {
+    pub(super) fn report(&self, source: &RequestSource, code: &str, reason: &dyn Display) {
         self.metrics.auth.refusals.with_label_values(&[code]).inc();
-        if self.lines.check().is_ok() {
-            tracing::info!(code, %reason, request.id = request_id, "a request was refused");
+        if self.lines.check().is_err() {
+            return;
         }
+        let RequestSource {
+            request_id,
+            client,
+            route,
+        } = source;
+        let client = client.map(tracing::field::display);
+        tracing::info!(code, %reason, client.address = client, http.route = route, request.id = request_id, "a request was refused");
     }
 }

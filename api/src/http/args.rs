@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::client::Proxies;
+use super::public_url::PublicUrl;
 
 /// The public listener.
 #[derive(Debug, Clone, Args)]
@@ -62,9 +63,10 @@ pub struct HttpArgs {
     #[arg(long, env = "RATE_PER_CALLER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub rate_per_caller: u32,
 
-    /// Networks or addresses of proxies whose X-Forwarded-For is trusted, such as `10.0.0.0/8,fd00::1`. Unset or empty:
-    /// none, the peer is the client. If a network is listed wrongly, its members choose the address of their own rate
-    /// limit; if a proxy is missing, all clients behind it count as one.
+    /// Networks or addresses of proxies whose X-Forwarded-For, X-Request-Id and traceparent are trusted, such as
+    /// `10.0.0.0/8,fd00::1`. Unset or empty: none, the peer is the client, and the api names each request itself. If a
+    /// network is listed wrongly, its members choose the address of their own rate limit; if a proxy is missing, all
+    /// clients behind it count as one.
     #[arg(
         long,
         env = "TRUSTED_PROXIES",
@@ -72,6 +74,17 @@ pub struct HttpArgs {
         hide_default_value = true
     )]
     pub trusted_proxies: Proxies,
+
+    /// The address at which clients reach this API, such as `https://shop.example/returns-api`, if a proxy adds a prefix
+    /// to its paths: `Location` and the `type` of an error begin with it. Unset or empty: they begin with the API's own
+    /// paths, which are wrong behind a prefix.
+    #[arg(
+        long,
+        env = "PUBLIC_BASE_URL",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub public_base_url: PublicUrl,
 
     /// Origins whose pages may use the API in browsers, such as `https://shop.example`, separated by commas. Unset or
     /// empty: none. If an origin is listed wrongly, its pages may read responses to their own tokens; it never gives them

@@ -14,6 +14,7 @@ use warp::{Filter, Rejection};
 
 use super::body::RequestBody;
 use super::context::RequestContext;
+use super::public_url::PublicUrl;
 use super::rate_limit::RateLimit;
 use crate::audit::AuditReads;
 use crate::auth::{Authenticator, Credential};
@@ -35,10 +36,11 @@ pub(crate) struct State {
     pub(crate) audit: AuditReads,
     pub(crate) streams: Streams,
     pub(crate) policy: PolicyArgs,
-    /// Per user, not per token. `None`: no limit.
-    pub(crate) caller_rate: Option<RateLimit<i64>>,
+    /// Per holder, not per token. `None`: no limit.
+    pub(crate) caller_rate: Option<RateLimit<Holder>>,
     /// For reading a body, once an endpoint asks for it.
     pub(crate) body_timeout: Duration,
+    pub(crate) public_url: PublicUrl,
 }
 
 /// A request on its way to an endpoint.
@@ -122,7 +124,7 @@ impl Call {
     pub(super) fn cause(&self, caller: &Caller) -> Cause {
         Cause {
             actor: caller.actor(),
-            request_id: Some(self.context.request_id.clone()),
+            request_id: Some(self.context.source.request_id.clone()),
             trace: self.context.trace.clone(),
         }
     }

@@ -6,7 +6,9 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
+use std::time::Duration;
 
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
 use warp::http::HeaderMap;
 
@@ -40,13 +42,31 @@ fn network(entry: &str) -> Result<IpNet, String> {
     }
 }
 
+/// The client of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Client {
+    pub(super) address: IpAddr,
+    /// The request came through a trusted proxy, which may name its id and its trace.
+    pub(super) is_behind_proxy: bool,
+}
+
 impl Proxies {
-    /// The client behind `peer`. If an entry is not an address, it is `peer`, which let it pass.
-    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let peer = peer.to_canonical();
-        if !self.trusts(peer) {
-            return peer;
+        let is_behind_proxy = self.trusts(peer);
+        let address = if is_behind_proxy {
+            self.forwarded(peer, headers)
+        } else {
+            peer
+        };
+        Client {
+            address,
+            is_behind_proxy,
         }
+    }
+
+    /// The client behind a trusted `peer`. If an entry is not an address, it is `peer`, which let it pass.
+    fn forwarded(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut named = peer;
         for line in headers.get_all(FORWARDED_FOR).iter().rev() {
             for entry in line.as_bytes().rsplit(|&byte| byte == b',') {
@@ -64,6 +84,31 @@ impl Proxies {
 
     fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// Warns of proxies that are missing in TRUSTED_PROXIES: all clients behind one share one rate.
+#[derive(Debug)]
+pub(super) struct ForwardedWarning(DefaultDirectRateLimiter);
+
+impl Default for ForwardedWarning {
+    /// One line a minute: any client can send the header.
+    fn default() -> Self {
+        let quota = Quota::with_period(Duration::from_secs(60)).expect("not 0");
+        Self(RateLimiter::direct(quota))
+    }
+}
+
+impl ForwardedWarning {
+    pub(super) fn check(&self, client: Client, headers: &HeaderMap) {
+        let ignored = !client.is_behind_proxy && headers.contains_key(FORWARDED_FOR);
+        if ignored && self.0.check().is_ok() {
+            tracing::warn!(
+                peer.address = %client.address,
+                "X-Forwarded-For is ignored, because its sender is not in TRUSTED_PROXIES; if it is your proxy, all its \
+                 clients share one rate limit"
+            );
+        }
     }
 }
 
@@ -97,7 +142,7 @@ mod tests {
         }
         let peer = peer.parse().expect("an address");
         let proxies: Proxies = "10.0.0.0/8,fd00::/8".parse().expect("networks");
-        proxies.client(peer, &headers).to_string()
+        proxies.client(peer, &headers).address.to_string()
     }
 
     #[test]

@@ -1,37 +1,53 @@
 //! Facts about a request that do not belong to any one endpoint.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use shared::domain::trace_context::TraceContext;
 use uuid::Uuid;
 use warp::http::{HeaderMap, HeaderName};
 
+use super::client::Client;
 use super::rate_limit::RateDecision;
+use crate::auth::RequestSource;
 
 pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const REQUEST_ID_MAX: usize = 64;
 
 /// The context of one request, shared by the server and the endpoint.
 #[derive(Debug)]
 pub(super) struct RequestContext {
-    /// The client's `X-Request-Id` if it is 1 to 64 visible ASCII characters, else a new one.
-    pub(super) request_id: String,
+    pub(super) source: Arc<RequestSource>,
     pub(super) trace: TraceContext,
     rate: OnceLock<RateDecision>,
     body_read: AtomicBool,
 }
 
 impl RequestContext {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let given = text(REQUEST_ID.as_str())
-            .filter(|id| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()));
+    /// Only a trusted proxy names the request and its trace: a stranger could give a request the id or the trace of
+    /// another one, and both are stored for ever.
+    pub(super) fn of(headers: &HeaderMap, client: Option<Client>, route: &'static str) -> Self {
+        let is_trusted = client.is_some_and(|client| client.is_behind_proxy);
+        let text = |name: &str| {
+            let value = headers.get(name).filter(|_| is_trusted)?;
+            value.to_str().ok()
+        };
+        let given = text(REQUEST_ID.as_str()).filter(|id| is_request_id(id));
         Self {
-            request_id: given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
+            source: Arc::new(RequestSource {
+                request_id: given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
+                client: client.map(|client| client.address),
+                route,
+            }),
             trace: TraceContext::from_headers(text("traceparent"), text("tracestate")),
             rate: OnceLock::new(),
             body_read: AtomicBool::new(false),
         }
+    }
+
+    pub(super) fn request_id(&self) -> &str {
+        &self.source.request_id
     }
 
     /// Keeps the rate limit's decision about the caller, for the response's headers.
@@ -50,5 +66,70 @@ impl RequestContext {
 
     pub(super) fn is_body_read(&self) -> bool {
         self.body_read.load(Ordering::Relaxed)
+    }
+}
+
+/// Only characters that no log, spreadsheet, shell or page gives a meaning.
+fn is_request_id(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
+    (1..=REQUEST_ID_MAX).contains(&text.len()) && text.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use warp::http::HeaderValue;
+
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    /// The context of a request that names itself and its trace.
+    fn named(id: &str, is_behind_proxy: bool) -> RequestContext {
+        let mut headers = HeaderMap::new();
+        let trace = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        for (name, value) in [("x-request-id", id), ("traceparent", &trace)] {
+            headers.insert(name, HeaderValue::from_str(value).expect("visible ASCII"));
+        }
+        let client = Client {
+            address: "192.0.2.1".parse().expect("an address"),
+            is_behind_proxy,
+        };
+        RequestContext::of(&headers, Some(client), "/returns")
+    }
+
+    #[test]
+    fn a_request_id_has_only_harmless_characters() {
+        let longest = "a".repeat(64);
+        for good in ["req-1", "A.b_c:9-", &longest] {
+            assert_eq!(named(good, true).request_id(), good);
+        }
+        let longer = "a".repeat(65);
+        for bad in [
+            "",
+            "a b",
+            "x;=WEBSERVICE(A1);",
+            "=1",
+            "a,b",
+            "a\tb",
+            "<b>",
+            "a/b",
+            "\"a\"",
+            &longer,
+        ] {
+            let given = named(bad, true);
+            assert!(given.request_id().parse::<Uuid>().is_ok(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_names_a_request_and_its_trace() {
+        let behind = named("req-1", true);
+        assert_eq!(
+            (behind.request_id(), behind.trace.trace_id()),
+            ("req-1", TRACE)
+        );
+        let direct = named("req-1", false);
+        assert_ne!(direct.request_id(), "req-1");
+        assert_ne!(direct.trace.trace_id(), TRACE);
     }
 }

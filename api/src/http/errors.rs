@@ -15,6 +15,7 @@ use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
 pub(crate) use self::catalogue::Entry;
+use super::public_url::PublicUrl;
 use crate::error::{ApiError, ErrorKind, FieldError};
 
 /// Seconds. A fifth of the limit has to drain before filings are accepted again: 2 M rows by default, which takes 28 to
@@ -63,10 +64,9 @@ impl ApiError {
     }
 
     /// The problem document.
-    pub(super) fn render(&self, request_id: &str) -> Response {
-        let mut response =
-            warp::reply::with_status(warp::reply::json(&self.problem(request_id)), self.status())
-                .into_response();
+    pub(super) fn render(&self, request_id: &str, public_url: &PublicUrl) -> Response {
+        let problem = warp::reply::json(&self.problem(request_id, public_url));
+        let mut response = warp::reply::with_status(problem, self.status()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(seconds) = self.retry_after() {
@@ -79,8 +79,8 @@ impl ApiError {
         response
     }
 
-    fn problem(&self, request_id: &str) -> Problem {
-        let mut problem = Problem::new(self.entry(), request_id);
+    fn problem(&self, request_id: &str, public_url: &PublicUrl) -> Problem {
+        let mut problem = Problem::new(self.entry(), request_id, public_url);
         problem.detail = self.detail();
         match self {
             Self::AlreadyOpen { return_id } => problem.return_id = Some(*return_id),
@@ -130,9 +130,9 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(entry: Entry, request_id: &str) -> Self {
+    pub(super) fn new(entry: Entry, request_id: &str, public_url: &PublicUrl) -> Self {
         Self {
-            kind: format!("/problems/{}", entry.code),
+            kind: public_url.link(&format!("/problems/{}", entry.code)),
             title: entry.title,
             status: entry.status.as_u16(),
             detail: None,

@@ -185,7 +185,7 @@ async fn respond(call: Call) -> Result<Response, ApiError> {
         Endpoint::Decide(verb) => decide_return::handle(call, parameter, verb).await,
         Endpoint::ListEvents => list_events::handle(call).await,
         Endpoint::ListOrders => list_orders::handle(call).await,
-        Endpoint::Page(page) => pages::page(page, parameter),
+        Endpoint::Page(page) => pages::page(page, parameter, &call.state.public_url),
     }
 }
 

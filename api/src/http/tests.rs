@@ -29,6 +29,8 @@ impl Service<Request<String>> for Panics {
 async fn a_panic_is_one_500() {
     let front = Front {
         proxies: Proxies::default(),
+        forwarded_warning: ForwardedWarning::default(),
+        public_url: PublicUrl::default(),
         address_rate: None,
         cors: Cors::new(&[]),
         deadline: Duration::from_secs(60),

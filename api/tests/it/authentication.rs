@@ -203,6 +203,25 @@ async fn p13_someone_elses_order_and_an_unknown_one_look_alike() {
     api.stop().await;
 }
 
+/// Identity providers that list groups issue longer tokens than 4 KiB.
+#[tokio::test]
+async fn a_token_of_8_kib_is_accepted_if_the_setting_says_so() {
+    for (flags, status) in [(&["--auth-token-max-bytes", "8192"][..], 404), (&[], 401)] {
+        let api = Api::start_with(flags).await;
+        let groups = "x".repeat(5_750);
+        let jwt = json!({"user_id": 42, "role": "customer", "groups": groups});
+        let biscuit = json!({"user_id": 42, "role": "customer", "jti": groups});
+        for token in [
+            api.keys.mint(jwt),
+            api.keys.mint_as(Format::Biscuit, biscuit),
+        ] {
+            assert!((7_800..=8_192).contains(&token.len()), "{}", token.len());
+            assert_eq!(api.get("/returns/1", &token).await.status, status);
+        }
+        api.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn a_cached_token_is_refused_once_it_has_expired() {
     let api = Api::start().await;

@@ -8,7 +8,8 @@ use crate::harness::{Api, CUSTOMER};
 
 #[tokio::test]
 async fn p1_a_201_has_its_return_event_and_outbox_row() {
-    let api = Api::start().await;
+    // So that the request may name itself and its trace.
+    let api = Api::start_with(&["--trusted-proxies", "127.0.0.0/8"]).await;
     api.db.seed_orders(123, 1, CUSTOMER).await;
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let answer = crate::harness::Answer::read(

@@ -162,7 +162,7 @@ fn p13_bearer_accepts_the_token_of_one_header_and_nothing_else() {
             headers.append(AUTHORIZATION, value);
         }
         all.note();
-        match bearer(&headers) {
+        match bearer(&headers, TOKEN_MAX) {
             Ok(token) => {
                 taken.note();
                 prop_assert_eq!(values.len(), 1);

@@ -3,6 +3,7 @@
 mod audit_rows;
 mod docs;
 mod harness;
+mod logs;
 mod moves;
 mod page_cost;
 mod tokens;
@@ -35,6 +36,7 @@ mod orders;
 mod reading;
 
 mod limits;
+mod proxies;
 mod raw_http;
 mod slow_clients;
 mod stream;

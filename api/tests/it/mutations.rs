@@ -84,7 +84,7 @@ fn read(judge: &Judge, token: &str) -> Option<Result<(), &'static str>> {
         AUTHORIZATION,
         HeaderValue::from_str(&format!("Bearer {token}")).ok()?,
     );
-    match api::auth::bearer(&headers) {
+    match api::auth::bearer(&headers, shared::auth::TOKEN_MAX) {
         Ok(token) => Some(judge.read(token)),
         Err(_) => Some(Err("no bearer")),
     }

@@ -70,6 +70,7 @@ impl KeyFolder {
             auth_issuer: "returns-dev".to_owned(),
             auth_audience: "returns-api".to_owned(),
             auth_leeway_secs: 0,
+            auth_token_max_bytes: 4096,
         });
         verifier.expect("a key set").verify(token)
     }

@@ -7,8 +7,10 @@
 use biscuit_auth::format::schema::{self, op, op_binary, op_unary, public_key};
 use prost::Message;
 
-/// The longest Biscuit that is accepted, in bytes.
-pub const BISCUIT_MAX: usize = 3072;
+use super::token::TOKEN_MAX;
+
+/// The longest Biscuit that is read, in bytes. AUTH_TOKEN_MAX_BYTES allows fewer by default.
+pub const BISCUIT_MAX: usize = TOKEN_MAX / 4 * 3;
 /// Including the issuer's block.
 const MAX_BLOCKS: usize = 4;
 const MAX_CHECKS: usize = 8;
@@ -47,7 +49,7 @@ pub enum StructureError {
     Foreign,
 }
 
-/// Checks that these bytes may be read as a Biscuit. This takes about 1 us and does not recurse.
+/// Checks that these bytes may be read as a Biscuit. This takes about 1 us for 3 kB and does not recurse.
 ///
 /// # Errors
 /// What is not permitted.

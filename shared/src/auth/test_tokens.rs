@@ -23,6 +23,7 @@ pub(super) fn args(auth_keys_file: PathBuf) -> AuthArgs {
         auth_issuer: "shop".to_owned(),
         auth_audience: "returns".to_owned(),
         auth_leeway_secs: LEEWAY,
+        auth_token_max_bytes: 16 * 1024,
     }
 }
 

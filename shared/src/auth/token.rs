@@ -10,8 +10,8 @@ use super::decision_cache::DecisionCache;
 use super::key_ring::Signer;
 use super::structure::StructureError;
 
-/// The longest token that is accepted, in characters.
-pub const TOKEN_MAX: usize = 4096;
+/// The highest AUTH_TOKEN_MAX_BYTES: half of what the server reads as the headers of a request.
+pub const TOKEN_MAX: usize = 16 * 1024;
 
 /// A token with a good signature, and what it says. The validity times, the audience and revocation are checked again
 /// for each request: by [`super::Policy`] and [`super::RevokedTokens`].
@@ -88,7 +88,7 @@ impl fmt::Debug for Verified {
 /// Why a token was refused. It never repeats the token. It is for logs and for operators, not for remote clients.
 #[derive(thiserror::Error)]
 pub enum TokenError {
-    #[error("longer than {TOKEN_MAX} characters")]
+    #[error("longer than AUTH_TOKEN_MAX_BYTES")]
     Length,
     #[error("malformed, expired, or not verifiable: {}", jwt_reason(.0))]
     Jwt(jsonwebtoken::errors::Error),

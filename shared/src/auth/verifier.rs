@@ -36,7 +36,7 @@ impl Verifier {
     /// # Errors
     /// Which check failed.
     pub fn verify(&self, token: &str) -> Result<Verified, TokenError> {
-        if token.len() > TOKEN_MAX {
+        if token.len() > self.args.token_max() {
             return Err(TokenError::Length);
         }
         let (biscuit, signer, claims) = match TokenFormat::of(token) {

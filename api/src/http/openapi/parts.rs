@@ -17,6 +17,7 @@ use warp::http::Method;
 
 use crate::error::ErrorKind;
 use crate::http::errors::{Entry, PROBLEM_JSON, Problem};
+use crate::http::public_url::PublicUrl;
 use crate::http::routes::{Endpoint, location};
 
 /// An operation with its method and path.
@@ -137,7 +138,11 @@ fn also_sent(statuses: &[u16]) -> Option<(&'static str, &'static str)> {
 /// An example of each kind of error.
 pub(super) fn problem_examples() -> impl Iterator<Item = (&'static str, Example)> {
     ErrorKind::catalogue().into_iter().map(|entry| {
-        let problem = Problem::new(entry, "01a1f8a4-6c1e-7b7c-8d6e-3f0f8f0c9b1a");
+        let problem = Problem::new(
+            entry,
+            "01a1f8a4-6c1e-7b7c-8d6e-3f0f8f0c9b1a",
+            &PublicUrl::default(),
+        );
         let example = ExampleBuilder::new()
             .summary(entry.title)
             .value(Some(json!(problem)));
@@ -185,10 +190,10 @@ pub(super) fn body<T: ToSchema>(required: Required) -> RequestBody {
 }
 
 pub(super) fn request_id() -> Header {
-    let text = string().min_length(Some(1)).max_length(Some(64)).build();
+    let text = string().pattern(Some("^[A-Za-z0-9._:-]{1,64}$"));
     header(
-        text,
-        "The `X-Request-Id` of the request, or a generated one. Operators find the request in the log by it.",
+        text.build(),
+        "The `X-Request-Id` that a trusted proxy sent, or a generated one. Operators find the request in the log by it.",
     )
 }
 

@@ -66,12 +66,13 @@ pub(super) async fn handle(call: Call) -> Result<Response, ApiError> {
         reason_code: body.reason_code,
         cause,
     };
-    Ok(created(state.filing.file(request).await?))
+    let receipt = state.filing.file(request).await?;
+    let location = format!("/returns/{}", receipt.return_id);
+    Ok(created(receipt, &state.public_url.link(&location)))
 }
 
-fn created(receipt: Receipt) -> Response {
-    let location = HeaderValue::from_str(&format!("/returns/{}", receipt.return_id))
-        .expect("digits are visible ASCII");
+fn created(receipt: Receipt, location: &str) -> Response {
+    let location = HeaderValue::from_str(location).expect("a URL is visible ASCII");
     let mut response =
         warp::reply::with_status(Vec::from(receipt.body), StatusCode::CREATED).into_response();
     let headers = response.headers_mut();

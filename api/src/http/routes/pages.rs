@@ -5,13 +5,14 @@ use std::sync::{Arc, LazyLock};
 
 use utoipa_swagger_ui::Config;
 use warp::Reply;
-use warp::http::{HeaderValue, header};
+use warp::http::{HeaderValue, Uri, header};
 use warp::reply::Response;
 
 use super::Page;
 use crate::error::{ApiError, ErrorKind};
 use crate::http::errors::Entry;
 use crate::http::openapi::DOCUMENT;
+use crate::http::public_url::PublicUrl;
 
 /// Swagger UI loads only its own files and the contract, from this server; it sets styles on elements.
 const PAGE_CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
@@ -21,15 +22,21 @@ const PAGE_CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self' 
 const CACHED: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 static SWAGGER: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
-    let config = Config::new(["/openapi.json"]);
+    // Relative to the page, because a proxy may have put a prefix before both.
+    let config = Config::new(["../openapi.json"]);
     Arc::new(config.validator_url("none").try_it_out_enabled(false))
 });
 
-pub(super) fn page(page: Page, parameter: &str) -> Result<Response, ApiError> {
+pub(super) fn page(
+    page: Page,
+    parameter: &str,
+    public_url: &PublicUrl,
+) -> Result<Response, ApiError> {
     match page {
         Page::Contract => Ok(typed(DOCUMENT.as_ref().into_response(), "application/json")),
         Page::Docs => {
-            let index = warp::http::Uri::from_static("/docs/index.html");
+            let index = public_url.link("/docs/index.html");
+            let index: Uri = index.parse().expect("a URL and a path");
             Ok(warp::redirect::see_other(index).into_response())
         }
         Page::DocsFile => docs_file(parameter),

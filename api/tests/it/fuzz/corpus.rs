@@ -92,6 +92,10 @@ fn write() {
             keep("vet", &name, "bin", &raw);
         }
     }
+    // A field that no reader knows makes a good token too long.
+    let unknown_field = [&[0x7a, 0x90, 0x4e][..], &[b'x'; 10_000]].concat();
+    let raw = BASE64_URL_SAFE.decode(&biscuit).expect("base64");
+    keep("vet", "too long", "bin", &[raw, unknown_field].concat());
     for (name, text) in [
         ("a JWT", format!("Bearer {jwt}")),
         ("a Biscuit", format!("Bearer {grandchild}")),

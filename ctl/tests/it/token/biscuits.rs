@@ -14,6 +14,7 @@ impl KeyFolder {
             auth_issuer: "returns-dev".to_owned(),
             auth_audience: "returns-api".to_owned(),
             auth_leeway_secs: 0,
+            auth_token_max_bytes: 4096,
         });
         let request = Request::about(operation, ReturnId(id), Some(CustomerId(42)));
         let verified = self.verify(token.trim()).expect("verifies");

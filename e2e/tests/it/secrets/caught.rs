@@ -18,12 +18,13 @@ fn panic_of(ended: Result<anyhow::Result<()>, JoinError>) -> anyhow::Result<Stri
     Ok(text.clone())
 }
 
-/// The log contains the request id of the client. Here it is a secret.
+/// The log contains the request id that a trusted proxy chose. Here it is a secret.
 #[tokio::test]
 async fn p13_a_secret_in_a_log_fails_the_test_that_started_the_program() -> anyhow::Result<()> {
     let system = System::create().await?;
     for logged in [secret("leak"), personal("leak")] {
-        let api = system.start("returns-api").await?;
+        let trusted = [("TRUSTED_PROXIES", "127.0.0.0/8")];
+        let api = system.start_with("returns-api", &trusted).await?;
         let url = format!("http://{}/returns/1", api.api_address()?);
         let asked = reqwest::Client::new()
             .get(url)

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::super::test_tokens::{self, JwtIssuer, Root, append, issuer_facts, text, verifier};
-use super::super::{Caller, Role};
+use super::super::{Caller, Role, TOKEN_MAX};
 use super::*;
 
 #[test]
@@ -63,7 +63,7 @@ fn a_token_is_read_up_to_the_longest_length() {
         assert!(!matches!(at(TOKEN_MAX), TokenError::Length), "{letter}");
         assert!(matches!(at(TOKEN_MAX + 1), TokenError::Length), "{letter}");
     }
-    let longest = (2_000..4_000)
+    let longest = (11_000..13_000)
         .map(|padding| shop.token(&json!({"x": "x".repeat(padding)})))
         .take_while(|token| token.len() <= TOKEN_MAX)
         .last()
@@ -175,4 +175,29 @@ fn debug_shows_the_caller_and_the_key_and_no_more() {
 fn the_error_of_a_key_file_that_cannot_be_read_names_its_path() {
     let error = Verifier::load(&test_tokens::args("/no/such/keys".into())).expect_err("absent");
     assert!(error.to_string().contains("/no/such/keys"), "{error}");
+}
+
+/// Identity providers that list groups issue longer tokens than 4 KiB.
+#[test]
+fn a_token_is_as_long_as_the_setting_allows() {
+    let (shop, root) = (JwtIssuer::eddsa("ed", 7), Root::new(1, 1));
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let keys = json!({"keys": [shop.jwk(), root.jwk()]});
+    std::fs::write(file.path(), keys.to_string()).expect("written");
+    let jwt = shop.token(&json!({"groups": "x".repeat(5_800)}));
+    let id = format!("{:?}", "x".repeat(5_600));
+    let biscuit = text(&root.biscuit(&issuer_facts(&[("token_id", &id)])));
+    for token in [jwt, biscuit] {
+        assert!((7_600..8_192).contains(&token.len()), "{}", token.len());
+        for (max, accepted) in [(8_192, true), (4_096, false)] {
+            let args = AuthArgs {
+                auth_token_max_bytes: max,
+                ..test_tokens::args(file.path().to_owned())
+            };
+            let verified = Verifier::load(&args).expect("keys").verify(&token);
+            let refused = verified.err();
+            assert_eq!(refused.is_none(), accepted, "{max}: {refused:?}");
+            assert!(refused.is_none_or(|refused| matches!(refused, TokenError::Length)));
+        }
+    }
 }
