@@ -143,7 +143,11 @@ impl OperatorToken {
         let proof = TokenProof {
             kid: token.kid().to_owned(),
             key_thumbprint: token.key_thumbprint().map(str::to_owned),
-            iss: self.auth_issuer.clone(),
+            iss: caller
+                .issuer
+                .as_deref()
+                .unwrap_or(&self.auth_issuer)
+                .to_owned(),
             token_id: token.token_id().map(str::to_owned),
             revocation_id: token.revocation_id().to_owned(),
         };

@@ -18,6 +18,7 @@ mod token;
 mod verifier;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use strum::{EnumIter, EnumString, IntoStaticStr};
@@ -31,7 +32,7 @@ pub use key_ring::{KeyError, KeyProblem, KeyRing, KeyUse};
 pub use policy::Policy;
 pub use revocation::{RevocationKind, RevokedTokens, is_token_id, jwt_revocation_id};
 pub use structure::{BISCUIT_MAX, StructureError, check_structure};
-pub use token::{TOKEN_MAX, TokenError, Verified};
+pub use token::{Holder, TOKEN_MAX, TokenError, Verified};
 pub use verifier::{TokenFormat, Verifier};
 
 /// Which tokens are accepted.
@@ -76,8 +77,11 @@ impl AuthArgs {
 /// The authenticated user. The policy decides what the user may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
+    /// The number that the issuer gave this user.
     pub user: i64,
     pub role: Role,
+    /// The issuer, if it is another one than AUTH_ISSUER: its numbers are not those of customers.
+    pub issuer: Option<Arc<str>>,
 }
 
 /// The role of a caller. Auditors read the audit trail and nothing else.
@@ -110,9 +114,10 @@ impl Role {
 }
 
 impl Caller {
-    /// Whether the caller is this customer, in any role: staff must not act on their own orders and returns.
+    /// Whether the caller is this customer, in any role: staff must not act on their own orders and returns. Another
+    /// issuer's user of the same number is another person.
     pub fn is(&self, customer: CustomerId) -> bool {
-        customer == CustomerId(self.user)
+        self.issuer.is_none() && customer == CustomerId(self.user)
     }
 
     /// This caller in the audit trail.
@@ -121,10 +126,12 @@ impl Caller {
             Role::Customer => ActorType::Customer,
             Role::Admin | Role::Auditor => ActorType::Admin,
         };
-        Actor {
-            kind,
-            id: self.user.to_string(),
-        }
+        let id = match &self.issuer {
+            None => self.user.to_string(),
+            // At most 64 characters, see `key_ring`.
+            Some(issuer) => format!("{}@{issuer}", self.user),
+        };
+        Actor { kind, id }
     }
 }
 
@@ -141,10 +148,21 @@ mod tests {
             (Role::Admin, ActorType::Admin),
             (Role::Auditor, ActorType::Admin),
         ] {
-            let caller = Caller { user: 42, role };
+            let caller = Caller {
+                user: 42,
+                role,
+                issuer: None,
+            };
             assert!(caller.is(CustomerId(42)) && !caller.is(CustomerId(43)));
             let id = "42".to_owned();
             assert_eq!(caller.actor(), Actor { kind, id });
+            let namesake = Caller {
+                issuer: Some("staff".into()),
+                ..caller
+            };
+            assert!(!namesake.is(CustomerId(42)));
+            let id = "42@staff".to_owned();
+            assert_eq!(namesake.actor(), Actor { kind, id });
         }
     }
 

@@ -11,7 +11,7 @@ use biscuit_auth::datalog::RunLimits;
 use biscuit_auth::error::Token as BiscuitError;
 use biscuit_auth::{Authorizer, AuthorizerBuilder, Biscuit, UnverifiedBiscuit};
 
-use super::key_ring::{KeyRing, RootKey};
+use super::key_ring::{KeyRing, RootKey, Signer};
 use super::revocation::is_token_id;
 use super::structure::{BISCUIT_MAX, StructureError, check_structure};
 use super::token::{Claims, TokenError};
@@ -67,7 +67,7 @@ pub(super) fn verify<'r>(
     let facts = IssuerFacts::read(&token)?;
     let revocation_ids = token.revocation_identifiers();
     let claims = Claims {
-        caller: facts.caller()?,
+        caller: facts.caller(&key.signer)?,
         issued_at: facts.date("issued_at")?,
         expires_at: facts.date("expires_at")?,
         token_id: facts.text("token_id").filter(|id| is_token_id(id)),
@@ -113,15 +113,17 @@ impl IssuerFacts {
         fact.predicate.terms.first()
     }
 
-    fn caller(&self) -> Result<Caller, TokenError> {
+    fn caller(&self, signer: &Signer) -> Result<Caller, TokenError> {
         let role = match self.term("role") {
             Some(Term::Str(role)) => role.parse::<Role>().ok(),
             _ => None,
         };
         match (self.term("user"), role) {
-            (Some(Term::Integer(user)), Some(role)) if *user > 0 => {
-                Ok(Caller { user: *user, role })
-            }
+            (Some(Term::Integer(user)), Some(role)) if *user > 0 => Ok(Caller {
+                user: *user,
+                role,
+                issuer: signer.issuer.clone(),
+            }),
             _ => Err(TokenError::User),
         }
     }

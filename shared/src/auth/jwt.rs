@@ -49,6 +49,7 @@ pub(super) fn verify<'r>(
         caller: Caller {
             user: sent.user()?,
             role: sent.role,
+            issuer: key.signer.issuer.clone(),
         },
         // A token without `iat` counts as issued now.
         issued_at: sent.iat.map_or(now, whole_seconds),
@@ -86,7 +87,7 @@ fn is_accepted_type(typ: &str) -> bool {
 fn validation(key: &JwtKey, args: &AuthArgs) -> Validation {
     let mut validation = Validation::new(key.algorithm);
     validation.set_audience(&[&args.auth_audience]);
-    validation.set_issuer(&[&args.auth_issuer]);
+    validation.set_issuer(&[key.signer.issuer(args)]);
     validation.set_required_spec_claims(&["exp", "iss", "aud"]);
     validation.validate_nbf = true;
     validation.leeway = args.auth_leeway_secs;

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use biscuit_auth::PublicKey;
 use biscuit_auth::builder::Fact;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use self::jwk::ParsedKey;
+use super::AuthArgs;
 
 /// The longest key file that is read, in bytes.
 const KEY_FILE_MAX: u64 = 64 * 1024;
@@ -69,6 +71,15 @@ pub(super) struct Signer {
     pub(super) thumbprint: Option<String>,
     /// `key_roles({...})`: the roles that this key may sign for.
     pub(super) roles: Fact,
+    /// The issuer of its tokens, if it is another one than AUTH_ISSUER.
+    pub(super) issuer: Option<Arc<str>>,
+}
+
+impl Signer {
+    /// The issuer that its tokens must name.
+    pub(super) fn issuer<'a>(&'a self, args: &'a AuthArgs) -> &'a str {
+        self.issuer.as_deref().unwrap_or(&args.auth_issuer)
+    }
 }
 
 /// Why the key file cannot be used. It never repeats the content of the file.
@@ -91,6 +102,10 @@ pub enum KeyProblem {
     /// Only when a program starts; while it runs, the last key may be removed.
     #[error("it holds no key that verifies tokens")]
     Empty,
+    #[error(
+        "key {0}: its issuer is AUTH_ISSUER; leave issuer out, or its users would count as others than customers"
+    )]
+    OurIssuer(String),
     #[error("key {number}: {reason}")]
     Key { number: usize, reason: &'static str },
     #[error("other users may read it, and it holds a secret (kty oct); To do: chmod 600")]
@@ -141,6 +156,14 @@ impl KeyRing {
             return Err(KeyProblem::Open);
         }
         Ok(ring)
+    }
+
+    /// The `kid` of a key whose `issuer` is this one.
+    pub(super) fn kid_of_issuer(&self, issuer: &str) -> Option<&str> {
+        let jwt = self.jwt.values().map(|key| &key.signer);
+        let mut signers = jwt.chain(self.biscuit.values().map(|key| &key.signer));
+        let found = signers.find(|signer| signer.issuer.as_deref() == Some(issuer))?;
+        Some(&found.kid)
     }
 
     fn parse(text: &[u8]) -> Result<Self, KeyProblem> {

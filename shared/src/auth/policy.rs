@@ -18,8 +18,8 @@ const POLICY: &str = include_str!("policy.datalog");
 #[derive(Debug, Clone)]
 pub struct Policy {
     prepared: AuthorizerBuilder,
+    args: AuthArgs,
     audience: Term,
-    issuer: Term,
     /// Seconds.
     leeway: u64,
 }
@@ -34,8 +34,8 @@ impl Policy {
             .set_limits(LIMITS);
         Self {
             prepared,
+            args: args.clone(),
             audience: string(&args.auth_audience),
-            issuer: string(&args.auth_issuer),
             leeway: args.auth_leeway_secs,
         }
     }
@@ -118,7 +118,7 @@ impl Policy {
             date("earliest", now.saturating_sub(self.leeway)),
             date("latest", now.saturating_add(self.leeway)),
             one("our_audience", self.audience.clone()),
-            one("our_issuer", self.issuer.clone()),
+            one("our_issuer", string(token.signer.issuer(&self.args))),
             token.key_roles().clone(),
         ];
         if let Some(Resource { id, owner }) = request.resource {
@@ -137,7 +137,7 @@ impl Policy {
             one("user", Term::Integer(claims.caller.user)),
             one("role", string(claims.caller.role.as_str())),
             one("audience", self.audience.clone()),
-            one("issuer", self.issuer.clone()),
+            one("issuer", string(token.signer.issuer(&self.args))),
             // Not through `SystemTime`, which panics at a time that is too far away.
             one("issued_at", Term::Date(claims.issued_at)),
             one("expires_at", Term::Date(claims.expires_at)),

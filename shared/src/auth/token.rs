@@ -1,6 +1,7 @@
 //! A verified token, and why a token may be refused.
 
 use std::fmt;
+use std::sync::Arc;
 
 use biscuit_auth::Biscuit;
 use biscuit_auth::builder::Fact;
@@ -35,7 +36,28 @@ pub(super) struct Claims {
     pub(super) revocation_ids: Vec<String>,
 }
 
+/// Whose limits a token uses up: rates, and how many streams and exports are open. All tokens of a user are one holder.
+/// All tokens that were narrowed from them are another one, so a user who hands some out keeps the own limits whole.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Holder {
+    /// As in [`Caller`]: two issuers may give two users the same number.
+    issuer: Option<Arc<str>>,
+    user: i64,
+    is_narrowed: bool,
+}
+
 impl Verified {
+    /// See [`Holder`].
+    pub fn holder(&self) -> Holder {
+        let Caller { user, issuer, .. } = &self.claims.caller;
+        Holder {
+            issuer: issuer.clone(),
+            user: *user,
+            // Each appended block has an id.
+            is_narrowed: self.claims.revocation_ids.len() > 1,
+        }
+    }
+
     /// The caller, before any decision: only [`super::Policy`] decides what this caller may do.
     pub fn caller(&self) -> &Caller {
         &self.claims.caller

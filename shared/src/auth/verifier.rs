@@ -1,8 +1,8 @@
 //! Verifies a token, in either format.
 
 use super::decision_cache::DecisionCache;
-use super::key_ring::{KeyError, KeyRing, KeyUse};
-use super::token::{TOKEN_MAX, TokenError, Verified};
+use super::key_ring::{KeyError, KeyProblem, KeyRing, KeyUse};
+use super::token::{TokenError, Verified};
 use super::{AuthArgs, biscuit, jwt};
 
 /// Verifies tokens with the keys that the key file held when it was read.
@@ -23,8 +23,15 @@ impl Verifier {
     /// # Errors
     /// The key file cannot be read or used; the message says why.
     pub fn load(args: &AuthArgs) -> Result<Self, KeyError> {
+        let ring = KeyRing::load(&args.auth_keys_file)?;
+        if let Some(kid) = ring.kid_of_issuer(&args.auth_issuer) {
+            return Err(KeyError {
+                path: args.auth_keys_file.clone(),
+                problem: KeyProblem::OurIssuer(kid.to_owned()),
+            });
+        }
         Ok(Self {
-            ring: KeyRing::load(&args.auth_keys_file)?,
+            ring,
             args: args.clone(),
         })
     }

@@ -49,6 +49,7 @@ fn a_good_token_has_a_caller_and_times() {
     let caller = Caller {
         user: 7,
         role: Role::Admin,
+        issuer: None,
     };
     assert_eq!(*verified.caller(), caller);
     assert_eq!(

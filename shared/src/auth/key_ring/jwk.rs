@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -40,7 +41,8 @@ pub(super) fn parse(key: Value) -> Result<ParsedKey, &'static str> {
     if key.get("d").is_some() {
         return Err("it holds the private half; only public keys may be in this file");
     }
-    let roles = roles(key.get("roles"))?;
+    let issuer = issuer(key.get("issuer"))?;
+    let roles = roles(key.get("roles"), issuer.is_some())?;
     let jwk: Jwk = serde_json::from_value(key).map_err(|_| "it is not a JWK")?;
     let Some(key_use) = key_use(&jwk) else {
         return Ok(ParsedKey::Unsupported { is_secret: false });
@@ -50,6 +52,7 @@ pub(super) fn parse(key: Value) -> Result<ParsedKey, &'static str> {
         kid: kid.ok_or("it has no kid")?,
         thumbprint: thumbprint(&jwk),
         roles,
+        issuer,
     };
     match key_use {
         KeyUse::Jwt => {
@@ -154,13 +157,36 @@ fn thumbprint(jwk: &Jwk) -> Option<String> {
     }
 }
 
-/// All roles, unless the key names some.
-fn roles(named: Option<&Value>) -> Result<Fact, &'static str> {
+/// The longest `issuer` of a key: with a user's number and an `@` it fits into `return_events.actor_id`.
+const ISSUER_MAX: usize = 44;
+
+/// The issuer of a key whose tokens do not name AUTH_ISSUER.
+fn issuer(named: Option<&Value>) -> Result<Option<Arc<str>>, &'static str> {
+    const NO_ISSUER: &str = "issuer is not a text of 1 to 44 visible ASCII characters";
+    let Some(named) = named else {
+        return Ok(None);
+    };
+    let fits = |text: &&str| {
+        (1..=ISSUER_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let text = named.as_str().filter(fits).ok_or(NO_ISSUER)?;
+    Ok(Some(text.into()))
+}
+
+/// All roles, unless the key names some. Only AUTH_ISSUER numbers customers: another issuer's user 42 must not see the
+/// orders of customer 42.
+fn roles(named: Option<&Value>, of_other_issuer: bool) -> Result<Fact, &'static str> {
     const NO_ROLES: &str = "roles is not a list of customer, admin, auditor";
+    const NO_CUSTOMERS: &str = "a key with an issuer of its own cannot vouch for customers";
     let roles: Vec<Role> = match named {
-        None => Role::iter().collect(),
+        None => Role::iter()
+            .filter(|role| *role != Role::Customer || !of_other_issuer)
+            .collect(),
         Some(named) => serde_json::from_value(named.clone()).map_err(|_| NO_ROLES)?,
     };
+    if of_other_issuer && roles.contains(&Role::Customer) {
+        return Err(NO_CUSTOMERS);
+    }
     let terms: BTreeSet<Term> = roles.iter().map(|role| Term::from(role.as_str())).collect();
     Ok(fact("key_roles", &[Term::Set(terms)]))
 }

@@ -7,6 +7,7 @@ use super::super::{Denied, Operation, Policy, Request, test_tokens};
 use super::*;
 
 mod file;
+mod issuer;
 
 /// The problem of a bad set.
 fn problem(keys: &[Value]) -> String {

@@ -164,6 +164,7 @@ fn debug_shows_the_caller_and_the_key_and_no_more() {
     let caller = Caller {
         user: 7,
         role: Role::Admin,
+        issuer: None,
     };
     assert_eq!(
         format!("{verified:?}"),
