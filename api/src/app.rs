@@ -14,7 +14,7 @@ use shared::runtime::tasks::{TaskError, Tasks};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::AuditReads;
+use crate::audit::{AuditReads, ExportLimits};
 use crate::auth::Authenticator;
 use crate::backlog::Gate;
 use crate::config::Config;
@@ -123,7 +123,7 @@ impl App {
         let ops = ops::serve(ops_listener, registry, checks, stop.clone(), quit);
         stage.spawn("operator endpoints", ops);
 
-        // Streams end when the listener closes.
+        // Streams and exports end when the listener closes.
         let leaving = CancellationToken::new();
         let (streams, poller) = Streams::new(
             &cfg.streams,
@@ -141,7 +141,12 @@ impl App {
         stage.spawn("revocation reads", revocations.run(stage.stop()));
         stage.spawn("idempotency key expiry", expiry);
 
-        let state = state(&cfg, &db, authenticator, filing, streams);
+        let exports = ExportLimits {
+            stop: leaving.clone(),
+            pauses: cfg.http.write_timeout(),
+        };
+        let audit = AuditReads::new(&db, exports);
+        let state = state(&cfg, &db, authenticator, filing, streams, audit);
         let (drain, stop_delay) = (cfg.http.drain(), cfg.http.stop_delay());
         let server = http::serve(self.listener, state, cfg.http, metrics, leaving.clone());
         let failed = tasks.ended_early();
@@ -203,6 +208,7 @@ fn state(
     authenticator: Arc<Authenticator>,
     filing: FilingQueue,
     streams: Streams,
+    audit: AuditReads,
 ) -> http::State {
     let reads = db.share(db.max_connections() * 3 / 4);
     http::State {
@@ -216,7 +222,7 @@ fn state(
             topics: cfg.topics.clone(),
             deadline: cfg.http.request_timeout(),
         },
-        audit: AuditReads::new(db),
+        audit,
         streams,
         policy: cfg.policy.clone(),
         caller_rate: RateLimit::per_second(cfg.http.rate_per_caller),

@@ -5,9 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::auth::Holder;
 use shared::domain::ids::{CustomerId, ReturnId};
 use shared::runtime::db::{Database, DbError};
 use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::ApiError;
 use crate::quota::{Quota, QuotaPermit};
@@ -16,8 +18,8 @@ use crate::store::{self, EventFilter, EventRow, Position, Walk};
 /// Exports in progress at once. Each holds its client's connection, and a chunk of some 400 KB while the client does
 /// not read.
 const EXPORTS: usize = 16;
-/// One auditor whose client does not read leaves half of the exports to others.
-const EXPORTS_PER_USER: usize = EXPORTS / 2;
+/// One auditor, together with the tokens narrowed from theirs, leaves half of the exports to others.
+const EXPORTS_PER_HOLDER: usize = EXPORTS / 4;
 
 /// Auditors wait for each other; no deadline of the server covers an export.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,6 +34,16 @@ pub(crate) const CHUNK: u32 = 500;
 pub(crate) struct AuditReads {
     db: Database,
     exports: Arc<Quota>,
+    pub(crate) export_limits: ExportLimits,
+}
+
+/// When an export is cut.
+#[derive(Debug, Clone)]
+pub(crate) struct ExportLimits {
+    /// The api stops.
+    pub(crate) stop: CancellationToken,
+    /// How long the client may read nothing in all, apart from what its minimum rate allows.
+    pub(crate) pauses: Duration,
 }
 
 /// Which events an export has.
@@ -51,11 +63,12 @@ pub(crate) struct Place {
 
 impl AuditReads {
     /// On a quarter of the connections.
-    pub(crate) fn new(db: &Database) -> Self {
+    pub(crate) fn new(db: &Database, export_limits: ExportLimits) -> Self {
         let quarter = db.max_connections() / 4;
         Self {
             db: db.share(quarter).acquire_timeout(ACQUIRE_TIMEOUT),
-            exports: Quota::new(EXPORTS, EXPORTS_PER_USER),
+            exports: Quota::new(EXPORTS, EXPORTS_PER_HOLDER),
+            export_limits,
         }
     }
 
@@ -63,8 +76,8 @@ impl AuditReads {
     ///
     /// # Errors
     /// [`ApiError::TooManyExports`].
-    pub(crate) fn begin_export(&self, user: i64) -> Result<QuotaPermit, ApiError> {
-        let permit = self.exports.acquire(user);
+    pub(crate) fn begin_export(&self, holder: Holder) -> Result<QuotaPermit, ApiError> {
+        let permit = self.exports.acquire(holder);
         permit.map_err(|_| ApiError::TooManyExports)
     }
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use clap::Args;
 use shared::auth::{
-    AuthArgs, Caller, Denied, KeyError, KeyProblem, Policy, Request, TokenError, Verified, Verifier,
+    AuthArgs, Caller, Denied, Holder, KeyError, KeyProblem, Policy, Request, TokenError, Verified,
+    Verifier,
 };
 use shared::runtime::db::Database;
 use shared::runtime::ops::Check;
@@ -144,9 +145,12 @@ impl Authenticator {
             self.policy.accepts(&verified).map_err(Refusal::Denied)?;
             Ok(verified)
         })?;
-        // Also checked for each request. Here it keeps a thief from using up the rate limit of the token's owner.
+        // Both are also part of each decision. Here they keep a thief from using up the rate limit of the token's owner.
         if self.is_revoked(&verified)? {
             return Err(Refusal::Revoked);
+        }
+        if !self.policy.is_current(&verified) {
+            return Err(Refusal::OutOfTime);
         }
         Ok((verified, verifier))
     }
@@ -168,9 +172,10 @@ impl Authenticator {
             Refusal::Token(TokenError::Undecided) | Refusal::Denied(Denied::Undecided) => {
                 ApiError::Undecided
             }
-            Refusal::Token(_) | Refusal::Revoked | Refusal::Denied(Denied::Token(_)) => {
-                ApiError::InvalidToken
-            }
+            Refusal::Token(_)
+            | Refusal::Revoked
+            | Refusal::OutOfTime
+            | Refusal::Denied(Denied::Token(_)) => ApiError::InvalidToken,
             Refusal::Denied(Denied::Forbidden) => ApiError::Forbidden,
             Refusal::Denied(Denied::NotYours) => ApiError::NotFound,
         }
@@ -183,9 +188,9 @@ impl Authenticator {
 }
 
 impl Credential {
-    /// The user that the token was issued to.
-    pub(crate) fn user(&self) -> i64 {
-        self.token.caller().user
+    /// Whose limits the token uses up.
+    pub(crate) fn holder(&self) -> Holder {
+        self.token.holder()
     }
 
     /// The caller, if the token is not revoked and the policy allows this request.
@@ -217,9 +222,9 @@ impl Credential {
 }
 
 impl Grant {
-    /// See [`Credential::user`].
-    pub(crate) fn user(&self) -> i64 {
-        self.credential.user()
+    /// See [`Credential::holder`].
+    pub(crate) fn holder(&self) -> Holder {
+        self.credential.holder()
     }
 
     /// Whether the client must authenticate again: the keys were reloaded, and the token's key is not among them.
@@ -227,6 +232,11 @@ impl Grant {
         let credential = &self.credential;
         let keys = credential.authenticator.keys.borrow();
         !Arc::ptr_eq(&credential.verified_by, &keys) && !keys.still_trusts(&credential.token)
+    }
+
+    /// Whether a response that is no stream may go on now. A stream waits while this is not known.
+    pub(crate) fn holds(&self) -> bool {
+        !self.is_outdated() && self.still_holds() == Some(true)
     }
 
     /// Whether the policy still allows the request. `None` while the list of revoked tokens is too old, or if the policy
@@ -247,6 +257,8 @@ enum Refusal {
     Token(TokenError),
     #[error("the token is revoked")]
     Revoked,
+    #[error("the token has expired since it was first seen, or the clock went back")]
+    OutOfTime,
     #[error("the list of revoked tokens is too old")]
     RevocationsUnknown,
     #[error("{0}")]
@@ -259,6 +271,7 @@ impl Refusal {
         match self {
             Self::Token(refused) => refused.code(),
             Self::Revoked => "revoked",
+            Self::OutOfTime => "time",
             Self::RevocationsUnknown => "revocations_unknown",
             Self::Denied(denied) => denied.code(),
         }

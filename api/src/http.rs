@@ -73,7 +73,7 @@ pub(crate) async fn serve(
     let limits = Limits {
         max_connections: usize::try_from(args.api_max_connections).expect("bounded by the setting"),
         header_timeout: Duration::from_secs(args.api_header_timeout_secs),
-        write_timeout: Duration::from_secs(args.api_write_timeout_secs),
+        write_timeout: args.write_timeout(),
         drain: args.drain().saturating_sub(args.stop_delay()),
     };
     let connections = metrics.connections.clone();

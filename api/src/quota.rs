@@ -1,27 +1,30 @@
-//! Limits how many of one kind are open at once, per user and in all. Each holds a connection (P12).
+//! Limits how many of one kind are open at once, per holder and in all. Each holds a connection (P12).
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use shared::auth::Holder;
+
 #[derive(Debug)]
-pub(crate) struct Quota {
+pub(crate) struct Quota<K: Hash + Eq = Holder> {
     max: usize,
-    per_user: usize,
-    open: Mutex<Open>,
+    per_holder: usize,
+    open: Mutex<Open<K>>,
 }
 
-#[derive(Debug, Default)]
-struct Open {
+#[derive(Debug)]
+struct Open<K> {
     all: usize,
     /// All roles of a user count together, as in the rate limit.
-    by_user: HashMap<i64, usize>,
+    by_holder: HashMap<K, usize>,
 }
 
 /// One place of the quota; returned when dropped.
 #[derive(Debug)]
-pub(crate) struct QuotaPermit {
-    quota: Arc<Quota>,
-    user: i64,
+pub(crate) struct QuotaPermit<K: Hash + Eq = Holder> {
+    quota: Arc<Quota<K>>,
+    holder: K,
 }
 
 /// Which limit is reached. As text: a metric label.
@@ -39,47 +42,53 @@ impl QuotaExceeded {
     }
 }
 
-impl Quota {
-    pub(crate) fn new(max: usize, per_user: usize) -> Arc<Self> {
+impl<K: Hash + Eq + Clone> Quota<K> {
+    pub(crate) fn new(max: usize, per_holder: usize) -> Arc<Self> {
+        let open = Open {
+            all: 0,
+            by_holder: HashMap::new(),
+        };
         Arc::new(Self {
             max,
-            per_user,
-            open: Mutex::default(),
+            per_holder,
+            open: Mutex::new(open),
         })
     }
 
     /// # Errors
     /// Which limit is reached.
-    pub(crate) fn acquire(self: &Arc<Self>, user: i64) -> Result<QuotaPermit, QuotaExceeded> {
+    pub(crate) fn acquire(self: &Arc<Self>, holder: K) -> Result<QuotaPermit<K>, QuotaExceeded> {
         let mut open = self.lock();
-        let own = open.by_user.get(&user).copied().unwrap_or(0);
-        if own >= self.per_user {
+        let own = open.by_holder.get(&holder).copied().unwrap_or(0);
+        if own >= self.per_holder {
             return Err(QuotaExceeded::Caller);
         }
         if open.all >= self.max {
             return Err(QuotaExceeded::All);
         }
         open.all += 1;
-        open.by_user.insert(user, own + 1);
+        open.by_holder.insert(holder.clone(), own + 1);
         Ok(QuotaPermit {
             quota: Arc::clone(self),
-            user,
+            holder,
         })
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Open> {
+impl<K: Hash + Eq> Quota<K> {
+    fn lock(&self) -> MutexGuard<'_, Open<K>> {
         self.open.lock().expect("nothing panics while it is held")
     }
 }
 
-impl Drop for QuotaPermit {
+impl<K: Hash + Eq> Drop for QuotaPermit<K> {
     fn drop(&mut self) {
         let mut open = self.quota.lock();
         open.all -= 1;
-        if let Some(own) = open.by_user.get_mut(&self.user) {
+        if let Some(own) = open.by_holder.get_mut(&self.holder) {
             *own -= 1;
             if *own == 0 {
-                open.by_user.remove(&self.user);
+                open.by_holder.remove(&self.holder);
             }
         }
     }
@@ -109,6 +118,6 @@ mod tests {
         let others = quota.acquire(3);
         assert!(others.is_ok());
         drop(third);
-        assert!(quota.acquire(1).is_ok() && quota.lock().by_user.len() == 2);
+        assert!(quota.acquire(1).is_ok() && quota.lock().by_holder.len() == 2);
     }
 }

@@ -26,8 +26,9 @@ pub struct HttpArgs {
     #[arg(long, env = "API_HEADER_TIMEOUT_SECS", default_value_t = 75, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub api_header_timeout_secs: u64,
 
-    /// Seconds for which a client may read no byte of a response before its connection is closed. Too low drops clients
-    /// on bad networks; too high lets clients that do not read hold memory for as long.
+    /// Seconds for which a client may read no byte of a response before its connection is closed. The client of an export
+    /// must also read 64 KiB a second on average; it may pause for this long in all. Too low drops clients on bad
+    /// networks; too high lets clients that do not read hold memory for as long.
     #[arg(long, env = "API_WRITE_TIMEOUT_SECS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub api_write_timeout_secs: u64,
 
@@ -100,6 +101,10 @@ impl HttpArgs {
 
     pub fn body_timeout(&self) -> Duration {
         Duration::from_secs(self.api_body_timeout_secs)
+    }
+
+    pub fn write_timeout(&self) -> Duration {
+        Duration::from_secs(self.api_write_timeout_secs)
     }
 
     /// The deadline of a whole request. Handlers have shorter deadlines with better errors; this one is the last resort.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::auth::{Caller, Operation, Request};
+use shared::auth::{Caller, Holder, Operation, Request};
 use shared::domain::eligibility::PolicyArgs;
 use shared::domain::ids::ReturnId;
 use shared::domain::transition::Cause;
 use shared::runtime::db::{Database, DbError};
+use shared::runtime::http_server::Connection;
 use warp::http::{HeaderMap, Method};
 use warp::path::FullPath;
 use warp::{Filter, Rejection};
@@ -49,6 +50,7 @@ pub(super) struct Call {
     pub(super) method: Method,
     pub(super) path: FullPath,
     pub(super) context: Arc<RequestContext>,
+    pub(super) connection: Connection,
     pub(super) headers: HeaderMap,
     /// As sent; empty if there is none.
     pub(super) query: String,
@@ -64,18 +66,22 @@ pub(super) fn call(
     warp::method()
         .and(warp::path::full())
         .and(warp::ext::get::<Arc<RequestContext>>())
+        .and(warp::ext::get::<Connection>())
         .and(warp::header::headers_cloned())
         .and(raw_query)
         .and(warp::body::stream())
-        .map(move |method, path, context, headers, query, body| Call {
-            state: Arc::clone(&state),
-            method,
-            path,
-            context,
-            headers,
-            query,
-            body: RequestBody::new(body),
-        })
+        .map(
+            move |method, path, context, connection, headers, query, body| Call {
+                state: Arc::clone(&state),
+                method,
+                path,
+                context,
+                connection,
+                headers,
+                query,
+                body: RequestBody::new(body),
+            },
+        )
 }
 
 impl State {
@@ -111,9 +117,9 @@ impl Call {
             caller_rate,
             ..
         } = self.state.as_ref();
-        let credential = authenticator.authenticate(&self.headers, &self.context.request_id)?;
+        let credential = authenticator.authenticate(&self.headers, &self.context.source)?;
         if let Some(limit) = caller_rate {
-            let decision = limit.take(&credential.user());
+            let decision = limit.take(&credential.holder());
             self.context.set_rate(decision);
             decision.admit()?;
         }

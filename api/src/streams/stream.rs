@@ -12,7 +12,7 @@ use futures_util::Stream;
 use shared::domain::ids::ReturnId;
 use shared::runtime::db::DbError;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use super::{READ_DEADLINE, StatusEvent, Streams, Subscription, event};
 use crate::auth::Grant;
@@ -23,6 +23,10 @@ use crate::store;
 
 /// Proxies commonly close a connection that is silent for 60 s, some for 30 s.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How often the permission of a client that does not read is checked. Each check costs an evaluation of the policy.
+const UNREAD_CHECK: Duration = Duration::from_secs(5);
+/// For the last event of a client that may not receive any more.
+const END_DEADLINE: Duration = Duration::from_secs(1);
 /// After the rows could not be read, or the policy could not be evaluated.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -58,7 +62,7 @@ impl Streams {
         start: StreamStart,
         grant: Grant,
     ) -> Result<impl Stream<Item = Result<Bytes, Infallible>> + use<>, ApiError> {
-        let permit = self.quota.acquire(grant.user()).map_err(|exceeded| {
+        let permit = self.quota.acquire(grant.holder()).map_err(|exceeded| {
             let refused = &self.metrics.streams.refused;
             refused.with_label_values(&[exceeded.code()]).inc();
             ApiError::TooManyStreams
@@ -147,13 +151,17 @@ impl Following {
     }
 
     async fn run_to_end(&mut self) {
-        let reason = match self.follow().await {
-            Err(Ended::Final) => "final",
-            Err(Ended::Unauthorized) => "unauthorized",
-            Err(Ended::OtherKeys | Ended::ClientDisconnected) => return,
+        match self.follow().await {
+            Err(Ended::Final) => {
+                let _ = self.send(event::end("final")).await;
+            }
+            Err(Ended::Unauthorized) => {
+                // Only a client that reads gets it: the others must not hold their place meanwhile.
+                let _ = timeout(END_DEADLINE, self.out.send(event::end("unauthorized"))).await;
+            }
+            Err(Ended::OtherKeys | Ended::ClientDisconnected) => {}
             Ok(never) => match never {},
-        };
-        let _ = self.send(event::end(reason)).await;
+        }
     }
 
     async fn follow(&mut self) -> Result<Infallible, Ended> {
@@ -250,11 +258,20 @@ impl Following {
         Ok(())
     }
 
+    /// Waits for a client that does not read, for as long as it may receive events.
     async fn send(&self, text: Bytes) -> Result<(), Ended> {
-        self.out
-            .send(text)
-            .await
-            .map_err(|_| Ended::ClientDisconnected)
+        loop {
+            match timeout(UNREAD_CHECK, self.out.reserve()).await {
+                Ok(Ok(place)) => {
+                    place.send(text);
+                    return Ok(());
+                }
+                Ok(Err(_)) => return Err(Ended::ClientDisconnected),
+                Err(_) => {
+                    self.may_receive()?;
+                }
+            }
+        }
     }
 }
 

@@ -382,14 +382,13 @@ async fn p12_the_number_of_exports_in_progress_is_limited() {
         answer.problem(429, "too-many-exports");
     };
     let mut under_way = Vec::new();
-    for _ in 0..8 {
-        under_way.push(by(101).await.expect("headers"));
+    for user in 101..105 {
+        for _ in 0..4 {
+            under_way.push(by(user).await.expect("headers"));
+        }
+        refused(user).await;
     }
-    refused(101).await;
-    for _ in 0..8 {
-        under_way.push(begun(&api, NDJSON).await);
-    }
-    refused(102).await;
+    refused(105).await;
     assert_eq!(
         api.get("/events", &auditor(&api)).await.status,
         200,

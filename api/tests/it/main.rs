@@ -28,6 +28,7 @@ mod contract;
 mod decisions;
 mod events;
 mod export;
+mod export_ends;
 mod filing;
 mod idempotency;
 mod lost_connection;
@@ -35,7 +36,9 @@ mod operations;
 mod orders;
 mod reading;
 
+mod issuers;
 mod limits;
+mod owner_limits;
 mod proxies;
 mod raw_http;
 mod slow_clients;

@@ -68,6 +68,18 @@ impl Policy {
         }
     }
 
+    /// Whether a token that was accepted before is still within its time: nothing else about it can have changed. As in
+    /// the policy, at a small part of its cost.
+    pub fn is_current(&self, token: &Verified) -> bool {
+        self.is_current_at(token, clock())
+    }
+
+    fn is_current_at(&self, token: &Verified, now: u64) -> bool {
+        let claims = &token.claims;
+        now.saturating_sub(self.leeway) < claims.expires_at
+            && claims.issued_at <= now.saturating_add(self.leeway)
+    }
+
     /// Whether the token is accepted now, for whatever request.
     ///
     /// # Errors

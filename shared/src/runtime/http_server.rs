@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use self::checked_stream::CheckedStream;
 use self::connection_limit::{ConnectionLimit, Permit};
 use self::connection_service::ConnectionService;
-pub use self::connection_service::Peer;
+pub use self::connection_service::{Connection, Peer};
 pub use self::metrics::ConnectionMetrics;
 
 /// The limits of one listener.
@@ -64,7 +64,7 @@ const MAX_HEADERS: usize = 64;
 const MAX_BUFFER: usize = 32 * 1024;
 
 /// Serves `service` on `listener` until `stop`. Then it drains: idle connections are closed, the others finish their
-/// request. Each request carries its [`Peer`] as an extension.
+/// request. Each request carries its [`Peer`] and its [`Connection`] as extensions.
 pub async fn serve<S, B>(
     listener: TcpListener,
     service: S,
@@ -86,9 +86,14 @@ where
     let limit = ConnectionLimit::new(limits.max_connections, metrics);
     let mut connections = JoinSet::new();
     while let Some((stream, peer, permit)) = accept(&listener, &limit, limits, &stop).await {
-        let service = ConnectionService::new(service.clone(), peer, Arc::clone(&permit));
-        let stop = stop.clone();
-        connections.spawn(serve_connection(stream, service, limits, permit, stop));
+        let connection = Connection::default();
+        let aborted = connection.aborted();
+        let service =
+            ConnectionService::new(service.clone(), peer, connection, Arc::clone(&permit));
+        let served = serve_connection(stream, service, limits, permit, stop.clone());
+        connections.spawn(async move {
+            aborted.run_until_cancelled(served).await;
+        });
         // Forgets the tasks that have ended, so there are never more of them than connections.
         while connections.try_join_next().is_some() {}
     }

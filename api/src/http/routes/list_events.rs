@@ -76,7 +76,8 @@ pub(super) async fn handle(call: Call) -> Result<Response, ApiError> {
         Form::Pages => page(audit, wanted, &call.query).await,
         Form::Export(format) => {
             let grant = credential.grant(request);
-            export::begin(audit, grant, Scope::Filtered(wanted.filter), format).await
+            let scope = Scope::Filtered(wanted.filter);
+            export::begin(audit, &call.connection, grant, scope, format).await
         }
     }
     .map(Form::vary)

@@ -40,7 +40,7 @@ pub(super) async fn handle(call: Call, id: &str) -> Result<Response, ApiError> {
         Form::Pages => page(audit, id, after_seq, limit, &call.query).await,
         Form::Export(format) => {
             let grant = credential.grant(request);
-            export::begin(audit, grant, Scope::Chain(id), format).await
+            export::begin(audit, &call.connection, grant, Scope::Chain(id), format).await
         }
     }
     .map(Form::vary)

@@ -1,4 +1,5 @@
-//! The service of one connection: it marks requests as in flight and adds the peer's address.
+//! The service of one connection: it marks requests as in flight, and adds the peer's address and a handle of the
+//! connection.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,6 +13,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use hyper::service::Service;
 use hyper::{Request, Response};
+use tokio_util::sync::CancellationToken;
 
 use super::connection_limit::Permit;
 
@@ -19,19 +21,45 @@ use super::connection_limit::Permit;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
+/// The connection of a request. An extension of each request.
+#[derive(Debug, Clone, Default)]
+pub struct Connection {
+    aborted: CancellationToken,
+}
+
+impl Connection {
+    /// Closes the connection at once, also in the middle of a response that the client does not read: hyper asks the body
+    /// for more, and sees its error, only when the client has read what came before. The client sees that the response
+    /// is incomplete.
+    pub fn abort(&self) {
+        self.aborted.cancel();
+    }
+
+    pub(super) fn aborted(&self) -> CancellationToken {
+        self.aborted.clone()
+    }
+}
+
 /// Wraps the service of the listener for one connection.
 #[derive(Debug)]
 pub(super) struct ConnectionService<S> {
     service: S,
     peer: SocketAddr,
+    connection: Connection,
     permit: Arc<Permit>,
 }
 
 impl<S> ConnectionService<S> {
-    pub(super) fn new(service: S, peer: SocketAddr, permit: Arc<Permit>) -> Self {
+    pub(super) fn new(
+        service: S,
+        peer: SocketAddr,
+        connection: Connection,
+        permit: Arc<Permit>,
+    ) -> Self {
         Self {
             service,
             peer,
+            connection,
             permit,
         }
     }
@@ -52,7 +80,9 @@ where
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let in_flight = self.permit.begin_request();
-        request.extensions_mut().insert(Peer(self.peer));
+        let extensions = request.extensions_mut();
+        extensions.insert(Peer(self.peer));
+        extensions.insert(self.connection.clone());
         // After such a head the framing is unchecked, because chunks are not parsed (`framing.rs`). So the connection ends
         // with this request, which RFC 9112, 6.1 allows.
         let is_last = request.headers().contains_key(TRANSFER_ENCODING);

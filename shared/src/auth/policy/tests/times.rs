@@ -20,6 +20,8 @@ fn a_token_is_valid_from_issue_to_expiry_with_a_leeway_on_both_sides() {
             let decided = policy().allows(token, &Request::of(Operation::ReturnsCreate), at);
             assert_eq!(code(decided), expected, "{at}");
         }
+        let is_current = policy().is_current_at(&jwt, at);
+        assert_eq!(is_current, expected == YES, "the same rule: {at}");
     }
 }
 

@@ -1,0 +1,206 @@
+//! Exports end with what allowed them, with a client that does not read, and with the api; and are continued afterwards.
+
+use std::collections::HashSet;
+use std::time::Duration as Wait;
+
+use futures_util::StreamExt;
+use reqwest::{Client, Response};
+use serde_json::{Value, json};
+use shared::runtime::http_server::Drain;
+use shared::test_support::TestDb;
+use time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
+use tokio::time::{Instant, timeout};
+
+use crate::audit_rows::{LONG_AGO, append};
+use crate::events::{api_with_returns, auditor};
+use crate::harness::{Api, count, revoke, until};
+use crate::tokens::{Format, Issuer};
+
+const NDJSON: &str = "application/x-ndjson";
+
+/// Some 30 MB, more than the socket buffers between client and server. Each event has its own time.
+async fn append_much(db: &TestDb, id: i64) {
+    append(db, id, 7_000, |n, mut row| {
+        row.event_data = format!("{{\"pad\":\"{}\"}}", "x".repeat(4_000));
+        row.created_at = LONG_AGO + Duration::milliseconds(n.into());
+        row
+    })
+    .await;
+}
+
+async fn export(http: &Client, address: std::net::SocketAddr, path: &str, token: &str) -> Response {
+    let request = http
+        .get(format!("http://{address}{path}"))
+        .bearer_auth(token);
+    let request = request.header("accept", NDJSON);
+    request.send().await.expect("a response")
+}
+
+/// The rest of the body, and whether the connection was closed in the middle of it.
+async fn rest(response: Response) -> (Vec<u8>, bool) {
+    let (mut stream, mut body) = (response.bytes_stream(), Vec::new());
+    while let Some(part) = stream.next().await {
+        match part {
+            Ok(part) => body.extend_from_slice(&part),
+            Err(_) => return (body, true),
+        }
+    }
+    (body, false)
+}
+
+#[tokio::test]
+async fn p13_an_export_ends_when_the_key_of_its_token_is_retired() {
+    let (api, ids) = api_with_returns(1, &[]).await;
+    let stolen = Issuer::new(2);
+    api.keys.write(&[&stolen]);
+    api.until_metric(r#"auth_keys{use="sig"} 2"#).await;
+    append_much(&api.db, ids[0]).await;
+    for format in Format::ALL {
+        let token = stolen.mint_as(format, json!({"user_id": 8, "role": "auditor"}));
+        let response = export(&api.http, api.address, "/events", &token).await;
+        assert_eq!(response.status(), 200);
+        api.keys.write(&[]);
+        for key_use in ["sig", "biscuit"] {
+            api.until_metric(&format!(r#"auth_keys{{use="{key_use}"}} 1"#))
+                .await;
+        }
+        assert!(rest(response).await.1, "{format:?}: it went on to its end");
+        api.keys.write(&[&stolen]);
+        for key_use in ["sig", "biscuit"] {
+            api.until_metric(&format!(r#"auth_keys{{use="{key_use}"}} 2"#))
+                .await;
+        }
+    }
+    api.stop().await;
+}
+
+/// As many exports as one holder may have, which nobody reads.
+async fn unread(api: &Api, token: &str) -> Vec<Response> {
+    let mut open = Vec::new();
+    loop {
+        let response = export(&api.http, api.address, "/events", token).await;
+        match response.status().as_u16() {
+            200 => open.push(response),
+            429 => return open,
+            other => panic!("{other}"),
+        }
+    }
+}
+
+async fn until_an_export_begins(api: &Api, token: &str) {
+    until("an export begins", Wait::from_secs(20), || async {
+        let response = export(&api.http, api.address, "/events", token).await;
+        response.status() == 200
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn p12_an_export_that_is_not_read_ends_with_its_token() {
+    let flags = ["--api-write-timeout-secs", "3600"];
+    let (api, ids) = api_with_returns(1, &flags).await;
+    append_much(&api.db, ids[0]).await;
+    let claims = json!({"user_id": 8, "role": "auditor", "jti": "lost"});
+    let open = unread(&api, &api.keys.mint(claims)).await;
+    assert!(!open.is_empty());
+    revoke(&api.db, "token_id", "lost").await;
+    until_an_export_begins(&api, &auditor(&api)).await;
+    for response in open {
+        assert!(rest(response).await.1, "the connection was closed");
+    }
+    api.stop().await;
+}
+
+#[tokio::test]
+async fn p12_a_client_that_reads_too_slowly_loses_its_export() {
+    let (api, ids) = api_with_returns(1, &["--api-write-timeout-secs", "4"]).await;
+    append_much(&api.db, ids[0]).await;
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut slow = socket.connect(api.address).await.expect("connect");
+    let request = format!(
+        "GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nAccept: {NDJSON}\r\n\r\n",
+        auditor(&api)
+    );
+    slow.write_all(request.as_bytes()).await.expect("sent");
+    // Fast enough for the write timeout, which any progress satisfies.
+    let closed = async {
+        let (mut buffer, begun) = ([0; 2048], Instant::now());
+        while let Ok(read) = slow.read(&mut buffer).await {
+            if read == 0 {
+                break;
+            }
+            tokio::time::sleep(Wait::from_millis(100)).await;
+        }
+        begun.elapsed()
+    };
+    let lasted = timeout(Wait::from_secs(30), closed).await;
+    assert!(
+        lasted.is_ok(),
+        "20 KiB a second keep an export open for ever"
+    );
+    // A client that reads gets everything.
+    let whole = export(&api.http, api.address, "/events", &auditor(&api)).await;
+    let (body, cut) = rest(whole).await;
+    assert!(!cut && body.len() > 28_000_000, "{}", body.len());
+    api.stop().await;
+}
+
+fn whole_lines(body: &[u8]) -> Vec<Value> {
+    let end = body
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    let text = std::str::from_utf8(&body[..end]).expect("UTF-8");
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"));
+    lines.collect()
+}
+
+#[tokio::test]
+async fn p11_an_export_is_cut_when_the_api_stops_and_is_continued_at_another_one() {
+    let (api, ids) = api_with_returns(1, &[]).await;
+    append_much(&api.db, ids[0]).await;
+    let (token, http) = (auditor(&api), api.http.clone());
+    let another = api.start_another().await;
+    let one = format!("/returns/{}/events", ids[0]);
+    let mut open = Vec::new();
+    for path in ["/events", &one] {
+        open.push(export(&http, api.address, path, &token).await);
+    }
+    let asked = Instant::now();
+    let (db, drain) = api.stop_and_keep_db().await;
+    assert_eq!(drain, Drain::Complete);
+    assert!(
+        asked.elapsed() < Wait::from_secs(10),
+        "{:?}",
+        asked.elapsed()
+    );
+    let all = count(&db, "SELECT COUNT(*) FROM return_events").await;
+    for response in open {
+        let (body, cut) = rest(response).await;
+        let mut lines = whole_lines(&body);
+        assert!(cut && !lines.is_empty() && i64::try_from(lines.len()).expect("few") < all);
+        assert!(lines.iter().all(|line| line["_manifest"].is_null()));
+        // As docs/API.md says: from the time of the last whole line, and each event once.
+        let last = lines.last().expect("a line")["created_at"]
+            .as_str()
+            .expect("a time");
+        let path = format!("/events?return_id={}&created_from={last}", ids[0]);
+        let (body, cut) = rest(export(&http, another.address, &path, &token).await).await;
+        assert!(!cut);
+        lines.extend(whole_lines(&body));
+        assert!(lines.pop().expect("a line")["_manifest"].is_object());
+        let seen: HashSet<&str> = lines
+            .iter()
+            .map(|line| line["event_id"].as_str().expect("an id"))
+            .collect();
+        assert_eq!(i64::try_from(seen.len()).expect("few"), all);
+    }
+    another.stop.cancel();
+    let drained = another.task.await.expect("no panic").expect("a clean end");
+    assert_eq!(drained, Drain::Complete);
+}
