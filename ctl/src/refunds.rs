@@ -5,6 +5,7 @@
 //! row to `operator_actions`, in the same transaction. No money moves here: the consumer carries out a retry, and marking
 //! a refund records what people found out elsewhere.
 
+mod answer;
 mod confirm_mark;
 mod list;
 mod overdue;

@@ -164,8 +164,8 @@ pub struct HttpArgs {
     #[arg(long, env = "GATEWAY_RATE_PER_SEC")]
     pub gateway_rate_per_sec: Option<NonZeroU32>,
 
-    /// This many consecutive calls without a response, or with 401, 403 or 5xx, open the circuit; then one call at a time
-    /// probes. Too low: short disturbances stop all calls. Too high: many calls end unknown.
+    /// This many consecutive calls without a response, or with 401, 403 or 5xx, open the circuit; so do this many that are
+    /// refused or not understood, if they are about at least three refunds. Then one call at a time probes. Too low: short disturbances stop all calls. Too high: many calls end unknown.
     #[arg(long, env = "GATEWAY_BREAKER_FAILURES", default_value_t = 20, value_parser = value_parser!(u32).range(1..=10_000))]
     pub gateway_breaker_failures: u32,
 

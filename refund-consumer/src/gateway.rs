@@ -79,29 +79,59 @@ pub const CALL_RESULTS: [&str; 20] = [
     "key_reused",
 ];
 
+/// Calls that the provider may refuse one kind of and not the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallKind {
+    Submit,
+    LookUp,
+}
+
+impl CallKind {
+    pub const ALL: [Self; 2] = [Self::Submit, Self::LookUp];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Submit => "submit",
+            Self::LookUp => "look_up",
+        }
+    }
+}
+
+/// A response that is not a refund.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Ours: short and stable.
+    pub code: &'static str,
+    /// The status and the provider's codes, in at most 255 ASCII characters, without free text.
+    pub words: String,
+}
+
 /// A call without a usable response. The codes are short and stable: they are stored and counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallFailed {
-    /// The request cannot have reached the provider.
+    /// The request cannot have reached the provider, or the provider takes none now.
     #[error("not sent: {0}")]
     NotSent(&'static str),
+    /// The provider will not make this refund, and has paid nothing; `reason` is what it is parked for in the end.
+    #[error("refused: {}", .answer.words)]
+    Refused { reason: ParkReason, answer: Answer },
+    /// The response is not in the contract, so the outcome is unknown.
+    #[error("not understood: {}", .0.words)]
+    NotUnderstood(Answer),
     /// It may have.
     #[error("outcome unknown: {0}")]
     Unknown(&'static str),
     /// The response is not about the refund that was asked for; a repeat would bring the same.
     #[error("unusable response: {}", .0.as_str())]
     Unusable(ParkReason),
-    /// The provider knows the key from another request, and paid nothing.
-    #[error("the key was used for another request")]
-    KeyReused,
 }
 
 impl CallFailed {
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::NotSent(code) | Self::Unknown(code) => code,
+            Self::Refused { answer, .. } | Self::NotUnderstood(answer) => answer.code,
             Self::Unusable(reason) => reason.as_str(),
-            Self::KeyReused => ParkReason::KeyReused.as_str(),
         }
     }
 }
@@ -114,11 +144,17 @@ pub trait RefundGateway: Send + Sync + 'static {
     fn capabilities(&self) -> Capabilities;
 
     /// Waits until a call may be made: for the rate limit, or until the provider is back. Cancel-safe.
-    fn ready(&self) -> impl Future<Output = ()> + Send {
+    fn ready(&self, _: CallKind) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 
-    /// Whether calls wait now for longer than a rate limit makes them.
+    /// Whether the provider has lately answered every such call as none of its contract: several refunds one after the
+    /// other. Then a single refund cannot be blamed.
+    fn refuses_all(&self, _: CallKind) -> bool {
+        false
+    }
+
+    /// Whether new refunds wait now for longer than a rate limit makes them.
     fn is_closed(&self) -> bool {
         false
     }

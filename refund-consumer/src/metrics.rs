@@ -8,7 +8,7 @@ use shared::runtime::metrics::{Age, MetricSet};
 use strum::VariantNames;
 
 use crate::attempt::NotSettled;
-use crate::gateway::{CALL_OPERATIONS, CALL_RESULTS};
+use crate::gateway::{CALL_OPERATIONS, CALL_RESULTS, CallKind};
 use crate::message::Reason;
 use crate::store::Standstill;
 
@@ -24,6 +24,7 @@ pub struct Metrics {
     pub paused: IntGauge,
     pub gateway_calls: IntCounterVec,
     pub gateway_seconds: HistogramVec,
+    pub refuses_all: IntGaugeVec,
     pub settlements: IntCounterVec,
     pub settle_group: Histogram,
     pub found_waiting: IntCounterVec,
@@ -97,6 +98,12 @@ impl Metrics {
                 &CALL_RESULTS,
             ),
             gateway_seconds: gateway_seconds(&set),
+            refuses_all: set.gauges(
+                "refund_consumer_gateway_refuses_all",
+                "1 while the gateway refuses the calls of several refunds in a row, or answers them as none of its contract: the settings or the account are wrong, and no refund is parked for it",
+                "calls",
+                &CallKind::ALL.map(CallKind::as_str),
+            ),
             settlements: set.counters(
                 "refund_consumer_settlements_total",
                 "Settled outcomes, by result; `held` each time that another transaction held the rows",

@@ -12,7 +12,9 @@ mod response;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::domain::refund::{AttemptId, Outcome, OutcomeReport, ParkReason, ProviderKey, Settled};
+use shared::domain::refund::{
+    AttemptId, Outcome, OutcomeReport, ParkReason, ProviderKey, Settled, UnusableAnswer,
+};
 use shared::runtime::db::Database;
 use shared::runtime::killpoint::kill_point;
 use shared::runtime::tasks::Backoff;
@@ -25,7 +27,7 @@ pub use ownership::{Marked, mark_sent};
 
 use crate::attempt::{NotSettled, OwnedAttempt, SendState};
 use crate::batcher::Batcher;
-use crate::gateway::{CallFailed, ProviderRefund, RefundGateway, RefundRequest};
+use crate::gateway::{Answer, CallFailed, CallKind, ProviderRefund, RefundGateway, RefundRequest};
 use crate::metrics::Metrics;
 use crate::open_attempts::OpenAttempts;
 use crate::settle::Settlement;
@@ -125,6 +127,7 @@ impl<G: RefundGateway> RefundWorker<G> {
         let still_open = Outcome::StillOpen {
             error: ERROR,
             looked_up: false,
+            answer: None,
         };
         self.report(attempt, still_open)
     }
@@ -133,8 +136,18 @@ impl<G: RefundGateway> RefundWorker<G> {
         let outcome = Outcome::NotSent {
             error,
             never_sent: attempt.sent.is_unsent(),
+            answer: None,
         };
         self.report(attempt, outcome)
+    }
+
+    /// As stored and counted. While every call of this kind is answered so, this attempt is not to blame.
+    fn unusable(&self, kind: CallKind, reason: ParkReason, answer: Answer) -> UnusableAnswer {
+        UnusableAnswer {
+            words: answer.words,
+            counts: !self.gateway.refuses_all(kind),
+            reason,
+        }
     }
 
     /// `None` once stopping, even if a permit is free: no new call begins then.
@@ -208,7 +221,7 @@ impl<G: RefundGateway> RefundWorker<G> {
         if let Some(report) = self.look_up_earlier(attempt).await {
             return Some(report);
         }
-        if let Err(error) = self.admitted(attempt.deadline).await {
+        if let Err(error) = self.admitted(attempt.deadline, CallKind::Submit).await {
             return Some(self.not_sent(attempt, error));
         }
         if !self.gateway.capabilities().native_idempotency {
@@ -231,19 +244,39 @@ impl<G: RefundGateway> RefundWorker<G> {
         let outcome = match refund {
             Ok(refund) => response::submitted(refund, &attempt.amount, self.gateway.capabilities()),
             Err(CallFailed::NotSent(error)) => return Some(self.not_sent(attempt, error)),
-            Err(CallFailed::KeyReused) => return Some(self.key_reused(attempt).await),
+            Err(CallFailed::Refused { reason, answer }) => {
+                return Some(self.refused(attempt, reason, answer).await);
+            }
+            Err(CallFailed::NotUnderstood(answer)) => Outcome::Unknown {
+                error: answer.code,
+                answer: Some(self.unusable(CallKind::Submit, ParkReason::NotUnderstood, answer)),
+            },
             Err(failed @ (CallFailed::Unknown(_) | CallFailed::Unusable(_))) => Outcome::Unknown {
                 error: failed.as_str(),
+                answer: None,
             },
         };
         Some(self.report(attempt, outcome))
     }
 
-    /// The key names a refund already: perhaps ours. If not, the provider will never accept a repeat.
-    async fn key_reused(&self, attempt: &OwnedAttempt) -> OutcomeReport {
-        let reason = ParkReason::KeyReused;
-        let parked = || self.report(attempt, Outcome::Park { reason });
-        self.look_up(attempt).await.unwrap_or_else(parked)
+    /// A used key names a refund already: perhaps ours.
+    async fn refused(
+        &self,
+        attempt: &OwnedAttempt,
+        reason: ParkReason,
+        answer: Answer,
+    ) -> OutcomeReport {
+        if reason == ParkReason::KeyReused
+            && let Some(report) = self.look_up(attempt).await
+        {
+            return report;
+        }
+        let outcome = Outcome::NotSent {
+            error: answer.code,
+            never_sent: attempt.sent.is_unsent(),
+            answer: Some(self.unusable(CallKind::Submit, reason, answer)),
+        };
+        self.report(attempt, outcome)
     }
 
     /// Looks the attempt up by its key; `None` if the gateway does not know it.
@@ -252,7 +285,7 @@ impl<G: RefundGateway> RefundWorker<G> {
         let outcome = match self.find(&attempt.key, attempt.deadline).await {
             Ok(Some(refund)) => response::looked_up(refund, &attempt.amount, can),
             Ok(None) => return None,
-            Err(failed) => response::not_looked_up(failed),
+            Err(failed) => self.not_looked_up(failed),
         };
         Some(self.report(attempt, outcome))
     }
@@ -273,6 +306,7 @@ impl<G: RefundGateway> RefundWorker<G> {
             SendState::MaybeSent { .. } | SendState::Pending { .. } => Outcome::StillOpen {
                 error: ParkReason::NotFound.as_str(),
                 looked_up: true,
+                answer: None,
             },
         };
         Some(self.report(attempt, outcome))
@@ -280,7 +314,7 @@ impl<G: RefundGateway> RefundWorker<G> {
 
     /// Asks for the state of a refund that the gateway has accepted. It is never sent again.
     async fn poll(&self, attempt: &OwnedAttempt, gateway_ref: &str) -> OutcomeReport {
-        let refund = match self.admitted(attempt.deadline).await {
+        let refund = match self.admitted(attempt.deadline, CallKind::LookUp).await {
             Ok(()) => {
                 let call = self.gateway.status(gateway_ref, &attempt.key);
                 self.call("status", attempt.deadline, call).await
@@ -293,10 +327,32 @@ impl<G: RefundGateway> RefundWorker<G> {
             Ok(None) => Outcome::StillOpen {
                 error: "pending_not_found",
                 looked_up: true,
+                answer: None,
             },
-            Err(failed) => response::not_looked_up(failed),
+            Err(failed) => self.not_looked_up(failed),
         };
         self.report(attempt, outcome)
+    }
+
+    /// The outcome of a look-up without a usable response.
+    fn not_looked_up(&self, failed: CallFailed) -> Outcome {
+        let (looked_up, error) = (!matches!(failed, CallFailed::NotSent(_)), failed.as_str());
+        match failed {
+            CallFailed::Unusable(reason) => Outcome::Park { reason },
+            CallFailed::NotSent(_) | CallFailed::Unknown(_) => Outcome::StillOpen {
+                error,
+                looked_up,
+                answer: None,
+            },
+            CallFailed::NotUnderstood(answer) | CallFailed::Refused { answer, .. } => {
+                let reason = ParkReason::NotUnderstood;
+                Outcome::StillOpen {
+                    error,
+                    looked_up,
+                    answer: Some(self.unusable(CallKind::LookUp, reason, answer)),
+                }
+            }
+        }
     }
 
     async fn find(
@@ -304,7 +360,8 @@ impl<G: RefundGateway> RefundWorker<G> {
         key: &ProviderKey,
         deadline: Instant,
     ) -> Result<Option<ProviderRefund>, CallFailed> {
-        self.admitted(deadline).await.map_err(CallFailed::NotSent)?;
+        let admitted = self.admitted(deadline, CallKind::LookUp).await;
+        admitted.map_err(CallFailed::NotSent)?;
         self.call("find", deadline, self.gateway.find(key)).await
     }
 
@@ -312,13 +369,13 @@ impl<G: RefundGateway> RefundWorker<G> {
     ///
     /// # Errors
     /// Why it will not be called.
-    async fn admitted(&self, deadline: Instant) -> Result<(), &'static str> {
+    async fn admitted(&self, deadline: Instant, kind: CallKind) -> Result<(), &'static str> {
         let latest = self.latest_start(deadline);
         // A timeout alone would still let a call through that is ready at once.
         if Instant::now() >= latest {
             return Err("no_time");
         }
-        let ready = tokio::time::timeout_at(latest.into(), self.gateway.ready());
+        let ready = tokio::time::timeout_at(latest.into(), self.gateway.ready(kind));
         match self.stop.run_until_cancelled(ready).await {
             Some(Ok(())) => Ok(()),
             Some(Err(_)) => Err("gateway_paused"),
@@ -348,8 +405,13 @@ impl<G: RefundGateway> RefundWorker<G> {
             .observe(seconds);
         let label = result
             .as_ref()
-            .map_or_else(|failed| failed.as_str(), |_| "answered");
+            .map_or_else(CallFailed::as_str, |_| "answered");
         self.metrics.gateway_calls.with_label_values(&[label]).inc();
+        for kind in CallKind::ALL {
+            let refuses_all = i64::from(self.gateway.refuses_all(kind));
+            let gauge = &self.metrics.refuses_all;
+            gauge.with_label_values(&[kind.as_str()]).set(refuses_all);
+        }
         result
     }
 

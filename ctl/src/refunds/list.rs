@@ -10,6 +10,7 @@ use shared::domain::refund::AttemptState;
 use shared::domain::status::Status;
 use strum::VariantArray;
 
+use super::answer::answer_note;
 use super::overdue::{note, overdue_secs};
 use super::return_id::parse_return;
 use crate::error::CtlError;
@@ -114,6 +115,8 @@ struct Line {
     gateway: Option<String>,
     gateway_ref: Option<String>,
     last_error: Option<String>,
+    refusals: i32,
+    provider_answer: Option<String>,
 }
 
 pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
@@ -194,6 +197,8 @@ impl From<Listed> for Line {
             gateway: attempt.gateway,
             gateway_ref: attempt.gateway_ref,
             last_error: attempt.last_error,
+            refusals: attempt.refusals,
+            provider_answer: attempt.provider_answer,
         }
     }
 }
@@ -225,6 +230,7 @@ impl Line {
                     counted(self.checks, "check"),
                     to_second(&self.next_check_at)
                 )),
+                answer_note(self.refusals, self.provider_answer.as_deref()),
                 overdue,
             ]
             .into_iter()
@@ -274,6 +280,8 @@ mod tests {
             gateway: Some("g".repeat(64)),
             gateway_ref: Some("r".repeat(128)),
             last_error: Some("paid_more_than_order_total".to_owned()),
+            refusals: i32::MAX,
+            provider_answer: Some(format!("400 {}", "c".repeat(64))),
         };
         let text = output::expect_fits(&Report {
             refunds: vec![line],

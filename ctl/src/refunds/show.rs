@@ -6,13 +6,14 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use shared::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
-use shared::domain::refund::{Attempt, AttemptState, ProviderKey, RefundState};
+use shared::domain::refund::{Attempt, AttemptState, ParkReason, ProviderKey, RefundState};
 use shared::domain::status::Status;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 use time::OffsetDateTime;
 
 use self::commands::{CommandView, commands};
+use super::answer::answer_note;
 use super::overdue::{note, overdue_secs};
 use super::refund::Refund;
 use super::request::MarkRequest;
@@ -83,6 +84,12 @@ struct AttemptView {
     gateway: Option<String>,
     gateway_ref: Option<String>,
     last_error: Option<String>,
+    /// How often the provider refused it, or answered as none of its contract.
+    refusals: i32,
+    provider_answer: Option<String>,
+    /// Why it is parked, in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parked_because: Option<&'static str>,
     created_at: String,
     updated_at: String,
 }
@@ -198,6 +205,7 @@ impl AttemptView {
     fn of(attempt: Attempt, now: OffsetDateTime) -> Self {
         Self {
             overdue_secs: overdue_secs(&attempt, now),
+            parked_because: parked_because(&attempt),
             attempt: attempt.id.number,
             state: attempt.state,
             amount: attempt.amount.decimal_text(),
@@ -210,6 +218,8 @@ impl AttemptView {
             gateway: attempt.gateway,
             gateway_ref: attempt.gateway_ref,
             last_error: attempt.last_error,
+            refusals: attempt.refusals,
+            provider_answer: attempt.provider_answer,
             created_at: rfc3339(attempt.created_at),
             updated_at: rfc3339(attempt.updated_at),
         }
@@ -306,10 +316,17 @@ impl Report {
 impl AttemptView {
     fn text(&self) -> String {
         let shown = |text: &Option<String>| or_dash(text.as_deref().map(printable));
-        let overdue = self.overdue_secs.map(|secs| {
-            let note = note(secs, self.gateway.as_deref());
-            format!("\n  {note}")
-        });
+        let overdue = self.overdue_secs;
+        let notes = [
+            self.parked_because.map(str::to_owned),
+            answer_note(self.refusals, self.provider_answer.as_deref()),
+            overdue.map(|secs| note(secs, self.gateway.as_deref())),
+        ];
+        let notes: String = notes
+            .into_iter()
+            .flatten()
+            .map(|note| format!("\n  {note}"))
+            .collect();
         format!(
             "attempt {}: {}, {} {}\n  key {}\n  gateway {}, reference {}\n  made {}, first sent {}\n  \
              last error {}; {}, next check {}{}{}",
@@ -326,9 +343,14 @@ impl AttemptView {
             counted(self.checks, "check"),
             to_second(&self.next_check_at),
             if self.owned { ", owned" } else { "" },
-            overdue.unwrap_or_default(),
+            notes,
         )
     }
+}
+
+fn parked_because(attempt: &Attempt) -> Option<&'static str> {
+    let reason = attempt.last_error.as_deref()?.parse::<ParkReason>().ok()?;
+    (attempt.state == AttemptState::Parked).then(|| reason.explained())
 }
 
 impl RequestView {

@@ -4,6 +4,7 @@
 //! contract counts as none. An error says whether the request can have had an effect.
 
 mod admission;
+mod refusals;
 mod wire;
 
 use std::time::Duration;
@@ -11,9 +12,12 @@ use std::time::Duration;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
-use shared::domain::refund::ProviderKey;
+use shared::domain::refund::{ParkReason, ProviderKey};
 
-use super::{CallFailed, Capabilities, GatewayName, ProviderRefund, RefundGateway, RefundRequest};
+use super::{
+    Answer, CallFailed, CallKind, Capabilities, GatewayName, ProviderRefund, RefundGateway,
+    RefundRequest,
+};
 use crate::config::HttpArgs;
 use admission::Admission;
 
@@ -93,7 +97,7 @@ impl Http {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error))? {
             if body.len() + chunk.len() > RESPONSE_BYTES {
-                return Err(CallFailed::Unknown("answer_too_large"));
+                return Err(not_understood("answer_too_large", status, b""));
             }
             body.extend_from_slice(&chunk);
         }
@@ -103,6 +107,25 @@ impl Http {
             call.succeeded();
         }
         Ok((status, body))
+    }
+}
+
+impl Http {
+    /// Notes whether the provider has answered as in its contract.
+    fn learned<T>(
+        &self,
+        kind: CallKind,
+        key: &ProviderKey,
+        result: Result<T, CallFailed>,
+    ) -> Result<T, CallFailed> {
+        match &result {
+            Ok(_) => self.admission.accepted(kind),
+            Err(CallFailed::Refused { .. } | CallFailed::NotUnderstood(_)) => {
+                self.admission.refused(kind, key);
+            }
+            Err(CallFailed::NotSent(_) | CallFailed::Unknown(_) | CallFailed::Unusable(_)) => {}
+        }
+        result
     }
 }
 
@@ -118,12 +141,16 @@ impl RefundGateway for Http {
         }
     }
 
-    async fn ready(&self) {
-        self.admission.admit().await;
+    async fn ready(&self, kind: CallKind) {
+        self.admission.admit(kind).await;
     }
 
     fn is_closed(&self) -> bool {
-        self.admission.closed_for().is_some()
+        self.admission.closed_for(CallKind::Submit).is_some()
+    }
+
+    fn refuses_all(&self, kind: CallKind) -> bool {
+        self.admission.refuses_all(kind)
     }
 
     async fn submit(&self, request: &RefundRequest) -> Result<ProviderRefund, CallFailed> {
@@ -133,22 +160,29 @@ impl RefundGateway for Http {
         if self.native_idempotency {
             call = call.header("Idempotency-Key", &request.key.0);
         }
-        match self.send(call).await? {
-            (StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED, body) => {
-                wire::Refund::read(&body)?.refund_of(&request.key)
+        let refund = match self.send(call).await? {
+            (status @ (StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED), body) => {
+                let refund = wire::Refund::read(&body);
+                let refund = refund.and_then(|refund| refund.refund_of(&request.key));
+                refund.map_err(|failed| with_status(failed, status))
             }
-            (status, _) => Err(refused(status)),
-        }
+            (status, body) => Err(refused(status, &body)),
+        };
+        self.learned(CallKind::Submit, &request.key, refund)
     }
 
     async fn find(&self, key: &ProviderKey) -> Result<Option<ProviderRefund>, CallFailed> {
         let call = self
             .request(Method::GET, &["refunds"])
             .query(&[("reference", &key.0)]);
-        match self.send(call).await? {
-            (StatusCode::OK, body) => wire::Found::read(&body)?.refund_of(key),
-            (status, _) => Err(without_refund(status)),
-        }
+        let found = match self.send(call).await? {
+            (status @ StatusCode::OK, body) => {
+                let found = wire::Found::read(&body).and_then(|found| found.refund_of(key));
+                found.map_err(|failed| with_status(failed, status))
+            }
+            (status, body) => Err(without_refund(status, &body)),
+        };
+        self.learned(CallKind::LookUp, key, found)
     }
 
     async fn status(
@@ -157,13 +191,18 @@ impl RefundGateway for Http {
         key: &ProviderKey,
     ) -> Result<Option<ProviderRefund>, CallFailed> {
         let call = self.request(Method::GET, &["refunds", gateway_ref]);
-        match self.send(call).await? {
-            (StatusCode::OK, body) => wire::Refund::read(&body)?
-                .refund_named(gateway_ref, key)
-                .map(Some),
+        let found = match self.send(call).await? {
+            (status @ StatusCode::OK, body) => {
+                let refund = wire::Refund::read(&body);
+                let refund = refund.and_then(|refund| refund.refund_named(gateway_ref, key));
+                refund
+                    .map(Some)
+                    .map_err(|failed| with_status(failed, status))
+            }
             (StatusCode::NOT_FOUND, _) => Ok(None),
-            (status, _) => Err(without_refund(status)),
-        }
+            (status, body) => Err(without_refund(status, &body)),
+        };
+        self.learned(CallKind::LookUp, key, found)
     }
 }
 
@@ -181,24 +220,54 @@ fn failed(error: &reqwest::Error) -> CallFailed {
 }
 
 /// The contract's statuses for a refund that was not accepted. Any other status proves nothing.
-fn refused(status: StatusCode) -> CallFailed {
+fn refused(status: StatusCode, body: &[u8]) -> CallFailed {
+    let refused = |reason, code| CallFailed::Refused {
+        reason,
+        answer: answer(code, status, body),
+    };
     match status {
-        StatusCode::BAD_REQUEST => CallFailed::NotSent("bad_request"),
-        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => CallFailed::NotSent("not_there"),
-        StatusCode::CONFLICT => CallFailed::Unknown("in_progress"),
-        StatusCode::UNPROCESSABLE_ENTITY => CallFailed::KeyReused,
-        status => without_refund(status),
+        StatusCode::BAD_REQUEST => refused(ParkReason::Refused, "bad_request"),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => {
+            refused(ParkReason::Refused, "not_there")
+        }
+        StatusCode::UNPROCESSABLE_ENTITY => refused(ParkReason::KeyReused, "key_reused"),
+        StatusCode::CONFLICT => not_understood("in_progress", status, body),
+        status => without_refund(status, body),
     }
 }
 
 /// A look-up that was rejected was not made.
-fn without_refund(status: StatusCode) -> CallFailed {
+fn without_refund(status: StatusCode, body: &[u8]) -> CallFailed {
     match status {
         StatusCode::TOO_MANY_REQUESTS => CallFailed::NotSent("rate_limited"),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CallFailed::NotSent("not_authorized"),
         status if status.is_server_error() => CallFailed::Unknown("server_error"),
-        status if status.is_redirection() => CallFailed::Unknown("redirected"),
-        _ => CallFailed::Unknown("unexpected_status"),
+        status if status.is_redirection() => not_understood("redirected", status, body),
+        status => not_understood("unexpected_status", status, body),
+    }
+}
+
+fn not_understood(code: &'static str, status: StatusCode, body: &[u8]) -> CallFailed {
+    CallFailed::NotUnderstood(answer(code, status, body))
+}
+
+fn answer(code: &'static str, status: StatusCode, body: &[u8]) -> Answer {
+    Answer {
+        code,
+        words: format!("{} {}", status.as_u16(), wire::codes(body))
+            .trim_end()
+            .to_owned(),
+    }
+}
+
+/// The words of a body that was not understood, after the status that it came with.
+fn with_status(failed: CallFailed, status: StatusCode) -> CallFailed {
+    match failed {
+        CallFailed::NotUnderstood(Answer { code, words }) => CallFailed::NotUnderstood(Answer {
+            code,
+            words: format!("{} {words}", status.as_u16()).trim_end().to_owned(),
+        }),
+        other => other,
     }
 }
 
@@ -221,11 +290,12 @@ mod tests {
     fn p5_only_statuses_of_the_contract_prove_that_nothing_was_paid() {
         for code in 300..600 {
             let status = StatusCode::from_u16(code).expect("in range");
-            let proof = matches!(refused(status), CallFailed::NotSent(_));
-            assert!(CALL_RESULTS.contains(&refused(status).as_str()), "{code}");
+            let failed = refused(status, b"");
+            let proof = matches!(failed, CallFailed::NotSent(_) | CallFailed::Refused { .. });
+            assert!(CALL_RESULTS.contains(&failed.as_str()), "{code}");
             assert_eq!(
                 proof,
-                [400, 401, 403, 404, 405, 429].contains(&code),
+                [400, 401, 403, 404, 405, 422, 429].contains(&code),
                 "{code}"
             );
         }

@@ -7,7 +7,7 @@ use shared::domain::refund::{Attempt, AttemptId, Outcome, OutcomeReport, ParkRea
 use super::{RefundWorker, response};
 use crate::attempt::OwnedAttempt;
 use crate::error::Error;
-use crate::gateway::{CallFailed, RefundGateway};
+use crate::gateway::{Answer, CallFailed, CallKind, RefundGateway};
 use crate::store;
 
 /// While it waits it holds a call permit.
@@ -38,6 +38,9 @@ impl<G: RefundGateway> RefundWorker<G> {
                 Ok(Some(refund)) => response::looked_up(refund, &earlier.amount, can),
                 Ok(None) => continue,
                 Err(CallFailed::Unusable(_)) => return park(ParkReason::EarlierAttemptMismatched),
+                Err(CallFailed::NotUnderstood(answer)) => {
+                    return Some(self.earlier_not_understood(attempt, answer));
+                }
                 Err(_) => return not_now("earlier_not_looked_up"),
             };
             match outcome {
@@ -54,6 +57,17 @@ impl<G: RefundGateway> RefundWorker<G> {
             }
         }
         None
+    }
+
+    /// After several such answers it is parked, unsent.
+    fn earlier_not_understood(&self, attempt: &OwnedAttempt, answer: Answer) -> OutcomeReport {
+        let reason = ParkReason::EarlierAttemptMismatched;
+        let outcome = Outcome::NotSent {
+            error: "earlier_not_looked_up",
+            never_sent: attempt.sent.is_unsent(),
+            answer: Some(self.unusable(CallKind::LookUp, reason, answer)),
+        };
+        self.report(attempt, outcome)
     }
 
     async fn read_earlier(&self, id: AttemptId) -> Result<Vec<Attempt>, Error> {

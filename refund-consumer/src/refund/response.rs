@@ -3,7 +3,7 @@
 use shared::domain::money::Money;
 use shared::domain::refund::{MARKED_NOT_PAID, Outcome, ParkReason};
 
-use crate::gateway::{CallFailed, Capabilities, ProviderRefund, RefundStatus};
+use crate::gateway::{Capabilities, ProviderRefund, RefundStatus};
 
 /// The sizes of `refunds.gateway_ref` and `last_error`.
 const REF_MAX: usize = 128;
@@ -13,27 +13,13 @@ const CODE_MAX: usize = 64;
 pub(super) fn submitted(refund: ProviderRefund, amount: &Money, can: Capabilities) -> Outcome {
     outcome(refund, amount, can).unwrap_or_else(|reason| Outcome::Unknown {
         error: reason.as_str(),
+        answer: None,
     })
 }
 
 /// The outcome of a look-up. An unusable response would be the same next time.
 pub(super) fn looked_up(refund: ProviderRefund, amount: &Money, can: Capabilities) -> Outcome {
     outcome(refund, amount, can).unwrap_or_else(|reason| Outcome::Park { reason })
-}
-
-/// The outcome of a look-up without a usable response.
-pub(super) fn not_looked_up(failed: CallFailed) -> Outcome {
-    match failed {
-        CallFailed::Unusable(reason) => Outcome::Park { reason },
-        CallFailed::NotSent(error) => Outcome::StillOpen {
-            error,
-            looked_up: false,
-        },
-        failed @ (CallFailed::Unknown(_) | CallFailed::KeyReused) => Outcome::StillOpen {
-            error: failed.as_str(),
-            looked_up: true,
-        },
-    }
 }
 
 /// # Errors

@@ -35,6 +35,7 @@ use uuid::Uuid;
 
 pub(crate) mod decisions;
 pub(crate) mod fake;
+pub(crate) mod provider;
 pub(crate) mod records;
 pub(crate) mod wire;
 

@@ -3,170 +3,17 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use refund_consumer::config::HttpArgs;
 use refund_consumer::gateway::http::Http;
 use refund_consumer::gateway::{
-    CallFailed, GatewayName, ProviderRefund, RefundGateway, RefundRequest,
+    Answer, CallFailed, CallKind, ProviderRefund, RefundGateway, RefundRequest,
 };
 use serde_json::{Value, json};
 use shared::domain::money::{Currency, Money};
 use shared::domain::refund::ProviderKey;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
+use crate::harness::provider::{Provider, Reply, Seen, gateway, http, refund, said};
 use crate::harness::{World, until, until_true};
-
-/// A received request.
-#[derive(Debug, Clone)]
-struct Seen {
-    /// Method and path with its query.
-    line: String,
-    /// Names in lower case.
-    headers: Vec<(String, String)>,
-    body: String,
-}
-
-impl Seen {
-    fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(header, _)| header == name);
-        found.map(|(_, value)| value.as_str())
-    }
-
-    fn reference(&self) -> String {
-        let body: Option<Value> = serde_json::from_str(&self.body).ok();
-        let reference = body.and_then(|body| body["reference"].as_str().map(str::to_owned));
-        reference.unwrap_or_else(|| {
-            let (_, reference) = self.line.split_once("reference=").expect("a reference");
-            reference.to_owned()
-        })
-    }
-}
-
-/// The response, byte by byte; then the connection closes, unless it is to hang.
-enum Reply {
-    Say(String),
-    /// Sends these bytes, then nothing more; the connection stays open.
-    Hang(String),
-}
-
-/// A provider on a port of its own, until the test ends.
-struct Provider {
-    url: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
-}
-
-impl Provider {
-    async fn start(reply: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (reply, all) = (Arc::new(reply), Arc::clone(&seen));
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (reply, all) = (Arc::clone(&reply), Arc::clone(&all));
-                tokio::spawn(async move { serve(stream, reply.as_ref(), &all).await });
-            }
-        });
-        Self {
-            url: format!("http://{address}"),
-            seen,
-        }
-    }
-
-    fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().expect("not poisoned").clone()
-    }
-
-    fn gateway(&self) -> Http {
-        gateway(&self.url, |_| {})
-    }
-}
-
-/// One request per connection.
-async fn serve(
-    mut stream: TcpStream,
-    reply: &(dyn Fn(&Seen) -> Reply + Send + Sync),
-    all: &Mutex<Vec<Seen>>,
-) {
-    // A client that has disconnected needs no response.
-    let Some(seen) = read(&mut stream).await else {
-        return;
-    };
-    let reply = reply(&seen);
-    all.lock().expect("not poisoned").push(seen);
-    let (Reply::Say(text) | Reply::Hang(text)) = &reply;
-    let _ = stream.write_all(text.as_bytes()).await;
-    if let Reply::Hang(_) = reply {
-        std::future::pending::<()>().await;
-    }
-}
-
-async fn read(stream: &mut TcpStream) -> Option<Seen> {
-    let mut bytes = Vec::new();
-    loop {
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-        let text = String::from_utf8(bytes.clone()).ok()?;
-        let Some((head, body)) = text.split_once("\r\n\r\n") else {
-            continue;
-        };
-        let mut lines = head.lines();
-        let line = lines.next()?.trim_end_matches(" HTTP/1.1").to_owned();
-        let headers: Vec<(String, String)> = lines
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
-            .collect();
-        let seen = Seen {
-            line,
-            headers,
-            body: body.to_owned(),
-        };
-        let length = seen.header("content-length").unwrap_or("0");
-        if body.len() >= length.parse().ok()? {
-            return Some(seen);
-        }
-    }
-}
-
-fn gateway(url: &str, change: impl Fn(&mut HttpArgs)) -> Http {
-    let mut args = HttpArgs {
-        gateway_name: None,
-        gateway_url: None,
-        gateway_token: None,
-        gateway_idempotency_keys: true,
-        gateway_call_timeout_ms: 10_000,
-        gateway_connect_timeout_ms: 5_000,
-        gateway_rate_per_sec: None,
-        gateway_breaker_failures: 1_000,
-        gateway_breaker_pause_ms: 600_000,
-    };
-    change(&mut args);
-    let name = GatewayName::parse("scripted").expect("a name");
-    Http::new(name, url.parse().expect("a URL"), &args, 4).expect("a client")
-}
-
-fn http(status: &str, headers: &str, body: &str) -> String {
-    let length = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}"
-    )
-}
-
-fn refund(reference: &str) -> Value {
-    json!({"id": "r1", "reference": reference, "status": "succeeded", "amount": "49.90", "currency": "EUR"})
-}
-
-/// As in the contract: one refund for a request, a list for a look-up.
-fn said(seen: &Seen, refund: &Value) -> Reply {
-    let found = json!({ "refunds": [refund] });
-    let body = if seen.line.starts_with("GET /refunds?") {
-        &found
-    } else {
-        refund
-    };
-    Reply::Say(http("200 OK", "", &body.to_string()))
-}
 
 fn request() -> RefundRequest {
     RefundRequest {
@@ -188,7 +35,7 @@ async fn submit(gateway: &Http) -> Result<ProviderRefund, CallFailed> {
 
 /// Whether a call may be made without waiting.
 async fn is_ready(gateway: &Http) -> bool {
-    let at_once = tokio::time::timeout(Duration::ZERO, gateway.ready());
+    let at_once = tokio::time::timeout(Duration::ZERO, gateway.ready(CallKind::Submit));
     at_once.await.is_ok()
 }
 
@@ -269,8 +116,11 @@ async fn p5_a_redirect_is_not_followed() {
         let elsewhere = |_: &Seen| Reply::Say(http(status, "location: /elsewhere\r\n", ""));
         let provider = Provider::start(elsewhere).await;
         let gateway = provider.gateway();
-        let redirected = CallFailed::Unknown("redirected");
-        assert_eq!(submit(&gateway).await, Err(redirected), "{status}");
+        let redirected = CallFailed::NotUnderstood(Answer {
+            code: "redirected",
+            words: status[..3].to_owned(),
+        });
+        assert_eq!(submit(&gateway).await, Err(redirected.clone()), "{status}");
         assert_eq!(gateway.find(&key()).await, Err(redirected), "{status}");
         assert_eq!(provider.seen().len(), 2, "{status}");
     }
@@ -290,7 +140,8 @@ async fn an_answer_above_64_kib_is_none() {
         if fits {
             assert_eq!(answer.expect("an answer").gateway_ref, "r1");
         } else {
-            assert_eq!(answer, Err(CallFailed::Unknown("answer_too_large")));
+            let failed = answer.expect_err("too large");
+            assert_eq!(failed.as_str(), "answer_too_large");
         }
     }
 }
@@ -341,11 +192,11 @@ async fn a_circuit_opens_after_failures_in_a_row_and_closes_with_the_first_answe
         assert_eq!(failed, Err(CallFailed::Unknown("server_error")));
     }
     assert!(!is_ready(&gateway).await, "open");
-    gateway.ready().await;
+    gateway.ready(CallKind::Submit).await;
     submit(&gateway).await.expect_err("still ill");
     assert!(!is_ready(&gateway).await, "still open");
     *answers.lock().expect("not poisoned") = true;
-    gateway.ready().await;
+    gateway.ready(CallKind::Submit).await;
     submit(&gateway).await.expect("well again");
     for _ in 0..10 {
         assert!(is_ready(&gateway).await, "closed");
@@ -463,6 +314,6 @@ async fn p12_a_due_probe_is_admitted() {
     gateway.submit(&request()).await.expect_err("no answer");
     assert!(gateway.is_closed());
     until_true("a probe is due", || !gateway.is_closed()).await;
-    gateway.ready().await;
+    gateway.ready(CallKind::Submit).await;
     assert!(gateway.is_closed(), "one at a time");
 }

@@ -24,6 +24,7 @@ mod poison;
 mod process;
 mod reconciling;
 mod refunding;
+mod refusals;
 mod rivals;
 mod scans;
 mod silent_mysql;

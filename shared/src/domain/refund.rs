@@ -12,7 +12,7 @@ mod state;
 pub use attempt::{
     Attempt, AttemptId, AttemptState, MARKED_NOT_PAID, NoFurther, ProviderKey, following,
 };
-pub use outcome::{Outcome, OutcomeReport, Settled};
+pub use outcome::{Outcome, OutcomeReport, Settled, UnusableAnswer};
 pub use park_reason::ParkReason;
 pub use rows::{ATTEMPT, IfHeld, datetime, lock_attempts, update_attempts};
 pub use state::{MarkPaid, Pauses, RefundState, Refusal, SettleStep};

@@ -1,14 +1,17 @@
 //! When the provider may be called: a rate limiter, pauses that the provider asks for, and a circuit breaker for when it
-//! does not respond or denies access. Calls wait here before they are recorded as sent.
+//! does not respond, denies access or refuses every refund. Calls wait here before they are recorded as sent.
 
 use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use shared::domain::refund::ProviderKey;
 use tokio::time::Instant;
 
+use super::refusals::Refusals;
 use crate::config::HttpArgs;
+use crate::gateway::CallKind;
 
 /// How soon a waiting call notices that the provider is back.
 const POLL: Duration = Duration::from_millis(50);
@@ -30,6 +33,17 @@ struct State {
     failures: u32,
     next_probe: Instant,
     paused_until: Instant,
+    submits: Refusals,
+    look_ups: Refusals,
+}
+
+impl State {
+    fn refusals(&mut self, kind: CallKind) -> &mut Refusals {
+        match kind {
+            CallKind::Submit => &mut self.submits,
+            CallKind::LookUp => &mut self.look_ups,
+        }
+    }
 }
 
 /// A call in progress. If it is dropped before it succeeded, it has failed.
@@ -62,21 +76,23 @@ impl Admission {
                 failures: 0,
                 next_probe: now,
                 paused_until: now,
+                submits: Refusals::none(),
+                look_ups: Refusals::none(),
             }),
         }
     }
 
     /// Waits until a call may be made. Cancel-safe: a cancelled wait uses up at most one token of the rate limit.
-    pub(super) async fn admit(&self) {
+    pub(super) async fn admit(&self, kind: CallKind) {
         loop {
-            while let Some(wait) = self.closed_for() {
+            while let Some(wait) = self.closed_for(kind) {
                 tokio::time::sleep(wait.min(POLL)).await;
             }
             if let Some(rate) = &self.rate {
                 rate.until_ready().await;
             }
             // The provider may have asked for a pause meanwhile.
-            if self.enter() {
+            if self.enter(kind) {
                 return;
             }
         }
@@ -99,30 +115,57 @@ impl Admission {
     }
 
     /// How long until a call may be made; `None` if it may be made now.
-    pub(super) fn closed_for(&self) -> Option<Duration> {
-        let (now, state) = (Instant::now(), self.state());
-        let until = self.closed_until(&state);
+    pub(super) fn closed_for(&self, kind: CallKind) -> Option<Duration> {
+        let (now, mut state) = (Instant::now(), self.state());
+        let until = self.closed_until(&mut state, kind);
         (now < until).then(|| until - now)
     }
 
+    /// The provider has refused a call, or its response was not understood.
+    pub(super) fn refused(&self, kind: CallKind, key: &ProviderKey) {
+        let (most, interval) = (self.most_failures, self.probe_interval);
+        let opens = self.state().refusals(kind).refused(key, most, interval);
+        if opens {
+            let calls = kind.as_str();
+            tracing::error!(
+                calls,
+                "the gateway refuses every refund, or its responses are not understood: calls wait, and no refund is parked for it"
+            );
+        }
+    }
+
+    /// The provider has answered as in its contract.
+    pub(super) fn accepted(&self, kind: CallKind) {
+        let was_open = self.state().refusals(kind).accepted(self.most_failures);
+        if was_open {
+            tracing::info!(calls = kind.as_str(), "the gateway accepts calls again");
+        }
+    }
+
+    pub(super) fn refuses_all(&self, kind: CallKind) -> bool {
+        self.state().refusals(kind).are_about_all()
+    }
+
     /// Admits one call, if calls may be made now.
-    fn enter(&self) -> bool {
+    fn enter(&self, kind: CallKind) -> bool {
         let (now, mut state) = (Instant::now(), self.state());
-        if now < self.closed_until(&state) {
+        if now < self.closed_until(&mut state, kind) {
             return false;
         }
+        state
+            .refusals(kind)
+            .probe(self.most_failures, self.probe_interval);
         if self.is_open(&state) {
             state.next_probe = now + self.probe_interval;
         }
         true
     }
 
-    fn closed_until(&self, state: &State) -> Instant {
-        if self.is_open(state) {
-            state.paused_until.max(state.next_probe)
-        } else {
-            state.paused_until
-        }
+    fn closed_until(&self, state: &mut State, kind: CallKind) -> Instant {
+        let silent = self.is_open(state).then_some(state.next_probe);
+        let refusing = state.refusals(kind).next_probe(self.most_failures);
+        let probes = [silent, refusing].into_iter().flatten();
+        probes.fold(state.paused_until, Instant::max)
     }
 
     /// Whether the circuit is open.
@@ -187,7 +230,7 @@ mod tests {
 
     async fn waited(admission: &Admission) -> Duration {
         let began = Instant::now();
-        admission.admit().await;
+        admission.admit(CallKind::Submit).await;
         began.elapsed()
     }
 
@@ -224,8 +267,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_holds_back_calls_that_wait_for_the_rate_limit() {
         let admission = admission(Some(1));
-        admission.admit().await;
-        let mut next = Box::pin(admission.admit());
+        admission.admit(CallKind::Submit).await;
+        let mut next = Box::pin(admission.admit(CallKind::Submit));
         let soon = tokio::time::timeout(Duration::from_millis(1), &mut next);
         assert!(soon.await.is_err(), "it waits for the rate limit");
         admission.pause(Duration::from_secs(7));
@@ -239,7 +282,7 @@ mod tests {
         let admission = admission(Some(100));
         let began = std::time::Instant::now();
         for _ in 0..60 {
-            admission.admit().await;
+            admission.admit(CallKind::Submit).await;
         }
         assert!(
             began.elapsed() >= Duration::from_millis(490),

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use shared::domain::money::{Currency, Money};
 use shared::domain::refund::{ParkReason, ProviderKey};
 
-use crate::gateway::{CallFailed, ProviderRefund, RefundRequest, RefundStatus};
+use serde_json::Value;
+
+use crate::gateway::{Answer, CallFailed, ProviderRefund, RefundRequest, RefundStatus};
 
 /// The request for a refund.
 #[derive(Debug, Serialize)]
@@ -38,12 +40,15 @@ pub(super) struct Refund {
     currency: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Status {
     Pending,
     Succeeded,
     Declined,
+    /// Not in the contract, so it may have moved money.
+    #[serde(untagged)]
+    Other(String),
 }
 
 /// The refunds of one reference.
@@ -53,11 +58,53 @@ pub(super) struct Found {
 }
 
 /// The response is not the JSON of the contract.
-const BAD_ANSWER: CallFailed = CallFailed::Unknown("bad_answer");
+fn bad_answer(words: String) -> CallFailed {
+    CallFailed::NotUnderstood(Answer {
+        code: "bad_answer",
+        words,
+    })
+}
+
+/// The codes in the body of an error, as providers commonly name them. Only what looks like a code is kept: a message may
+/// hold personal data.
+pub(super) fn codes(body: &[u8]) -> String {
+    const MOST: usize = 3;
+    let Ok(body) = serde_json::from_slice::<Value>(body) else {
+        return String::new();
+    };
+    let error = &body["error"];
+    let places = [
+        error,
+        &error["code"],
+        &error["type"],
+        &error["param"],
+        &body["code"],
+        &body["type"],
+        &body["param"],
+    ];
+    let mut found: Vec<&str> = places.into_iter().filter_map(Value::as_str).collect();
+    found.retain_mut(|text| {
+        // The type of an RFC 9457 problem is a URL.
+        *text = text.rsplit('/').next().unwrap_or_default();
+        is_code(text)
+    });
+    found.truncate(MOST);
+    found.join(" ")
+}
+
+/// A long number could be that of a card or an account.
+fn is_code(text: &str) -> bool {
+    const LONGEST: usize = 64;
+    const DIGITS: usize = 6;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=LONGEST).contains(&text.len())
+        && text.bytes().all(plain)
+        && text.bytes().filter(u8::is_ascii_digit).count() <= DIGITS
+}
 
 impl Refund {
     pub(super) fn read(body: &[u8]) -> Result<Self, CallFailed> {
-        serde_json::from_slice(body).map_err(|_| BAD_ANSWER)
+        serde_json::from_slice(body).map_err(|_| bad_answer(codes(body)))
     }
 
     /// # Errors
@@ -85,8 +132,9 @@ impl Refund {
     }
 
     fn into_refund(self) -> Result<ProviderRefund, CallFailed> {
-        let amount = Decimal::from_str_exact(&self.amount).map_err(|_| BAD_ANSWER)?;
-        let currency = Currency::parse(&self.currency).map_err(|_| BAD_ANSWER)?;
+        let wrong = |what: &str| bad_answer(what.to_owned());
+        let amount = Decimal::from_str_exact(&self.amount).map_err(|_| wrong("amount"))?;
+        let currency = Currency::parse(&self.currency).map_err(|_| wrong("currency"))?;
         Ok(ProviderRefund {
             status: match self.status {
                 Status::Pending => RefundStatus::Pending,
@@ -94,6 +142,10 @@ impl Refund {
                 Status::Declined => RefundStatus::Declined {
                     code: self.code.unwrap_or_default(),
                 },
+                Status::Other(status) if is_code(&status) => {
+                    return Err(bad_answer(format!("status {status}")));
+                }
+                Status::Other(_) => return Err(wrong("status")),
             },
             gateway_ref: self.id,
             amount: Money::new(amount, currency),
@@ -103,7 +155,7 @@ impl Refund {
 
 impl Found {
     pub(super) fn read(body: &[u8]) -> Result<Self, CallFailed> {
-        serde_json::from_slice(body).map_err(|_| BAD_ANSWER)
+        serde_json::from_slice(body).map_err(|_| bad_answer(codes(body)))
     }
 
     /// The one refund that may have moved money; without one, the last declined refund.
@@ -167,7 +219,40 @@ mod tests {
             assert!(parse(&body).is_err(), "{body}");
         }
         for body in ["", "null", "[]", "<html>", "\u{feff}{}"] {
-            assert_eq!(parse(body), Err(BAD_ANSWER), "{body}");
+            assert_eq!(parse(body), Err(bad_answer(String::new())), "{body}");
+        }
+    }
+
+    #[test]
+    fn p5_an_unknown_status_may_have_moved_money() {
+        let other = OURS.replace("succeeded", "requires_action");
+        let unclear = Err(bad_answer("status requires_action".to_owned()));
+        assert_eq!(parse(&other), unclear);
+        let several = found(&[other, OURS.replace("r1", "r2")]);
+        assert_eq!(several, Err(CallFailed::Unusable(ParkReason::SeveralFound)));
+        let free_text = OURS.replace("succeeded", "waits for Anna M.");
+        assert_eq!(parse(&free_text), Err(bad_answer("status".to_owned())));
+    }
+
+    #[test]
+    fn p13_of_an_error_only_codes_are_kept() {
+        for (body, kept) in [
+            (r#"{"error":"bad_request"}"#, "bad_request"),
+            (
+                r#"{"error":{"code":"parameter_invalid_integer","param":"amount","message":"Invalid integer: 705.00"}}"#,
+                "parameter_invalid_integer amount",
+            ),
+            (
+                r#"{"type":"https://pay.example/problems/bad-amount","title":"Bad amount","detail":"Anna M."}"#,
+                "bad-amount",
+            ),
+            (r#"{"error":"No account for Anna M\u00fcller"}"#, ""),
+            (r#"{"code":"4242424242424242"}"#, ""),
+            ("[]", ""),
+            ("<html>", ""),
+            ("", ""),
+        ] {
+            assert_eq!(codes(body.as_bytes()), kept, "{body}");
         }
     }
 

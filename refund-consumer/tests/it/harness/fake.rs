@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use refund_consumer::gateway::{
-    CallFailed, Capabilities, GatewayName, ProviderRefund, RefundGateway, RefundRequest,
+    CallFailed, CallKind, Capabilities, GatewayName, ProviderRefund, RefundGateway, RefundRequest,
     RefundStatus,
 };
 use shared::domain::refund::ProviderKey;
@@ -162,7 +162,7 @@ impl RefundGateway for Fake {
         }
     }
 
-    async fn ready(&self) {
+    async fn ready(&self, _: CallKind) {
         let mut closed = self.0.closed.subscribe();
         let open = closed.wait_for(|closed| !closed).await;
         open.expect("the sender is ours");

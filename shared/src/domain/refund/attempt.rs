@@ -103,6 +103,12 @@ pub struct Attempt {
     pub next_check_at: OffsetDateTime,
     /// Look-ups so far.
     pub checks: i32,
+    /// Calls that were refused or not made.
+    pub tries: i32,
+    /// Responses that refused it or could not be understood.
+    pub refusals: i32,
+    /// The last of them: its status and codes.
+    pub provider_answer: Option<String>,
     pub gateway: Option<String>,
     pub gateway_ref: Option<String>,
     pub last_error: Option<String>,
@@ -135,6 +141,7 @@ impl Attempt {
         }
         if state == AttemptState::Succeeded {
             self.last_error = None;
+            self.provider_answer = None;
         }
     }
 

@@ -24,22 +24,50 @@ pub enum Outcome {
     /// It was sent, and no usable response came.
     Unknown {
         error: &'static str,
+        answer: Option<UnusableAnswer>,
     },
-    /// This call certainly did not reach the gateway.
+    /// This call certainly paid nothing: it did not reach the gateway, or was refused.
     NotSent {
         error: &'static str,
         /// Nor did any call before it.
         never_sent: bool,
+        answer: Option<UnusableAnswer>,
     },
     /// The look-up brought nothing new, or was not made.
     StillOpen {
         error: &'static str,
         looked_up: bool,
+        answer: Option<UnusableAnswer>,
     },
     /// Only a person can find out.
     Park {
         reason: ParkReason,
     },
+}
+
+/// A response that refuses the attempt, or that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnusableAnswer {
+    /// The status and the provider's codes, as stored in `refunds.provider_answer`: no free text, which may hold personal data.
+    pub words: String,
+    /// `false` while the provider answers every refund in this way: then it is not about this one.
+    pub counts: bool,
+    /// What the attempt is parked for after several of them.
+    pub reason: ParkReason,
+}
+
+impl Outcome {
+    pub(super) fn unusable_answer(&self) -> Option<&UnusableAnswer> {
+        match self {
+            Self::Unknown { answer, .. }
+            | Self::NotSent { answer, .. }
+            | Self::StillOpen { answer, .. } => answer.as_ref(),
+            Self::Succeeded { .. }
+            | Self::Declined { .. }
+            | Self::Pending { .. }
+            | Self::Park { .. } => None,
+        }
+    }
 }
 
 /// An outcome, the attempt it is about, and the process that reports it.

@@ -10,6 +10,10 @@ pub enum ParkReason {
     NotFound,
     /// The provider knows the key from another request.
     KeyReused,
+    /// The provider refuses this refund each time, and accepts others.
+    Refused,
+    /// The provider answers about this refund in a way that is not in its contract, and understandably about others.
+    NotUnderstood,
     /// The provider's response is about another refund.
     MismatchedReference,
     /// The provider's response is about another amount.
@@ -44,6 +48,8 @@ impl ParkReason {
             Self::PaidMoreThanOrderTotal | Self::PaidTwice | Self::SeveralFound => true,
             Self::NotFound
             | Self::KeyReused
+            | Self::Refused
+            | Self::NotUnderstood
             | Self::MismatchedReference
             | Self::MismatchedAmount
             | Self::BadReference
@@ -51,6 +57,38 @@ impl ParkReason {
             | Self::EarlierAttemptSucceeded
             | Self::EarlierAttemptElsewhere
             | Self::EarlierAttemptMismatched => false,
+        }
+    }
+}
+
+impl ParkReason {
+    /// In a sentence, for the person who has to decide.
+    pub fn explained(self) -> &'static str {
+        match self {
+            Self::NotFound => "it may have been sent, and the provider knows no payment",
+            Self::KeyReused => "the provider says that the key belongs to another request",
+            Self::Refused => {
+                "the provider refuses this refund and accepts others; the calls that it refused paid nothing"
+            }
+            Self::NotUnderstood => {
+                "the provider answers about this refund in a way that its contract does not have; it may have paid"
+            }
+            Self::MismatchedReference => "the response names another refund than was asked about",
+            Self::MismatchedAmount => "the refund under the key has another amount or currency",
+            Self::BadReference => "the provider's name of the refund cannot be stored",
+            Self::UnexpectedPending => "a provider that settles at once says that it is pending",
+            Self::SeveralFound => "the provider has more than one refund under the key",
+            Self::PaidTwice => "this attempt has paid, and so has another",
+            Self::PaidMoreThanOrderTotal => "the provider paid more than was left of the order",
+            Self::EarlierAttemptSucceeded => {
+                "an earlier attempt has paid, and this one may have been sent"
+            }
+            Self::EarlierAttemptElsewhere => {
+                "an earlier attempt used another account at a provider; this one was not sent"
+            }
+            Self::EarlierAttemptMismatched => {
+                "the answer about an earlier attempt cannot be used; this one was not sent"
+            }
         }
     }
 }
@@ -67,6 +105,8 @@ mod tests {
             [
                 "not_found",
                 "key_reused",
+                "refused",
+                "not_understood",
                 "mismatched_reference",
                 "mismatched_amount",
                 "bad_reference",

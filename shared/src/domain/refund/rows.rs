@@ -15,8 +15,8 @@ use crate::domain::row::decode_enum;
 
 /// The columns of an [`Attempt`], of the table `f`.
 pub const ATTEMPT: &str = "f.return_id, f.attempt, f.idempotency_key, f.amount, f.currency, f.state, f.owner, \
-     f.call_deadline, f.first_sent_at, f.sent_with_key, f.next_check_at, f.checks, f.gateway, f.gateway_ref, \
-     f.last_error, f.created_at, f.updated_at";
+     f.call_deadline, f.first_sent_at, f.sent_with_key, f.next_check_at, f.checks, f.tries, f.refusals, \
+     f.provider_answer, f.gateway, f.gateway_ref, f.last_error, f.created_at, f.updated_at";
 
 impl FromRow<'_, MySqlRow> for AttemptId {
     fn from_row(row: &MySqlRow) -> sqlx::Result<Self> {
@@ -40,6 +40,9 @@ impl FromRow<'_, MySqlRow> for Attempt {
             sent_with_key: row.try_get("sent_with_key")?,
             next_check_at: row.try_get("next_check_at")?,
             checks: row.try_get("checks")?,
+            tries: row.try_get("tries")?,
+            refusals: row.try_get("refusals")?,
+            provider_answer: row.try_get("provider_answer")?,
             gateway: row.try_get("gateway")?,
             gateway_ref: row.try_get("gateway_ref")?,
             last_error: row.try_get("last_error")?,
@@ -112,11 +115,13 @@ pub async fn update_attempts(
          attempt INT PATH '$.attempt', state VARCHAR(16) PATH '$.state', owner CHAR(32) PATH '$.owner', \
          call_deadline VARCHAR(26) PATH '$.call_deadline', first_sent_at VARCHAR(26) PATH '$.first_sent_at', \
          next_check_at VARCHAR(26) PATH '$.next_check_at', checks INT PATH '$.checks', \
+         tries INT PATH '$.tries', refusals INT PATH '$.refusals', provider_answer VARCHAR(255) PATH '$.provider_answer', \
          gateway VARCHAR(32) PATH '$.gateway', gateway_ref VARCHAR(128) PATH '$.gateway_ref', \
          last_error VARCHAR(64) PATH '$.last_error')) AS new \
          STRAIGHT_JOIN refunds AS f FORCE INDEX (PRIMARY) ON f.return_id = new.return_id AND f.attempt = new.attempt \
          SET f.state = new.state, f.owner = UNHEX(new.owner), f.call_deadline = new.call_deadline, \
          f.first_sent_at = new.first_sent_at, f.next_check_at = new.next_check_at, f.checks = new.checks, \
+         f.tries = new.tries, f.refusals = new.refusals, f.provider_answer = new.provider_answer, \
          f.gateway = new.gateway, f.gateway_ref = new.gateway_ref, f.last_error = new.last_error, f.updated_at = ?",
     )
     .bind(Value::from(rows).to_string())
@@ -136,6 +141,9 @@ fn attempt_json(attempt: &Attempt) -> Value {
         "first_sent_at": attempt.first_sent_at.map(datetime),
         "next_check_at": datetime(attempt.next_check_at),
         "checks": attempt.checks,
+        "tries": attempt.tries,
+        "refusals": attempt.refusals,
+        "provider_answer": attempt.provider_answer,
         "gateway": attempt.gateway,
         "gateway_ref": attempt.gateway_ref,
         "last_error": attempt.last_error,

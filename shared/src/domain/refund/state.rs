@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
-use super::{Attempt, AttemptState, Outcome, OutcomeReport, ParkReason, Settled};
+use super::{Attempt, AttemptState, Outcome, OutcomeReport, ParkReason, Settled, UnusableAnswer};
 use crate::domain::eligibility::OrderFacts;
 use crate::domain::status::{Action, Status};
 
@@ -45,6 +45,9 @@ pub struct Pauses<'a> {
 
 /// Uncounted checks do not back off, so they start with the pause of this many look-ups.
 const UNCOUNTED: u32 = 4;
+/// After this many responses that refused an attempt or could not be understood, a person has to look at it. The pauses
+/// between them grow from a second, so a fault that ends within some ten seconds parks nothing.
+const REFUSALS_BEFORE_PARKING: i32 = 5;
 /// Rows that contradict each other are looked at by a person; until then one look-up an hour is enough.
 const STUCK_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -63,6 +66,10 @@ impl RefundState {
         };
         let before = self.attempts.clone();
         let owned = self.attempts[at].is_owned_by(report);
+        if owned && let Some(reason) = self.attempts[at].refused(report.outcome.unusable_answer()) {
+            let step = self.park(at, reason);
+            return self.applied(step, before, at, now);
+        }
         let step = match &report.outcome {
             Outcome::Succeeded { gateway_ref } => {
                 self.succeeded(at, report, gateway_ref, order, now)
@@ -70,15 +77,26 @@ impl RefundState {
             Outcome::Declined { gateway_ref, code } => self.declined(at, owned, gateway_ref, code),
             _ if !owned => only(Settled::NotOwner),
             Outcome::Pending { gateway_ref } => self.pending(at, gateway_ref, now, pauses),
-            Outcome::Unknown { error } => self.unknown(at, error, now, pauses),
-            Outcome::NotSent { error, never_sent } => {
-                self.not_sent(at, error, *never_sent, now, pauses)
-            }
-            Outcome::StillOpen { error, looked_up } => {
-                self.still_open(at, error, *looked_up, now, pauses)
-            }
+            Outcome::Unknown { error, .. } => self.unknown(at, error, now, pauses),
+            Outcome::NotSent {
+                error, never_sent, ..
+            } => self.not_sent(at, error, *never_sent, now, pauses),
+            Outcome::StillOpen {
+                error, looked_up, ..
+            } => self.still_open(at, error, *looked_up, now, pauses),
             Outcome::Park { reason } => self.park(at, *reason),
         };
+        self.applied(step, before, at, now)
+    }
+
+    /// Moves the return as the step says; undoes it if the return may not move so.
+    fn applied(
+        &mut self,
+        step: SettleStep,
+        before: Vec<Attempt>,
+        at: usize,
+        now: OffsetDateTime,
+    ) -> SettleStep {
         if let Some((action, _)) = &step.change {
             match self.status.after(*action) {
                 Ok(status) => self.status = status,
@@ -125,6 +143,8 @@ impl RefundState {
         row.state = AttemptState::Pending;
         row.gateway_ref = Some(gateway_ref.to_owned());
         row.last_error = None;
+        row.refusals = 0;
+        row.provider_answer = None;
         row.check_again(now + (pauses.look_up)(row.looked_up()));
         row.checks = row.checks.saturating_add(1);
         only(Settled::Postponed)
@@ -178,8 +198,10 @@ impl RefundState {
             row.state = AttemptState::Claimed;
             row.first_sent_at = None;
         }
+        // Not by look-ups, whose count begins again with each call that may arrive.
+        let pause = (pauses.unsent)(u32::try_from(row.tries).unwrap_or(0));
+        row.tries = row.tries.saturating_add(1);
         // Counted: an attempt that may have been sent before was looked up before it was to be sent again.
-        let pause = (pauses.unsent)(row.looked_up());
         self.postpone(at, error, now + pause, true)
     }
 
@@ -220,7 +242,10 @@ impl RefundState {
     fn park(&mut self, at: usize, reason: ParkReason) -> SettleStep {
         let row = &mut self.attempts[at];
         row.park(reason, None);
-        let detail = detail(row, &[("reason", json!(reason.as_str()))]);
+        let mut detail = detail(row, &[("reason", json!(reason.as_str()))]);
+        if let Some(words) = &row.provider_answer {
+            detail.insert("provider_answer".to_owned(), json!(words));
+        }
         SettleStep {
             settled: Settled::Parked,
             change: Some((Action::Park, detail)),
@@ -251,6 +276,16 @@ impl Attempt {
         self.state.is_open()
             && self.owner == Some(report.reporter)
             && self.call_deadline == Some(report.owned_until)
+    }
+
+    /// Counts a response that refused it or was not understood; the reason to park it for, after several.
+    fn refused(&mut self, answer: Option<&UnusableAnswer>) -> Option<ParkReason> {
+        let answer = answer?;
+        self.provider_answer = Some(answer.words.clone());
+        if answer.counts {
+            self.refusals = self.refusals.saturating_add(1);
+        }
+        (self.refusals >= REFUSALS_BEFORE_PARKING && answer.counts).then_some(answer.reason)
     }
 
     fn looked_up(&self) -> u32 {

@@ -56,6 +56,9 @@ pub(in crate::domain::refund) fn row(
         sent_with_key: true,
         next_check_at: NOW,
         checks: 0,
+        tries: 0,
+        refusals: 0,
+        provider_answer: None,
         gateway: Some("fake".to_owned()),
         gateway_ref: None,
         last_error: None,
@@ -398,7 +401,13 @@ fn p5_an_earlier_payment_that_the_order_cannot_bear_stops_later_attempts() {
 
 #[test]
 fn becoming_unknown_is_recorded_once() {
-    let unknown = report(1, Outcome::Unknown { error: "timeout" });
+    let unknown = report(
+        1,
+        Outcome::Unknown {
+            error: "timeout",
+            answer: None,
+        },
+    );
     let mut claimed = row(1, S::Claimed, Some(ME));
     claimed.checks = 7;
     let mut state = RefundState {
@@ -432,10 +441,12 @@ fn p5_only_look_ups_that_were_made_are_counted() {
     let still_open = |looked_up| Outcome::StillOpen {
         error: "gateway_paused",
         looked_up,
+        answer: None,
     };
     let not_sent = Outcome::NotSent {
         error: "gateway_paused",
         never_sent: false,
+        answer: None,
     };
     for (outcome, checks, pause) in [
         (still_open(true), 4, LOOK_UP * 4),
@@ -468,6 +479,7 @@ fn a_call_that_was_not_made_leaves_the_attempt_unsent() {
             Outcome::NotSent {
                 error: "refused",
                 never_sent,
+                answer: None,
             },
         );
         let mut state = RefundState {
@@ -491,14 +503,19 @@ fn reports_that_only_the_owner_may_make_are_ignored_from_others() {
         Outcome::Pending {
             gateway_ref: "ref".to_owned(),
         },
-        Outcome::Unknown { error: "timeout" },
+        Outcome::Unknown {
+            error: "timeout",
+            answer: None,
+        },
         Outcome::NotSent {
             error: "refused",
             never_sent: true,
+            answer: None,
         },
         Outcome::StillOpen {
             error: "not_found",
             looked_up: true,
+            answer: None,
         },
         Outcome::Park {
             reason: ParkReason::NotFound,
@@ -523,8 +540,16 @@ fn p5_a_former_taking_by_the_same_process_is_not_the_owner() {
     let not_sent = Outcome::NotSent {
         error: "no_turn",
         never_sent: true,
+        answer: None,
     };
-    for outcome in [not_sent, Outcome::Unknown { error: "timeout" }, declined()] {
+    for outcome in [
+        not_sent,
+        Outcome::Unknown {
+            error: "timeout",
+            answer: None,
+        },
+        declined(),
+    ] {
         let mut state = RefundState {
             status: PENDING,
             attempts: vec![taken_again.clone()],
@@ -564,4 +589,61 @@ fn rows_that_contradict_each_other_are_left_for_a_person() {
         settle(PENDING, Vec::new(), &report(1, success())),
         after(Settled::Stuck, None, &[], PENDING, 0)
     );
+}
+
+fn refused(counts: bool) -> Outcome {
+    Outcome::NotSent {
+        error: "bad_request",
+        never_sent: true,
+        answer: Some(UnusableAnswer {
+            words: "400 invalid_amount".to_owned(),
+            counts,
+            reason: ParkReason::Refused,
+        }),
+    }
+}
+
+/// A gateway without keys marks each send, which sets the count of look-ups to zero: the pauses grow all the same.
+#[test]
+fn p6_an_attempt_that_is_refused_each_time_is_tried_ever_more_seldom_and_parked() {
+    let mut state = RefundState {
+        status: PENDING,
+        attempts: vec![row(1, S::Claimed, Some(ME))],
+    };
+    let mut pauses = Vec::new();
+    for _ in 0..5 {
+        let mut order = order();
+        let step = state.settle(&report(1, refused(true)), &mut order, NOW, PAUSES);
+        let attempt = &mut state.attempts[0];
+        if step.settled == Settled::Parked {
+            break;
+        }
+        pauses.push(attempt.next_check_at - NOW);
+        attempt.owner = Some(ME);
+        attempt.call_deadline = Some(NOW + Duration::from_secs(30));
+        attempt.state = S::Sent;
+        attempt.checks = 0;
+    }
+    assert_eq!(pauses, [1, 2, 3, 4].map(time::Duration::seconds));
+    let parked = &state.attempts[0];
+    assert_eq!(parked.state, S::Parked);
+    assert_eq!(parked.last_error.as_deref(), Some("refused"));
+    assert_eq!(
+        parked.provider_answer.as_deref(),
+        Some("400 invalid_amount")
+    );
+}
+
+#[test]
+fn p6_refusals_that_are_about_every_refund_park_nothing() {
+    let mut attempt = row(1, S::Claimed, Some(ME));
+    attempt.refusals = 4;
+    let mut state = RefundState {
+        status: PENDING,
+        attempts: vec![attempt],
+    };
+    let step = state.settle(&report(1, refused(false)), &mut order(), NOW, PAUSES);
+    assert_eq!(step.settled, Settled::Postponed);
+    assert_eq!(state.attempts[0].refusals, 4);
+    assert!(state.attempts[0].provider_answer.is_some());
 }
