@@ -172,6 +172,13 @@ pub struct HttpArgs {
     /// Milliseconds between two probes while the circuit is open.
     #[arg(long, env = "GATEWAY_BREAKER_PAUSE_MS", default_value_t = 5_000, value_parser = value_parser!(u64).range(10..=600_000))]
     pub gateway_breaker_pause_ms: u64,
+
+    /// Milliseconds for which an unused connection to the provider is kept for the next call; 0: each call connects anew. Keep
+    /// it well below the time after which the provider, or a proxy before it, closes idle connections (often 5 s, seldom
+    /// 2 s). Too high: a call is sent into a connection that is just being closed, and ends unknown. Too low: more TLS
+    /// handshakes.
+    #[arg(long, env = "GATEWAY_POOL_IDLE_MS", default_value_t = 1_000, value_parser = value_parser!(u64).range(0..=60_000))]
+    pub gateway_pool_idle_ms: u64,
 }
 
 /// The gateways this build knows.

@@ -50,6 +50,12 @@ impl Http {
         args: &HttpArgs,
         parallel_calls: usize,
     ) -> reqwest::Result<Self> {
+        let pool_idle = Duration::from_millis(args.gateway_pool_idle_ms);
+        let kept = if pool_idle.is_zero() {
+            0
+        } else {
+            parallel_calls
+        };
         let client = Client::builder()
             .user_agent(concat!("refund-consumer/", env!("CARGO_PKG_VERSION")))
             .http1_only()
@@ -57,7 +63,11 @@ impl Http {
             .retry(reqwest::retry::never())
             // Money goes where GATEWAY_URL says, not where a variable of the shell does.
             .no_proxy()
-            .pool_max_idle_per_host(parallel_calls)
+            .pool_max_idle_per_host(kept)
+            // A connection that is kept for longer may be closed by the provider at the moment of the next call. What was
+            // written then may have arrived, so the outcome is unknown. (A request of which no byte was written is sent again
+            // by hyper on a new connection.)
+            .pool_idle_timeout(pool_idle)
             .connect_timeout(Duration::from_millis(args.gateway_connect_timeout_ms))
             .timeout(Duration::from_millis(args.gateway_call_timeout_ms))
             .build()?;

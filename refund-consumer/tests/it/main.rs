@@ -16,6 +16,7 @@ mod exclusive;
 mod gauges;
 mod held;
 mod http_gateway;
+mod keep_alive;
 mod locks;
 mod lost_commits;
 mod outcomes;

@@ -225,6 +225,7 @@ mod tests {
             gateway_rate_per_sec: per_second.and_then(NonZeroU32::new),
             gateway_breaker_failures: 3,
             gateway_breaker_pause_ms: 5_000,
+            gateway_pool_idle_ms: 1_000,
         })
     }
 

@@ -133,6 +133,7 @@ pub(crate) fn gateway(url: &str, change: impl Fn(&mut HttpArgs)) -> Http {
         gateway_rate_per_sec: None,
         gateway_breaker_failures: 1_000,
         gateway_breaker_pause_ms: 600_000,
+        gateway_pool_idle_ms: 1_000,
     };
     change(&mut args);
     let name = GatewayName::parse("scripted").expect("a name");
