@@ -5,10 +5,9 @@ use std::process::ExitCode;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use shared::domain::transition::TransitionError;
-use shared::runtime::db::{DbError, DbFailure};
+use shared::runtime::db::{DbError, DbFailure, mysql_number};
 use shared::runtime::schema::SchemaError;
 use shared::runtime::settings::Refused;
-use sqlx::mysql::MySqlDatabaseError;
 
 /// The variants follow what the person at the terminal can do.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +29,11 @@ pub(crate) enum CtlError {
         "MySQL is busy: other sessions hold rows that this command has to lock; nothing was changed"
     )]
     Busy {
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// MySQL responds and cannot do it now; everything was rolled back.
+    #[error("MySQL cannot do this now; nothing was changed")]
+    NotNow {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The response to COMMIT was lost. The text says what may have happened and how to find out.
@@ -60,6 +64,7 @@ impl CtlError {
             Self::Problem(_) => "problem",
             Self::Refused { .. } => "refused",
             Self::Busy { .. } => "busy",
+            Self::NotNow { .. } => "not_now",
             Self::Unclear { .. } => "unclear",
             Self::Unreachable { .. } => "unreachable",
             Self::Io { .. } => "io",
@@ -69,12 +74,19 @@ impl CtlError {
     /// Whether the same command may succeed later with nothing changed.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Busy { .. } => true,
+            Self::Unreachable { .. } | Self::Busy { .. } | Self::NotNow { .. } => true,
             Self::Usage(_)
             | Self::Problem(_)
             | Self::Refused { .. }
             | Self::Unclear { .. }
             | Self::Io { .. } => false,
+        }
+    }
+
+    fn away(source: Box<dyn Error + Send + Sync>) -> Self {
+        Self::Unreachable {
+            server: "MySQL".to_owned(),
+            source,
         }
     }
 
@@ -93,9 +105,10 @@ impl CtlError {
         match self {
             Self::Usage(_) => ExitCode::from(shared::runtime::settings::BAD_USAGE),
             Self::Problem(_) | Self::Refused { .. } | Self::Io { .. } => ExitCode::from(1),
-            Self::Unreachable { .. } | Self::Busy { .. } | Self::Unclear { .. } => {
-                ExitCode::from(2)
-            }
+            Self::Unreachable { .. }
+            | Self::Busy { .. }
+            | Self::NotNow { .. }
+            | Self::Unclear { .. } => ExitCode::from(2),
         }
     }
 
@@ -125,6 +138,7 @@ impl CtlError {
                 "\nTo do: see that it runs and that the address is right, then try again"
             }
             Self::Busy { .. } => "\nTo do: run it again",
+            Self::NotNow { .. } => "\nTo do: repair the cause, then run it again",
             Self::Usage(_)
             | Self::Problem(_)
             | Self::Refused { .. }
@@ -145,25 +159,20 @@ impl From<sqlx::Error> for CtlError {
         if number == Some(UNKNOWN_DATABASE) {
             return Self::Problem(missing_database(&error));
         }
-        // 1044, 1045, 1698: the login is refused, so the state of the database is unknown.
-        let locked_out = matches!(number, Some(1044 | 1045 | 1698));
-        let failure = DbFailure::of(&error);
-        if failure == DbFailure::LockConflict {
-            return Self::Busy {
-                source: Box::new(error),
-            };
-        }
-        let away = matches!(failure, DbFailure::ConnectionLost | DbFailure::Unavailable);
-        if locked_out || away {
-            Self::Unreachable {
-                server: "MySQL".to_owned(),
-                source: Box::new(error),
-            }
-        } else {
-            Self::Refused {
+        let source = Box::new(error);
+        match DbFailure::of(&source) {
+            DbFailure::LockConflict => Self::Busy { source },
+            DbFailure::ReadOnly | DbFailure::Unavailable => Self::NotNow { source },
+            DbFailure::ConnectionLost => Self::away(source),
+            // The login is refused, so the state of the database is unknown.
+            DbFailure::Denied if matches!(number, Some(1044 | 1045 | 1698)) => Self::away(source),
+            DbFailure::Denied
+            | DbFailure::Duplicate { .. }
+            | DbFailure::Values
+            | DbFailure::Statement => Self::Refused {
                 problem: "MySQL refused a statement".to_owned(),
-                source: Box::new(error),
-            }
+                source,
+            },
         }
     }
 }
@@ -172,10 +181,9 @@ impl From<DbError> for CtlError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Database(cause) => cause.into(),
-            DbError::NoConnection(_) | DbError::DeadlinePassed(_) => Self::Unreachable {
-                server: "MySQL".to_owned(),
-                source: Box::new(error),
-            },
+            DbError::NoConnection(_) | DbError::DeadlinePassed(_) | DbError::LoginRefused(_) => {
+                Self::away(Box::new(error))
+            }
             DbError::Panicked => Self::Refused {
                 problem: "this is a bug of returnsctl; nothing was changed".to_owned(),
                 source: Box::new(error),
@@ -269,13 +277,6 @@ fn held_lock(waited_secs: u64, holder: Option<u64>) -> String {
         "another `returnsctl migrate` has held the lock of this database for {waited_secs} s: {holder}.\n\
          To do: wait for it and run again; nothing was changed by this run"
     )
-}
-
-fn mysql_number(error: &sqlx::Error) -> Option<u16> {
-    error
-        .as_database_error()?
-        .try_downcast_ref::<MySqlDatabaseError>()
-        .map(MySqlDatabaseError::number)
 }
 
 impl From<KafkaError> for CtlError {

@@ -216,10 +216,7 @@ fn not_inserted(error: sqlx::Error) -> CtlError {
             "order {value} appeared meanwhile: another seed inserts the same ids.\n\
              To do: run again when it has ended; the blocks that were committed stay"
         )),
-        DbFailure::LockConflict
-        | DbFailure::ConnectionLost
-        | DbFailure::Unavailable
-        | DbFailure::Other => error.into(),
+        _ => error.into(),
     }
 }
 

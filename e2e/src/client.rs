@@ -17,6 +17,8 @@ pub struct Client {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApiResponse {
     pub status: u16,
+    /// The header `Retry-After`.
+    pub retry_after: Option<String>,
     pub body: Value,
 }
 
@@ -85,10 +87,13 @@ impl ApiResponse {
 async fn read(request: reqwest::RequestBuilder) -> anyhow::Result<ApiResponse> {
     let response = request.send().await?;
     let status = response.status().as_u16();
+    let retry_after = response.headers().get("retry-after");
+    let retry_after = retry_after.and_then(|value| Some(value.to_str().ok()?.to_owned()));
     let text = response.text().await?;
     secrets::assert_none_in("a response of the api", &text, Audience::Owner);
     Ok(ApiResponse {
         status,
+        retry_after,
         body: serde_json::from_str(&text)?,
     })
 }

@@ -37,7 +37,14 @@ impl System {
     /// # Errors
     /// A server is away or `returnsctl` fails.
     pub async fn create() -> anyhow::Result<Self> {
-        let db = TestDb::create().await;
+        Self::create_in(TestDb::create().await).await
+    }
+
+    /// The same in this database.
+    ///
+    /// # Errors
+    /// As [`System::create`].
+    pub async fn create_in(db: TestDb) -> anyhow::Result<Self> {
         let folder = TempDir::new()?;
         let brokers = env("KAFKA_BROKERS");
         let run_id = Uuid::now_v7().simple();

@@ -2,10 +2,9 @@
 
 use rdkafka::error::KafkaError;
 use shared::domain::transition::TransitionError;
-use shared::runtime::db::DbError;
+use shared::runtime::db::{DbError, mysql_number};
 use shared::runtime::schema::SchemaError;
 use shared::runtime::tasks::TaskError;
-use sqlx::mysql::MySqlDatabaseError;
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
@@ -58,10 +57,11 @@ impl From<TransitionError> for Error {
 }
 
 impl Error {
-    /// Whether running the whole transaction again may help.
+    /// Whether running the whole transaction again may help, sooner or later. A schema or a right that a person has to
+    /// repair fails every row alike, so it is waited for: no row is put aside because of it.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Database(error) => error.is_transient(),
+            Self::Database(error) => !error.failure().is_about_the_row(),
             Self::Refused(_)
             | Self::RowCount { .. }
             | Self::Unreadable(_)
@@ -78,11 +78,6 @@ impl Error {
     /// Whether another transaction holds a row that we do not wait for.
     pub fn is_held(&self) -> bool {
         const NOWAIT: u16 = 3572;
-        let number = |error: &sqlx::Error| {
-            let cause = error.as_database_error()?;
-            let cause = cause.try_downcast_ref::<MySqlDatabaseError>()?;
-            Some(cause.number())
-        };
-        matches!(self, Self::Database(DbError::Database(error)) if number(error) == Some(NOWAIT))
+        mysql_number(self) == Some(NOWAIT)
     }
 }

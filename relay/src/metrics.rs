@@ -30,15 +30,18 @@ const WORK: [&str; 9] = [
     "census",
 ];
 /// Values of label `code` of `outbox_database_errors_total`.
-const CODES: [&str; 8] = [
+const CODES: [&str; 11] = [
     "duplicate",
     "lock_conflict",
     "connection_lost",
+    "read_only",
+    "denied",
     "unavailable",
+    "values",
+    "statement",
     "no_connection",
     "silent",
     "panicked",
-    "other",
 ];
 
 /// Handles to the metrics of one process; cheap to clone.
@@ -198,7 +201,7 @@ impl WorkMonitor {
         let code = code(error);
         self.errors.with_label_values(&[self.work, code]).inc();
         self.outage.failed(error);
-        if !error.is_transient() && !self.needs_operator {
+        if error.failure().needs_a_person() && !self.needs_operator {
             self.needs_operator = true;
             // The relay retries anyway: after the repair of a right or a table it need not be restarted.
             let (work, error) = (self.work, chain(error));

@@ -154,7 +154,7 @@ impl Writer {
                 return jobs;
             }
             // One of the requests delays the others, or cannot be written at all.
-            Some(DbFailure::Duplicate { .. } | DbFailure::LockConflict | DbFailure::Other)
+            Some(DbFailure::Duplicate { .. } | DbFailure::LockConflict | DbFailure::Values)
                 if grouped =>
             {
                 tracing::debug!(error = chain(&error), "a group is filed one by one");
@@ -168,7 +168,13 @@ impl Writer {
                 }
                 finish_each(jobs, &ApiError::Unavailable);
             }
-            Some(DbFailure::Unavailable | DbFailure::Other) => finish_each(jobs, &error.into()),
+            Some(
+                DbFailure::ReadOnly
+                | DbFailure::Denied
+                | DbFailure::Unavailable
+                | DbFailure::Values
+                | DbFailure::Statement,
+            ) => finish_each(jobs, &error.into()),
         }
         Vec::new()
     }
@@ -249,7 +255,7 @@ impl Writers {
 fn failure(error: &GroupError) -> Option<DbFailure> {
     match error {
         GroupError::Database(DbError::DeadlinePassed(_) | DbError::Panicked) => None,
-        error => Some(DbFailure::in_chain(error).unwrap_or(DbFailure::Other)),
+        error => Some(DbFailure::in_chain(error).unwrap_or(DbFailure::Values)),
     }
 }
 

@@ -190,10 +190,7 @@ fn not_copied(error: sqlx::Error) -> CtlError {
              To do: compare both with `returnsctl outbox peek`; if they are the same event, as after a restored backup, \
              discard the parked one, then run again"
         )),
-        DbFailure::LockConflict
-        | DbFailure::ConnectionLost
-        | DbFailure::Unavailable
-        | DbFailure::Other => error.into(),
+        _ => error.into(),
     }
 }
 

@@ -22,7 +22,7 @@ impl<G: RefundGateway> RefundWorker<G> {
         // It is not sent now. If it may have been sent before, it was looked up just now.
         let not_now = |error| Some(self.not_sent(attempt, error));
         let park = |reason| Some(self.report(attempt, Outcome::Park { reason }));
-        let Ok(earlier) = self.read_earlier(attempt.id).await else {
+        let Ok(Some(earlier)) = self.read_earlier(attempt.id).await else {
             return not_now("database");
         };
         let stated = last_marked_not_paid(&earlier);
@@ -70,9 +70,10 @@ impl<G: RefundGateway> RefundWorker<G> {
         self.report(attempt, outcome)
     }
 
-    async fn read_earlier(&self, id: AttemptId) -> Result<Vec<Attempt>, Error> {
+    async fn read_earlier(&self, id: AttemptId) -> Result<Option<Vec<Attempt>>, Error> {
+        let owner = self.owner;
         let read = self.db.run("read_earlier", DEADLINE, move |conn| {
-            Box::pin(store::read_earlier(conn, id))
+            Box::pin(store::read_earlier(conn, id, owner))
         });
         read.await
     }

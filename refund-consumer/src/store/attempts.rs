@@ -199,16 +199,22 @@ async fn taken(conn: &mut Conn, due: &[Due], by: &TakeOver) -> Result<Vec<Attemp
     Ok(taken)
 }
 
-/// The attempts before `later`, ascending.
-pub async fn read_earlier(conn: &mut Conn, later: AttemptId) -> Result<Vec<Attempt>, Error> {
+/// The attempts before `later`, ascending; `None` if this server does not show `later` as the attempt of `owner`. Then it is
+/// an old primary: it may lack an earlier attempt, or its outcome.
+pub async fn read_earlier(
+    conn: &mut Conn,
+    later: AttemptId,
+    owner: Uuid,
+) -> Result<Option<Vec<Attempt>>, Error> {
     let sql = format!(
-        "/* read_earlier */ SELECT {ATTEMPT} FROM refunds AS f WHERE f.return_id = ? AND f.attempt < ? \
+        "/* read_earlier */ SELECT {ATTEMPT} FROM refunds AS f WHERE f.return_id = ? AND f.attempt <= ? \
          ORDER BY f.attempt"
     );
-    let earlier = sqlx::query_as(AssertSqlSafe(sql))
+    let mut attempts: Vec<Attempt> = sqlx::query_as(AssertSqlSafe(sql))
         .bind(later.return_id)
         .bind(later.number)
         .fetch_all(conn)
         .await?;
-    Ok(earlier)
+    let ours = attempts.pop_if(|last| last.id == later && last.owner == Some(owner));
+    Ok(ours.map(|_| attempts))
 }

@@ -2,12 +2,13 @@ use std::time::Duration;
 
 use refund_consumer::floors::BEGINNING;
 use refund_consumer::gateway::{RefundGateway, RefundRequest};
-use refund_consumer::store::{Page, Waiting, waiting_returns};
+use refund_consumer::store::{Page, Waiting, read_earlier, waiting_returns};
 use shared::domain::ids::ReturnId;
 use shared::domain::money::{Currency, Money};
-use shared::domain::refund::ProviderKey;
+use shared::domain::refund::{AttemptId, ProviderKey};
 use shared::domain::transition::Filed;
 use shared::test_support::until;
+use uuid::Uuid;
 
 use crate::harness::fake::Fake;
 use crate::harness::{World, types, until_true};
@@ -234,4 +235,35 @@ async fn old_inbox_rows_are_deleted_and_young_ones_kept() {
     let young = "SELECT COUNT(*) FROM inbox WHERE received_at > UTC_TIMESTAMP(6) - INTERVAL 14 DAY";
     assert_eq!(world.count(young).await, 2);
     running.stop().await;
+}
+
+/// A server without the attempt that we claimed is an old primary, and its list of earlier attempts proves nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_earlier_attempts_are_believed_only_from_a_server_that_has_ours() {
+    let world = World::new().await;
+    let id = world.file(1).await.return_id;
+    let owner = Uuid::now_v7();
+    let later = AttemptId {
+        return_id: id,
+        number: 2,
+    };
+    let earlier = async || {
+        let mut conn = world.db.pool.acquire().await.expect("a connection");
+        let read = read_earlier(&mut conn, later, owner).await.expect("a read");
+        read.map(|attempts| attempts.len())
+    };
+    let insert = "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, \
+                  created_at, updated_at) VALUES (?, 1, 'first', 1, 'EUR', 'declined', NOW(6), NOW(6), NOW(6))";
+    world.execute(insert, id.0).await;
+    assert_eq!(earlier().await, None, "it does not know of attempt 2");
+    let insert = "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, \
+                  created_at, updated_at) VALUES (?, 2, 'second', 1, 'EUR', 'claimed', NOW(6), NOW(6), NOW(6))";
+    world.execute(insert, id.0).await;
+    assert_eq!(earlier().await, None, "another owner has it there");
+    sqlx::query("UPDATE refunds SET owner = ? WHERE attempt = 2")
+        .bind(&owner.as_bytes()[..])
+        .execute(&world.db.pool)
+        .await
+        .expect("an owner");
+    assert_eq!(earlier().await, Some(1));
 }

@@ -5,17 +5,19 @@
 
 mod connections;
 mod failure;
+mod numbers;
 mod run;
 
+use std::error::Error;
 use std::time::{Duration, Instant};
 
-use prometheus::HistogramVec;
+use prometheus::{HistogramVec, IntCounterVec};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection, Row};
 
-pub use self::failure::{DbError, DbFailure};
+pub use self::failure::{DbError, DbFailure, mysql_number};
 pub use self::run::{Database, Retry, TransactionError};
 use crate::runtime::metrics::MetricSet;
 
@@ -91,6 +93,14 @@ pub async fn connect(options: &MySqlConnectOptions) -> sqlx::Result<MySqlConnect
     Ok(conn)
 }
 
+/// Whether the server of this connection is a primary, or a server that stands alone.
+async fn takes_writes(conn: &mut MySqlConnection) -> sqlx::Result<bool> {
+    let row = conn
+        .fetch_one("/* takes_writes */ SELECT @@GLOBAL.read_only = 0")
+        .await?;
+    row.try_get(0)
+}
+
 /// What must hold in every session, although an administrator or a cluster may set other defaults for new sessions.
 ///
 /// Strict mode, because text that is cut in silence would no longer match its hash. Single statements commit themselves,
@@ -126,14 +136,15 @@ pub async fn shorten_idle_timeout(conn: &mut MySqlConnection) -> sqlx::Result<()
     Ok(())
 }
 
-/// `db_client_operation_duration_seconds`, shared by every [`Database`] of a program.
+/// Times and errors, shared by every [`Database`] of a program.
 #[derive(Debug, Clone)]
 pub struct DbMetrics {
     seconds: HistogramVec,
+    errors: IntCounterVec,
 }
 
 impl DbMetrics {
-    /// Registers the histogram.
+    /// Registers both.
     pub fn new(metrics: &MetricSet) -> Self {
         Self {
             seconds: metrics.histograms(
@@ -144,6 +155,20 @@ impl DbMetrics {
                     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 10.0,
                 ],
             ),
+            errors: metrics.counters(
+                "db_client_errors_total",
+                "Errors that MySQL sent, by their number in its manual; `unlisted` for those that the programs do not know",
+                "number",
+                &[],
+            ),
+        }
+    }
+
+    /// Counts the error that MySQL sent, if `error` comes from one.
+    fn count(&self, error: Option<&(dyn Error + 'static)>) {
+        if let Some(number) = error.and_then(mysql_number) {
+            let number = numbers::label(number);
+            self.errors.with_label_values(&[&number]).inc();
         }
     }
 

@@ -39,22 +39,43 @@ impl TestDb {
         db
     }
 
+    /// As [`TestDb::create`], on the server of `url`.
+    ///
+    /// # Panics
+    /// The server cannot be reached.
+    pub async fn create_on(url: &str) -> Self {
+        let db = Self::create_empty_on(url).await;
+        schema::migrate(&db.options).await.expect("migrate");
+        db
+    }
+
     /// Creates one without any table.
     ///
     /// # Panics
     /// As [`TestDb::create`].
     pub async fn create_empty() -> Self {
-        let server = env("DATABASE_URL");
+        Self::create_empty_on(&env("DATABASE_URL")).await
+    }
+
+    async fn create_empty_on(server: &str) -> Self {
         let name = format!("test_{}", Uuid::now_v7().simple());
-        let options = options(&server);
-        let mut conn = options.connect().await.expect("MySQL of DATABASE_URL");
+        let options = options(server);
+        let mut conn = options.connect().await.expect("MySQL");
         conn.execute(AssertSqlSafe(format!(
             "CREATE DATABASE {name} CHARACTER SET utf8mb4"
         )))
         .await
         .expect("CREATE DATABASE");
         conn.close().await.expect("close");
-        let options = options.database(&name);
+        Self::at(&with_database(server, &name))
+    }
+
+    /// A database that exists.
+    ///
+    /// # Panics
+    /// The URL is no MySQL URL.
+    pub fn at(url: &str) -> Self {
+        let options = options(url);
         Self {
             // A test's own queries may wait for a busy server longer than a program may.
             pool: MySqlPoolOptions::new()
@@ -67,7 +88,7 @@ impl TestDb {
                     })
                 })
                 .connect_lazy_with(options.clone()),
-            url: with_database(&server, &name),
+            url: url.to_owned(),
             options,
         }
     }

@@ -1,7 +1,7 @@
 //! A proxy before MySQL that reads its packets and cuts or freezes a connection at a chosen statement.
 //!
 //! A packet is 3 bytes of length, 1 of sequence, then the payload; a client's payload starts with its command
-//! (MySQL internals manual, "MySQL Packets"): 0x03 text query, 0x0e ping, 0x16 prepare, 0x17 execute.
+//! (MySQL internals manual, "MySQL Packets"): 0x03 text query, 0x16 prepare, 0x17 execute.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -37,6 +37,7 @@ pub struct MysqlProxy {
     pub address: SocketAddr,
     trap: Arc<Mutex<Option<Trap>>>,
     state: watch::Sender<State>,
+    server: Arc<Mutex<String>>,
 }
 
 /// How the proxy treats its connections.
@@ -50,24 +51,32 @@ enum State {
 }
 
 impl MysqlProxy {
-    /// The text of a trap for a ping.
-    pub const PING: &str = "COM_PING";
+    /// The statement by which a connection is checked before it is used again.
+    pub const CHECK: &str = "/* takes_writes */ SELECT @@GLOBAL.read_only = 0";
 
     /// Starts a proxy before the server of `url`; returns the URL to use instead.
     ///
     /// # Panics
     /// The URL names no user, host or database.
     pub async fn before(url: &str) -> (Self, String) {
-        let (scheme, rest) = url.split_once("@").expect("mysql://user@host:port/db");
-        let (server, path) = rest.split_once('/').expect("a database");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        Self::listening("127.0.0.1:0", url).await
+    }
+
+    /// As [`MysqlProxy::before`], on another address.
+    ///
+    /// # Panics
+    /// As [`MysqlProxy::before`], or the address is not of this host.
+    pub async fn listening(address: &str, url: &str) -> (Self, String) {
+        let (scheme, server, path) = parts(url);
+        let listener = TcpListener::bind(address).await.expect("bind");
         let proxy = Self {
             address: listener.local_addr().expect("bound"),
             trap: Arc::default(),
             state: watch::Sender::new(State::Up),
+            server: Arc::new(Mutex::new(server.to_owned())),
         };
         let url = format!("{scheme}@{}/{path}", proxy.address);
-        let (server, trap) = (server.to_owned(), Arc::clone(&proxy.trap));
+        let (server, trap) = (Arc::clone(&proxy.server), Arc::clone(&proxy.trap));
         let state = proxy.state.subscribe();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -76,7 +85,8 @@ impl MysqlProxy {
                 if *state.borrow_and_update() == State::Away {
                     continue;
                 }
-                if let Ok(upstream) = TcpStream::connect(&server).await {
+                let server = server.lock().expect("not poisoned").clone();
+                if let Ok(upstream) = TcpStream::connect(server).await {
                     tokio::spawn(relay(client, upstream, Arc::clone(&trap), state));
                 }
             }
@@ -120,6 +130,15 @@ impl MysqlProxy {
         self.state.send_replace(State::Silent);
     }
 
+    /// New connections lead to the server of `url`; present ones stay where they are.
+    ///
+    /// # Panics
+    /// As [`MysqlProxy::before`].
+    pub fn switch_to(&self, url: &str) {
+        let (_, server, _) = parts(url);
+        server.clone_into(&mut self.server.lock().expect("not poisoned"));
+    }
+
     pub fn come_back(&self) {
         self.state.send_replace(State::Up);
     }
@@ -128,6 +147,13 @@ impl MysqlProxy {
     pub fn sprung(&self) -> bool {
         self.trap.lock().expect("not poisoned").is_none()
     }
+}
+
+/// `mysql://user`, `host:port`, and the rest.
+fn parts(url: &str) -> (&str, &str, &str) {
+    let (scheme, rest) = url.split_once('@').expect("mysql://user@host:port/db");
+    let (server, path) = rest.split_once('/').expect("a database");
+    (scheme, server, path)
 }
 
 /// State of one connection, shared by both directions.
@@ -209,7 +235,6 @@ fn inspect(packet: &[u8], session: &Mutex<Session>, trap: &Mutex<Option<Trap>>) 
     let hit = match command {
         // Whole: the session's rules say READ-COMMITTED.
         0x03 => argument == wanted,
-        0x0e => wanted == MysqlProxy::PING.as_bytes(),
         0x17 => {
             let id: [u8; 4] = argument.get(..4)?.try_into().ok()?;
             let text = session.prepared.get(&id)?;

@@ -9,7 +9,7 @@ use shared::runtime::db::{Database, DbArgs, DbError, DbFailure, Retry, Transacti
 use shared::runtime::tasks::Backoff;
 use shared::test_support::TestDb;
 use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
-use sqlx::MySqlConnection;
+use sqlx::{Executor, MySqlConnection};
 use tokio::sync::oneshot;
 
 /// Long enough for any machine; each test that waits for it to pass has a shorter one of its own.
@@ -123,7 +123,7 @@ async fn a_connection_whose_state_is_not_known_is_closed() {
         .await;
     assert_eq!(
         failed.expect_err("no such column").failure(),
-        DbFailure::Other
+        DbFailure::Statement
     );
     let second = id_of(&one).await;
     assert_ne!(second, first);
@@ -134,6 +134,57 @@ async fn a_connection_whose_state_is_not_known_is_closed() {
         .await;
     assert!(matches!(panicked, Err(DbError::Panicked)), "{panicked:?}");
     assert_ne!(id_of(&one).await, second, "and its permit is free again");
+}
+
+#[tokio::test]
+async fn a_connection_that_takes_no_writes_is_left() {
+    let db = with_an_order().await;
+    let one = db.database(1);
+    let first = id_of(&one).await;
+    let refused: Result<(), DbError> = one
+        .run("write", DEADLINE, |conn| {
+            Box::pin(async move {
+                conn.execute("START TRANSACTION READ ONLY").await?;
+                Ok(set_total(conn, 9).await?)
+            })
+        })
+        .await;
+    let refused = refused.expect_err("the transaction is read-only");
+    assert_eq!(refused.failure(), DbFailure::ReadOnly, "{refused:?}");
+    assert_ne!(id_of(&one).await, first);
+}
+
+#[tokio::test]
+async fn a_refused_login_is_not_repeated_at_once() {
+    let db = TestDb::create_empty().await;
+    let url = db.url().replace("root@", "nobody:wrong@");
+    let args = DbArgs {
+        database_url: url.into(),
+        database_max_connections: 2,
+    };
+    let nobody = Database::unmetered(args.options().expect("a URL"), 2);
+    let try_it = async |set: &Database| {
+        let tried = set.run("connection_id", DEADLINE, |conn| {
+            Box::pin(connection_id(conn))
+        });
+        tried.await.expect_err("no such account")
+    };
+    let asked = try_it(&nobody).await;
+    assert!(matches!(asked, DbError::Database(_)), "{asked:?}");
+    // A set of its own has the same account.
+    let again = try_it(&nobody.separate(1)).await;
+    assert!(matches!(&again, DbError::LoginRefused(text) if text.contains("Access denied")));
+    for error in [asked, again] {
+        assert_eq!(error.failure(), DbFailure::Denied);
+        assert!(error.is_transient());
+    }
+    tokio::time::timeout(DEADLINE, async {
+        while matches!(try_it(&nobody).await, DbError::LoginRefused(_)) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("it is asked again");
 }
 
 #[tokio::test]

@@ -3,9 +3,14 @@
 //! Not sqlx's pool: that one pings a connection each time it comes back, which costs a round trip per use and has no
 //! deadline, so a silent server keeps the permit (sqlx-core 0.9, `Floating::return_to_pool`). Here the runner decides
 //! whether a connection comes back; one that does not is dropped, which closes its socket.
+//!
+//! After a switchover the old primary still answers reads, with old rows. So a connection is asked at most a second before
+//! each use whether its server takes writes, which also shows that it still works. If not, it is closed: a new connection
+//! leads wherever the address leads now. If that is a read-only server too, there is no better one, and reads go on.
 
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use sqlx::mysql::MySqlConnectOptions;
@@ -13,11 +18,14 @@ use sqlx::{Connection, MySqlConnection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant as TokioInstant, timeout, timeout_at};
 
-use super::{DbError, connect};
+use super::{DbError, DbFailure, connect, takes_writes};
 
-/// A connection that was idle for longer is pinged before use.
-const PING_AFTER: Duration = Duration::from_secs(2);
-const PING_DEADLINE: Duration = Duration::from_millis(500);
+/// A connection whose server was asked longer ago is asked again before use. So this is how old a row can be that is read
+/// from an old primary.
+const CHECK_AFTER: Duration = Duration::from_secs(1);
+const CHECK_DEADLINE: Duration = Duration::from_millis(500);
+/// After a refused login the server is left alone for this long.
+const LOGIN_PAUSE: Duration = Duration::from_secs(1);
 /// A connection that was idle for longer is closed: well below the session's `wait_timeout`, so the server has none to cut.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the goodbye to the server.
@@ -26,13 +34,52 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct Idle {
     conn: MySqlConnection,
+    checked: Instant,
     since: Instant,
+}
+
+/// What the sets of one program share: they all lead to the same address.
+#[derive(Debug, Default)]
+pub(super) struct Address {
+    /// When a connection last led to a server that takes no writes: every earlier one may.
+    suspected: Mutex<Option<Instant>>,
+    /// When the login was last refused, and the server's text.
+    login_refused: Mutex<Option<(Instant, String)>>,
+}
+
+impl Address {
+    fn suspect(&self) {
+        *lock(&self.suspected) = Some(Instant::now());
+    }
+
+    fn is_suspected_since(&self, checked: Instant) -> bool {
+        lock(&self.suspected).is_some_and(|at| checked <= at)
+    }
+
+    /// # Errors
+    /// The login was refused a moment ago.
+    fn may_log_in(&self) -> Result<(), DbError> {
+        match &*lock(&self.login_refused) {
+            Some((at, text)) if at.elapsed() < LOGIN_PAUSE => {
+                Err(DbError::LoginRefused(text.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn note_login(&self, error: &sqlx::Error) {
+        if DbFailure::of(error) == DbFailure::Denied {
+            let text = error.source().unwrap_or(error).to_string();
+            *lock(&self.login_refused) = Some((Instant::now(), text));
+        }
+    }
 }
 
 /// The connections themselves. The most recently used one is taken first, so that a quiet program needs few.
 #[derive(Debug)]
 pub(super) struct Connections {
     options: MySqlConnectOptions,
+    address: Arc<Address>,
     idle: Mutex<Vec<Idle>>,
     permits: Arc<Semaphore>,
     /// A task closes idle connections as they grow too old; it ends when there are none.
@@ -43,6 +90,7 @@ pub(super) struct Connections {
 #[derive(Debug)]
 pub(super) struct Loan {
     pub(super) conn: MySqlConnection,
+    checked: Instant,
     permits: Permits,
 }
 
@@ -55,16 +103,22 @@ pub(super) struct Permits {
 
 impl Connections {
     pub(super) fn new(options: MySqlConnectOptions, max: u32) -> Self {
+        Self::at(Arc::default(), options, max)
+    }
+
+    /// Another set, with connections of its own.
+    pub(super) fn separate(&self, max: u32) -> Self {
+        Self::at(Arc::clone(&self.address), self.options.clone(), max)
+    }
+
+    fn at(address: Arc<Address>, options: MySqlConnectOptions, max: u32) -> Self {
         Self {
             options,
+            address,
             idle: Mutex::default(),
             permits: Arc::new(permits(max)),
             is_swept: AtomicBool::new(false),
         }
-    }
-
-    pub(super) fn options(&self) -> &MySqlConnectOptions {
-        &self.options
     }
 
     /// Waits for a permit of `share` and one of the set. Cancel-safe.
@@ -87,27 +141,51 @@ impl Connections {
     }
 
     /// An idle connection that still works, or a new one.
-    pub(super) async fn borrow(&self, permits: Permits) -> sqlx::Result<Loan> {
+    pub(super) async fn borrow(&self, permits: Permits) -> Result<Loan, DbError> {
         while let Some(mut idle) = self.take_idle() {
-            let used_just_now = idle.since.elapsed() < PING_AFTER;
-            if used_just_now || matches!(timeout(PING_DEADLINE, idle.conn.ping()).await, Ok(Ok(())))
-            {
+            if self.is_usable(&mut idle).await {
                 return Ok(Loan {
                     conn: idle.conn,
+                    checked: idle.checked,
                     permits,
                 });
             }
         }
+        self.address.may_log_in()?;
+        let checked = Instant::now();
+        let opened = connect(&self.options).await;
+        let conn = opened.inspect_err(|error| self.address.note_login(error))?;
         Ok(Loan {
-            conn: connect(&self.options).await?,
+            conn,
+            checked,
             permits,
         })
+    }
+
+    /// Whether it works and its server takes writes, as of at most [`CHECK_AFTER`] ago.
+    async fn is_usable(&self, idle: &mut Idle) -> bool {
+        if idle.checked.elapsed() < CHECK_AFTER && !self.address.is_suspected_since(idle.checked) {
+            return true;
+        }
+        let asked = Instant::now();
+        match timeout(CHECK_DEADLINE, takes_writes(&mut idle.conn)).await {
+            Ok(Ok(true)) => {
+                idle.checked = asked;
+                true
+            }
+            Ok(Ok(false)) => {
+                self.address.suspect();
+                false
+            }
+            Ok(Err(_)) | Err(_) => false,
+        }
     }
 
     /// Gives a connection back whose state is known.
     pub(super) fn give_back(self: &Arc<Self>, loan: Loan) {
         let idle = Idle {
             conn: loan.conn,
+            checked: loan.checked,
             since: Instant::now(),
         };
         self.lock().push(idle);
@@ -122,6 +200,11 @@ impl Connections {
         self.lock().clear();
     }
 
+    /// A connection led to a server that takes no writes: every set asks its connections before their next use.
+    pub(super) fn suspect_all(&self) {
+        self.address.suspect();
+    }
+
     /// Closes the idle connections politely.
     pub(super) async fn close(&self) {
         let idle = std::mem::take(&mut *self.lock());
@@ -134,16 +217,21 @@ impl Connections {
         (newest.since.elapsed() < IDLE_TIMEOUT).then_some(newest)
     }
 
-    /// Removes the connections that were idle for too long.
+    /// Removes the connections that were idle for too long, and those that may lead to an old primary.
     fn take_too_old(&self) -> Vec<Idle> {
-        self.lock()
-            .extract_if(.., |idle| idle.since.elapsed() >= IDLE_TIMEOUT)
-            .collect()
+        let is_over = |idle: &mut Idle| {
+            idle.since.elapsed() >= IDLE_TIMEOUT || self.address.is_suspected_since(idle.checked)
+        };
+        self.lock().extract_if(.., is_over).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
+        lock(&self.idle)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) fn permits(max: u32) -> Semaphore {

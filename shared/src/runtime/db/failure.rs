@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use sqlx::mysql::MySqlDatabaseError;
 
+use super::numbers;
+
 /// What a caller can do about a database error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DbFailure {
@@ -15,24 +17,38 @@ pub enum DbFailure {
     LockConflict,
     /// The outcome of the statement in flight is unknown.
     ConnectionLost,
-    /// No connection or no response in time, or the server refuses writes: try later.
+    /// The server takes no writes, as a primary does after a switchover: leave it, and try later.
+    ReadOnly,
+    /// The login or a right is refused: try later, because only a person can change that.
+    Denied,
+    /// No connection or no response in time, or the server cannot do it now: try later.
     Unavailable,
-    /// A bug or a broken schema: do not retry.
-    Other,
+    /// The values of the row are refused: the same row fails again, others do not.
+    Values,
+    /// The statement does not fit the schema, or is wrong: it fails for every row until the schema or the program changes.
+    Statement,
 }
 
 impl DbFailure {
     pub fn of(error: &sqlx::Error) -> Self {
+        if let Some((number, message)) = mysql(error) {
+            return Self::of_number(number, message);
+        }
         match error {
-            sqlx::Error::Database(cause) => match cause.try_downcast_ref::<MySqlDatabaseError>() {
-                Some(mysql) => Self::of_number(mysql.number(), mysql.message()),
-                None => Self::Other,
-            },
-            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => {
-                Self::ConnectionLost
-            }
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Self::Unavailable,
-            _ => Self::Other,
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed => Self::ConnectionLost,
+            // What was read or written does not fit the code's types.
+            sqlx::Error::RowNotFound
+            | sqlx::Error::TypeNotFound { .. }
+            | sqlx::Error::ColumnIndexOutOfBounds { .. }
+            | sqlx::Error::ColumnNotFound(_)
+            | sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::Encode(_)
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::InvalidArgument(_) => Self::Values,
+            _ => Self::Unavailable,
         }
     }
 
@@ -46,27 +62,34 @@ impl DbFailure {
         })
     }
 
-    /// Numbers from the MySQL error reference.
     fn of_number(number: u16, message: &str) -> Self {
-        match number {
-            1062 => match parse_duplicate(message) {
-                Some((value, key)) => Self::Duplicate { key, value },
-                None => Self::Other,
-            },
-            1205 | 1213 | 3572 => Self::LockConflict,
-            // Killed query or connection, shutdown in progress, server gone, idle session cut.
-            1053 | 1317 | 1927 | 2006 | 2013 | 3169 | 4031 => Self::ConnectionLost,
-            // Too many connections, read-only server, a statement's own time limit.
-            1040 | 1203 | 1290 | 1792 | 1836 | 3024 => Self::Unavailable,
-            _ => Self::Other,
+        const DUPLICATE_ENTRY: u16 = 1062;
+        match parse_duplicate(message).filter(|_| number == DUPLICATE_ENTRY) {
+            Some((value, key)) => Self::Duplicate { key, value },
+            None => numbers::failure(number),
         }
     }
 
+    /// Whether the same may succeed later with neither the row nor the program changed.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::LockConflict | Self::ConnectionLost | Self::Unavailable => true,
-            Self::Duplicate { .. } | Self::Other => false,
+            Self::LockConflict
+            | Self::ConnectionLost
+            | Self::ReadOnly
+            | Self::Denied
+            | Self::Unavailable => true,
+            Self::Duplicate { .. } | Self::Values | Self::Statement => false,
         }
+    }
+
+    /// Whether it is about this row, so that another row may succeed.
+    pub fn is_about_the_row(&self) -> bool {
+        matches!(self, Self::Duplicate { .. } | Self::Values)
+    }
+
+    /// Whether it lasts until a person repairs an account or the schema.
+    pub fn needs_a_person(&self) -> bool {
+        matches!(self, Self::Denied | Self::Values | Self::Statement)
     }
 
     /// Stable metric label.
@@ -75,10 +98,27 @@ impl DbFailure {
             Self::Duplicate { .. } => "duplicate",
             Self::LockConflict => "lock_conflict",
             Self::ConnectionLost => "connection_lost",
+            Self::ReadOnly => "read_only",
+            Self::Denied => "denied",
             Self::Unavailable => "unavailable",
-            Self::Other => "other",
+            Self::Values => "values",
+            Self::Statement => "statement",
         }
     }
+}
+
+/// Number and text of an error that the server sent.
+fn mysql(error: &sqlx::Error) -> Option<(u16, &str)> {
+    let cause = error.as_database_error()?;
+    let cause = cause.try_downcast_ref::<MySqlDatabaseError>()?;
+    Some((cause.number(), cause.message()))
+}
+
+/// The number of MySQL's error that is `error` or one of its sources.
+pub fn mysql_number(error: &(dyn Error + 'static)) -> Option<u16> {
+    successors(Some(error), |&error| error.source())
+        .find_map(|error| error.downcast_ref::<sqlx::Error>().and_then(mysql))
+        .map(|(number, _)| number)
 }
 
 /// Reads `Duplicate entry 'VALUE' for key 'TABLE.INDEX'`.
@@ -99,6 +139,10 @@ pub enum DbError {
     /// A write may or may not have happened.
     #[error("no response from MySQL within {} ms", .0.as_millis())]
     DeadlinePassed(Duration),
+    /// MySQL refused the login a moment ago, with this text. It is not asked again at once: some servers lock an account
+    /// after a number of failures.
+    #[error("MySQL refuses the login: {0}")]
+    LoginRefused(String),
     #[error("the unit of work panicked")]
     Panicked,
 }
@@ -109,7 +153,9 @@ impl DbError {
             Self::Database(error) => DbFailure::of(error),
             Self::NoConnection(_) => DbFailure::Unavailable,
             Self::DeadlinePassed(_) => DbFailure::ConnectionLost,
-            Self::Panicked => DbFailure::Other,
+            Self::LoginRefused(_) => DbFailure::Denied,
+            // Whatever the work did with this row it would do again.
+            Self::Panicked => DbFailure::Values,
         }
     }
 
@@ -123,6 +169,7 @@ impl DbError {
             Self::Database(error) => DbFailure::of(error).code(),
             Self::NoConnection(_) => "no_connection",
             Self::DeadlinePassed(_) => "deadline",
+            Self::LoginRefused(_) => "denied",
             Self::Panicked => "panicked",
         }
     }

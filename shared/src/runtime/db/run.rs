@@ -93,8 +93,13 @@ impl Database {
     /// Connections of its own, for work that must not wait for others.
     #[must_use]
     pub fn separate(&self, max_connections: u32) -> Self {
-        let options = self.connections.options().clone();
-        Self::new(options, max_connections, &self.metrics)
+        Self {
+            connections: Arc::new(self.connections.separate(max_connections)),
+            share: Arc::new(permits(max_connections)),
+            max_connections,
+            acquire_timeout: ACQUIRE_TIMEOUT,
+            metrics: self.metrics.clone(),
+        }
     }
 
     /// How long [`Self::run`] and [`Self::transaction`] wait for a free connection, and for a new one to open.
@@ -143,11 +148,12 @@ impl Database {
                 })
             })
             .await;
-        let (label, result) = match finished.flatten() {
-            Ok(result) => (outcome(result.as_ref().err()), result),
-            Err(error) => (error.code(), Err(error.into())),
-        };
-        self.metrics.observe(name, began, label);
+        let result = finished
+            .map_err(E::from)
+            .and_then(|finished| finished.unwrap_or_else(|error| Err(error.into())));
+        let error = result.as_ref().err();
+        self.metrics.observe(name, began, outcome(error));
+        self.metrics.count(error.map(|error| error as _));
         result
     }
 
@@ -177,6 +183,7 @@ impl Database {
             let began = Instant::now();
             let outcome = self.transact_once(deadline, Arc::clone(&body)).await;
             self.metrics.observe(name, began, label(&outcome));
+            self.metrics.count(cause(&outcome));
             match outcome {
                 Err(TransactionError::Conflict(error)) if tries < retry.tries => {
                     tracing::debug!(operation = name, tries, %error, "a transaction runs again after a lock conflict");
@@ -236,6 +243,7 @@ impl Database {
                 End::GiveBack => connections.give_back(loan),
                 End::Close => {}
                 End::CloseAll => connections.forget_idle(),
+                End::Leave => connections.suspect_all(),
             }
             Ok(result)
         });
@@ -256,6 +264,8 @@ enum End {
     Close,
     /// The connection was lost, so the idle ones probably are too: a failover cuts all of them.
     CloseAll,
+    /// The connection leads to a server that takes no writes, and others may.
+    Leave,
 }
 
 impl End {
@@ -264,7 +274,13 @@ impl End {
         match DbFailure::in_chain(error) {
             None | Some(DbFailure::Duplicate { .. } | DbFailure::LockConflict) => Self::GiveBack,
             Some(DbFailure::ConnectionLost) => Self::CloseAll,
-            Some(DbFailure::Unavailable | DbFailure::Other) => Self::Close,
+            Some(DbFailure::ReadOnly) => Self::Leave,
+            Some(
+                DbFailure::Denied
+                | DbFailure::Unavailable
+                | DbFailure::Values
+                | DbFailure::Statement,
+            ) => Self::Close,
         }
     }
 }
@@ -310,16 +326,16 @@ where
             );
         }
     };
-    let cause = match timeout_at(until, tx.commit()).await {
+    let (cause, end): (DbError, End) = match timeout_at(until, tx.commit()).await {
         Ok(Ok(())) => return (Ok(value), End::GiveBack),
-        Ok(Err(error)) => error.into(),
-        Err(_) => DbError::DeadlinePassed(deadline),
+        Ok(Err(error)) if DbFailure::of(&error) == DbFailure::ReadOnly => {
+            (error.into(), End::Leave)
+        }
+        Ok(Err(error)) => (error.into(), End::CloseAll),
+        Err(_) => (DbError::DeadlinePassed(deadline), End::CloseAll),
     };
     tracing::warn!(error = %cause, "the response to COMMIT was lost");
-    (
-        Err(TransactionError::CommitUnknown { value, cause }),
-        End::CloseAll,
-    )
+    (Err(TransactionError::CommitUnknown { value, cause }), end)
 }
 
 fn refused<T, E: From<DbError>>(error: DbError) -> TransactionError<T, E> {
@@ -342,6 +358,16 @@ fn outcome<E: Error + 'static>(error: Option<&E>) -> &'static str {
     match causes.find_map(|error| error.downcast_ref::<DbError>()) {
         Some(error) => error.code(),
         None => DbFailure::in_chain(error).map_or("refused", |failure| failure.code()),
+    }
+}
+
+/// The error of a failed run, with its sources.
+fn cause<T, E: Error + 'static>(
+    outcome_of: &Result<T, TransactionError<T, E>>,
+) -> Option<&(dyn Error + 'static)> {
+    match outcome_of.as_ref().err()? {
+        TransactionError::CommitUnknown { cause, .. } => Some(cause),
+        TransactionError::Conflict(error) | TransactionError::Refused(error) => Some(error),
     }
 }
 
