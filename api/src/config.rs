@@ -83,7 +83,13 @@ mod tests {
     use super::*;
 
     fn parse(flag: &str, value: &str) -> Result<Config, clap::Error> {
-        let flags = ["returns-api", "--database-url", "mysql://x/y", flag, value];
+        let flags = [
+            "returns-api",
+            "--database-url",
+            "mysql://localhost/y",
+            flag,
+            value,
+        ];
         Cli::<Config>::try_parse_from(flags).map(|cli| cli.settings)
     }
 

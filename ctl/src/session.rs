@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use shared::runtime::db::{Database, DbArgs, DbError, Retry, TransactionError};
+use shared::runtime::db::{Database, DbArgs, DbError, Retry, TransactionError, server_of};
 use shared::runtime::schema::{self, SchemaError};
 use shared::runtime::tasks::Backoff;
 use sqlx::Connection;
@@ -172,10 +172,6 @@ pub(crate) async fn reach(args: &DbArgs) -> Result<MySqlConnectOptions, CtlError
 fn options(args: &DbArgs) -> Result<MySqlConnectOptions, CtlError> {
     args.options()
         .map_err(|problem| CtlError::Usage(vec![problem]))
-}
-
-fn server_of(options: &MySqlConnectOptions) -> String {
-    format!("{}:{}", options.get_host(), options.get_port())
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ mysql_running() { running_pid "$mysql_pid_file" "$mysql_needle"; }
 mysql_how_to_get_it() {
     die mysql "$1
        One of these is needed:
-         - DATABASE_URL=mysql://USER:PASSWORD@HOST:PORT/DATABASE of a MySQL server >= $MYSQL_MINIMUM, or
+         - DATABASE_URL=mysql://USER:PASSWORD@HOST:PORT/DATABASE?ssl-mode=MODE of a MySQL server >= $MYSQL_MINIMUM, or
          - mysqld and mysql >= $MYSQL_MINIMUM on PATH, or
          - a Debian machine or container (apt-get, dpkg-deb, debian-archive-keyring) that reaches its mirror."
 }

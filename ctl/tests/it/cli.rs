@@ -59,7 +59,7 @@ fn every_bad_setting_is_listed() {
 #[test]
 fn contradicting_settings_are_an_error() {
     let variables = [
-        ("DATABASE_URL", "mysql://u:s3cret@h/d"),
+        ("DATABASE_URL", "mysql://u:s3cret@localhost/d"),
         ("KAFKA_BROKERS", "127.0.0.1:9092"),
         ("TOPIC_RETURNS", "same"),
         ("TOPIC_STATUS", "same"),

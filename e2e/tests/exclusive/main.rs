@@ -2,7 +2,9 @@
 //! MySQL's default durability, and run one after the other.
 
 mod kafka_away;
+mod mysql_ipv6;
 mod mysql_refuses;
+
 mod mysql_switchover;
 mod refund_time;
 mod server_defaults;

@@ -4,6 +4,7 @@ mod api_crash;
 mod chaos;
 mod consumer_crash;
 mod logs;
+mod mysql_address;
 mod path;
 mod redrive;
 mod refunds;

@@ -7,6 +7,7 @@ mod connections;
 mod failure;
 mod numbers;
 mod run;
+mod url;
 
 use std::error::Error;
 use std::time::{Duration, Instant};
@@ -19,13 +20,16 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection, Row};
 
 pub use self::failure::{DbError, DbFailure, mysql_number};
 pub use self::run::{Database, Retry, TransactionError};
+use self::url::read_url;
+pub use self::url::server_of;
 use crate::runtime::metrics::MetricSet;
 
 /// Where MySQL is.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DbArgs {
-    /// MySQL connection URL, `mysql://user:password@host:port/database`. On a trusted loopback
-    /// `?ssl-mode=DISABLED` saves the TLS handshake; across a network use `VERIFY_CA` or `VERIFY_IDENTITY`.
+    /// MySQL connection URL, `mysql://user:password@host:port/database?ssl-mode=MODE`. Across a network use `VERIFY_IDENTITY`
+    /// or `VERIFY_CA`, with `&ssl-ca=FILE`. Only for this machine (loopback or socket) the mode may be left out; there
+    /// `DISABLED` saves the TLS handshake.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = parse_url)]
     pub database_url: SecretString,
 
@@ -50,6 +54,14 @@ const LEASE_LOCK_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 const STATEMENTS: usize = 1_000;
 
 impl DbArgs {
+    /// Host and port, for messages.
+    pub fn server(&self) -> String {
+        match read_url(self.database_url.expose_secret()) {
+            Ok(options) => server_of(&options),
+            Err(problem) => problem,
+        }
+    }
+
     /// The connection options, or a message that names what is wrong with the URL without repeating it.
     ///
     /// # Errors
@@ -67,20 +79,6 @@ impl DbArgs {
 
 fn parse_url(text: &str) -> Result<SecretString, String> {
     read_url(text).map(|_| SecretString::from(text))
-}
-
-/// Never repeats the URL: it may hold a password.
-fn read_url(url: &str) -> Result<MySqlConnectOptions, String> {
-    if !url.starts_with("mysql://") {
-        return Err("DATABASE_URL must start with mysql://".to_owned());
-    }
-    let options: MySqlConnectOptions = url
-        .parse()
-        .map_err(|_| "DATABASE_URL is not a valid MySQL URL".to_owned())?;
-    if options.get_database().is_none_or(str::is_empty) {
-        return Err("DATABASE_URL names no database (mysql://host/DATABASE)".to_owned());
-    }
-    Ok(options)
 }
 
 /// One connection under this system's session rules.
