@@ -8,7 +8,7 @@ use shared::auth::{KeyError, Verifier};
 use shared::runtime::db::{Database, DbError};
 use shared::runtime::http_server::Drain;
 use shared::runtime::ops::{self, Checks};
-use shared::runtime::program::{self, ListenError, Start};
+use shared::runtime::program::{self, ListenError, NotReady, Start};
 use shared::runtime::schema::{self, SchemaError};
 use shared::runtime::tasks::{TaskError, Tasks};
 use tokio::net::TcpListener;
@@ -36,6 +36,8 @@ pub enum StartError {
     Listen(#[from] ListenError),
     #[error("the address of the listener is unknown")]
     Address(#[from] std::io::Error),
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
     #[error("the database cannot be used")]
     Schema(#[from] SchemaError),
     #[error("the list of revoked tokens cannot be read")]
@@ -47,12 +49,18 @@ pub enum StartError {
 /// An api that is ready to run: its listener is bound and the schema is checked.
 #[derive(Debug)]
 pub struct App {
-    cfg: Config,
+    parts: Parts,
     listener: TcpListener,
+    revocations: auth::Snapshot,
+}
+
+/// What there is before MySQL responds.
+#[derive(Debug)]
+struct Parts {
+    cfg: Config,
     db: Database,
     metrics: Arc<Metrics>,
     verifier: Verifier,
-    revocations: auth::Snapshot,
 }
 
 /// Runs the api until it is stopped.
@@ -61,9 +69,20 @@ pub struct App {
 /// See [`StartError`].
 pub async fn run(cfg: Config, start: Start) -> Result<(), StartError> {
     open_files::allow(cfg.http.api_max_connections);
-    let listener = program::listen("API_LISTEN", cfg.http.api_listen).await?;
+    let parts = Parts::new(cfg)?;
+    let (database, registry) = (&parts.cfg.db, parts.metrics.registry());
+    let connected = start.when_mysql_is_ready(database, registry, async || parts.connect().await);
+    let Some(revocations) = connected.await? else {
+        return Ok(());
+    };
+    // Only now: nobody would serve the requests of a client that connects before.
+    let listener = program::listen("API_LISTEN", parts.cfg.http.api_listen).await?;
     let address = listener.local_addr()?;
-    let app = App::build(cfg, listener).await?;
+    let app = App {
+        parts,
+        listener,
+        revocations,
+    };
     start.announce(Some(address));
     match app.run(start.ops_listener, start.stop).await? {
         Drain::Complete => tracing::info!("stopped"),
@@ -74,24 +93,38 @@ pub async fn run(cfg: Config, start: Start) -> Result<(), StartError> {
     Ok(())
 }
 
+impl Parts {
+    fn new(cfg: Config) -> Result<Self, StartError> {
+        let verifier = auth::load_keys(&cfg.auth)?;
+        let metrics = Arc::new(Metrics::new());
+        let options = cfg.db.options().map_err(StartError::Settings)?;
+        let db = Database::new(options, cfg.db.database_max_connections, &metrics.db);
+        Ok(Self {
+            cfg,
+            db,
+            metrics,
+            verifier,
+        })
+    }
+
+    /// Checks the schema, and reads what must be known before the first request.
+    async fn connect(&self) -> Result<auth::Snapshot, StartError> {
+        schema::check(&self.db).await?;
+        Ok(auth::Snapshot::read(&self.db).await?)
+    }
+}
+
 impl App {
     /// Reads the keys and checks the schema. Listeners come from the caller.
     ///
     /// # Errors
     /// A key file cannot be read, MySQL is away, or the schema is too old (the message names the command to run).
     pub async fn build(cfg: Config, listener: TcpListener) -> Result<Self, StartError> {
-        let verifier = auth::load_keys(&cfg.auth)?;
-        let metrics = Arc::new(Metrics::new());
-        let options = cfg.db.options().map_err(StartError::Settings)?;
-        let db = Database::new(options, cfg.db.database_max_connections, &metrics.db);
-        schema::check(&db).await?;
-        let revocations = auth::Snapshot::read(&db).await?;
+        let parts = Parts::new(cfg)?;
+        let revocations = parts.connect().await?;
         Ok(Self {
-            cfg,
+            parts,
             listener,
-            db,
-            metrics,
-            verifier,
             revocations,
         })
     }
@@ -106,11 +139,16 @@ impl App {
         ops_listener: TcpListener,
         stop: CancellationToken,
     ) -> Result<Drain, TaskError> {
-        let (cfg, db, metrics) = (self.cfg, self.db, self.metrics);
+        let Parts {
+            cfg,
+            db,
+            metrics,
+            verifier,
+        } = self.parts;
         let mut tasks = Tasks::new();
         let (gate, monitor) = backlog::gate(&cfg.backlog, &db, Arc::clone(&metrics));
         let (authenticator, keys, revocations) = auth::authenticator(
-            self.verifier,
+            verifier,
             &cfg.auth,
             &cfg.tokens,
             self.revocations,

@@ -101,11 +101,20 @@ impl<G: RefundGateway> RefundConsumer<G> {
     /// # Errors
     /// MySQL is away or its schema too old; the message says which command to run.
     pub async fn build(cfg: Config, gateway: G, stop: CancellationToken) -> Result<Self, Error> {
+        let consumer = Self::new(cfg, gateway, stop)?;
+        consumer.check().await?;
+        Ok(consumer)
+    }
+
+    /// As [`Self::build`], without asking MySQL.
+    ///
+    /// # Errors
+    /// A setting is bad.
+    pub fn new(cfg: Config, gateway: G, stop: CancellationToken) -> Result<Self, Error> {
         let metrics = Metrics::new();
         let options = cfg.db.options().map_err(Error::Setting)?;
         let db_metrics = DbMetrics::new(&metrics.set);
         let all = Database::new(options, cfg.db.database_max_connections, &db_metrics);
-        schema::check(&all).await?;
         let parts = Parts {
             cfg,
             db: Shares::of(all),
@@ -113,6 +122,14 @@ impl<G: RefundGateway> RefundConsumer<G> {
             stop,
         };
         Ok(Self { gateway, parts })
+    }
+
+    /// Checks the schema.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub async fn check(&self) -> Result<(), Error> {
+        Ok(schema::check(&self.parts.db.all).await?)
     }
 
     /// The metrics of `/metrics`.

@@ -3,6 +3,7 @@
 use rdkafka::error::KafkaError;
 use shared::domain::transition::TransitionError;
 use shared::runtime::db::{DbError, mysql_number};
+use shared::runtime::program::NotReady;
 use shared::runtime::schema::SchemaError;
 use shared::runtime::tasks::TaskError;
 
@@ -22,8 +23,10 @@ pub enum Error {
     },
     #[error("a stored value cannot be read: {0}")]
     Unreadable(&'static str),
-    #[error("the schema does not fit")]
+    #[error("the database cannot be used")]
     Schema(#[from] SchemaError),
+    #[error(transparent)]
+    NotReady(#[from] NotReady),
     #[error("Kafka")]
     Kafka(#[from] KafkaError),
     #[error("{0} ended early")]
@@ -66,6 +69,7 @@ impl Error {
             | Self::RowCount { .. }
             | Self::Unreadable(_)
             | Self::Schema(_)
+            | Self::NotReady(_)
             | Self::Kafka(_)
             | Self::TaskEnded(_)
             | Self::Task(_)

@@ -61,7 +61,14 @@ pub async fn run(cfg: Config, start: Start) -> Result<(), Error> {
 }
 
 async fn serve<G: RefundGateway>(cfg: Config, gateway: G, start: Start) -> Result<(), Error> {
-    let consumer = RefundConsumer::build(cfg, gateway, start.stop.clone()).await?;
+    let database = cfg.db.clone();
+    let consumer = RefundConsumer::new(cfg, gateway, start.stop.clone())?;
+    let metrics = consumer.metrics();
+    let registry = metrics.set.registry();
+    let checked = start.when_mysql_is_ready(&database, registry, async || consumer.check().await);
+    if checked.await?.is_none() {
+        return Ok(());
+    }
     start.announce(None);
     match consumer.run(start.ops_listener).await? {
         Drain::Complete => tracing::info!("stopped"),

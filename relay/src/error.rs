@@ -7,7 +7,7 @@ use shared::runtime::tasks::TaskError;
 /// Why the relay does not start, or ends before it is stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
-    #[error("the schema cannot be used")]
+    #[error("the database cannot be used")]
     Schema(#[from] SchemaError),
     #[error("{0}")]
     Settings(String),

@@ -79,18 +79,35 @@ impl<P: Publish> Relay<P> {
     /// # Errors
     /// MySQL is away, or the schema is too old (the message names the command to run).
     pub async fn connect(cfg: Config, publisher: P) -> Result<Self, RelayError> {
+        let relay = Self::new(cfg, publisher)?;
+        relay.check().await?;
+        Ok(relay)
+    }
+
+    /// As [`Self::connect`], without asking MySQL.
+    ///
+    /// # Errors
+    /// A setting is bad.
+    pub fn new(cfg: Config, publisher: P) -> Result<Self, RelayError> {
         let options = cfg.db.options().map_err(RelayError::Settings)?;
         let metrics = Metrics::new();
-        let database = Database::new(options, 1, &metrics.database);
-        schema::check(&database).await?;
-        // Each task gets connections of its own.
-        database.close().await;
         Ok(Self {
+            database: Database::new(options, 1, &metrics.database),
             cfg,
-            database,
             publisher,
             metrics,
         })
+    }
+
+    /// Checks the schema.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn check(&self) -> Result<(), RelayError> {
+        schema::check(&self.database).await?;
+        // Each task gets connections of its own.
+        self.database.close().await;
+        Ok(())
     }
 
     pub fn metrics(&self) -> &Metrics {

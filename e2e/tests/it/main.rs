@@ -5,6 +5,7 @@ mod chaos;
 mod consumer_crash;
 mod logs;
 mod mysql_address;
+mod mysql_away;
 mod path;
 mod redrive;
 mod refunds;

@@ -66,6 +66,7 @@ async fn an_empty_database_names_the_command_to_run() -> anyhow::Result<()> {
             .env
             .iter()
             .map(|(k, v)| (k.as_str(), v.as_str()))
+            .chain([("DATABASE_START_WAIT_SECS", "0")])
             .collect();
         let (code, stderr) = output(name, &env).await?;
         assert_eq!(code, Some(1), "{name}: {stderr}");

@@ -79,6 +79,7 @@ fn a_database_without_schema_is_a_failed_start_that_names_the_command() {
             ("KAFKA_BROKERS", &env("KAFKA_BROKERS")),
             ("REFUND_GATEWAY", "simulated"),
             ("SIMULATED_LEDGER", &ledger),
+            ("DATABASE_START_WAIT_SECS", "0"),
         ],
         &[],
     );

@@ -117,6 +117,7 @@ async fn an_old_schema_is_refused_with_the_command_to_run() {
         .args([
             format!("--database-url={}", db.url()),
             "--kafka-brokers=127.0.0.1:9".to_owned(),
+            "--database-start-wait-secs=0".to_owned(),
         ])
         .output()
         .await

@@ -16,7 +16,7 @@ use hyper_util::service::TowerToHyperService;
 use prometheus::{Encoder, Registry, TextEncoder};
 use sqlx::Connection;
 use tokio::net::TcpListener;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use warp::Filter;
@@ -66,18 +66,38 @@ impl fmt::Display for Check {
 /// What `/readyz` looks at: MySQL, and what a program adds for its operators to read.
 #[derive(Clone)]
 pub struct Checks {
-    mysql: Arc<SharedAnswer<Option<Duration>>>,
-    db: Database,
+    readiness: Readiness,
     more: Arc<dyn Fn() -> Vec<Check> + Send + Sync>,
 }
 
+#[derive(Clone)]
+enum Readiness {
+    /// As MySQL responds.
+    Mysql {
+        db: Database,
+        answer: Arc<SharedAnswer<Option<Duration>>>,
+    },
+    /// Not yet, for this reason.
+    Starting(watch::Receiver<String>),
+}
+
 impl Checks {
+    /// Of a program that is not ready yet, with the reason.
+    pub fn starting(reason: watch::Receiver<String>) -> Self {
+        Self {
+            readiness: Readiness::Starting(reason),
+            more: Arc::new(Vec::new),
+        }
+    }
+
     /// With checks of the program's own. `more` is called per request, so it only reads what is known already.
     pub fn with(db: &Database, more: impl Fn() -> Vec<Check> + Send + Sync + 'static) -> Self {
         Self {
-            mysql: Arc::default(),
-            // Connections of its own: a busy program is no reason to take it out of service.
-            db: db.separate(2).acquire_timeout(PING_DEADLINE),
+            readiness: Readiness::Mysql {
+                // Connections of its own: a busy program is no reason to take it out of service.
+                db: db.separate(2).acquire_timeout(PING_DEADLINE),
+                answer: Arc::default(),
+            },
             more: Arc::new(more),
         }
     }
@@ -157,11 +177,17 @@ fn verbose() -> impl Filter<Extract = (bool,), Error = Infallible> + Copy {
 
 async fn readiness(checks: Checks, stopping: CancellationToken, verbose: bool) -> Response<String> {
     let stopping = stopping.is_cancelled();
+    let (db, answer) = match &checks.readiness {
+        Readiness::Mysql { db, answer } => (db, answer),
+        Readiness::Starting(reason) => {
+            return text(StatusCode::SERVICE_UNAVAILABLE, &reason.borrow().clone());
+        }
+    };
     // A stopping program is not ready whatever MySQL says, so only a verbose request waits for MySQL.
     let took = if stopping && !verbose {
         None
     } else {
-        checks.mysql.get(async || ping(&checks.db).await).await
+        answer.get(async || ping(db).await).await
     };
     let (status, verdict) = match took {
         _ if stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),

@@ -1,14 +1,19 @@
-//! The one way to be a program: settings, health check, logs, signals, start line, exit code.
+//! The one way to be a program: settings, health check, logs, signals, waiting for MySQL, start line, exit code.
+
+mod start;
 
 use std::error::Error;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Arg, ArgMatches, CommandFactory, Parser, Subcommand};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use self::start::NotReady;
+use self::start::StartArgs;
 use super::ops::{self, OpsArgs};
 use super::settings::{self, Refused};
 use super::tasks::chain;
@@ -37,6 +42,8 @@ pub struct Cli<S: Settings> {
     #[command(flatten)]
     ops: OpsArgs,
     #[command(flatten)]
+    start: StartArgs,
+    #[command(flatten)]
     log: LogArgs,
 }
 
@@ -54,6 +61,7 @@ pub struct Start {
     /// Bound to `OPS_LISTEN`.
     pub ops_listener: TcpListener,
     ops_address: SocketAddr,
+    wait: Duration,
     settings: String,
 }
 
@@ -123,6 +131,7 @@ where
         stop,
         ops_address: ops_listener.local_addr()?,
         ops_listener,
+        wait: cli.start.wait(),
         settings,
     };
     run(cli.settings, start).await.map_err(Into::into)

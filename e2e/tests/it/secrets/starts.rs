@@ -18,9 +18,11 @@ const PROGRAMS: [(&str, &[&str]); 4] = [
 ];
 
 async fn refuses(env: &Env, args: &[&str], code: Option<i32>) -> anyhow::Result<()> {
+    let mut env = env.clone();
+    env.insert("DATABASE_START_WAIT_SECS".to_owned(), "0".to_owned());
     for (name, usual) in PROGRAMS {
         let args = [usual, args].concat();
-        let ended = tokio::time::timeout(DEADLINE, run_to_end(name, &args, env));
+        let ended = tokio::time::timeout(DEADLINE, run_to_end(name, &args, &env));
         let ended = ended.await.with_context(|| name)??;
         let refused = !ended.status.success() && !ended.stderr.trim().is_empty();
         ensure!(refused, "{name}: {ended:?}");
