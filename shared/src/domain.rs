@@ -17,6 +17,6 @@ pub mod transition;
 pub mod audit;
 pub mod outbox;
 
-mod bulk;
+pub mod bulk;
 pub mod row;
 pub mod timestamp;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use serde_json::json;
+use shared::domain::bulk;
 use sqlx::{MySqlConnection, QueryBuilder, Row};
 use time::OffsetDateTime;
 
@@ -88,22 +89,21 @@ pub(crate) async fn insert_responses(
     now: OffsetDateTime,
     responses: &[(&IdempotencyKey, Bytes)],
 ) -> sqlx::Result<()> {
-    if responses.is_empty() {
-        return Ok(());
+    for slice in bulk::slices(responses) {
+        let mut insert = QueryBuilder::new(
+            "/* insert_responses */ INSERT INTO idempotency (actor, idem_key, fingerprint, status, body, created_at) ",
+        );
+        insert.push_values(slice, |mut values, (key, body)| {
+            values
+                .push_bind(&key.actor)
+                .push_bind(&key.key)
+                .push_bind(&key.fingerprint[..])
+                .push_bind(201_i16)
+                .push_bind(&body[..])
+                .push_bind(now);
+        });
+        insert.build().execute(&mut *conn).await?;
     }
-    let mut insert = QueryBuilder::new(
-        "/* insert_responses */ INSERT INTO idempotency (actor, idem_key, fingerprint, status, body, created_at) ",
-    );
-    insert.push_values(responses, |mut values, (key, body)| {
-        values
-            .push_bind(&key.actor)
-            .push_bind(&key.key)
-            .push_bind(&key.fingerprint[..])
-            .push_bind(201_i16)
-            .push_bind(&body[..])
-            .push_bind(now);
-    });
-    insert.build().execute(conn).await?;
     Ok(())
 }
 

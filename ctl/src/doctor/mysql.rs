@@ -44,6 +44,10 @@ async fn examine_inside(session: &Session, report: &mut Report) -> Result<(), Ct
         report.add(check);
     }
     report.add(clock(session).await?);
+    let prepared = session.read("prepared_statements", |conn| {
+        Box::pin(store::prepared_statements(conn))
+    });
+    report.add(prepared_statements(prepared.await?));
     report.add(purge(session).await);
     if usable {
         waiting::examine(session, report).await;
@@ -198,6 +202,21 @@ fn skew(before: OffsetDateTime, server: OffsetDateTime, after: OffsetDateTime) -
     }
 }
 
+/// At the limit MySQL prepares no more for anybody, and a program that opens a connection waits.
+fn prepared_statements((count, most): (i64, i64)) -> Check {
+    let name = "prepared statements";
+    let found = format!("{count} of at most {most}");
+    if count < most / 2 {
+        Check::ok(name, found)
+    } else {
+        Check::warn(
+            name,
+            found,
+            "SET PERSIST max_prepared_stmt_count to four times what all programs use",
+        )
+    }
+}
+
 async fn purge(session: &Session) -> Check {
     let name = "purge backlog";
     let backlog = session.read("purge_backlog", |conn| Box::pin(store::purge_backlog(conn)));
@@ -285,6 +304,14 @@ mod tests {
         assert_eq!(verdicts, [Verdict::Warn, Verdict::Warn]);
         settings.log_bin = 0;
         assert_eq!(durability(&settings)[1].verdict(), Verdict::Ok);
+    }
+
+    #[test]
+    fn half_of_the_prepared_statements_is_worth_a_warning() {
+        let verdict = |count| prepared_statements((count, 16_382)).verdict();
+        assert_eq!(verdict(8_190), Verdict::Ok);
+        assert_eq!(verdict(8_191), Verdict::Warn);
+        assert_eq!(prepared_statements((0, 0)).verdict(), Verdict::Warn);
     }
 
     #[test]

@@ -38,6 +38,23 @@ pub(crate) async fn server_settings(conn: &mut MySqlConnection) -> sqlx::Result<
     .await
 }
 
+/// Prepared statements of all clients together, and how many there may be.
+pub(crate) async fn prepared_statements(conn: &mut MySqlConnection) -> sqlx::Result<(i64, i64)> {
+    let most = sqlx::query_scalar(
+        "/* prepared_statements */ SELECT CAST(@@GLOBAL.max_prepared_stmt_count AS SIGNED)",
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    let count = sqlx::query("SHOW GLOBAL STATUS LIKE 'Prepared_stmt_count'")
+        .fetch_one(conn)
+        .await?;
+    let count: String = count.try_get(1)?;
+    let count = count
+        .parse()
+        .map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    Ok((count, most))
+}
+
 /// The server's clock, in UTC.
 pub(crate) async fn server_clock(conn: &mut MySqlConnection) -> sqlx::Result<PrimitiveDateTime> {
     sqlx::query_scalar("/* server_clock */ SELECT UTC_TIMESTAMP(6)")

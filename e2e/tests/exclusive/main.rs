@@ -4,7 +4,7 @@
 mod kafka_away;
 mod mysql_ipv6;
 mod mysql_refuses;
-
+mod mysql_statements;
 mod mysql_switchover;
 mod refund_time;
 mod server_defaults;

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 
 use super::{Cause, Head, Step, TransitionError};
 use crate::domain::audit::{self, GENESIS};
+use crate::domain::bulk;
 use crate::domain::eligibility::POLICY_VERSION;
 use crate::domain::event::TopicArgs;
 use crate::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
@@ -124,27 +125,31 @@ async fn insert_returns(
     conn: &mut MySqlConnection,
     now: OffsetDateTime,
     new: &[NewReturn],
-) -> Result<impl Iterator<Item = ReturnId> + use<>, TransitionError> {
-    let mut insert = QueryBuilder::new(
-        "/* transition::insert_returns */ INSERT INTO returns (order_id, customer_id, reason, reason_code, status, \
-         version, review_required, policy_version, refund_amount, currency, created_at, updated_at) ",
-    );
-    insert.push_values(new, |mut values, row| {
-        values
-            .push_bind(row.order_id)
-            .push_bind(row.customer_id)
-            .push_bind(&row.reason)
-            .push_bind(&row.reason_code)
-            .push_bind(Status::Initiated.as_str())
-            .push_bind(1_i32)
-            .push_bind(row.review_required)
-            .push_bind(POLICY_VERSION)
-            .push_bind(row.refund_amount.amount)
-            .push_bind(row.refund_amount.currency.as_str())
-            .push_bind(now)
-            .push_bind(now);
-    });
-    let first = insert.build().execute(conn).await?.last_insert_id();
-    let first = i64::try_from(first).map_err(|_| TransitionError::Unreadable("returns.id"))?;
-    Ok((first..).map(ReturnId))
+) -> Result<Vec<ReturnId>, TransitionError> {
+    let mut ids = Vec::with_capacity(new.len());
+    for slice in bulk::slices(new) {
+        let mut insert = QueryBuilder::new(
+            "/* transition::insert_returns */ INSERT INTO returns (order_id, customer_id, reason, reason_code, status, \
+             version, review_required, policy_version, refund_amount, currency, created_at, updated_at) ",
+        );
+        insert.push_values(slice, |mut values, row| {
+            values
+                .push_bind(row.order_id)
+                .push_bind(row.customer_id)
+                .push_bind(&row.reason)
+                .push_bind(&row.reason_code)
+                .push_bind(Status::Initiated.as_str())
+                .push_bind(1_i32)
+                .push_bind(row.review_required)
+                .push_bind(POLICY_VERSION)
+                .push_bind(row.refund_amount.amount)
+                .push_bind(row.refund_amount.currency.as_str())
+                .push_bind(now)
+                .push_bind(now);
+        });
+        let first = insert.build().execute(&mut *conn).await?.last_insert_id();
+        let first = i64::try_from(first).map_err(|_| TransitionError::Unreadable("returns.id"))?;
+        ids.extend((first..).map(ReturnId).take(slice.len()));
+    }
+    Ok(ids)
 }
