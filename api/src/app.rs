@@ -22,6 +22,7 @@ use crate::decisions::Decisions;
 use crate::filing::{Filing, FilingQueue};
 use crate::http::{self, RateLimit};
 use crate::metrics::Metrics;
+use crate::notifications::Notifications;
 use crate::streams::Streams;
 use crate::{auth, backlog, idempotency, open_files};
 
@@ -184,7 +185,16 @@ impl App {
             pauses: cfg.http.write_timeout(),
         };
         let audit = AuditReads::new(&db, exports);
-        let state = state(&cfg, &db, authenticator, filing, streams, audit);
+        let notifications = Notifications::new(&cfg.notifications, &db, &metrics);
+        let state = state(
+            &cfg,
+            &db,
+            authenticator,
+            filing,
+            streams,
+            audit,
+            notifications,
+        );
         let (drain, stop_delay) = (cfg.http.drain(), cfg.http.stop_delay());
         let server = http::serve(self.listener, state, cfg.http, metrics, leaving.clone());
         let failed = tasks.ended_early();
@@ -247,6 +257,7 @@ fn state(
     filing: FilingQueue,
     streams: Streams,
     audit: AuditReads,
+    notifications: Option<Notifications>,
 ) -> http::State {
     let reads = db.share(db.max_connections() * 3 / 4);
     http::State {
@@ -262,6 +273,7 @@ fn state(
         },
         audit,
         streams,
+        notifications,
         policy: cfg.policy.clone(),
         caller_rate: RateLimit::per_second(cfg.http.rate_per_caller),
         body_timeout: cfg.http.body_timeout(),

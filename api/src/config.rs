@@ -11,6 +11,7 @@ use crate::auth::TokenArgs;
 use crate::backlog::BacklogArgs;
 use crate::filing::FilingArgs;
 use crate::http::HttpArgs;
+use crate::notifications::NotificationArgs;
 use crate::streams::StreamArgs;
 use crate::{auth, http};
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub backlog: BacklogArgs,
     #[command(flatten)]
     pub streams: StreamArgs,
+    #[command(flatten)]
+    pub notifications: NotificationArgs,
     #[command(flatten)]
     pub policy: PolicyArgs,
     #[command(flatten)]
@@ -70,6 +73,7 @@ impl Settings for Config {
         if let Err(problem) = auth::load_keys(&self.auth) {
             problems.push(problem.to_string());
         }
+        problems.extend(self.notifications.problem());
         problems.extend(self.topics.problems());
         problems
     }

@@ -15,6 +15,7 @@ mod backlog;
 mod decisions;
 mod filing;
 mod idempotency;
+mod notifications;
 mod streams;
 
 mod store;

@@ -24,6 +24,7 @@ pub struct Metrics {
     pub(crate) auth: AuthMetrics,
     pub(crate) backlog: BacklogMetrics,
     pub(crate) streams: StreamMetrics,
+    pub(crate) notifications: IntCounterVec,
 }
 
 #[derive(Debug)]
@@ -88,6 +89,12 @@ impl Metrics {
             auth: AuthMetrics::new(&set),
             backlog: BacklogMetrics::new(&set),
             streams: StreamMetrics::new(&set),
+            notifications: set.counters(
+                "gateway_notifications_total",
+                "Notifications of the payment provider: the refund was made due for a look-up, is unknown or not waited for, or the signature was refused",
+                "result",
+                &["due", "unknown", "refused"],
+            ),
             set,
         }
     }

@@ -2,6 +2,7 @@
 
 mod faults;
 mod ledger;
+mod notifier;
 mod server;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ use crate::error::CtlError;
 use crate::output;
 use faults::{Fault, Faults, Odds};
 use ledger::{Ledger, Terms};
+use notifier::{Notifier, NotifierArgs};
 use server::Provider;
 
 const HELP: &str = "\
@@ -26,6 +28,9 @@ Implements docs/GATEWAY.md. In addition:
                          believes it paid
   PUT /faults/REFERENCE  {\"submit\":[FAULT,…],\"find\":[FAULT,…]}: the faults of the
                          next calls about one refund
+  PUT /reversals/REFERENCE
+                         takes the paid refund back: from now on it is declined;
+                         with --notify-url it also sends a notification
   GET /healthz           204
 
 Faults:
@@ -102,10 +107,15 @@ pub(crate) struct Args {
     /// Wait for the disk after every refund. Without it, only a crash of the whole machine can lose one.
     #[arg(long)]
     fsync: bool,
+
+    #[command(flatten)]
+    notifier: NotifierArgs,
 }
 
 pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     let odds = Odds::of(&args.fault).map_err(|problem| CtlError::Usage(vec![problem]))?;
+    let notifier = Notifier::new(args.notifier);
+    let notifier = notifier.map_err(|problem| CtlError::Usage(vec![problem]))?;
     let terms = Terms {
         honors_keys: !args.no_idempotency_keys,
         key_lifetime: Duration::from_secs(args.key_lifetime_secs),
@@ -123,6 +133,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
         Faults::new(odds, args.seed),
         Duration::from_millis(args.delay_ms),
         Duration::from_millis(args.hang_ms),
+        notifier,
     );
     let stop = shutdown::on_signal()
         .map_err(|source| io("cannot listen to signals".to_owned(), source))?;

@@ -52,6 +52,7 @@ pub struct Findings {
 
 /// First each operation under a role that is allowed, then all operations under each role.
 const RUNS: [&str; 4] = ["fitting", "customer", "admin", "auditor"];
+const SIGNED_PATH: &str = "/gateway/notifications";
 /// Orders of each customer in each run.
 const ORDERS: i64 = 20_000;
 /// Each run has a customer of its own, so that it cannot repeat an `Idempotency-Key` of another run.
@@ -69,10 +70,15 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("contract")
 }
 
-/// The copy of the document, which a test compares with the one that the api serves.
+/// The copy of the document, which a test compares with the one that the api serves, without the path that is not tested
+/// here.
 fn document() -> anyhow::Result<serde_json::Value> {
     let path = folder().join("../../docs/openapi.json");
-    Ok(serde_json::from_str(&std::fs::read_to_string(path)?)?)
+    let mut document: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+    if let Some(paths) = document["paths"].as_object_mut() {
+        paths.remove(SIGNED_PATH);
+    }
+    Ok(document)
 }
 
 /// Installs Schemathesis unless it is there.
@@ -186,6 +192,8 @@ impl Run {
         let ended = command
             .args(["--no-color", "--config-file", "schemathesis.toml", "run"])
             .args(["--checks", "all"])
+            // It wants a signature of the body's bytes, which only its sender can make. Its tests are the api's.
+            .args(["--exclude-path", SIGNED_PATH])
             .args(["--seed", &seed, "--max-examples", &examples.to_string()])
             .arg(format!("http://{api}/openapi.json"))
             .stdin(Stdio::null())

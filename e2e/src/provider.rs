@@ -79,6 +79,17 @@ impl Provider {
         Ok(())
     }
 
+    /// Takes a paid refund back.
+    ///
+    /// # Errors
+    /// It has not paid it, or its notification was not accepted.
+    pub async fn reverse(&self, key: &str) -> anyhow::Result<()> {
+        let url = format!("{}/reversals/{key}", self.url);
+        let response = self.client.put(url).send().await?;
+        ensure!(response.status().is_success(), "{response:?}");
+        Ok(())
+    }
+
     /// # Errors
     /// It has ended already.
     pub async fn kill(self) -> anyhow::Result<()> {

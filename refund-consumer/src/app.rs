@@ -28,6 +28,7 @@ use crate::gauges::LastRead;
 use crate::intake::{self, Intake};
 use crate::metrics::Metrics;
 use crate::open_attempts::OpenAttempts;
+use crate::recheck::Rechecker;
 use crate::reconcile::{Kind, Reconciler};
 use crate::refund::{self, Marked, RefundWorker};
 use crate::settle::{self, LookUpBackoff, Settlement, Settler};
@@ -67,7 +68,8 @@ struct Shares {
     mark_sent: Database,
     /// Reads of earlier attempts, one per gateway call at the same time.
     earlier: Database,
-    expiry: Database,
+    /// The expiry of the inbox, and the scan for paid refunds.
+    background: Database,
     gauges: Database,
 }
 
@@ -82,7 +84,7 @@ impl Shares {
             settle: one(),
             mark_sent: one(),
             earlier: all.share(rest),
-            expiry: one(),
+            background: one(),
             gauges: one(),
             all,
         }
@@ -185,8 +187,13 @@ impl Parts {
         let taking = tasks.stage();
         let (stop, metrics) = (taking.stop(), self.metrics.clone());
         let intake = self.intake(&claimer, &worker)?;
-        let (db, days) = (self.db.expiry.clone(), self.cfg.intake.inbox_retention_days);
+        let rechecker = self.rechecker(&worker);
+        let (db, days) = (
+            self.db.background.clone(),
+            self.cfg.intake.inbox_retention_days,
+        );
         let expiry = expiry::run(db, days, metrics, stop.clone());
+        taking.spawn("re-checks of paid refunds", rechecker.run(stop.clone()));
         taking.spawn_fallible("intake", intake.run(stop));
         taking.spawn("inbox expiry", expiry);
         self.spawn_scans(taking, &claimer, &worker, last_read);
@@ -304,6 +311,15 @@ impl Parts {
             metrics: self.metrics.clone(),
             sidelined: HashMap::new(),
             taken: HashSet::new(),
+        }
+    }
+
+    fn rechecker<G: RefundGateway>(&self, worker: &Arc<RefundWorker<G>>) -> Rechecker<G> {
+        Rechecker {
+            db: self.db.background.clone(),
+            worker: Arc::clone(worker),
+            interval: Duration::from_millis(self.cfg.reconcile.reconcile_interval_ms),
+            metrics: self.metrics.clone(),
         }
     }
 

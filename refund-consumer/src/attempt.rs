@@ -38,6 +38,8 @@ pub enum SendState {
     MaybeSent { may_resend: bool, checks: i32 },
     /// Taken over; the gateway has accepted it.
     Pending { gateway_ref: String },
+    /// Taken over to ask whether the payment still stands.
+    Paid { gateway_ref: String },
 }
 
 impl SendState {
@@ -45,7 +47,7 @@ impl SendState {
     pub fn is_unsent(&self) -> bool {
         match self {
             Self::Fresh | Self::Unsent => true,
-            Self::MaybeSent { .. } | Self::Pending { .. } => false,
+            Self::MaybeSent { .. } | Self::Pending { .. } | Self::Paid { .. } => false,
         }
     }
 }

@@ -134,6 +134,7 @@ impl Metrics {
                     "settle",
                     "reconcile",
                     "sweep",
+                    "recheck",
                     "expire_inbox",
                     "census",
                 ],

@@ -326,6 +326,8 @@ mod tests {
             gateway: None,
             gateway_ref: gateway_ref.map(str::to_owned),
             last_error: None,
+            succeeded_at: None,
+            recheck_at: None,
             created_at: NOW,
             updated_at: NOW,
         }

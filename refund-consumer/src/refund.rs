@@ -7,6 +7,7 @@
 
 mod earlier;
 mod ownership;
+mod recheck;
 mod response;
 
 use std::sync::Arc;
@@ -73,6 +74,21 @@ impl<G: RefundGateway> RefundWorker<G> {
             }
             let worker = Arc::clone(self);
             self.tasks.spawn(async move { worker.carry(attempt).await });
+        }
+    }
+
+    /// Carries each attempt to its outcome, and waits for all of them. Cancel-safe: they are carried on.
+    pub async fn carry_all(self: &Arc<Self>, attempts: Vec<OwnedAttempt>) {
+        let mut tasks = Vec::with_capacity(attempts.len());
+        for attempt in attempts {
+            if self.open.add(attempt.id, attempt.sent.is_unsent()) {
+                let worker = Arc::clone(self);
+                tasks.push(self.tasks.spawn(async move { worker.carry(attempt).await }));
+            }
+        }
+        for task in tasks {
+            // A panic was logged when it happened.
+            let _ = task.await;
         }
     }
 
@@ -163,6 +179,7 @@ impl<G: RefundGateway> RefundWorker<G> {
         match &attempt.sent {
             SendState::Fresh => self.send(attempt).await,
             SendState::Pending { gateway_ref } => Some(self.poll(attempt, gateway_ref).await),
+            SendState::Paid { gateway_ref } => Some(self.recheck(attempt, gateway_ref).await),
             SendState::Unsent | SendState::MaybeSent { .. } => match self.look_up(attempt).await {
                 Some(report) => Some(report),
                 None => self.not_found(attempt).await,
@@ -181,7 +198,9 @@ impl<G: RefundGateway> RefundWorker<G> {
         kill_point("consumer.after_settle");
         let result = settled.map_or_else(NotSettled::as_str, Settled::as_str);
         self.metrics.settlements.with_label_values(&[result]).inc();
-        if let Ok(Settled::Parked | Settled::Disagreed | Settled::Stuck) = settled {
+        if let Ok(Settled::Parked | Settled::Disagreed | Settled::Stuck | Settled::Reversed) =
+            settled
+        {
             tracing::error!(return.id = %attempt.id.return_id, attempt = attempt.id.number, result, "a refund needs a person");
         }
     }
@@ -303,26 +322,21 @@ impl<G: RefundGateway> RefundWorker<G> {
                     reason: ParkReason::NotFound,
                 }
             }
-            SendState::MaybeSent { .. } | SendState::Pending { .. } => Outcome::StillOpen {
-                error: ParkReason::NotFound.as_str(),
-                looked_up: true,
-                answer: None,
-            },
+            SendState::MaybeSent { .. } | SendState::Pending { .. } | SendState::Paid { .. } => {
+                Outcome::StillOpen {
+                    error: ParkReason::NotFound.as_str(),
+                    looked_up: true,
+                    answer: None,
+                }
+            }
         };
         Some(self.report(attempt, outcome))
     }
 
     /// Asks for the state of a refund that the gateway has accepted. It is never sent again.
     async fn poll(&self, attempt: &OwnedAttempt, gateway_ref: &str) -> OutcomeReport {
-        let refund = match self.admitted(attempt.deadline, CallKind::LookUp).await {
-            Ok(()) => {
-                let call = self.gateway.status(gateway_ref, &attempt.key);
-                self.call("status", attempt.deadline, call).await
-            }
-            Err(error) => Err(CallFailed::NotSent(error)),
-        };
         let can = self.gateway.capabilities();
-        let outcome = match refund {
+        let outcome = match self.status(attempt, gateway_ref).await {
             Ok(Some(refund)) => response::looked_up(refund, &attempt.amount, can),
             Ok(None) => Outcome::StillOpen {
                 error: "pending_not_found",
@@ -353,6 +367,17 @@ impl<G: RefundGateway> RefundWorker<G> {
                 }
             }
         }
+    }
+
+    async fn status(
+        &self,
+        attempt: &OwnedAttempt,
+        gateway_ref: &str,
+    ) -> Result<Option<ProviderRefund>, CallFailed> {
+        let admitted = self.admitted(attempt.deadline, CallKind::LookUp).await;
+        admitted.map_err(CallFailed::NotSent)?;
+        let call = self.gateway.status(gateway_ref, &attempt.key);
+        self.call("status", attempt.deadline, call).await
     }
 
     async fn find(

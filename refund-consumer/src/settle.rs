@@ -5,13 +5,15 @@
 
 mod batch;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::domain::eligibility::OrderFacts;
 use shared::domain::event::TopicArgs;
 use shared::domain::ids::{OrderId, ReturnId};
 use shared::domain::refund::{
-    IfHeld, OutcomeReport, Pauses, Settled, lock_attempts, update_attempts,
+    IfHeld, Outcome, OutcomeReport, Pauses, Settled, lock_attempts, update_attempts,
 };
 use shared::domain::trace_context::TraceContext;
 use shared::domain::transition;
@@ -170,7 +172,8 @@ impl Settler {
         let return_ids: Vec<ReturnId> = locked.rows().iter().map(|row| row.id).collect();
         let attempts = lock_attempts(tx, &return_ids, IfHeld::Fail).await?;
 
-        let mut batch = SettlementBatch::new(&locked, attempts, orders);
+        let open_orders = self.open_orders(tx, settlements, &orders).await?;
+        let mut batch = SettlementBatch::new(&locked, attempts, orders, open_orders);
         let settled = self.apply(&mut batch, settlements, &locked);
 
         let changed = batch.changed_attempts();
@@ -180,6 +183,21 @@ impl Settler {
         transition::apply(tx, &mut locked, &self.topics, &batch.changes).await?;
         kill_point("consumer.before_settle_commit");
         Ok(settled)
+    }
+
+    /// The orders of reversed refunds that have another open return. No filing can change that while they are locked.
+    async fn open_orders(
+        &self,
+        tx: &mut MySqlConnection,
+        settlements: &[Settlement],
+        locked: &HashMap<OrderId, OrderFacts>,
+    ) -> Result<Vec<OrderId>, Error> {
+        let reversed = settlements
+            .iter()
+            .filter(|one| matches!(one.report.outcome, Outcome::Reversed { .. }))
+            .map(|one| one.order_id)
+            .filter(|order| locked.contains_key(order));
+        store::orders_with_open_return(tx, &sorted(reversed)).await
     }
 
     fn apply(

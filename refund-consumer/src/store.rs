@@ -7,6 +7,7 @@
 mod attempts;
 mod claims;
 mod oldest;
+mod rechecks;
 mod scans;
 
 use sqlx::MySqlConnection;
@@ -20,6 +21,7 @@ pub use claims::{
     read_filings, read_inbox,
 };
 pub use oldest::{Gauges, Oldest, Range, Standstill, oldest, read_gauges};
+pub use rechecks::{due_rechecks, orders_with_open_return, take_rechecks};
 pub use scans::{
     Foreign, Page, Waiting, due_attempts, expire_inbox, foreign_attempts, waiting_returns,
 };

@@ -5,6 +5,7 @@ pub mod program;
 pub mod settings;
 pub mod tasks;
 
+pub mod clock;
 pub mod metrics;
 pub mod telemetry;
 

@@ -22,6 +22,7 @@ use crate::auth::{Authenticator, Credential};
 use crate::decisions::Decisions;
 use crate::error::ApiError;
 use crate::filing::FilingQueue;
+use crate::notifications::Notifications;
 use crate::store::{self, ReturnRow};
 use crate::streams::Streams;
 
@@ -36,6 +37,8 @@ pub(crate) struct State {
     pub(crate) decisions: Decisions,
     pub(crate) audit: AuditReads,
     pub(crate) streams: Streams,
+    /// `None`: the provider sends none.
+    pub(crate) notifications: Option<Notifications>,
     pub(crate) policy: PolicyArgs,
     /// Per holder, not per token. `None`: no limit.
     pub(crate) caller_rate: Option<RateLimit<Holder>>,

@@ -2,12 +2,14 @@
 //!
 //! `docs/openapi.json` is a copy for code generators and reviewers; a test compares the two.
 
+mod notification;
 mod operations;
 mod parts;
 
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use shared::domain::refund::notification::Notification;
 use utoipa::openapi::path::Paths;
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
@@ -78,6 +80,7 @@ fn document() -> OpenApi {
                 "decisions",
                 "Decisions of people about a return, by its `ETag`.",
             ),
+            tag("gateway", "For the payment provider."),
         ]))
         .build()
 }
@@ -104,6 +107,7 @@ fn components() -> ComponentsBuilder {
     with_its_parts::<FilingBody>(&mut schemas);
     with_its_parts::<ReceiptBody>(&mut schemas);
     with_its_parts::<DecisionBody>(&mut schemas);
+    with_its_parts::<Notification>(&mut schemas);
     page_of::<ReturnView>(&mut schemas);
     page_of::<EventView>(&mut schemas);
     page_of::<OrderView>(&mut schemas);

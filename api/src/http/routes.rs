@@ -3,6 +3,7 @@
 mod decide_return;
 mod export;
 mod file_return;
+mod gateway_notification;
 mod list_events;
 mod list_orders;
 mod list_returns;
@@ -39,6 +40,7 @@ pub(super) enum Endpoint {
     Decide(Verb),
     ListEvents,
     ListOrders,
+    GatewayNotification,
     Page(Page),
 }
 
@@ -60,7 +62,7 @@ pub(super) struct Path {
     post: Option<Endpoint>,
 }
 
-static PATHS: [Path; 14] = [
+static PATHS: [Path; 15] = [
     Path {
         template: "/returns",
         get: Some(Endpoint::ListReturns),
@@ -78,6 +80,7 @@ static PATHS: [Path; 14] = [
     get("/returns/{id}/events", Endpoint::ReturnEvents),
     get("/events", Endpoint::ListEvents),
     get("/orders", Endpoint::ListOrders),
+    post("/gateway/notifications", Endpoint::GatewayNotification),
     get("/openapi.json", Endpoint::Page(Page::Contract)),
     get("/docs", Endpoint::Page(Page::Docs)),
     get("/docs/{file}", Endpoint::Page(Page::DocsFile)),
@@ -185,6 +188,7 @@ async fn respond(call: Call) -> Result<Response, ApiError> {
         Endpoint::Decide(verb) => decide_return::handle(call, parameter, verb).await,
         Endpoint::ListEvents => list_events::handle(call).await,
         Endpoint::ListOrders => list_orders::handle(call).await,
+        Endpoint::GatewayNotification => gateway_notification::handle(call).await,
         Endpoint::Page(page) => pages::page(page, parameter, &call.state.public_url),
     }
 }

@@ -16,6 +16,7 @@ mod concurrent_callers;
 mod hostile;
 mod key_rotation;
 mod mutations;
+mod notifications;
 mod revocation;
 
 mod fuzz;

@@ -39,10 +39,26 @@ pub(super) struct Entry {
     pub(super) currency: String,
     key: Option<String>,
     declined: bool,
+    /// Paid, and taken back later. Written as a line of its own.
+    #[serde(skip)]
+    reversed: bool,
     #[serde(with = "time::serde::rfc3339")]
     accepted_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     settles_at: OffsetDateTime,
+}
+
+/// A line of the file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Accepted(Entry),
+    Reversed {
+        /// The id of the refund.
+        reversed: String,
+        #[serde(with = "time::serde::rfc3339")]
+        at: OffsetDateTime,
+    },
 }
 
 /// The state of a refund.
@@ -58,7 +74,7 @@ impl Entry {
     pub(super) fn status(&self, now: OffsetDateTime) -> Status {
         if now < self.settles_at {
             Status::Pending
-        } else if self.declined {
+        } else if self.declined || self.reversed {
             Status::Declined
         } else {
             Status::Succeeded
@@ -121,7 +137,10 @@ impl Ledger {
             by_key: HashMap::new(),
         };
         for line in text[..whole].lines() {
-            ledger.remember(serde_json::from_str(line)?);
+            match serde_json::from_str(line)? {
+                Line::Accepted(entry) => ledger.remember(entry),
+                Line::Reversed { reversed, .. } => ledger.mark_reversed(&reversed),
+            }
         }
         Ok(ledger)
     }
@@ -156,12 +175,31 @@ impl Ledger {
             currency: request.currency,
             key: key.map(str::to_owned),
             declined,
+            reversed: false,
             accepted_at: now,
             settles_at: now + self.terms.settle_after.unwrap_or_default(),
         };
-        self.append(&entry)?;
+        self.append(&Line::Accepted(entry.clone()))?;
         self.remember(entry.clone());
         Ok(Accepted::New(entry))
+    }
+
+    /// Takes the paid refund of a reference back; `false` if there is none.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub(super) fn reverse(&mut self, reference: &str, now: OffsetDateTime) -> io::Result<bool> {
+        let paid = self.find(reference, now).into_iter();
+        let mut paid = paid.filter(|entry| entry.status(now) == Status::Succeeded);
+        let Some(id) = paid.next_back().map(|entry| entry.id.clone()) else {
+            return Ok(false);
+        };
+        self.append(&Line::Reversed {
+            reversed: id.clone(),
+            at: now,
+        })?;
+        self.mark_reversed(&id);
+        Ok(true)
     }
 
     /// The refunds of a reference that the provider still knows.
@@ -187,14 +225,20 @@ impl Ledger {
         !self.terms.honors_keys || now < entry.accepted_at + self.terms.key_lifetime
     }
 
-    fn append(&mut self, entry: &Entry) -> io::Result<()> {
-        let mut line = serde_json::to_vec(entry)?;
+    fn append(&mut self, line: &Line) -> io::Result<()> {
+        let mut line = serde_json::to_vec(line)?;
         line.push(b'\n');
         self.file.write_all(&line)?;
         if self.fsync {
             self.file.sync_data()?;
         }
         Ok(())
+    }
+
+    fn mark_reversed(&mut self, id: &str) {
+        if let Some(at) = self.by_id.get(id) {
+            self.entries[*at].reversed = true;
+        }
     }
 
     fn remember(&mut self, entry: Entry) {
@@ -308,6 +352,24 @@ mod tests {
             assert_eq!(entry.status(NOW), Status::Pending);
             assert_eq!(entry.status(NOW + HOUR), settled);
         }
+    }
+
+    #[test]
+    fn a_reversed_refund_is_declined_also_after_a_restart() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut ledger = open(&dir, terms(true));
+        assert!(!ledger.reverse("k", NOW).expect("read"), "nothing was paid");
+        let accepted = ledger.accept(request("5"), Some("k"), false, NOW);
+        let Accepted::New(entry) = accepted.expect("written") else {
+            panic!("new");
+        };
+        assert!(ledger.reverse("k", NOW).expect("written"));
+        assert!(!ledger.reverse("k", NOW).expect("read"), "once");
+        drop(ledger);
+        let ledger = open(&dir, terms(true));
+        let status = |entry: &Entry| entry.status(NOW);
+        assert_eq!(ledger.get(&entry.id).map(status), Some(Status::Declined));
+        assert_eq!(ledger.all().len(), 1);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::faults::{Call, Fault, Faults, Script};
 use super::ledger::{Accepted, Entry, Ledger, RefundRequest, Status};
+use super::notifier::Notifier;
 
 const LIMITS: Limits = Limits {
     max_connections: 2_048,
@@ -43,6 +44,7 @@ pub(super) struct Provider {
     state: Mutex<State>,
     delay: Duration,
     hang: Duration,
+    notifier: Option<Notifier>,
 }
 
 #[derive(Debug)]
@@ -83,11 +85,13 @@ impl Provider {
         faults: Faults,
         delay: Duration,
         hang: Duration,
+        notifier: Option<Notifier>,
     ) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State { ledger, faults }),
             delay,
             hang,
+            notifier,
         })
     }
 
@@ -122,6 +126,7 @@ impl Provider {
                 let reference = (*reference).to_owned();
                 self.script(reference, request).await
             }
+            (&Method::PUT, ["reversals", reference]) => self.reverse(reference).await,
             (&Method::GET, ["healthz"]) => empty(StatusCode::NO_CONTENT),
             _ => problem(StatusCode::NOT_FOUND, "not_found"),
         }
@@ -219,6 +224,25 @@ impl Provider {
                 empty(StatusCode::NO_CONTENT)
             }
             None => problem(StatusCode::BAD_REQUEST, "bad_request"),
+        }
+    }
+
+    /// Takes a refund back, and notifies whoever wants to know. 502 if the notification was not accepted.
+    async fn reverse(&self, reference: &str) -> HttpResponse {
+        let reversed = self
+            .state()
+            .ledger
+            .reverse(reference, OffsetDateTime::now_utc());
+        match reversed {
+            Ok(true) => {}
+            Ok(false) => return problem(StatusCode::NOT_FOUND, "not_found"),
+            Err(_) => return server_error(),
+        }
+        match &self.notifier {
+            Some(notifier) if !notifier.notify(reference).await => {
+                problem(StatusCode::BAD_GATEWAY, "not_notified")
+            }
+            Some(_) | None => empty(StatusCode::NO_CONTENT),
         }
     }
 

@@ -6,6 +6,7 @@ mod crashes;
 mod faults;
 mod frozen;
 mod operator;
+mod reversed;
 mod tampered;
 
 use e2e::load::Writer;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use shared::domain::refund::{Attempt, AttemptId, Outcome, OutcomeReport, ParkReason};
+use shared::domain::refund::{
+    Attempt, AttemptId, AttemptState, Outcome, OutcomeReport, ParkReason,
+};
 
 use super::{RefundWorker, response};
 use crate::attempt::OwnedAttempt;
@@ -44,6 +46,14 @@ impl<G: RefundGateway> RefundWorker<G> {
                 Err(_) => return not_now("earlier_not_looked_up"),
             };
             match outcome {
+                Outcome::Succeeded { gateway_ref }
+                    if earlier.state == AttemptState::Reversed
+                        && earlier.gateway_ref.as_ref() == Some(&gateway_ref) =>
+                {
+                    if earlier.id.number > stated {
+                        return park(ParkReason::ReversalWithdrawn);
+                    }
+                }
                 Outcome::Succeeded { .. } => {
                     return Some(OutcomeReport {
                         attempt: earlier.id,

@@ -1,12 +1,13 @@
 //! The locked rows of a settlement batch, changed in memory.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use shared::domain::actor::Actor;
 use shared::domain::eligibility::OrderFacts;
 use shared::domain::ids::{OrderId, ReturnId};
 use shared::domain::money::Money;
-use shared::domain::refund::{Attempt, Pauses, RefundState, Settled};
+use shared::domain::refund::{Attempt, Outcome, OutcomeReport, Pauses, RefundState, Settled};
 use shared::domain::transition::{Cause, Change, Locked, LockedReturn};
 
 use super::Settlement;
@@ -19,6 +20,8 @@ pub(super) struct SettlementBatch {
     states: BTreeMap<ReturnId, RefundState>,
     orders_before: HashMap<OrderId, OrderFacts>,
     orders: BTreeMap<OrderId, OrderFacts>,
+    /// Those of reversed refunds that have another open return.
+    open_orders: Vec<OrderId>,
     pub(super) changes: Vec<Change>,
 }
 
@@ -27,6 +30,7 @@ impl SettlementBatch {
         locked: &Locked,
         before: HashMap<ReturnId, Vec<Attempt>>,
         orders: HashMap<OrderId, OrderFacts>,
+        open_orders: Vec<OrderId>,
     ) -> Self {
         let state = |row: &LockedReturn| RefundState {
             status: row.status,
@@ -41,6 +45,7 @@ impl SettlementBatch {
             before,
             orders: orders.clone().into_iter().collect(),
             orders_before: orders,
+            open_orders,
             changes: Vec::new(),
         }
     }
@@ -59,7 +64,8 @@ impl SettlementBatch {
             .zip(self.states.get_mut(&id))
             .ok_or(NotSettled::Held)?;
         let order = self.orders.get_mut(&row.order_id).ok_or(NotSettled::Held)?;
-        let step = state.settle(&one.report, order, locked.now, pauses);
+        let report = complete(&one.report, self.open_orders.contains(&row.order_id));
+        let step = state.settle(&report, order, locked.now, pauses);
         if let Some((action, detail)) = step.change {
             self.changes.push(Change {
                 return_id: id,
@@ -87,7 +93,7 @@ impl SettlementBatch {
             .collect()
     }
 
-    /// What was paid of each order.
+    /// What was paid of each order, less what was taken back.
     pub(super) fn paid(&self) -> Vec<(OrderId, Money)> {
         let paid = |(id, order): (&OrderId, &OrderFacts)| {
             let before = self.orders_before.get(id)?;
@@ -95,8 +101,22 @@ impl SettlementBatch {
                 .refunded_amount
                 .checked_sub(&before.refunded_amount)
                 .ok()?;
-            added.is_positive().then_some((*id, added))
+            (!added.amount.is_zero()).then_some((*id, added))
         };
         self.orders.iter().filter_map(paid).collect()
+    }
+}
+
+/// The report, with what only the locked order shows.
+fn complete(report: &OutcomeReport, order_has_open_return: bool) -> Cow<'_, OutcomeReport> {
+    match &report.outcome {
+        Outcome::Reversed { code, .. } => Cow::Owned(OutcomeReport {
+            outcome: Outcome::Reversed {
+                code: code.clone(),
+                order_has_open_return,
+            },
+            ..report.clone()
+        }),
+        _ => Cow::Borrowed(report),
     }
 }

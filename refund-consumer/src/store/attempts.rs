@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use shared::domain::ids::OrderId;
 use shared::domain::money::Money;
 use shared::domain::refund::{ATTEMPT, Attempt, AttemptId, AttemptState, datetime};
-use sqlx::AssertSqlSafe;
+use sqlx::mysql::MySqlRow;
+use sqlx::{AssertSqlSafe, FromRow, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -97,7 +98,7 @@ pub async fn release(conn: &mut Conn, owner: Uuid, attempts: &[GiveBack]) -> Res
          STRAIGHT_JOIN refunds AS f FORCE INDEX (PRIMARY) ON f.return_id = wanted.return_id AND f.attempt = wanted.attempt \
          SET f.next_check_at = UTC_TIMESTAMP(6), f.updated_at = UTC_TIMESTAMP(6), f.call_deadline = NULL, \
          f.first_sent_at = IF(wanted.unsent AND f.state = 'claimed', NULL, f.first_sent_at), \
-         f.owner = NULL WHERE f.owner = UNHEX(?) AND f.state IN ('claimed', 'sent', 'pending', 'unknown')",
+         f.owner = NULL WHERE f.owner = UNHEX(?) AND f.state IN ('claimed', 'sent', 'pending', 'unknown', 'succeeded')",
     )
     .bind(Value::from(rows).to_string())
     .bind(hex(owner))
@@ -112,6 +113,15 @@ pub async fn release(conn: &mut Conn, owner: Uuid, attempts: &[GiveBack]) -> Res
 pub struct Due {
     pub attempt: Attempt,
     pub order_id: OrderId,
+}
+
+impl FromRow<'_, MySqlRow> for Due {
+    fn from_row(row: &MySqlRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            attempt: Attempt::from_row(row)?,
+            order_id: row.try_get("order_id")?,
+        })
+    }
 }
 
 /// Which process takes attempts over, until when and at which gateway.
@@ -183,7 +193,11 @@ fn goes_with_key(due: &Attempt, by: &TakeOver) -> bool {
 }
 
 /// Which of `due` have us as owner, with the deadline just written.
-async fn taken(conn: &mut Conn, due: &[Due], by: &TakeOver) -> Result<Vec<AttemptId>, Error> {
+pub(super) async fn taken(
+    conn: &mut Conn,
+    due: &[Due],
+    by: &TakeOver,
+) -> Result<Vec<AttemptId>, Error> {
     let ids: Vec<AttemptId> = due.iter().map(|due| due.attempt.id).collect();
     let taken = sqlx::query_as(
         "/* take_over */ SELECT f.return_id, f.attempt \

@@ -1,7 +1,7 @@
 //! The reconciler's scans, each by an index of its own.
 
 use shared::domain::ids::ReturnId;
-use shared::domain::refund::{ATTEMPT, Attempt, AttemptState, datetime};
+use shared::domain::refund::{ATTEMPT, AttemptState, datetime};
 use shared::domain::status::Status;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, FromRow, Row};
@@ -117,13 +117,10 @@ pub async fn due_attempts(
         .fetch_all(conn)
         .await?;
     let now = rows.first().map(|row| row.try_get("now")).transpose()?;
-    let read = |row: &MySqlRow| -> sqlx::Result<Due> {
-        Ok(Due {
-            attempt: Attempt::from_row(row)?,
-            order_id: row.try_get("order_id")?,
-        })
-    };
-    let mut due: Vec<Due> = rows.iter().map(read).collect::<sqlx::Result<_>>()?;
+    let mut due: Vec<Due> = rows
+        .iter()
+        .map(Due::from_row)
+        .collect::<sqlx::Result<_>>()?;
     due.sort_unstable_by_key(|due| due.attempt.id);
     Ok((now, due))
 }

@@ -26,6 +26,7 @@ mod process;
 mod reconciling;
 mod refunding;
 mod refusals;
+mod reversals;
 mod rivals;
 mod scans;
 mod silent_mysql;

@@ -1,7 +1,5 @@
 //! Evaluates `policy.datalog` for one request of one caller.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use biscuit_auth::AuthorizerBuilder;
 use biscuit_auth::builder::{Fact, Term, fact, string};
 use biscuit_auth::error::{FailedCheck, Logic, RunLimit, Token as BiscuitError};
@@ -11,6 +9,7 @@ use super::biscuit::LIMITS;
 use super::token::Verified;
 use super::{AuthArgs, Caller};
 use crate::domain::ids::{CustomerId, ReturnId};
+use crate::runtime::clock::unix_secs;
 
 const POLICY: &str = include_str!("policy.datalog");
 
@@ -46,7 +45,8 @@ impl Policy {
     /// # Errors
     /// Why the request is not allowed.
     pub fn decide<'v>(&self, token: &'v Verified, request: &Request) -> Result<&'v Caller, Denied> {
-        let now = clock();
+        // Tokens have no finer times. The leeway covers the difference between our clock and the issuer's.
+        let now = unix_secs();
         let denied = match self.allows(token, request, now) {
             Ok(()) => return Ok(token.caller()),
             Err(denied) => denied,
@@ -71,7 +71,7 @@ impl Policy {
     /// Whether a token that was accepted before is still within its time: nothing else about it can have changed. As in
     /// the policy, at a small part of its cost.
     pub fn is_current(&self, token: &Verified) -> bool {
-        self.is_current_at(token, clock())
+        self.is_current_at(token, unix_secs())
     }
 
     fn is_current_at(&self, token: &Verified, now: u64) -> bool {
@@ -86,7 +86,7 @@ impl Policy {
     /// [`Denied::Token`] or [`Denied::Undecided`].
     pub fn accepts(&self, token: &Verified) -> Result<(), Denied> {
         let any = Request::of(Operation::ReturnsRead);
-        match self.allows(token, &any, clock()) {
+        match self.allows(token, &any, unix_secs()) {
             Ok(()) | Err(Denied::Forbidden | Denied::NotYours) => Ok(()),
             Err(denied @ (Denied::Token(_) | Denied::Undecided)) => Err(denied),
         }
@@ -173,19 +173,6 @@ fn visible_part(token: &Verified, request: Request) -> Request {
         resource: request.resource.map(visible),
         ..request
     }
-}
-
-/// Unix seconds, because tokens have no finer times. It is this machine's clock, as the times come from issuers and not
-/// from the database; the leeway covers the difference.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the times in a token come from its issuer, not from the database"
-)]
-fn clock() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("a clock after 1970")
-        .as_secs()
 }
 
 fn one(name: &str, term: Term) -> Fact {

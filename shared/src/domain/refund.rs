@@ -4,8 +4,10 @@
 //! nothing. An attempt that contradicts this, or whose outcome cannot be known, waits for a person.
 
 mod attempt;
+pub mod notification;
 mod outcome;
 mod park_reason;
+mod recheck;
 mod rows;
 mod state;
 
@@ -14,5 +16,6 @@ pub use attempt::{
 };
 pub use outcome::{Outcome, OutcomeReport, Settled, UnusableAnswer};
 pub use park_reason::ParkReason;
+pub use recheck::RECHECKS;
 pub use rows::{ATTEMPT, IfHeld, datetime, lock_attempts, update_attempts};
 pub use state::{MarkPaid, Pauses, RefundState, Refusal, SettleStep};

@@ -54,6 +54,8 @@ pub enum Action {
     MarkNotPaid,
     /// An earlier attempt turned out to have succeeded.
     LateSuccess,
+    /// The gateway has taken a confirmed refund back.
+    Reverse,
     /// The outcome at the gateway is not known; the attempt will be looked up.
     OutcomeUnknown,
     /// The attempt waits for a person.
@@ -91,6 +93,7 @@ impl Status {
             (Self::RefundFailed, A::Retry) => Self::RefundPending,
             (Self::RefundFailed | Self::RefundPending, A::LateSuccess) => Self::Refunded,
             (Self::RefundFailed, A::MarkPaid) => Self::Refunded,
+            (Self::Refunded, A::Reverse) => Self::RefundFailed,
             // Events that leave the status as it is.
             (Self::RefundPending, A::OutcomeUnknown | A::Park) => Self::RefundPending,
             (Self::RefundPending | Self::Refunded | Self::RefundFailed, A::Disagreement) => self,
@@ -127,6 +130,7 @@ impl Action {
             Self::MarkPaid => "refund.marked_paid",
             Self::MarkNotPaid => "refund.marked_not_paid",
             Self::LateSuccess => "refund.found_paid",
+            Self::Reverse => "refund.reversed",
             Self::OutcomeUnknown => "refund.outcome_unknown",
             Self::Park => "refund.parked",
             Self::Disagreement => "refund.answer_disagreed",
@@ -141,7 +145,7 @@ mod tests {
     use super::*;
 
     /// Every allowed move. The test below checks that all other pairs are refused.
-    const ALLOWED: [(Status, Action, Status); 19] = [
+    const ALLOWED: [(Status, Action, Status); 20] = [
         (Status::Initiated, Action::Approve, Status::Approved),
         (Status::Initiated, Action::Reject, Status::Rejected),
         (Status::Initiated, Action::Cancel, Status::Cancelled),
@@ -176,6 +180,7 @@ mod tests {
             Action::Disagreement,
             Status::RefundFailed,
         ),
+        (Status::Refunded, Action::Reverse, Status::RefundFailed),
         (Status::Refunded, Action::Disagreement, Status::Refunded),
     ];
 

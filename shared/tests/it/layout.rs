@@ -29,6 +29,7 @@ const API: Floors = &[
         "decisions",
         "filing",
         "idempotency",
+        "notifications",
         "streams",
     ],
     &["http"],

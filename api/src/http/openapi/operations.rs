@@ -8,6 +8,7 @@ use utoipa::openapi::schema::{KnownFormat, SchemaFormat};
 use utoipa::openapi::{ContentBuilder, Required};
 use utoipa::{IntoParams, ToSchema};
 
+use super::notification;
 use super::parts::{
     self, Described, body, etag, header, header_parameter, integer, operation, request_id,
     response, return_id, string, with_errors,
@@ -30,6 +31,7 @@ pub(super) fn all() -> Vec<Described> {
         list_orders(),
         list_return_events(),
         list_events(),
+        notification::notify(),
         decide(
             "cancelReturn",
             Verb::Cancel,
@@ -262,7 +264,7 @@ fn watch_return() -> Described {
         .minimum(Some(0))
         .maximum(Some(i32::MAX));
     let frames = string().description(Some(
-        "Server-sent events: `status` with the `seq` as its id and `{\"status\", \"seq\", \"at\"}` as data, the present status first; `end` when no other event follows. A comment every 15 s.",
+        "Server-sent events: `status` with the `seq` as its id and `{\"status\", \"seq\", \"at\"}` as data, the present status first; `end` when no other event is expected. A comment every 15 s.",
     ));
     let stream = ResponseBuilder::new()
         .description(

@@ -58,22 +58,32 @@ pub(super) fn operation(id: &str, tag: &str, summary: &str, description: &str) -
 }
 
 /// The errors that every operation can return.
-const EVERYWHERE: [ErrorKind; 11] = [
+const EVERYWHERE: [ErrorKind; 7] = [
     ErrorKind::BadRequest,
-    ErrorKind::Unauthenticated,
-    ErrorKind::Forbidden,
     ErrorKind::MethodNotAllowed,
     ErrorKind::UriTooLong,
     ErrorKind::RateLimited,
     ErrorKind::HttpVersionNotSupported,
-    ErrorKind::Undecided,
-    ErrorKind::RevocationsUnknown,
     ErrorKind::Unavailable,
     ErrorKind::Internal,
 ];
 
-/// Adds these errors, and those of every operation: one response for each status, with an example of each kind.
-pub(super) fn with_errors(
+/// The errors that every operation with a token can return.
+const WITH_TOKEN: [ErrorKind; 4] = [
+    ErrorKind::Unauthenticated,
+    ErrorKind::Forbidden,
+    ErrorKind::Undecided,
+    ErrorKind::RevocationsUnknown,
+];
+
+/// Adds these errors, and those of every operation with a token: one response for each status, with an example of each
+/// kind.
+pub(super) fn with_errors(operation: OperationBuilder, errors: &[ErrorKind]) -> OperationBuilder {
+    with_errors_of_all(operation, &[&WITH_TOKEN, errors].concat())
+}
+
+/// Adds these errors, and those of every operation.
+pub(super) fn with_errors_of_all(
     mut operation: OperationBuilder,
     errors: &[ErrorKind],
 ) -> OperationBuilder {

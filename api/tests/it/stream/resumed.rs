@@ -42,6 +42,26 @@ async fn p11_a_stopped_api_ends_its_streams_and_another_one_resumes_them() {
     api.stop().await;
 }
 
+/// The stream had ended with `refunded`; the provider took the refund back days later.
+#[tokio::test]
+async fn a_refund_that_came_back_is_in_the_stream_and_in_the_return() {
+    let (api, id) = api_with_a_return(&[]).await;
+    change(
+        &api.db,
+        id,
+        &[Action::Approve, Action::Claim, Action::Confirm],
+    )
+    .await;
+    change(&api.db, id, &[Action::Reverse]).await;
+    let mut frames = Frames::after(&api, id, 4).await;
+    assert_eq!(frames.status().await, (5, "refund_failed".to_owned()));
+    let shown = api
+        .get(&format!("/returns/{id}"), &api.customer_token())
+        .await;
+    assert_eq!(shown.json()["status"], "refund_failed");
+    api.stop().await;
+}
+
 #[tokio::test]
 async fn a_client_that_was_away_for_long_gets_everything() {
     let (api, id) = api_with_a_return(&[]).await;

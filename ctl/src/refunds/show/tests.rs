@@ -35,6 +35,8 @@ fn wide() -> Rows {
         gateway: Some("g".repeat(64)),
         gateway_ref: Some("r".repeat(128)),
         last_error: Some("not_found".to_owned()),
+        succeeded_at: None,
+        recheck_at: None,
         created_at: at,
         updated_at: at,
     };

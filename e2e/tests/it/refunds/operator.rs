@@ -17,7 +17,7 @@ use super::{file, nothing_is_wrong, quick};
 const ADMIN: &str = "7";
 
 /// The environment of a command that decides.
-async fn as_admin(system: &System) -> anyhow::Result<Env> {
+pub(super) async fn as_admin(system: &System) -> anyhow::Result<Env> {
     let mint = ["token", "mint", "--user", ADMIN, "--role", "admin"];
     let token = run("returnsctl", &mint, &system.env).await?;
     let mut env = system.env.clone();
@@ -25,27 +25,32 @@ async fn as_admin(system: &System) -> anyhow::Result<Env> {
     Ok(env)
 }
 
-/// Retries the first attempt of each return with the command that `show` prints.
 async fn retry_all(env: &Env, returns: &[ReturnId]) -> anyhow::Result<()> {
     for id in returns {
-        let id = id.to_string();
-        let shown = run("returnsctl", &["refunds", "show", &id, "--json"], env).await?;
-        let shown: Value = serde_json::from_str(&shown)?;
-        let line = format!("returnsctl refunds retry {id} --attempt 1 --reason 'WHY'");
-        ensure!(shown["commands"][0]["line"] == line, "{shown}");
-        let args = [
-            "refunds",
-            "retry",
-            &id,
-            "--attempt",
-            "1",
-            "--reason",
-            "WHY",
-            "--json",
-        ];
-        let report: Value = serde_json::from_str(&run("returnsctl", &args, env).await?)?;
-        ensure!(report["attempt"] == 2, "{report}");
+        retry(env, *id).await?;
     }
+    Ok(())
+}
+
+/// Retries the first attempt with the command that `show` prints.
+pub(super) async fn retry(env: &Env, id: ReturnId) -> anyhow::Result<()> {
+    let id = id.to_string();
+    let shown = run("returnsctl", &["refunds", "show", &id, "--json"], env).await?;
+    let shown: Value = serde_json::from_str(&shown)?;
+    let line = format!("returnsctl refunds retry {id} --attempt 1 --reason 'WHY'");
+    ensure!(shown["commands"][0]["line"] == line, "{shown}");
+    let args = [
+        "refunds",
+        "retry",
+        &id,
+        "--attempt",
+        "1",
+        "--reason",
+        "WHY",
+        "--json",
+    ];
+    let report: Value = serde_json::from_str(&run("returnsctl", &args, env).await?)?;
+    ensure!(report["attempt"] == 2, "{report}");
     Ok(())
 }
 

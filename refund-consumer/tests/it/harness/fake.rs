@@ -44,6 +44,7 @@ struct Inner {
     find_fails: AtomicBool,
     find_is_blind: AtomicBool,
     closed: watch::Sender<bool>,
+    status_hangs: watch::Sender<bool>,
     gate: Semaphore,
 }
 
@@ -73,6 +74,7 @@ impl Fake {
             find_fails: AtomicBool::new(false),
             find_is_blind: AtomicBool::new(false),
             closed: watch::Sender::new(false),
+            status_hangs: watch::Sender::new(false),
             gate: Semaphore::new(0),
         }))
     }
@@ -108,6 +110,16 @@ impl Fake {
     /// Accepts no calls, as an open circuit does, or accepts them again.
     pub(crate) fn close(&self, closed: bool) {
         self.0.closed.send_replace(closed);
+    }
+
+    /// From now on it knows none of its refunds.
+    pub(crate) fn forget_everything(&self) {
+        lock(&self.0.known).clear();
+    }
+
+    /// Whether a question about an accepted refund waits.
+    pub(crate) fn status_hangs(&self, hangs: bool) {
+        self.0.status_hangs.send_replace(hangs);
     }
 
     pub(crate) fn let_go(&self) {
@@ -215,6 +227,9 @@ impl RefundGateway for Fake {
         gateway_ref: &str,
         _: &ProviderKey,
     ) -> Result<Option<ProviderRefund>, CallFailed> {
+        let mut hangs = self.0.status_hangs.subscribe();
+        let free = hangs.wait_for(|hangs| !hangs).await;
+        drop(free.expect("the sender is ours"));
         let known = lock(&self.0.known);
         Ok(known
             .values()

@@ -68,6 +68,8 @@ pub enum AttemptState {
     Parked,
     /// Closed unsent, because an earlier attempt turned out to have succeeded.
     Void,
+    /// Succeeded, and the gateway took it back later: it counts as not paid.
+    Reversed,
 }
 
 impl AttemptState {
@@ -76,11 +78,24 @@ impl AttemptState {
         self.into()
     }
 
+    /// Whether another attempt may follow it.
+    fn paid_nothing(self) -> bool {
+        match self {
+            Self::Declined | Self::Void | Self::Reversed => true,
+            Self::Claimed
+            | Self::Sent
+            | Self::Pending
+            | Self::Unknown
+            | Self::Succeeded
+            | Self::Parked => false,
+        }
+    }
+
     /// Whether a consumer still has work to do on the attempt.
     pub fn is_open(self) -> bool {
         match self {
             Self::Claimed | Self::Sent | Self::Pending | Self::Unknown => true,
-            Self::Succeeded | Self::Declined | Self::Parked | Self::Void => false,
+            Self::Succeeded | Self::Declined | Self::Parked | Self::Void | Self::Reversed => false,
         }
     }
 }
@@ -112,6 +127,10 @@ pub struct Attempt {
     pub gateway: Option<String>,
     pub gateway_ref: Option<String>,
     pub last_error: Option<String>,
+    /// When the gateway reported that it has paid; `None` if it has not, or if people marked it as paid.
+    pub succeeded_at: Option<OffsetDateTime>,
+    /// When a paid attempt is looked up again; `None` if it is not.
+    pub recheck_at: Option<OffsetDateTime>,
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
 }
@@ -136,6 +155,7 @@ impl Attempt {
         self.state = state;
         self.owner = None;
         self.call_deadline = None;
+        self.recheck_at = None;
         if let Some(gateway_ref) = gateway_ref {
             self.gateway_ref = Some(gateway_ref.to_owned());
         }
@@ -171,7 +191,7 @@ pub enum NoFurther {
 pub fn following<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> Result<i32, NoFurther> {
     let mut last = None;
     for Attempt { id, state, .. } in attempts {
-        if !matches!(state, AttemptState::Declined | AttemptState::Void) {
+        if !state.paid_nothing() {
             return Err(NoFurther::Unsettled {
                 number: id.number,
                 state: *state,
@@ -200,17 +220,18 @@ mod tests {
 
     #[test]
     fn an_attempt_follows_only_those_that_paid_nothing() {
-        use AttemptState::{Declined, Void};
+        use AttemptState::{Declined, Reversed, Void};
         let next = |rows: &[(i32, AttemptState)]| {
             let rows: Vec<Attempt> = rows.iter().map(|(n, s)| row(*n, *s, None)).collect();
             following(&rows)
         };
         assert_eq!(next(&[(1, Declined)]), Ok(2));
         assert_eq!(next(&[(1, Declined), (2, Void), (3, Declined)]), Ok(4));
+        assert_eq!(next(&[(1, Reversed)]), Ok(2));
         assert_eq!(next(&[]), Err(NoFurther::NoneYet));
         assert_eq!(next(&[(i32::MAX, Declined)]), Err(NoFurther::NoNumber));
         for state in AttemptState::iter() {
-            if !matches!(state, Declined | Void) {
+            if !matches!(state, Declined | Void | Reversed) {
                 let unsettled = Err(NoFurther::Unsettled { number: 1, state });
                 assert_eq!(next(&[(1, state), (2, Declined)]), unsettled);
             }

@@ -17,6 +17,12 @@ pub enum Outcome {
         gateway_ref: String,
         code: String,
     },
+    /// Paid before, and taken back since: the result of looking a paid attempt up again.
+    Reversed {
+        code: String,
+        /// Then the return cannot become open again yet. Set under the order's lock, when the report is settled.
+        order_has_open_return: bool,
+    },
     /// Accepted; the gateway settles it later.
     Pending {
         gateway_ref: String,
@@ -64,6 +70,7 @@ impl Outcome {
             | Self::StillOpen { answer, .. } => answer.as_ref(),
             Self::Succeeded { .. }
             | Self::Declined { .. }
+            | Self::Reversed { .. }
             | Self::Pending { .. }
             | Self::Park { .. } => None,
         }
@@ -89,6 +96,8 @@ pub struct OutcomeReport {
 pub enum Settled {
     Refunded,
     Declined,
+    /// A paid return is unpaid again.
+    Reversed,
     /// Kept open, to be looked up again.
     Postponed,
     Parked,

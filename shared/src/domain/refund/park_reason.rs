@@ -34,6 +34,8 @@ pub enum ParkReason {
     EarlierAttemptElsewhere,
     /// The provider's response about an earlier attempt cannot be used.
     EarlierAttemptMismatched,
+    /// The provider took an earlier attempt back, and says now that it is paid.
+    ReversalWithdrawn,
 }
 
 impl ParkReason {
@@ -56,7 +58,8 @@ impl ParkReason {
             | Self::UnexpectedPending
             | Self::EarlierAttemptSucceeded
             | Self::EarlierAttemptElsewhere
-            | Self::EarlierAttemptMismatched => false,
+            | Self::EarlierAttemptMismatched
+            | Self::ReversalWithdrawn => false,
         }
     }
 }
@@ -89,6 +92,9 @@ impl ParkReason {
             Self::EarlierAttemptMismatched => {
                 "the answer about an earlier attempt cannot be used; this one was not sent"
             }
+            Self::ReversalWithdrawn => {
+                "the provider took an earlier attempt back and calls it paid again; this one was not sent"
+            }
         }
     }
 }
@@ -117,6 +123,7 @@ mod tests {
                 "earlier_attempt_succeeded",
                 "earlier_attempt_elsewhere",
                 "earlier_attempt_mismatched",
+                "reversal_withdrawn",
             ]
         );
         assert!(ParkReason::VARIANTS.iter().all(|reason| reason.len() <= 64));

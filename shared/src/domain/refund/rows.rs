@@ -16,7 +16,8 @@ use crate::domain::row::decode_enum;
 /// The columns of an [`Attempt`], of the table `f`.
 pub const ATTEMPT: &str = "f.return_id, f.attempt, f.idempotency_key, f.amount, f.currency, f.state, f.owner, \
      f.call_deadline, f.first_sent_at, f.sent_with_key, f.next_check_at, f.checks, f.tries, f.refusals, \
-     f.provider_answer, f.gateway, f.gateway_ref, f.last_error, f.created_at, f.updated_at";
+     f.provider_answer, f.gateway, f.gateway_ref, f.last_error, f.succeeded_at, f.recheck_at, \
+     f.created_at, f.updated_at";
 
 impl FromRow<'_, MySqlRow> for AttemptId {
     fn from_row(row: &MySqlRow) -> sqlx::Result<Self> {
@@ -46,6 +47,8 @@ impl FromRow<'_, MySqlRow> for Attempt {
             gateway: row.try_get("gateway")?,
             gateway_ref: row.try_get("gateway_ref")?,
             last_error: row.try_get("last_error")?,
+            succeeded_at: row.try_get("succeeded_at")?,
+            recheck_at: row.try_get("recheck_at")?,
             created_at: row.try_get("created_at")?,
             updated_at: row.try_get("updated_at")?,
         })
@@ -117,12 +120,14 @@ pub async fn update_attempts(
          next_check_at VARCHAR(26) PATH '$.next_check_at', checks INT PATH '$.checks', \
          tries INT PATH '$.tries', refusals INT PATH '$.refusals', provider_answer VARCHAR(255) PATH '$.provider_answer', \
          gateway VARCHAR(32) PATH '$.gateway', gateway_ref VARCHAR(128) PATH '$.gateway_ref', \
-         last_error VARCHAR(64) PATH '$.last_error')) AS new \
+         last_error VARCHAR(64) PATH '$.last_error', succeeded_at VARCHAR(26) PATH '$.succeeded_at', \
+         recheck_at VARCHAR(26) PATH '$.recheck_at')) AS new \
          STRAIGHT_JOIN refunds AS f FORCE INDEX (PRIMARY) ON f.return_id = new.return_id AND f.attempt = new.attempt \
          SET f.state = new.state, f.owner = UNHEX(new.owner), f.call_deadline = new.call_deadline, \
          f.first_sent_at = new.first_sent_at, f.next_check_at = new.next_check_at, f.checks = new.checks, \
          f.tries = new.tries, f.refusals = new.refusals, f.provider_answer = new.provider_answer, \
-         f.gateway = new.gateway, f.gateway_ref = new.gateway_ref, f.last_error = new.last_error, f.updated_at = ?",
+         f.gateway = new.gateway, f.gateway_ref = new.gateway_ref, f.last_error = new.last_error, \
+         f.succeeded_at = new.succeeded_at, f.recheck_at = new.recheck_at, f.updated_at = ?",
     )
     .bind(Value::from(rows).to_string())
     .bind(datetime(now))
@@ -147,6 +152,8 @@ fn attempt_json(attempt: &Attempt) -> Value {
         "gateway": attempt.gateway,
         "gateway_ref": attempt.gateway_ref,
         "last_error": attempt.last_error,
+        "succeeded_at": attempt.succeeded_at.map(datetime),
+        "recheck_at": attempt.recheck_at.map(datetime),
     })
 }
 

@@ -6,6 +6,7 @@
 
 mod decision;
 mod paid;
+mod reversal;
 
 use std::time::Duration;
 
@@ -66,16 +67,23 @@ impl RefundState {
         };
         let before = self.attempts.clone();
         let owned = self.attempts[at].is_owned_by(report);
-        if owned && let Some(reason) = self.attempts[at].refused(report.outcome.unusable_answer()) {
+        let is_recheck = owned && self.attempts[at].state == AttemptState::Succeeded;
+        if owned
+            && !is_recheck
+            && let Some(reason) = self.attempts[at].refused(report.outcome.unusable_answer())
+        {
             let step = self.park(at, reason);
             return self.applied(step, before, at, now);
         }
         let step = match &report.outcome {
+            outcome if is_recheck => self.rechecked(at, outcome, order, now),
             Outcome::Succeeded { gateway_ref } => {
                 self.succeeded(at, report, gateway_ref, order, now)
             }
             Outcome::Declined { gateway_ref, code } => self.declined(at, owned, gateway_ref, code),
             _ if !owned => only(Settled::NotOwner),
+            // It was paid when it was taken over, and no longer is: somebody has decided about it.
+            Outcome::Reversed { .. } => only(Settled::NotOwner),
             Outcome::Pending { gateway_ref } => self.pending(at, gateway_ref, now, pauses),
             Outcome::Unknown { error, .. } => self.unknown(at, error, now, pauses),
             Outcome::NotSent {
@@ -113,7 +121,7 @@ impl RefundState {
         let latest = at + 1 == self.attempts.len();
         let row = &mut self.attempts[at];
         match row.state {
-            AttemptState::Declined => only(Settled::Agreed),
+            AttemptState::Declined | AttemptState::Reversed => only(Settled::Agreed),
             AttemptState::Succeeded => self.disagreement(at, "declined"),
             _ if !owned => only(Settled::NotOwner),
             _ => {
@@ -166,7 +174,8 @@ impl RefundState {
             | AttemptState::Succeeded
             | AttemptState::Declined
             | AttemptState::Parked
-            | AttemptState::Void => false,
+            | AttemptState::Void
+            | AttemptState::Reversed => false,
         };
         if !new {
             return self.still_open(at, error, true, now, pauses);
@@ -266,6 +275,8 @@ impl RefundState {
         if row.state.is_open() {
             row.last_error = Some("return_not_pending".to_owned());
             row.check_again(now + STUCK_PAUSE);
+        } else if row.recheck_at.is_some() {
+            row.recheck_soon(now);
         }
         only(Settled::Stuck)
     }
@@ -273,9 +284,7 @@ impl RefundState {
 
 impl Attempt {
     fn is_owned_by(&self, report: &OutcomeReport) -> bool {
-        self.state.is_open()
-            && self.owner == Some(report.reporter)
-            && self.call_deadline == Some(report.owned_until)
+        self.owner == Some(report.reporter) && self.call_deadline == Some(report.owned_until)
     }
 
     /// Counts a response that refused it or was not understood; the reason to park it for, after several.

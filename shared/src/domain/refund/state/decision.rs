@@ -183,7 +183,8 @@ impl Attempt {
             | AttemptState::Pending
             | AttemptState::Declined
             | AttemptState::Unknown
-            | AttemptState::Void => false,
+            | AttemptState::Void
+            | AttemptState::Reversed => false,
         }
     }
 

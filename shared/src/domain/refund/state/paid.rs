@@ -27,11 +27,15 @@ impl RefundState {
                 .get_or_insert_with(|| gateway_ref.to_owned());
             return self.disagreement(at, "succeeded");
         }
+        if row.state == AttemptState::Reversed && row.gateway_ref.as_deref() == Some(gateway_ref) {
+            // A response to a call from before the reversal. Another reference is another payment.
+            return only(Settled::Agreed);
+        }
         match self.status {
             Status::RefundPending | Status::RefundFailed => {}
             Status::Refunded => {
                 // Paid twice, or people have marked it as paid and were right. A person must look either way.
-                self.attempts[at].close(AttemptState::Succeeded, Some(gateway_ref));
+                self.attempts[at].succeed(gateway_ref, now);
                 return self.disagreement(at, "succeeded");
             }
             Status::Initiated | Status::Approved | Status::Rejected | Status::Cancelled => {
@@ -45,11 +49,11 @@ impl RefundState {
             return self.paid_too_much(at, gateway_ref);
         }
         if !self.void_unsent(at, report) {
-            return self.two_payments_possible(at, gateway_ref);
+            return self.two_payments_possible(at, gateway_ref, now);
         }
         let late = at + 1 < self.attempts.len() || self.status == Status::RefundFailed;
         let row = &mut self.attempts[at];
-        row.close(AttemptState::Succeeded, Some(gateway_ref));
+        row.succeed(gateway_ref, now);
         order.refunded_amount.amount += row.amount.amount;
         let detail = detail(
             row,
@@ -71,7 +75,7 @@ impl RefundState {
         }
     }
 
-    fn has_succeeded(&self) -> bool {
+    pub(super) fn has_succeeded(&self) -> bool {
         let succeeded = |row: &Attempt| row.state == AttemptState::Succeeded;
         self.attempts.iter().any(succeeded)
     }
@@ -123,7 +127,7 @@ impl RefundState {
         let unsent =
             latest.state == AttemptState::Claimed && (latest.first_sent_at.is_none() || ours);
         match latest.state {
-            AttemptState::Declined | AttemptState::Void => true,
+            AttemptState::Declined | AttemptState::Void | AttemptState::Reversed => true,
             _ if unsent => {
                 latest.close(AttemptState::Void, None);
                 true
@@ -133,8 +137,13 @@ impl RefundState {
     }
 
     /// An earlier attempt paid while a later one may have been sent: only a person may settle that.
-    fn two_payments_possible(&mut self, at: usize, gateway_ref: &str) -> SettleStep {
-        self.attempts[at].close(AttemptState::Succeeded, Some(gateway_ref));
+    fn two_payments_possible(
+        &mut self,
+        at: usize,
+        gateway_ref: &str,
+        now: OffsetDateTime,
+    ) -> SettleStep {
+        self.attempts[at].succeed(gateway_ref, now);
         let earlier = self.attempts[at].id.number;
         let last = self.attempts.len() - 1;
         let latest = &mut self.attempts[last];

@@ -7,13 +7,13 @@ use crate::domain::money::{Currency, Money};
 use crate::domain::refund::{AttemptId, ProviderKey};
 use AttemptState as S;
 
-const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
-const ME: Uuid = Uuid::from_u128(1);
+pub(super) const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
+pub(super) const ME: Uuid = Uuid::from_u128(1);
 const OTHER: Uuid = Uuid::from_u128(2);
 const LOOK_UP: Duration = Duration::from_secs(600);
 const UNSENT: Duration = Duration::from_secs(1);
 /// They grow with the number of look-ups.
-const PAUSES: Pauses<'static> = Pauses {
+pub(super) const PAUSES: Pauses<'static> = Pauses {
     look_up: &|checks| LOOK_UP * (checks + 1),
     unsent: &|checks| UNSENT * (checks + 1),
 };
@@ -62,12 +62,14 @@ pub(in crate::domain::refund) fn row(
         gateway: Some("fake".to_owned()),
         gateway_ref: None,
         last_error: None,
+        succeeded_at: None,
+        recheck_at: None,
         created_at: NOW,
         updated_at: NOW,
     }
 }
 
-fn report(number: i32, outcome: Outcome) -> OutcomeReport {
+pub(super) fn report(number: i32, outcome: Outcome) -> OutcomeReport {
     OutcomeReport {
         attempt: id(number),
         outcome,

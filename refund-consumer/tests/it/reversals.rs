@@ -1,0 +1,251 @@
+//! A refund that was paid, and that the provider takes back later.
+
+use refund_consumer::gateway::RefundStatus;
+use shared::domain::ids::ReturnId;
+use shared::domain::transition::Filed;
+
+use crate::harness::decisions::retry;
+use crate::harness::fake::Fake;
+use crate::harness::{Running, World, types, until};
+
+fn reversed() -> RefundStatus {
+    RefundStatus::Declined {
+        code: "account_closed".to_owned(),
+    }
+}
+
+/// A consumer, its provider, and one refunded return.
+async fn refunded(world: &World) -> (Running, Fake, Filed) {
+    let gateway = Fake::with_keys(&[]);
+    let running = world.start(gateway.clone(), &[]).await;
+    let filed = world.file(1).await;
+    world.announce(&filed).await;
+    world.wait_for(filed.return_id, "refunded").await;
+    (running, gateway, filed)
+}
+
+/// The next look-up is due, as if its time had passed.
+async fn time_passes(world: &World, id: ReturnId) {
+    world
+        .execute(
+            "UPDATE refunds SET recheck_at = UTC_TIMESTAMP(6) WHERE return_id = ? AND state = 'succeeded'",
+            id.0,
+        )
+        .await;
+}
+
+/// Waits until a due look-up was made. Returns when the next one is, in hours after the payment.
+async fn looked_up(world: &World, id: ReturnId) -> Option<i64> {
+    until("it was looked up", || async {
+        let due = "SELECT COUNT(*) FROM refunds WHERE recheck_at <= UTC_TIMESTAMP(6) OR owner IS NOT NULL";
+        world.count(due).await == 0
+    })
+    .await;
+    sqlx::query_scalar(
+        "SELECT TIMESTAMPDIFF(MINUTE, succeeded_at, recheck_at) DIV 60 FROM refunds WHERE return_id = ? AND attempt = 1",
+    )
+    .bind(id)
+    .fetch_one(&world.db.pool)
+    .await
+    .expect("an attempt")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_a_refund_that_the_provider_takes_back_is_refund_failed_and_can_be_retried() {
+    let world = World::new().await;
+    let (running, gateway, filed) = refunded(&world).await;
+    gateway.settle(&gateway.effects()[0], reversed());
+    time_passes(&world, filed.return_id).await;
+    world.wait_for(filed.return_id, "refund_failed").await;
+
+    let events = world.audited(filed.return_id).await;
+    let last = events.last().expect("events");
+    assert_eq!(last.event_type, "refund.reversed");
+    assert_eq!(
+        last.actor,
+        ("system".to_owned(), "refund-consumer".to_owned())
+    );
+    assert_eq!(last.data["code"], "account_closed");
+    assert_eq!(world.attempt_state(filed.return_id, 1).await, "reversed");
+    assert_eq!(world.refunded_amount(filed.order_id).await, "0.0000");
+    let counted = running.metrics.settlements.with_label_values(&["reversed"]);
+    assert_eq!(counted.get(), 1);
+
+    retry(&world, &filed).await;
+    world.wait_for(filed.return_id, "refunded").await;
+    assert_eq!(world.attempt_state(filed.return_id, 2).await, "succeeded");
+    assert_eq!(gateway.effects().len(), 2, "paid, taken back, paid again");
+    assert_eq!(world.refunded_amount(filed.order_id).await, "49.9000");
+    running.stop().await;
+}
+
+/// The provider has made up its mind again: only a person may decide, and nothing is paid.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_a_reversal_that_is_withdrawn_stops_the_retry() {
+    let world = World::new().await;
+    let (running, gateway, filed) = refunded(&world).await;
+    let key = gateway.effects().remove(0);
+    gateway.settle(&key, reversed());
+    time_passes(&world, filed.return_id).await;
+    world.wait_for(filed.return_id, "refund_failed").await;
+    gateway.settle(&key, RefundStatus::Succeeded);
+    retry(&world, &filed).await;
+    until("attempt 2 is parked", || async {
+        world.attempt_state(filed.return_id, 2).await == "parked"
+    })
+    .await;
+    assert_eq!(gateway.submitted(), [key]);
+    let events = world.audited(filed.return_id).await;
+    assert_eq!(
+        events.last().expect("events").data["reason"],
+        "reversal_withdrawn"
+    );
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paid_refund_is_looked_up_at_growing_distances() {
+    let world = World::new().await;
+    let (running, _, filed) = refunded(&world).await;
+    assert_eq!(looked_up(&world, filed.return_id).await, Some(1));
+    for (passed_days, next_hours) in [
+        (0, Some(1)),
+        (2, Some(3 * 24)),
+        (20, Some(30 * 24)),
+        (31, None),
+    ] {
+        sqlx::query(
+            "UPDATE refunds SET recheck_at = UTC_TIMESTAMP(6), succeeded_at = UTC_TIMESTAMP(6) - INTERVAL ? DAY WHERE return_id = ?",
+        )
+        .bind(passed_days)
+        .bind(filed.return_id)
+        .execute(&world.db.pool)
+        .await
+        .expect("time passes");
+        assert_eq!(
+            looked_up(&world, filed.return_id).await,
+            next_hours,
+            "{passed_days}"
+        );
+    }
+    assert_eq!(
+        world.audited(filed.return_id).await.len(),
+        4,
+        "no news, no event"
+    );
+    running.stop().await;
+}
+
+/// An archived refund is "not found", too, and so is every refund while the address is wrong.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_a_refund_that_is_not_found_is_reported_once_and_stays_refunded() {
+    let world = World::new().await;
+    let (running, gateway, filed) = refunded(&world).await;
+    gateway.forget_everything();
+    for _ in 0..2 {
+        time_passes(&world, filed.return_id).await;
+        assert_eq!(looked_up(&world, filed.return_id).await, Some(1));
+    }
+    let events = world.audited(filed.return_id).await;
+    assert_eq!(types(&events)[4..], ["refund.answer_disagreed"]);
+    assert_eq!(events[4].data["answer"], "not_found");
+    assert_eq!(world.status(filed.return_id).await.0, "refunded");
+    running.stop().await;
+}
+
+/// Only one return of an order may be open (a unique index).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reversal_waits_while_another_return_of_its_order_is_open() {
+    let world = World::new().await;
+    let (running, gateway, filed) = refunded(&world).await;
+    let other = world.file_again(&filed).await;
+    gateway.settle(&gateway.effects()[0], reversed());
+    time_passes(&world, filed.return_id).await;
+    assert_eq!(looked_up(&world, filed.return_id).await, Some(1));
+    assert_eq!(world.status(filed.return_id).await.0, "refunded");
+    let events = world.audited(filed.return_id).await;
+    assert_eq!(
+        events.last().expect("events").data["answer"],
+        "reversed_order_has_open_return"
+    );
+    world
+        .execute(
+            "UPDATE returns SET status = 'rejected' WHERE id = ?",
+            other.return_id.0,
+        )
+        .await;
+    time_passes(&world, filed.return_id).await;
+    world.wait_for(filed.return_id, "refund_failed").await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refunds_of_another_gateway_are_not_looked_up() {
+    let world = World::new().await;
+    let (running, gateway, filed) = refunded(&world).await;
+    gateway.settle(&gateway.effects()[0], reversed());
+    world
+        .execute(
+            "UPDATE refunds SET gateway = 'other' WHERE return_id = ?",
+            filed.return_id.0,
+        )
+        .await;
+    time_passes(&world, filed.return_id).await;
+    let plain = world.file(2).await;
+    world.announce(&plain).await;
+    world.wait_for(plain.return_id, "refunded").await;
+    time_passes(&world, plain.return_id).await;
+    until("the other one was looked up", || async {
+        let due = "SELECT COUNT(*) FROM refunds WHERE recheck_at <= UTC_TIMESTAMP(6)";
+        world.count(due).await == 1
+    })
+    .await;
+    assert_eq!(world.status(filed.return_id).await.0, "refunded");
+    running.stop().await;
+}
+
+/// Many refunds are due for a look-up that hangs. A retry of another return does not wait for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_look_ups_of_paid_refunds_hold_nothing_up() {
+    const PAID: i64 = 40;
+    let world = World::new().await;
+    let gateway = Fake::with_keys(&[]);
+    let running = world.start(gateway.clone(), &[]).await;
+    for filed in world.file_all(1..=PAID, false).await {
+        world.announce(&filed).await;
+    }
+    until("all are refunded", || async {
+        world
+            .count("SELECT COUNT(*) FROM returns WHERE status = 'refunded'")
+            .await
+            == PAID
+    })
+    .await;
+    gateway.status_hangs(true);
+    world
+        .execute(
+            "UPDATE refunds SET recheck_at = UTC_TIMESTAMP(6) WHERE return_id > ?",
+            0,
+        )
+        .await;
+    until("look-ups hang", || async {
+        world
+            .count("SELECT COUNT(*) FROM refunds WHERE owner IS NOT NULL")
+            .await
+            > 0
+    })
+    .await;
+    let at_once = world
+        .count("SELECT COUNT(*) FROM refunds WHERE owner IS NOT NULL")
+        .await;
+    assert!(at_once <= 8, "{at_once} look-ups at once");
+    let plain = world.file(PAID + 1).await;
+    world.announce(&plain).await;
+    world.wait_for(plain.return_id, "refunded").await;
+    gateway.status_hangs(false);
+    until("all were looked up", || async {
+        world.count("SELECT COUNT(*) FROM refunds WHERE recheck_at <= UTC_TIMESTAMP(6) OR owner IS NOT NULL").await == 0
+    })
+    .await;
+    running.stop().await;
+}
