@@ -9,6 +9,7 @@ mod answer;
 mod confirm_mark;
 mod list;
 mod overdue;
+mod park;
 mod request_mark;
 mod retry;
 mod show;
@@ -48,6 +49,7 @@ enum RefundsCommand {
     List(list::Args),
     Show(show::Args),
     Retry(retry::Args),
+    Park(park::Args),
     RequestMarkPaid(request_mark::PaidArgs),
     ConfirmMarkPaid(confirm_mark::PaidArgs),
     RequestMarkNotPaid(request_mark::NotPaidArgs),
@@ -59,6 +61,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
         RefundsCommand::List(args) => list::run(args).await,
         RefundsCommand::Show(args) => show::run(args).await,
         RefundsCommand::Retry(args) => retry::run(args).await,
+        RefundsCommand::Park(args) => park::run(args).await,
         RefundsCommand::RequestMarkPaid(args) => request_mark::paid(args).await,
         RefundsCommand::ConfirmMarkPaid(args) => confirm_mark::paid(args).await,
         RefundsCommand::RequestMarkNotPaid(args) => request_mark::not_paid(args).await,

@@ -1,15 +1,18 @@
 //! What waits: returns and refunds that no consumer works on, refunds that need a person, and records that could not be
 //! used.
 
+use shared::domain::refund::OVERDUE;
+
 use super::report::{Check, Report};
 use crate::session::Session;
 use crate::store::findings::{Findings, findings};
-use crate::store::refunds::OVERDUE_SECS;
 use crate::text::counted;
 
 /// Needs a database that has the schema of this build.
 pub(super) async fn examine(session: &Session, report: &mut Report) {
-    let found = session.read("findings", |conn| Box::pin(findings(conn, OVERDUE_SECS)));
+    let found = session.read("findings", |conn| {
+        Box::pin(findings(conn, OVERDUE.whole_seconds()))
+    });
     match found.await {
         Ok(found) => checks(&found)
             .into_iter()
@@ -57,7 +60,7 @@ fn fail_unless_none(name: &str, count: i64, noun: &str, advice: &str) -> Check {
     match count {
         0 => Check::ok(name, "none"),
         count => {
-            let (counted, minutes) = (counted(count, noun), OVERDUE_SECS / 60);
+            let (counted, minutes) = (counted(count, noun), OVERDUE.whole_minutes());
             Check::fail(
                 name,
                 format!("{counted} due for more than {minutes} min"),

@@ -3,14 +3,12 @@
 use shared::domain::refund::Attempt;
 use time::OffsetDateTime;
 
-use crate::store::refunds::OVERDUE_SECS;
 use crate::text::{printable, span};
 
 /// For how long nobody has checked the attempt; `None` if nobody has to, or not for long enough to be worth a word.
 pub(super) fn overdue_secs(attempt: &Attempt, now: OffsetDateTime) -> Option<f64> {
     let due_for = now - attempt.next_check_at;
-    let is_overdue = attempt.state.is_open() && due_for > time::Duration::seconds(OVERDUE_SECS);
-    is_overdue.then_some(due_for.as_seconds_f64())
+    attempt.is_overdue(now).then_some(due_for.as_seconds_f64())
 }
 
 /// That, for a person.

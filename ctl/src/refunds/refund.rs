@@ -5,6 +5,7 @@ use shared::domain::eligibility::OrderFacts;
 use shared::domain::ids::{CustomerId, ReturnId};
 use shared::domain::money::Money;
 use shared::domain::refund::{Attempt, MarkPaid, RefundState};
+use time::OffsetDateTime;
 
 use crate::text::printable;
 
@@ -23,6 +24,12 @@ impl Refund {
     pub(super) fn retry(&self, number: i32) -> Result<i32, String> {
         let next = self.state.retry(number, &self.amount, &self.order);
         next.map_err(|refusal| refusal.to_string())
+    }
+
+    /// The open attempt `number`, if no consumer carries it on, or why it may not be parked.
+    pub(super) fn give_up(&self, number: i32, now: OffsetDateTime) -> Result<&Attempt, String> {
+        let attempt = self.state.give_up(number, now);
+        attempt.map_err(|refusal| refusal.to_string())
     }
 
     /// What marking as paid by attempt `number` would do, or why it may not be done.

@@ -171,7 +171,7 @@ impl Report {
             request,
         } = rows;
         let request = request.map(MarkRequest::read).transpose()?;
-        let commands = commands(&refund, request.as_ref());
+        let commands = commands(&refund, request.as_ref(), row.now);
         let version = row.version;
         Ok(Self {
             return_id: refund.return_id,

@@ -29,6 +29,8 @@ pub(crate) enum Verb {
     Resume,
     #[strum(serialize = "refund.retry")]
     RetryRefund,
+    #[strum(serialize = "refund.park")]
+    ParkRefund,
     #[strum(serialize = "refund.request_mark_paid")]
     RequestMarkPaid,
     #[strum(serialize = "refund.confirm_mark_paid")]

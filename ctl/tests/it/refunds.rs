@@ -6,6 +6,7 @@ mod fixture;
 mod lost;
 mod mark_not_paid;
 mod mark_paid;
+mod park;
 mod reads;
 mod retry;
 
@@ -14,6 +15,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use shared::auth::TOKEN_MAX;
 use shared::domain::ids::ReturnId;
 use sqlx::{AssertSqlSafe, Executor};
 
@@ -22,7 +24,7 @@ use self::fixture::{ADA, BOB, ended};
 use crate::harness::{await_lock_waiter, expect_code, lists};
 
 /// Every deciding command, complete but for the token.
-fn decisions(id: &str) -> [Vec<&str>; 5] {
+fn decisions(id: &str) -> [Vec<&str>; 6] {
     [
         vec!["retry", id, "--attempt", "1", "--reason", "x"],
         vec!["request-mark-paid", id, "--attempt", "1", "--evidence", "x"],
@@ -36,6 +38,7 @@ fn decisions(id: &str) -> [Vec<&str>; 5] {
             "x",
         ],
         vec!["confirm-mark-not-paid", id, "--request", "1"],
+        vec!["park", id, "--attempt", "1", "--reason", "x"],
     ]
 }
 
@@ -57,7 +60,7 @@ async fn only_a_valid_token_of_an_admin_may_decide() {
             "exp is in the past",
         ),
         (1, "a.b.c".to_owned(), "the token is refused"),
-        (1, "x".repeat(5_000), "longer than"),
+        (1, "x".repeat(TOKEN_MAX + 1), "longer than"),
         (1, fixture.narrowed(ADA), "unnarrowed"),
     ];
     for args in decisions(&name) {

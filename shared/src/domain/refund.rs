@@ -12,7 +12,7 @@ mod rows;
 mod state;
 
 pub use attempt::{
-    Attempt, AttemptId, AttemptState, MARKED_NOT_PAID, NoFurther, ProviderKey, following,
+    Attempt, AttemptId, AttemptState, MARKED_NOT_PAID, NoFurther, OVERDUE, ProviderKey, following,
 };
 pub use outcome::{Outcome, OutcomeReport, Settled, UnusableAnswer};
 pub use park_reason::ParkReason;

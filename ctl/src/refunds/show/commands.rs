@@ -1,6 +1,7 @@
 //! What a person may do about a return now, as commands to paste.
 
 use serde::Serialize;
+use time::OffsetDateTime;
 
 use crate::layout::{WIDTH, width};
 use crate::refunds::mark::Mark;
@@ -19,7 +20,11 @@ pub(super) struct CommandView {
 }
 
 /// The commands, in the order in which a person would think of them.
-pub(super) fn commands(refund: &Refund, request: Option<&MarkRequest>) -> Vec<CommandView> {
+pub(super) fn commands(
+    refund: &Refund,
+    request: Option<&MarkRequest>,
+    now: OffsetDateTime,
+) -> Vec<CommandView> {
     let last = refund.state.last_number();
     let retry = refund
         .retry(last)
@@ -30,6 +35,9 @@ pub(super) fn commands(refund: &Refund, request: Option<&MarkRequest>) -> Vec<Co
         let confirmed = confirmation(refund, mark, request);
         views.push(CommandView::of(refund, mark.confirm_command(), confirmed));
     }
+    let given_up = refund.give_up(last, now);
+    let given_up = given_up.map(|_| format!("--attempt {last} --reason 'WHY'"));
+    views.push(CommandView::of(refund, "park", given_up));
     views
 }
 

@@ -138,7 +138,15 @@ pub struct Attempt {
 /// The `last_error` of an attempt that people have marked as not paid. No provider's code is stored as this.
 pub const MARKED_NOT_PAID: &str = "marked_not_paid";
 
+/// A consumer checks an attempt within seconds of its due time; promise P6 allows five minutes.
+pub const OVERDUE: time::Duration = time::Duration::minutes(5);
+
 impl Attempt {
+    /// Whether a consumer should have checked it long ago: none that may is at work.
+    pub fn is_overdue(&self, now: OffsetDateTime) -> bool {
+        self.state.is_open() && now - self.next_check_at > OVERDUE
+    }
+
     /// Whether only another gateway than `name` can know whether it paid.
     pub fn belongs_to_another(&self, name: &str) -> bool {
         let unsent = self.state == AttemptState::Claimed && self.first_sent_at.is_none();

@@ -28,6 +28,8 @@ pub enum ParkReason {
     PaidTwice,
     /// The provider has paid more than what was left of the order.
     PaidMoreThanOrderTotal,
+    /// No consumer of its account is at work, and a person has taken it on.
+    GivenUp,
     /// An earlier attempt has paid, and this one may have been sent too.
     EarlierAttemptSucceeded,
     /// An earlier attempt went to another provider, which is not asked now.
@@ -52,6 +54,7 @@ impl ParkReason {
             | Self::KeyReused
             | Self::Refused
             | Self::NotUnderstood
+            | Self::GivenUp
             | Self::MismatchedReference
             | Self::MismatchedAmount
             | Self::BadReference
@@ -83,6 +86,9 @@ impl ParkReason {
             Self::SeveralFound => "the provider has more than one refund under the key",
             Self::PaidTwice => "this attempt has paid, and so has another",
             Self::PaidMoreThanOrderTotal => "the provider paid more than was left of the order",
+            Self::GivenUp => {
+                "no consumer of its account was at work, and an admin took it on; it may have paid"
+            }
             Self::EarlierAttemptSucceeded => {
                 "an earlier attempt has paid, and this one may have been sent"
             }
@@ -120,6 +126,7 @@ mod tests {
                 "several_found",
                 "paid_twice",
                 "paid_more_than_order_total",
+                "given_up",
                 "earlier_attempt_succeeded",
                 "earlier_attempt_elsewhere",
                 "earlier_attempt_mismatched",

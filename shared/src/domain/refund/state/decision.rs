@@ -1,5 +1,7 @@
 //! What a person may decide about a return whose refund did not end by itself.
 
+use time::OffsetDateTime;
+
 use super::RefundState;
 use crate::domain::eligibility::{OrderFacts, refundable};
 use crate::domain::ids::OrderId;
@@ -22,6 +24,8 @@ pub enum Refusal {
     NotParked { number: i32, state: AttemptState },
     #[error("attempt {number} is {}: the consumer still works on it", .state.as_str())]
     StillOpen { number: i32, state: AttemptState },
+    #[error("attempt {number} is {}: no consumer would work on it", .state.as_str())]
+    NotOpen { number: i32, state: AttemptState },
     #[error(
         "the gateway reported that attempt {paid} has paid, so name that attempt, not attempt {named}"
     )]
@@ -115,6 +119,25 @@ impl RefundState {
         match self.reported_paid() {
             Some(paid) => Err(Refusal::HasPaid(paid.id.number)),
             None => Ok(last),
+        }
+    }
+
+    /// The last attempt, if no consumer carries it on any more: a person may park it, and then decide about it.
+    ///
+    /// # Errors
+    /// It is not open or not the last one, or a consumer may still be at work.
+    pub fn give_up(&self, number: i32, now: OffsetDateTime) -> Result<&Attempt, Refusal> {
+        self.allows(
+            Action::Park,
+            "only an attempt of a return that is refund_pending is parked",
+        )?;
+        let (last, state) = (self.last_is(number)?, self.last()?.state);
+        if last.is_overdue(now) {
+            Ok(last)
+        } else if state.is_open() {
+            Err(Refusal::StillOpen { number, state })
+        } else {
+            Err(Refusal::NotOpen { number, state })
         }
     }
 

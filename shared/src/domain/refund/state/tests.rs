@@ -456,7 +456,7 @@ fn p5_only_look_ups_that_were_made_are_counted() {
         (not_sent, 4, UNSENT * 4),
     ] {
         let mut unknown = row(1, S::Unknown, Some(ME));
-        unknown.checks = 3;
+        (unknown.checks, unknown.tries) = (3, 3);
         let mut state = RefundState {
             status: PENDING,
             attempts: vec![unknown],

@@ -3,6 +3,7 @@ use strum::IntoEnumIterator;
 use super::super::tests::{euro, order, row};
 use super::*;
 use crate::domain::money::Currency;
+use crate::domain::refund::OVERDUE;
 
 use AttemptState as S;
 
@@ -167,5 +168,23 @@ fn p5_an_attempt_that_paid_by_the_gateways_report_is_not_marked_not_paid() {
         assert_eq!(case.mark_not_paid(2).is_ok(), allowed, "{reason:?}");
         assert_eq!(case.mark_paid(1).is_ok(), allowed, "{reason:?}");
         assert!(case.mark_paid(2).is_ok(), "the way out");
+    }
+}
+
+#[test]
+fn only_an_attempt_that_no_consumer_carries_on_is_given_up() {
+    for (status, state, late, allowed) in [
+        (Status::RefundPending, S::Unknown, true, true),
+        (Status::RefundPending, S::Claimed, true, true),
+        (Status::RefundPending, S::Unknown, false, false),
+        (Status::RefundPending, S::Parked, true, false),
+        (Status::Refunded, S::Succeeded, true, false),
+    ] {
+        let case = case(status, &[S::Declined, state]);
+        let due = case.refund.attempts[1].next_check_at;
+        let now = due + OVERDUE + time::Duration::seconds(if late { 1 } else { 0 });
+        let given_up = case.refund.give_up(2, now);
+        assert_eq!(given_up.is_ok(), allowed, "{status:?} {state:?} {late}");
+        assert!(case.refund.give_up(1, now).is_err(), "not the last one");
     }
 }
