@@ -73,7 +73,9 @@ pub enum ApiError {
     PreconditionRequired,
     #[error("too many filings are waiting")]
     Busy,
-    #[error("too many events wait to be published; new returns are refused")]
+    #[error(
+        "too many events wait to be published, or it is not known how many; new returns are refused"
+    )]
     BacklogFull(Excess),
     #[error("too many streams are open")]
     TooManyStreams,
@@ -89,12 +91,14 @@ pub enum ApiError {
     Internal,
 }
 
-/// Which limit of the backlog is exceeded. As text: a metric label.
+/// Which limit of the backlog is exceeded, or may be. As text: a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Excess {
     Rows,
     Bytes,
+    /// It is not known how much waits.
+    Unmeasured,
 }
 
 /// One invalid field of a request.

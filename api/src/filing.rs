@@ -186,16 +186,17 @@ impl FilingQueue {
     }
 
     async fn queue_and_wait(&self, request: FilingRequest) -> Result<Receipt, ApiError> {
+        let deadline = Instant::now() + self.filing.timeout;
+        self.filing.gate.measured(deadline).await;
         // A request with a key may be a retry of a filing that has a response. Only the group's transaction knows.
         if request.key.is_none() {
             self.filing.gate.admit()?;
         }
         let (sender, result) = oneshot::channel();
-        let timeout = self.filing.timeout;
         let job = Job {
             request: Arc::new(request),
             result: sender,
-            deadline: Instant::now() + timeout,
+            deadline,
         };
         let queue_length = &self.filing.metrics.filing.queue_length;
         queue_length.inc();
@@ -204,7 +205,7 @@ impl FilingQueue {
             return Err(ApiError::Busy);
         }
         // After the deadline, or if the writer ended: it is not known whether the row was or will be written.
-        match tokio::time::timeout(timeout, result).await {
+        match tokio::time::timeout_at(deadline.into(), result).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(ApiError::OutcomeUnknown),
         }

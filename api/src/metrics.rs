@@ -46,7 +46,7 @@ pub(crate) struct AuthMetrics {
     pub(crate) revocations_read_at: Gauge,
 }
 
-/// Each api measures for itself: take the maximum over processes, not the sum.
+/// Every api shows the same measurement: take the maximum over processes, not the sum.
 #[derive(Debug)]
 pub(crate) struct BacklogMetrics {
     pub(crate) rows: IntGauge,
@@ -155,7 +155,7 @@ impl FilingMetrics {
             ),
             refused: set.counters(
                 "filing_refused_total",
-                "Filings refused because of the backlog, by the limit",
+                "Filings refused because of the backlog, by the limit; `unmeasured`: it is not known how much waits",
                 "reason",
                 Excess::VARIANTS,
             ),
@@ -239,7 +239,7 @@ impl BacklogMetrics {
                 "outbox_backlog_alarm_age_seconds",
                 "Age of the oldest row above which an alarm is raised",
             ),
-            refusing: set.gauge("outbox_backlog_refusing", "1 while new filings are refused"),
+            refusing: set.gauge("outbox_backlog_refusing", "1 while new filings are refused, also before the outbox was measured for the first time"),
             too_old: set.gauge(
                 "outbox_backlog_too_old",
                 "1 while the oldest row is older than the alarm age",

@@ -11,7 +11,10 @@ mod orders;
 mod returns;
 mod status_events;
 
-pub(crate) use self::backlog::{Backlog, measure_shard};
+pub(crate) use self::backlog::{
+    Backlog, Chunk, Measurement, Next, Shown, make_backlog, measure_shard, read_backlog,
+    show_counted, show_measurement, take_measurement,
+};
 pub(crate) use self::events::{
     EventFilter, EventRow, Position, Walk, list_events, list_events_of, now,
 };

@@ -203,7 +203,7 @@ async fn p12_while_mysql_is_away_the_last_decision_stands() {
     let flags = [&TEN_ROWS[..], &["--revocations-max-age-secs", "3600"]].concat();
     let api = Api::start_on(db, &url, &flags).await;
     fill(&api.db, 11, 10, 3600).await;
-    api.until_measured("outbox_backlog_refusing 1").await;
+    api.until_measured("outbox_backlog_rows 11").await;
     proxy.go_away();
     // Changes from now on are not measured.
     publish(&api.db, 11).await;

@@ -79,7 +79,11 @@ impl Api {
 
     /// A second api on the same database with the same keys.
     pub(crate) async fn start_another(&self) -> Process {
-        spawn(self.db.url(), &self.keys, &[]).await
+        self.start_another_with(&[]).await
+    }
+
+    pub(crate) async fn start_another_with(&self, flags: &[&str]) -> Process {
+        spawn(self.db.url(), &self.keys, flags).await
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -122,10 +126,7 @@ impl Api {
 
     /// `GET` on the operator's port.
     pub(crate) async fn ops(&self, path: &str) -> (u16, String) {
-        let request = self.http.get(format!("http://{}{path}", self.ops));
-        let response = request.send().await.expect("an answer");
-        let status = response.status().as_u16();
-        (status, response.text().await.expect("text"))
+        get_text(&self.http, self.ops, path).await
     }
 
     /// Waits until `/metrics` has this line.
@@ -176,6 +177,20 @@ pub(crate) struct Process {
     ops: SocketAddr,
     pub(crate) stop: CancellationToken,
     pub(crate) task: JoinHandle<Result<Drain, TaskError>>,
+}
+
+impl Process {
+    /// `GET` on the operator's port.
+    pub(crate) async fn ops(&self, path: &str) -> (u16, String) {
+        get_text(&Client::new(), self.ops, path).await
+    }
+}
+
+async fn get_text(http: &Client, address: SocketAddr, path: &str) -> (u16, String) {
+    let request = http.get(format!("http://{address}{path}"));
+    let response = request.send().await.expect("an answer");
+    let status = response.status().as_u16();
+    (status, response.text().await.expect("text"))
 }
 
 async fn spawn(url: &str, keys: &Keys, flags: &[&str]) -> Process {

@@ -21,6 +21,7 @@ mod revocation;
 
 mod fuzz;
 
+mod backlog;
 mod backpressure;
 mod bad_input;
 mod bulkheads;

@@ -187,7 +187,7 @@ impl ErrorKind {
             Self::BacklogFull => row(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "New returns are not accepted now",
-                "Too many events wait to be published. Nothing was written. Reading still works.",
+                "Too many events wait to be published, or it is not known how many. Nothing was written. Reading still works.",
                 "Retry after `Retry-After` seconds.",
             ),
             Self::Undecided => row(
