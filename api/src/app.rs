@@ -184,7 +184,7 @@ impl App {
             stop: leaving.clone(),
             pauses: cfg.http.write_timeout(),
         };
-        let audit = AuditReads::new(&db, exports);
+        let audit = AuditReads::new(&db, Arc::clone(&metrics), exports);
         let notifications = Notifications::new(&cfg.notifications, &db, &metrics);
         let state = state(
             &cfg,

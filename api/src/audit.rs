@@ -12,8 +12,9 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::ApiError;
+use crate::metrics::Metrics;
 use crate::quota::{Quota, QuotaPermit};
-use crate::store::{self, EventFilter, EventRow, Position, Walk};
+use crate::store::{self, BrokenTrail, EventFilter, EventRow, Position, Walk};
 
 /// Exports in progress at once. Each holds its client's connection, and a chunk of some 400 KB while the client does
 /// not read.
@@ -33,6 +34,7 @@ pub(crate) const CHUNK: u32 = 500;
 #[derive(Debug, Clone)]
 pub(crate) struct AuditReads {
     db: Database,
+    metrics: Arc<Metrics>,
     exports: Arc<Quota>,
     pub(crate) export_limits: ExportLimits,
 }
@@ -63,10 +65,11 @@ pub(crate) struct Place {
 
 impl AuditReads {
     /// On a quarter of the connections.
-    pub(crate) fn new(db: &Database, export_limits: ExportLimits) -> Self {
+    pub(crate) fn new(db: &Database, metrics: Arc<Metrics>, export_limits: ExportLimits) -> Self {
         let quarter = db.max_connections() / 4;
         Self {
             db: db.share(quarter).acquire_timeout(ACQUIRE_TIMEOUT),
+            metrics,
             exports: Quota::new(EXPORTS, EXPORTS_PER_HOLDER),
             export_limits,
         }
@@ -128,6 +131,47 @@ impl AuditReads {
                 let after_seq = after.map_or(0, |place| place.seq);
                 self.list_of(*id, after_seq, CHUNK).await
             }
+        }
+    }
+
+    /// Checks that no event of the returns that the scope names is missing. Where it names neither a return nor an order,
+    /// it only checks that there are events at all: `returnsctl doctor` looks closer.
+    ///
+    /// # Errors
+    /// [`ApiError::BrokenTrail`]: whatever is left must not look like the whole trail.
+    pub(crate) async fn check_whole(&self, scope: &Scope) -> Result<(), ApiError> {
+        let (return_id, order_id) = match scope {
+            Scope::Chain(id) => (Some(*id), None),
+            Scope::Filtered(filter) => (filter.return_id, filter.order_id),
+        };
+        let broken = self.db.run("check_trail", DEADLINE, move |conn| {
+            Box::pin(async move {
+                let broken = match (return_id, order_id) {
+                    (Some(id), _) => store::broken_trail_of(conn, id).await,
+                    (None, Some(order)) => store::broken_trail_of_order(conn, order).await,
+                    (None, None) => store::no_trail_at_all(conn).await,
+                };
+                broken.map_err(DbError::from)
+            })
+        });
+        match broken.await? {
+            None => Ok(()),
+            Some(broken) => Err(self.report(broken)),
+        }
+    }
+
+    fn report(&self, broken: BrokenTrail) -> ApiError {
+        let BrokenTrail {
+            return_id,
+            version,
+            present,
+        } = broken;
+        self.metrics.broken_trails.inc();
+        tracing::error!(return.id = %return_id, version, present, "rows of return_events are missing");
+        ApiError::BrokenTrail {
+            return_id,
+            version,
+            present,
         }
     }
 

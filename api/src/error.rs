@@ -87,6 +87,13 @@ pub enum ApiError {
     Unavailable,
     #[error("it is not known whether the change was written")]
     OutcomeUnknown,
+    #[error("the audit trail of return {return_id} lacks events")]
+    #[strum_discriminants(strum(serialize = "audit-trail-broken"))]
+    BrokenTrail {
+        return_id: ReturnId,
+        version: i32,
+        present: i64,
+    },
     #[error("internal error")]
     Internal,
 }

@@ -25,6 +25,7 @@ pub struct Metrics {
     pub(crate) backlog: BacklogMetrics,
     pub(crate) streams: StreamMetrics,
     pub(crate) notifications: IntCounterVec,
+    pub(crate) broken_trails: IntCounter,
 }
 
 #[derive(Debug)]
@@ -94,6 +95,10 @@ impl Metrics {
                 "Notifications of the payment provider: the refund was made due for a look-up, is unknown or not waited for, or the signature was refused",
                 "result",
                 &["due", "unknown", "refused"],
+            ),
+            broken_trails: set.counter(
+                "audit_trail_broken_total",
+                "Reads of the audit trail that were refused, because events of a return are missing in the database",
             ),
             set,
         }

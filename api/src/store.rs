@@ -10,6 +10,7 @@ mod notifications;
 mod orders;
 mod returns;
 mod status_events;
+mod trails;
 
 pub(crate) use self::backlog::{
     Backlog, Chunk, Measurement, Next, Shown, make_backlog, measure_shard, read_backlog,
@@ -27,3 +28,6 @@ pub(crate) use self::returns::{
     ReturnFilter, ReturnRow, find_by_first_event, get_return, has_event, list_returns, owner_of,
 };
 pub(crate) use self::status_events::{StatusRow, read_changes, read_page};
+pub(crate) use self::trails::{
+    BrokenTrail, broken_trail_of, broken_trail_of_order, no_trail_at_all,
+};

@@ -39,6 +39,13 @@ impl ApiError {
             Self::BadRequest(detail) | Self::InvalidTransition { detail, .. } => {
                 Some(detail.clone())
             }
+            Self::BrokenTrail {
+                return_id,
+                version,
+                present,
+            } => Some(format!(
+                "return {return_id} has {present} of its {version} events"
+            )),
             _ => None,
         }
     }

@@ -7,6 +7,7 @@ mod logs;
 mod moves;
 mod page_cost;
 mod tokens;
+mod trails;
 mod wire;
 
 mod authentication;

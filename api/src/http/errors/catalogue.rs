@@ -214,6 +214,12 @@ impl ErrorKind {
                 "The connection to the database was lost during the write. The change may or may not have been written.",
                 "Retry: a filing with the same `Idempotency-Key`, a decision with the same `ETag` in `If-Match`. Neither is applied twice. For a decision, 412 then means that the first request was carried out.",
             ),
+            Self::BrokenTrail => row(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "The audit trail is broken",
+                "Events of a return are missing in the database, so nothing is shown as if it were the whole trail.",
+                "Report it to the operators: rows were deleted, and a backup has them.",
+            ),
             Self::Internal => row(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Internal error",

@@ -170,6 +170,7 @@ fn list_return_events() -> Described {
                 ErrorKind::NotAcceptable,
                 ErrorKind::InvalidFields,
                 ErrorKind::TooManyExports,
+                ErrorKind::BrokenTrail,
             ],
         ),
     )
@@ -192,6 +193,7 @@ fn list_events() -> Described {
                 ErrorKind::NotAcceptable,
                 ErrorKind::InvalidFields,
                 ErrorKind::TooManyExports,
+                ErrorKind::BrokenTrail,
             ],
         ),
     )

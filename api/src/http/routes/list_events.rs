@@ -71,12 +71,12 @@ pub(super) async fn handle(call: Call) -> Result<Response, ApiError> {
     credential.caller_for(&request)?;
     let form = Form::accepted(&call.headers)?;
     let wanted = parse(&call.query, form)?;
-    let audit = &call.state.audit;
+    let (audit, scope) = (&call.state.audit, Scope::Filtered(wanted.filter.clone()));
+    audit.check_whole(&scope).await?;
     match form {
         Form::Pages => page(audit, wanted, &call.query).await,
         Form::Export(format) => {
             let grant = credential.grant(request);
-            let scope = Scope::Filtered(wanted.filter);
             export::begin(audit, &call.connection, grant, scope, format).await
         }
     }

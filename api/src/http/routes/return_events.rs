@@ -36,6 +36,7 @@ pub(super) async fn handle(call: Call, id: &str) -> Result<Response, ApiError> {
     owner.ok_or(ApiError::NotFound)?;
     let form = Form::accepted(&call.headers)?;
     let (after_seq, limit) = parse(&call.query, form)?;
+    audit.check_whole(&Scope::Chain(id)).await?;
     match form {
         Form::Pages => page(audit, id, after_seq, limit, &call.query).await,
         Form::Export(format) => {
