@@ -1,10 +1,14 @@
 //! `returnsctl doctor`: is everything as the programs need it?
 //!
-//! Only reads; changes nothing. Each check is one entry, and every entry that is not ok says what to do.
+//! Only reads; changes nothing. Each check is one entry with a deadline of its own, and every entry that is not ok says
+//! what to do.
 
+mod audit;
 mod files;
+mod group;
 mod kafka;
 mod mysql;
+mod outbox;
 mod report;
 mod waiting;
 
@@ -19,8 +23,15 @@ use crate::error::CtlError;
 use crate::keys::KeyArgs;
 use crate::output;
 
-/// Check MySQL, Kafka, topics, clocks, keys, and what waits for a person; each check is ok, warn or FAIL, with what to do.
+const HELP: &str = "\
+Each check is ok, warn (not as production needs it), wait (for a person) or FAIL.
+
+Exit codes: 0 nothing is broken and nothing waits for a person; 1 something is broken; 2 a server does not respond, so \
+a result is unknown; 3 nothing is broken, but something waits for a person (1 with --strict); 64 bad usage.";
+
+/// Check MySQL, Kafka, topics, clocks, keys, whether relays and consumers are at work, and what waits for a person.
 #[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
 #[command(mut_arg("database_max_connections", |arg| arg.hide(true)))]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -40,6 +51,14 @@ pub(crate) struct Args {
     #[arg(long, env = "INBOX_RETENTION_DAYS", default_value_t = 14, value_parser = clap::value_parser!(u16).range(1..=3650))]
     inbox_retention_days: u16,
 
+    /// Kafka consumer group of the refund consumers. Give this command the value of the consumer's setting.
+    #[arg(long, env = "CONSUMER_GROUP", default_value = "refund-consumer")]
+    consumer_group: String,
+
+    /// End with 1 also if something waits for a person.
+    #[arg(long)]
+    strict: bool,
+
     /// Print one JSON document.
     #[arg(long)]
     json: bool,
@@ -50,12 +69,19 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     if !problems.is_empty() {
         return Err(CtlError::Usage(problems));
     }
-    let mut report = Report::default();
+    let mut report = Report::new(args.strict);
     mysql::examine(&args.db, &mut report).await;
     kafka::examine(
         &args.kafka,
         &args.topics,
         args.inbox_retention_days,
+        &mut report,
+    )
+    .await;
+    group::examine(
+        &args.kafka,
+        &args.consumer_group,
+        &args.topics.topic_returns,
         &mut report,
     )
     .await;

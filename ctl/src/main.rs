@@ -17,6 +17,7 @@ mod token;
 mod topics;
 
 mod broker;
+mod consumer_group;
 mod keys;
 mod operator;
 mod session;

@@ -15,6 +15,8 @@ use crate::error::CtlError;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// Above the longest count: about a second for each million rows.
 const READ_DEADLINE: Duration = Duration::from_secs(60);
+/// Of one check of `doctor`, which must stay quick.
+const CHECK_DEADLINE: Duration = Duration::from_secs(10);
 /// Above two lock waits of 5 s in one run of a transaction.
 const TRANSACTION_DEADLINE: Duration = Duration::from_secs(30);
 /// Other sessions hold what we lock for milliseconds.
@@ -91,6 +93,17 @@ impl Session {
             + 'static,
     {
         self.run(name, READ_DEADLINE, work).await
+    }
+
+    /// As [`Self::read`], for a check that must be quick.
+    pub(crate) async fn check<T, W>(&self, name: &'static str, work: W) -> Result<T, CtlError>
+    where
+        T: Send + 'static,
+        W: for<'c> FnOnce(&'c mut MySqlConnection) -> BoxFuture<'c, sqlx::Result<T>>
+            + Send
+            + 'static,
+    {
+        self.run(name, CHECK_DEADLINE, work).await
     }
 
     /// Runs `body` in a transaction, again after a lock conflict. Its error rolls back.

@@ -11,6 +11,7 @@ pub(crate) mod refunds;
 pub(crate) mod server;
 pub(crate) mod settle;
 pub(crate) mod tokens;
+pub(crate) mod trails;
 
 #[cfg(test)]
 mod explain;

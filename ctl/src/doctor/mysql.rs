@@ -5,7 +5,7 @@ use shared::runtime::schema::{self, SchemaError};
 use time::{Duration, OffsetDateTime};
 
 use super::report::{Check, Report};
-use super::waiting;
+use super::{audit, outbox, waiting};
 use crate::error::CtlError;
 use crate::session::Session;
 use crate::store::server::{self as store, ServerSettings};
@@ -50,7 +50,9 @@ async fn examine_inside(session: &Session, report: &mut Report) -> Result<(), Ct
     report.add(prepared_statements(prepared.await?));
     report.add(purge(session).await);
     if usable {
+        outbox::examine(session, report).await;
         waiting::examine(session, report).await;
+        audit::examine(session, report).await;
     }
     Ok(())
 }

@@ -16,6 +16,8 @@ pub(crate) enum Verdict {
     Ok,
     /// It works, but not as production needs it.
     Warn,
+    /// Something waits for a person. Nothing is broken.
+    Person,
     Fail,
     /// A server cannot be reached, so the result is unknown.
     Unreachable,
@@ -27,6 +29,9 @@ pub(crate) struct Check {
     name: String,
     verdict: Verdict,
     found: String,
+    /// How many things wait for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<u64>,
     /// What to do; `None` for a check that is ok.
     #[serde(skip_serializing_if = "Option::is_none")]
     advice: Option<String>,
@@ -36,6 +41,8 @@ pub(crate) struct Check {
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     checks: Vec<Check>,
+    /// What waits for a person is a problem.
+    strict: bool,
 }
 
 impl Check {
@@ -44,6 +51,7 @@ impl Check {
             name: name.into(),
             verdict: Verdict::Ok,
             found: found.into(),
+            waiting: None,
             advice: None,
         }
     }
@@ -67,6 +75,20 @@ impl Check {
     ) -> Self {
         Self {
             verdict: Verdict::Fail,
+            ..Self::warn(name, found, advice)
+        }
+    }
+
+    /// `count` things wait for a person; `found` describes them.
+    pub(crate) fn person(
+        name: impl Into<String>,
+        count: u64,
+        found: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        Self {
+            verdict: Verdict::Person,
+            waiting: Some(count),
             ..Self::warn(name, found, advice)
         }
     }
@@ -107,6 +129,7 @@ impl Check {
         let mark = match self.verdict {
             Verdict::Ok => "ok  ",
             Verdict::Warn => "warn",
+            Verdict::Person => "wait",
             Verdict::Fail | Verdict::Unreachable => "FAIL",
         };
         let mut text = wrap(&format!("{mark}  {}: {}", self.name, self.found), 6);
@@ -119,11 +142,18 @@ impl Check {
 }
 
 impl Report {
+    pub(crate) fn new(strict: bool) -> Self {
+        Self {
+            strict,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn add(&mut self, check: Check) {
         self.checks.push(check);
     }
 
-    /// 1 if a check failed, else 2 if a result is unknown.
+    /// 1 if a check failed, else 2 if a result is unknown, else 3 if something waits for a person.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.exit())
     }
@@ -133,8 +163,34 @@ impl Report {
             1
         } else if self.has(Verdict::Unreachable) {
             2
+        } else if self.has(Verdict::Person) {
+            if self.strict { 1 } else { 3 }
         } else {
             0
+        }
+    }
+
+    fn waiting(&self) -> u64 {
+        self.checks.iter().filter_map(|check| check.waiting).sum()
+    }
+
+    /// One sentence about what works, and one about what waits for a person.
+    fn summary(&self) -> String {
+        let works = if self.has(Verdict::Fail) {
+            "There are problems; see FAIL."
+        } else if self.has(Verdict::Unreachable) {
+            "Some results are unknown; see FAIL."
+        } else if self.has(Verdict::Warn) {
+            "Everything works; see warn before production."
+        } else if self.has(Verdict::Person) {
+            "Everything works."
+        } else {
+            "No problems."
+        };
+        match self.waiting() {
+            0 => works.to_owned(),
+            1 => format!("{works} 1 thing waits for a person; see wait."),
+            count => format!("{works} {count} things wait for a person; see wait."),
         }
     }
 
@@ -145,7 +201,14 @@ impl Report {
 
 impl Serialize for Report {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        json!({ "ok": self.exit() == 0, "checks": self.checks }).serialize(serializer)
+        let broken = self.has(Verdict::Fail) || self.has(Verdict::Unreachable);
+        json!({
+            "ok": !broken,
+            "exit_code": self.exit(),
+            "waiting_for_a_person": self.waiting(),
+            "checks": self.checks,
+        })
+        .serialize(serializer)
     }
 }
 
@@ -153,13 +216,7 @@ impl output::Report for Report {
     fn text(&self) -> String {
         let mut lines: Vec<String> = self.checks.iter().map(Check::text).collect();
         lines.push(String::new());
-        let summary = match self.exit() {
-            0 if self.has(Verdict::Warn) => "Everything works; see warn before production.",
-            0 => "No problems.",
-            1 => "There are problems; see FAIL.",
-            _ => "Some results are unknown; see FAIL.",
-        };
-        lines.push(summary.to_owned());
+        lines.push(self.summary());
         lines.join("\n")
     }
 }
@@ -182,10 +239,26 @@ mod tests {
         report.add(Check::ok("a", "fine"));
         report.add(Check::warn("b", "one copy", "three"));
         assert_eq!(report.exit(), 0);
+        report.add(Check::person("letters", 2, "2 records", "see them"));
+        assert_eq!(report.exit(), 3);
         report.add(unreachable());
         assert_eq!(report.exit(), 2);
         report.add(Check::fail("c", "wrong", "repair"));
         assert_eq!(report.exit(), 1);
+    }
+
+    #[test]
+    fn what_waits_for_a_person_is_counted_and_a_problem_only_if_strict() {
+        for (strict, exit) in [(false, 3), (true, 1)] {
+            let mut report = Report::new(strict);
+            report.add(Check::person("letters", 2, "2 records", "see them"));
+            report.add(Check::person("refunds", 1, "1 attempt", "decide"));
+            assert_eq!(report.exit(), exit);
+            assert_eq!(
+                report.summary(),
+                "Everything works. 3 things wait for a person; see wait."
+            );
+        }
     }
 
     #[test]

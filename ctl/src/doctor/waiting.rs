@@ -10,7 +10,7 @@ use crate::text::counted;
 
 /// Needs a database that has the schema of this build.
 pub(super) async fn examine(session: &Session, report: &mut Report) {
-    let found = session.read("findings", |conn| {
+    let found = session.check("findings", |conn| {
         Box::pin(findings(conn, OVERDUE.whole_seconds()))
     });
     match found.await {
@@ -21,12 +21,18 @@ pub(super) async fn examine(session: &Session, report: &mut Report) {
     }
 }
 
-/// Work for a person is a warning. Work that a consumer should have done is a failure.
-fn checks(found: &Findings) -> [Check; 5] {
+fn checks(found: &Findings) -> [Check; 7] {
     let refunds = "see `returnsctl refunds list`: each wants a person's decision";
     [
-        warn_unless_none("parked refunds", found.parked_attempts, "attempt", refunds),
-        warn_unless_none("failed refunds", found.failed_returns, "return", refunds),
+        person_unless_none("parked refunds", found.parked_attempts, "attempt", refunds),
+        requests(found.mark_requests),
+        person_unless_none("failed refunds", found.failed_returns, "return", refunds),
+        person_unless_none(
+            "reviews",
+            found.in_review,
+            "return",
+            "an admin approves or rejects each: `GET /returns`, then `POST /returns/{id}/approve` or `/reject`",
+        ),
         fail_unless_none(
             "unclaimed returns",
             found.unclaimed_returns,
@@ -40,7 +46,7 @@ fn checks(found: &Findings) -> [Check; 5] {
             "see that a refund consumer runs for the gateway of these attempts, and its log: `returnsctl refunds \
              list --state claimed --state sent --state pending --state unknown`",
         ),
-        warn_unless_none(
+        person_unless_none(
             "dead letters",
             found.dead_letters,
             "record",
@@ -49,10 +55,27 @@ fn checks(found: &Findings) -> [Check; 5] {
     ]
 }
 
-fn warn_unless_none(name: &str, count: i64, noun: &str, advice: &str) -> Check {
+/// The attempts count among the parked ones already.
+fn requests(count: i64) -> Check {
+    let name = "requests to mark refunds";
     match count {
         0 => Check::ok(name, "none"),
-        count => Check::warn(name, counted(count, noun), advice),
+        count => Check::person(
+            name,
+            0,
+            format!(
+                "{} for a second person to confirm",
+                counted(count, "attempt")
+            ),
+            "see `returnsctl refunds list` and `refunds show`: another person confirms, or the request ends after a day",
+        ),
+    }
+}
+
+fn person_unless_none(name: &str, count: i64, noun: &str, advice: &str) -> Check {
+    match count {
+        0 => Check::ok(name, "none"),
+        count => Check::person(name, count.unsigned_abs(), counted(count, noun), advice),
     }
 }
 
@@ -73,31 +96,38 @@ fn fail_unless_none(name: &str, count: i64, noun: &str, advice: &str) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::report::Verdict::{Fail, Ok, Warn};
+    use crate::doctor::report::Verdict::{Fail, Ok, Person};
 
     #[test]
-    fn work_for_a_person_is_a_warning_and_overdue_work_of_a_consumer_a_problem() {
+    fn overdue_work_of_a_consumer_is_a_problem_and_work_for_a_person_is_not() {
         let none = Findings {
             parked_attempts: 0,
             failed_returns: 0,
             overdue_attempts: 0,
             unclaimed_returns: 0,
             dead_letters: 0,
+            in_review: 0,
+            mark_requests: 0,
         };
         let verdicts = |found: Findings| checks(&found).map(|check| check.verdict());
-        assert_eq!(verdicts(none), [Ok, Ok, Ok, Ok, Ok]);
+        assert_eq!(verdicts(none), [Ok; 7]);
         let person = Findings {
             parked_attempts: 1,
             failed_returns: 2,
             dead_letters: 3,
+            in_review: 4,
+            mark_requests: 1,
             ..none
         };
-        assert_eq!(verdicts(person), [Warn, Warn, Ok, Ok, Warn]);
+        assert_eq!(
+            verdicts(person),
+            [Person, Person, Person, Person, Ok, Ok, Person]
+        );
         let unattended = Findings {
             overdue_attempts: 1,
             unclaimed_returns: 1,
             ..none
         };
-        assert_eq!(verdicts(unattended), [Ok, Ok, Fail, Fail, Ok]);
+        assert_eq!(verdicts(unattended), [Ok, Ok, Ok, Ok, Fail, Fail, Ok]);
     }
 }

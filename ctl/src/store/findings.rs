@@ -5,6 +5,8 @@ use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 use strum::IntoEnumIterator;
 
+use super::actions::Verb;
+
 /// The number of each kind that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
 pub(crate) struct Findings {
@@ -15,6 +17,10 @@ pub(crate) struct Findings {
     /// Returns that a consumer should have claimed long ago.
     pub(crate) unclaimed_returns: i64,
     pub(crate) dead_letters: i64,
+    /// New returns that a person must review.
+    pub(crate) in_review: i64,
+    /// Parked attempts with a request of today that a second person has not confirmed.
+    pub(crate) mark_requests: i64,
 }
 
 pub(crate) async fn findings(
@@ -54,12 +60,19 @@ fn sql(overdue_secs: i64) -> String {
     format!(
         "SELECT {}) AS parked_attempts, {}) AS failed_returns, {} AS overdue_attempts, \
          {} AND {late_return}) + {} AND {late_return} AND review_required = 0) AS unclaimed_returns, \
-         (SELECT COUNT(*) FROM dead_letters FORCE INDEX (record)) AS dead_letters",
+         (SELECT COUNT(*) FROM dead_letters FORCE INDEX (record)) AS dead_letters, \
+         {} AND review_required = 1) AS in_review, \
+         {} AND 0 < (SELECT COUNT(*) FROM operator_actions AS a FORCE INDEX (return_id) WHERE a.return_id = refunds.return_id \
+         AND a.verb IN ('{}', '{}') AND a.created_at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY)) AS mark_requests",
         attempts("parked"),
         returns("refund_failed"),
         overdue.join(" + "),
         returns("approved"),
         returns("initiated"),
+        returns("initiated"),
+        attempts("parked"),
+        Verb::RequestMarkPaid.as_str(),
+        Verb::RequestMarkNotPaid.as_str(),
         late_return = late("updated_at")
     )
 }
@@ -93,12 +106,15 @@ mod tests {
             .collect();
         found.sort_unstable();
         let expected = [
+            ("a", "return_id"),
             ("dead_letters", "record"),
             ("refunds", "due"),
             ("refunds", "due"),
             ("refunds", "due"),
             ("refunds", "due"),
             ("refunds", "due"),
+            ("refunds", "due"),
+            ("returns", "status_updated"),
             ("returns", "status_updated"),
             ("returns", "status_updated"),
             ("returns", "status_updated"),

@@ -44,6 +44,30 @@ pub(crate) async fn shard_stats(conn: &mut MySqlConnection) -> sqlx::Result<Vec<
     .await
 }
 
+/// Who holds a shard, and the age of what waits in it.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct ShardHead {
+    pub(crate) shard: Shard,
+    pub(crate) owner: Option<String>,
+    /// Negative when the lease has expired; `None` without an owner.
+    pub(crate) lease_left_secs: Option<f64>,
+    pub(crate) is_paused: bool,
+    pub(crate) oldest_age_secs: Option<f64>,
+}
+
+/// Every shard, ascending. Counts nothing, so it takes the same time however much waits.
+pub(crate) async fn shard_heads(conn: &mut MySqlConnection) -> sqlx::Result<Vec<ShardHead>> {
+    sqlx::query_as(
+        "/* shard_heads */ SELECT l.shard, l.owner, l.paused_at IS NOT NULL AS is_paused, \
+         IF(l.owner IS NULL, NULL, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), l.lease_until) / 1e6) AS lease_left_secs, \
+         (SELECT GREATEST(TIMESTAMPDIFF(MICROSECOND, o.created_at, UTC_TIMESTAMP(6)), 0) / 1e6 FROM outbox AS o \
+         FORCE INDEX (PRIMARY) WHERE o.shard = l.shard ORDER BY o.id LIMIT 1) AS oldest_age_secs \
+         FROM outbox_lease AS l ORDER BY l.shard",
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Which rows to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowFilter {

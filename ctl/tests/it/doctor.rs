@@ -1,10 +1,11 @@
 //! `doctor`: one line per check, and an exit code that a script can act on.
 
+mod work;
+
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use serde_json::Value;
-use shared::domain::ids::CustomerId;
 use shared::test_support::TestDb;
-use sqlx::Executor;
+use sqlx::{AssertSqlSafe, Executor};
 use tempfile::TempDir;
 
 use crate::harness::{Ran, Topics, expect_code, returnsctl, run};
@@ -28,6 +29,7 @@ impl Fixture {
         let mut variables = self.topics.variables();
         variables.push(("DATABASE_URL", database_url));
         variables.push(("KAFKA_BROKERS", brokers));
+        variables.push(("CONSUMER_GROUP", &self.topics.returns));
         variables.extend(more);
         returnsctl(&["doctor", "--json"], &variables)
             .current_dir(self.folder.path())
@@ -38,6 +40,16 @@ impl Fixture {
 
     fn doctor(&self) -> Ran {
         self.doctor_with(self.db.url(), &self.topics.brokers, &[])
+    }
+
+    /// The check of its consumer group, which is named as the topic.
+    fn group(&self) -> String {
+        format!("consumer group {}", self.topics.returns)
+    }
+
+    async fn execute(&self, sql: &str) {
+        let done = self.db.pool.execute(AssertSqlSafe(sql.to_owned())).await;
+        done.expect(sql);
     }
 }
 
@@ -78,12 +90,15 @@ async fn a_healthy_development_stack_has_warnings_only() {
         expected.push(pair("durability of the binary log", "warn"));
     }
     expected.extend([
+        pair("relays", "warn"),
         pair(&format!("topic {} copies", fixture.topics.returns), "warn"),
         pair(&format!("topic {} copies", fixture.topics.status), "warn"),
+        pair(&fixture.group(), "warn"),
         pair("token keys", "warn"),
     ]);
     assert_eq!(not_ok(&ran), expected);
     assert_eq!(ran.json()["ok"], true);
+    assert_eq!(ran.json()["waiting_for_a_person"], 0);
 }
 
 #[tokio::test]
@@ -157,70 +172,6 @@ async fn a_topic_that_keeps_events_for_ever_outlives_every_inbox() {
     assert_eq!(ran.code, 1, "{ran:?}");
     let name = format!("topic {} against inbox", fixture.topics.returns);
     assert!(not_ok(&ran).contains(&pair(&name, "fail")), "{ran:?}");
-}
-
-#[tokio::test]
-async fn refunds_and_records_that_wait_for_a_person_are_counted() {
-    let fixture = Fixture::new().await;
-    expect_code(0, &["topics"], &fixture.topics.variables());
-    fixture.db.seed_orders(1, 3, CustomerId(42)).await;
-    for sql in [
-        "INSERT INTO returns (id, order_id, customer_id, reason, status, version, policy_version, refund_amount, \
-         currency, created_at, updated_at) SELECT id, id, 42, 'x', IF(id = 1, 'refund_failed', 'refund_pending'), 1, \
-         'x', 1, 'EUR', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM orders",
-        "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, created_at, \
-         updated_at) SELECT id, 1, id, 1, 'EUR', ELT(id, 'declined', 'parked', 'unknown'), \
-         UTC_TIMESTAMP(6) - INTERVAL 200 SECOND, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM returns",
-        "INSERT INTO dead_letters (topic, partition_id, offset_id, record_time, headers, reason, received_at) \
-         VALUES ('t', 0, 0, 0, '[]', 'empty', UTC_TIMESTAMP(6)), ('t', 0, 1, 0, '[]', 'empty', UTC_TIMESTAMP(6))",
-    ] {
-        fixture.db.pool.execute(sql).await.expect(sql);
-    }
-    let person = [
-        pair("parked refunds", "warn"),
-        pair("failed refunds", "warn"),
-        pair("dead letters", "warn"),
-    ];
-    let ran = fixture.doctor();
-    assert_eq!(ran.code, 0, "work for a person is no fault: {ran:?}");
-    let found = not_ok(&ran);
-    assert!(person.iter().all(|one| found.contains(one)), "{found:?}");
-    assert!(ran.stdout.contains("2 records"), "{}", ran.stdout);
-    let overdue = "UPDATE refunds SET next_check_at = UTC_TIMESTAMP(6) - INTERVAL 310 SECOND";
-    fixture.db.pool.execute(overdue).await.expect("update");
-    let ran = fixture.doctor();
-    assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(not_ok(&ran).contains(&pair("overdue refunds", "fail")));
-    assert!(
-        ran.stdout.contains("1 attempt due for more than 5 min"),
-        "{}",
-        ran.stdout
-    );
-}
-
-#[tokio::test]
-async fn returns_that_no_consumer_claims_are_a_problem() {
-    let fixture = Fixture::new().await;
-    expect_code(0, &["topics"], &fixture.topics.variables());
-    fixture.db.seed_orders(1, 4, CustomerId(42)).await;
-    // Approved, initiated, waiting for a person's review, and young.
-    let sql = "INSERT INTO returns (id, order_id, customer_id, reason, status, version, review_required, policy_version, \
-               refund_amount, currency, created_at, updated_at) SELECT id, id, 42, 'x', \
-               IF(id = 1, 'approved', 'initiated'), 1, id = 3, 'x', 1, 'EUR', UTC_TIMESTAMP(6), \
-               UTC_TIMESTAMP(6) - INTERVAL IF(id = 4, 200, 310) SECOND FROM orders";
-    fixture.db.pool.execute(sql).await.expect(sql);
-    let ran = fixture.doctor();
-    assert_eq!(ran.code, 1, "{ran:?}");
-    assert!(not_ok(&ran).contains(&pair("unclaimed returns", "fail")));
-    for part in [
-        "2 returns due for more than 5 min",
-        "no refund consumer is at work",
-    ] {
-        assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
-    }
-    let claimed = "UPDATE returns SET updated_at = UTC_TIMESTAMP(6) WHERE id < 3";
-    fixture.db.pool.execute(claimed).await.expect("update");
-    assert_eq!(fixture.doctor().code, 0);
 }
 
 #[tokio::test]
