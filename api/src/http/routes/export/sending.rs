@@ -166,3 +166,52 @@ fn body(parts: mpsc::Receiver<Part>) -> impl Stream<Item = Result<Bytes, Incompl
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAUSES: Duration = Duration::from_secs(30);
+
+    /// Sends this many pieces to a client that takes one in `every` after `first`. The pieces sent, and the time.
+    async fn sent_to(pieces: u32, first: Duration, every: Duration) -> (u32, Duration) {
+        let (out, mut parts) = mpsc::channel(1);
+        let begun = Instant::now();
+        let client = tokio::spawn(async move {
+            sleep(first).await;
+            while parts.recv().await.is_some() {
+                sleep(every).await;
+            }
+        });
+        let mut pace = Pace::new(PAUSES);
+        let mut sent = 0;
+        while sent < pieces {
+            let piece = Part::Piece(Bytes::from_static(&[0; PIECE]));
+            if pace.send(&out, piece).await.is_err() {
+                break;
+            }
+            sent += 1;
+        }
+        let lasted = begun.elapsed();
+        client.abort();
+        (sent, lasted)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn p12_a_client_that_reads_too_slowly_is_cut() {
+        // Half of the minimum rate: each second uses up half a second of the pauses.
+        let (sent, lasted) = sent_to(10_000, Duration::ZERO, Duration::from_secs(1)).await;
+        assert!((60..65).contains(&lasted.as_secs()), "{lasted:?}");
+        assert!((60..65).contains(&sent), "{sent}");
+        let (sent, lasted) = sent_to(10_000, Duration::from_secs(3_600), Duration::ZERO).await;
+        assert_eq!((sent, lasted.as_secs()), (1, 30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_may_read_at_the_minimum_rate_for_ever_and_may_pause() {
+        let every = Duration::from_millis(500);
+        let (sent, lasted) = sent_to(10_000, Duration::from_secs(29), every).await;
+        assert_eq!(sent, 10_000);
+        assert!(lasted > Duration::from_secs(4_900), "{lasted:?}");
+    }
+}
