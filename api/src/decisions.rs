@@ -16,7 +16,7 @@ use shared::domain::transition::{
     self, Applied, Cause, Change, Locked, LockedReturn, NewAttempt, TransitionError,
 };
 use shared::runtime::db::{Database, DbError, Retry, TransactionError};
-use shared::runtime::tasks::{Backoff, chain};
+use shared::runtime::tasks::{Backoff, Rarely, chain};
 use sqlx::MySqlConnection;
 
 use crate::error::ApiError;
@@ -192,8 +192,11 @@ impl Decisions {
                 })
             });
         found.await.unwrap_or_else(|error| {
-            let error = chain(&error);
-            tracing::warn!(error, "a lost COMMIT could not be looked up");
+            static LOST: Rarely = Rarely::new();
+            if let Some(left_out) = LOST.due() {
+                let error = chain(&error);
+                tracing::warn!(error, left_out, "a lost COMMIT could not be looked up");
+            }
             false
         })
     }

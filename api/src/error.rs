@@ -8,7 +8,7 @@ use shared::domain::eligibility::Violation;
 use shared::domain::ids::ReturnId;
 use shared::domain::status::Status;
 use shared::runtime::db::DbError;
-use shared::runtime::tasks::chain;
+use shared::runtime::tasks::{Rarely, chain};
 use utoipa::ToSchema;
 
 /// Why a request failed. [`ErrorKind`] is the same without the particulars.
@@ -149,8 +149,13 @@ impl ApiError {
 /// For a database error that no use case decides. The cause goes to the log, not into the response.
 impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
+        // An outage fails every request; the metrics count them.
+        static UNAVAILABLE: Rarely = Rarely::new();
         if error.is_transient() {
-            tracing::warn!(error = chain(&error), "the database is unavailable");
+            if let Some(left_out) = UNAVAILABLE.due() {
+                let error = chain(&error);
+                tracing::warn!(error, left_out, "the database is unavailable");
+            }
             Self::Unavailable
         } else {
             tracing::error!(error = chain(&error), "a use of the database failed");

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use shared::domain::transition::{Filed, TransitionError};
 use shared::runtime::db::{Database, DbError, DbFailure, Retry, TransactionError};
 use shared::runtime::killpoint::kill_point;
-use shared::runtime::tasks::{Backoff, Stage, chain};
+use shared::runtime::tasks::{Backoff, Rarely, Stage, chain};
 use tokio::sync::mpsc;
 
 use super::group::{self, FilingOutcome, GroupError, Written};
@@ -240,8 +240,11 @@ impl Writers {
             match found.await {
                 Ok(found) => return found,
                 Err(error) => {
-                    let error = chain(&error);
-                    tracing::warn!(error, "a lost COMMIT could not be looked up");
+                    static LOST: Rarely = Rarely::new();
+                    if let Some(left_out) = LOST.due() {
+                        let error = chain(&error);
+                        tracing::warn!(error, left_out, "a lost COMMIT could not be looked up");
+                    }
                 }
             }
             attempt += 1;

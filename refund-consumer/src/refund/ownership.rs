@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shared::domain::refund::AttemptId;
 use shared::runtime::db::Database;
-use shared::runtime::tasks::chain;
+use shared::runtime::tasks::{Rarely, chain};
 use uuid::Uuid;
 
 use super::RefundWorker;
@@ -69,7 +69,11 @@ pub async fn mark_sent(db: Database, owner: Uuid, ids: Vec<AttemptId>) -> Vec<Ma
     let ours = match marked.await {
         Ok(ours) => ours,
         Err(error) => {
-            tracing::warn!(error = chain(&error), "attempts were not marked as sent");
+            static NOT_MARKED: Rarely = Rarely::new();
+            if let Some(left_out) = NOT_MARKED.due() {
+                let error = chain(&error);
+                tracing::warn!(error, left_out, "attempts were not marked as sent");
+            }
             return vec![Marked::Unknown; ids.len()];
         }
     };

@@ -1,7 +1,11 @@
-//! The settings that all Kafka clients share.
+//! The settings that all Kafka clients share, and their log.
+
+mod client_log;
 
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::{ClientConfig, Statistics};
+
+pub use self::client_log::ClientLog;
 
 /// The address of Kafka.
 #[derive(Debug, Clone, clap::Args)]

@@ -13,7 +13,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant as TokioInstant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-pub use self::repeat::{Backoff, Every, Outage, chain, every};
+pub use self::repeat::{Backoff, Every, Outage, Rarely, chain, every};
 
 /// Why a program ended before it was stopped.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,7 @@ use tokio::time::{Instant as TokioInstant, timeout, timeout_at};
 use super::connections::{Connections, Loan, permits};
 use super::{DbError, DbFailure, DbMetrics};
 use crate::runtime::metrics::MetricSet;
-use crate::runtime::tasks::Backoff;
+use crate::runtime::tasks::{Backoff, Rarely};
 
 /// How long a caller waits for a free connection, and then for a new one to open, unless it says otherwise.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -334,7 +334,10 @@ where
         Ok(Err(error)) => (error.into(), End::CloseAll),
         Err(_) => (DbError::DeadlinePassed(deadline), End::CloseAll),
     };
-    tracing::warn!(error = %cause, "the response to COMMIT was lost");
+    static LOST: Rarely = Rarely::new();
+    if let Some(left_out) = LOST.due() {
+        tracing::warn!(error = %cause, left_out, "the response to COMMIT was lost");
+    }
     (Err(TransactionError::CommitUnknown { value, cause }), end)
 }
 
