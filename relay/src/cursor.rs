@@ -3,7 +3,7 @@
 //! A pass reads forward from `position`. Auto-increment order is not commit order, so rows may appear below it later:
 //! - The next pass finds rows that commit a little late. It begins at the *floor*: the position of one to two seconds
 //!   ago.
-//! - A *sweep* from 0 finds rows that commit below the floor.
+//! - A *sweep* from 0 finds rows that commit below the floor. It passes over rows that are held back (module `held`).
 //!
 //! Delete-marked rows make a scan from 0 slow. That is why the floor exists, and why the shards are swept one after the
 //! other, so that no read sweeps them all. The cursor does not decide the order of one return's events: module
@@ -13,15 +13,21 @@ use std::time::{Duration, Instant};
 
 use shared::domain::ids::Shard;
 
+use crate::held::HeldRows;
+
 /// The floor is at least this much older than the position: longer than almost every transaction.
 const FLOOR_LAG: Duration = Duration::from_secs(1);
 /// A row that commits below the floor is found within this time.
 const SWEEP_EVERY: Duration = Duration::from_secs(2);
+/// A sweep counts the held rows: with this many its period doubles, with twice as many it triples.
+const HELD_ROWS_PER_SWEEP: u64 = 50_000;
 /// The shortest time between the starts of two passes: each pass reads the rows in flight again.
 const PASS_EVERY: Duration = Duration::from_millis(5);
+/// The same while rows are held, because each pass reads young held rows again.
+const PASS_EVERY_WHILE_HOLDING: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
-pub struct Cursor {
+pub(crate) struct Cursor {
     position: i64,
     floor: i64,
     /// The next floor: the position at `noted_at`.
@@ -33,10 +39,19 @@ pub struct Cursor {
     sweep_at: Instant,
     /// The cursor moved back during the current read, so the result of that read must not move it forward.
     rewound: bool,
+    pass_every: Duration,
+}
+
+/// How a read begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Begun {
+    /// The id after which it starts.
+    pub(crate) after: i64,
+    pub(crate) is_sweep: bool,
 }
 
 impl Cursor {
-    pub fn at_zero(shard: Shard, now: Instant) -> Self {
+    pub(crate) fn at_zero(shard: Shard, now: Instant) -> Self {
         let place = u32::from(shard.0) + 1;
         Self {
             position: 0,
@@ -47,29 +62,43 @@ impl Cursor {
             pass_begun: now,
             sweep_at: now + SWEEP_EVERY * place / u32::from(Shard::COUNT),
             rewound: false,
+            pass_every: PASS_EVERY,
         }
     }
 
-    /// Begins a read and returns the id after which it starts. Starts a new pass or a sweep when one is due.
-    pub fn begin_read(&mut self, now: Instant) -> i64 {
-        if now >= self.sweep_at {
+    /// Begins a read above the `held` rows. Starts a new pass or a sweep when one is due.
+    pub(crate) fn begin_read(&mut self, now: Instant, held: &HeldRows) -> Begun {
+        let is_sweep = now >= self.sweep_at;
+        if is_sweep {
             self.position = 0;
             self.pass_begun = now;
+            self.pass_every = PASS_EVERY;
+            let periods = 1 + held.rows() / HELD_ROWS_PER_SWEEP;
+            let period = SWEEP_EVERY * u32::try_from(periods).unwrap_or(u32::MAX);
             // In fixed steps, so that the sweeps of different shards stay apart after a long idle time.
             while now >= self.sweep_at {
-                self.sweep_at += SWEEP_EVERY;
+                self.sweep_at += period;
             }
-        } else if self.complete && now - self.pass_begun >= PASS_EVERY {
+        } else if self.complete && now - self.pass_begun >= self.pass_every {
             self.position = self.floor;
             self.pass_begun = now;
         }
+        self.position = self.position.max(held.up_to());
         self.complete = false;
         self.rewound = false;
-        self.position
+        Begun {
+            after: self.position,
+            is_sweep,
+        }
+    }
+
+    /// The current read has returned rows that are held.
+    pub(crate) fn note_held(&mut self) {
+        self.pass_every = PASS_EVERY_WHILE_HOLDING;
     }
 
     /// Takes the result of the current read: rows up to `last`; `complete` if the shard has no more.
-    pub fn advance(&mut self, last: Option<i64>, complete: bool, now: Instant) {
+    pub(crate) fn advance(&mut self, last: Option<i64>, complete: bool, now: Instant) {
         if self.rewound {
             return;
         }
@@ -83,7 +112,7 @@ impl Cursor {
     }
 
     /// Makes the next read return row `id` again before any row above it.
-    pub fn rewind_to(&mut self, id: i64) {
+    pub(crate) fn rewind_to(&mut self, id: i64) {
         self.position = self.position.min(id - 1);
         self.floor = self.floor.min(id - 1);
         self.next_floor = self.next_floor.min(id - 1);
@@ -91,7 +120,7 @@ impl Cursor {
     }
 
     /// Whether only a sweep reads row `id`.
-    pub fn is_below_floor(&self, id: i64) -> bool {
+    pub(crate) fn is_below_floor(&self, id: i64) -> bool {
         id <= self.floor
     }
 }
@@ -99,6 +128,10 @@ impl Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn begin(cursor: &mut Cursor, now: Instant) -> i64 {
+        cursor.begin_read(now, &HeldRows::default()).after
+    }
 
     /// The shard whose first sweep comes last.
     const LAST: Shard = Shard(15);
@@ -111,8 +144,7 @@ mod tests {
             .collect();
         let mut sweeps = |now: Instant| {
             let swept = |cursor: &mut Cursor| {
-                cursor.begin_read(now);
-                let was_sweep = cursor.position == 0;
+                let was_sweep = begin(cursor, now) == 0;
                 cursor.advance(Some(1_000), true, now);
                 was_sweep
             };
@@ -137,27 +169,27 @@ mod tests {
         let start = Instant::now();
         let at = |ms: u64| start + Duration::from_millis(ms);
         let mut cursor = Cursor::at_zero(LAST, start);
-        assert_eq!(cursor.begin_read(at(0)), 0);
+        assert_eq!(begin(&mut cursor, at(0)), 0);
         cursor.advance(Some(100), false, at(1));
         assert_eq!(
-            cursor.begin_read(at(6)),
+            begin(&mut cursor, at(6)),
             100,
             "an unfinished pass continues"
         );
         cursor.advance(Some(150), true, at(7));
-        assert_eq!(cursor.begin_read(at(8)), 0, "a new pass");
+        assert_eq!(begin(&mut cursor, at(8)), 0, "a new pass");
         cursor.advance(Some(200), true, at(1_000));
         assert_eq!(
-            cursor.begin_read(at(1_001)),
+            begin(&mut cursor, at(1_001)),
             0,
             "the floor lags by up to two seconds"
         );
         cursor.advance(Some(300), true, at(1_999));
-        cursor.begin_read(at(1_999));
+        begin(&mut cursor, at(1_999));
         cursor.advance(Some(300), true, at(2_000));
-        assert_eq!(cursor.begin_read(at(2_001)), 0, "a sweep");
+        assert_eq!(begin(&mut cursor, at(2_001)), 0, "a sweep");
         cursor.advance(Some(300), true, at(2_002));
-        assert_eq!(cursor.begin_read(at(2_010)), 200, "the floor");
+        assert_eq!(begin(&mut cursor, at(2_010)), 200, "the floor");
         assert!(cursor.is_below_floor(200) && !cursor.is_below_floor(201));
     }
 
@@ -165,11 +197,24 @@ mod tests {
     fn the_result_of_a_read_in_progress_does_not_undo_a_rewind() {
         let start = Instant::now();
         let mut cursor = Cursor::at_zero(LAST, start);
-        cursor.begin_read(start);
+        begin(&mut cursor, start);
         cursor.advance(Some(100), false, start);
-        assert_eq!(cursor.begin_read(start), 100);
+        assert_eq!(begin(&mut cursor, start), 100);
         cursor.rewind_to(40);
         cursor.advance(Some(200), true, start);
-        assert_eq!(cursor.begin_read(start), 39);
+        assert_eq!(begin(&mut cursor, start), 39);
+    }
+
+    #[test]
+    fn reads_and_sweeps_pass_over_held_rows_and_many_of_them_are_counted_less_often() {
+        let start = Instant::now();
+        let mut held = HeldRows::default();
+        (1..=100_000).for_each(|id| held.add(id, shared::domain::ids::ReturnId(id)));
+        let mut cursor = Cursor::at_zero(LAST, start);
+        let first = cursor.begin_read(start + SWEEP_EVERY, &held);
+        assert_eq!((first.after, first.is_sweep), (100_000, true));
+        let soon = cursor.begin_read(start + SWEEP_EVERY * 3, &held);
+        assert_eq!((soon.after, soon.is_sweep), (100_000, false));
+        assert!(cursor.begin_read(start + SWEEP_EVERY * 4, &held).is_sweep);
     }
 }

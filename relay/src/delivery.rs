@@ -3,22 +3,26 @@
 //! A broker refuses a whole batch because of one record. So after a refusal each record of the batch is *isolated*: sent
 //! again with nothing else in flight. A record that is refused in isolation is the cause and is parked.
 
+mod troubles;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use shared::domain::ids::{EventId, Shard};
-use shared::runtime::tasks::Backoff;
+use shared::runtime::tasks::{Backoff, Outage};
 use tokio::sync::mpsc;
 
 use crate::error::RestartCause;
+use crate::in_flight::SentRecord;
 use crate::metrics::Metrics;
 use crate::owned_shards::OwnedShards;
+use crate::partitions::Partitions;
 use crate::pending::{Pending, RowKey};
 use crate::publisher::{
-    DeliveryReport, EnqueueError, Publish, RecordId, SendMode, is_record_error,
+    DeliveryReport, EnqueueError, Publish, RecordId, SendMode, TopicProblem, is_record_error,
 };
-use crate::topics::TopicLimits;
+use crate::topics::{TopicState, Topics};
 
 /// The maximum number of reports that are handled at once.
 const MAX_REPORTS: usize = 1_024;
@@ -37,7 +41,10 @@ const BACKOFF: Backoff = Backoff {
 pub(crate) struct Delivery<P> {
     publisher: P,
     reports: mpsc::UnboundedReceiver<DeliveryReport>,
-    topics: TopicLimits,
+    topics: Topics,
+    partitions: Partitions,
+    /// A topic or a partition takes records again, and its rows have not been read since.
+    has_recovered: bool,
     /// The mode of the records in flight, and the mode that fits the rows of the last read.
     mode: SendMode,
     fitting_mode: SendMode,
@@ -47,6 +54,8 @@ pub(crate) struct Delivery<P> {
     /// Records that the failed producer reported as refused, with the reason.
     refused: Vec<(RowKey, String)>,
     failures_in_a_row: u32,
+    restarts: Outage,
+    standing: Outage,
     metrics: Metrics,
 }
 
@@ -57,6 +66,8 @@ pub(crate) enum Enqueued {
     InIsolation,
     QueueFull,
     MustWait,
+    /// Its topic or its partition takes no records now; others do.
+    Held,
     /// The record exceeds this limit of its topic.
     TooLarge(usize),
 }
@@ -67,13 +78,17 @@ impl<P: Publish> Delivery<P> {
         Self {
             publisher,
             reports: mpsc::unbounded_channel().1,
-            topics: TopicLimits::new(metrics.clone()),
+            topics: Topics::new(metrics.clone()),
+            partitions: Partitions::default(),
+            has_recovered: false,
             mode: SendMode::Immediate,
             fitting_mode: SendMode::Immediate,
             change_mode_by: Instant::now(),
             isolated: HashMap::new(),
             refused: Vec::new(),
             failures_in_a_row: 0,
+            restarts: Outage::new("the producer"),
+            standing: Outage::new("sending to some partitions"),
             metrics,
         }
     }
@@ -82,6 +97,8 @@ impl<P: Publish> Delivery<P> {
         let (report, reports) = mpsc::unbounded_channel();
         self.publisher.connect(report)?;
         self.reports = reports;
+        // Not before: the last reports of the producer before were about them.
+        self.partitions.clear();
         Ok(())
     }
 
@@ -142,9 +159,17 @@ impl<P: Publish> Delivery<P> {
         row: &Pending,
         shards: &mut OwnedShards,
     ) -> Result<Enqueued, RestartCause> {
-        let Some(limit) = self.topics.limit(&self.publisher, &row.topic) else {
-            return Ok(Enqueued::MustWait);
+        let topic = match self.topics.state(&self.publisher, &row.topic) {
+            TopicState::Known(topic) => topic,
+            TopicState::InTrouble => return Ok(Enqueued::Held),
+            TopicState::Awaited => return Ok(Enqueued::MustWait),
         };
+        let key = &row.msg_key;
+        let partition = self.partitions.of(&row.topic, key, topic.partitions);
+        if self.takes_no_more(partition) {
+            return Ok(Enqueued::Held);
+        }
+        let limit = topic.limit;
         if row.payload.len() + ENVELOPE_ROOM > limit && row.record_bytes() > limit {
             return Ok(Enqueued::TooLarge(limit));
         }
@@ -160,10 +185,19 @@ impl<P: Publish> Delivery<P> {
             .publisher
             .enqueue(row, state.lease.epoch, id, self.mode);
         match enqueued {
-            Ok(()) => state.note_sent(row),
+            Ok(()) => {
+                state.note_sent(row, partition);
+                self.partitions.note_sent(partition, Instant::now());
+            }
             Err(EnqueueError::QueueFull) => return Ok(Enqueued::QueueFull),
             Err(EnqueueError::TooLarge) => return Ok(Enqueued::TooLarge(limit)),
-            Err(EnqueueError::Failed(code)) => return Err(RestartCause::Undelivered(code)),
+            Err(EnqueueError::Failed(code)) => match TopicProblem::of_refusal(code) {
+                Some(problem) => {
+                    self.topics.note_refusal(&row.topic, problem);
+                    return Ok(Enqueued::Held);
+                }
+                None => return Err(RestartCause::Undelivered(code)),
+            },
         }
         Ok(if is_isolated {
             Enqueued::InIsolation
@@ -173,28 +207,37 @@ impl<P: Publish> Delivery<P> {
     }
 
     /// Kafka has a record: the outage, if there was one, is over.
-    pub(crate) fn note_delivered(&mut self, event_id: EventId) {
-        self.isolated.remove(&event_id);
-        let no_broker = &self.metrics.no_broker;
-        if no_broker.get() != 0 || self.failures_in_a_row > 0 {
-            tracing::info!("records are delivered again");
-            no_broker.set(0);
-            self.failures_in_a_row = 0;
+    pub(crate) fn note_delivered(&mut self, record: SentRecord) {
+        self.isolated.remove(&record.key.event_id);
+        let topic = self.partitions.topic(record.partition);
+        self.topics.note_delivered(topic);
+        let now = Instant::now();
+        self.has_recovered |= self.partitions.note_acknowledged(record.partition, now);
+        self.metrics.no_broker.set(0);
+        self.failures_in_a_row = 0;
+        self.restarts.ended();
+    }
+
+    pub(crate) fn note_undelivered(&mut self, record: SentRecord, code: RDKafkaErrorCode) {
+        if is_record_error(code) {
+            let reason = format!("refused by Kafka: {code:?}");
+            self.refused.push((record.key, reason));
+        } else if let Some(problem) = TopicProblem::of_refusal(code) {
+            let topic = self.partitions.topic(record.partition);
+            self.topics.note_refusal(topic, problem);
         }
     }
 
-    pub(crate) fn note_undelivered(&mut self, key: RowKey, code: RDKafkaErrorCode) {
-        if is_record_error(code) {
-            let reason = format!("refused by Kafka: {code:?}");
-            self.refused.push((key, reason));
-        }
+    /// The producer is replaced.
+    pub(crate) fn note_restart(&mut self, cause: &RestartCause) {
+        let code = cause.code();
+        self.metrics.restarts.with_label_values(&[code]).inc();
+        self.restarts.failed(cause);
     }
 
     pub(crate) fn note_brokers_down(&self, shards: &OwnedShards) {
-        let no_broker = &self.metrics.no_broker;
-        if shards.in_flight() > 0 && no_broker.get() == 0 {
-            no_broker.set(1);
-            tracing::error!("no broker can be reached; records stay queued and none is lost");
+        if shards.in_flight() > 0 {
+            self.metrics.no_broker.set(1);
         }
     }
 

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use crate::partitions::PartitionId;
 use crate::pending::RowKey;
 
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct InFlight {
 pub struct SentRecord {
     pub key: RowKey,
     pub created: Instant,
+    pub(crate) partition: PartitionId,
 }
 
 impl InFlight {
@@ -35,8 +37,13 @@ impl InFlight {
         self.next
     }
 
-    pub fn push(&mut self, key: RowKey, created: Instant) {
-        self.records.insert(self.next, SentRecord { key, created });
+    pub(crate) fn push(&mut self, key: RowKey, created: Instant, partition: PartitionId) {
+        let record = SentRecord {
+            key,
+            created,
+            partition,
+        };
+        self.records.insert(self.next, record);
         self.next += 1;
     }
 
@@ -69,6 +76,7 @@ mod tests {
     use shared::domain::ids::{EventId, Shard};
 
     use super::*;
+    use crate::partitions::Partitions;
 
     fn key(id: i64) -> RowKey {
         RowKey {
@@ -78,10 +86,14 @@ mod tests {
         }
     }
 
+    fn partition() -> PartitionId {
+        Partitions::default().of("t", "1", 1)
+    }
+
     fn in_flight(count: i64) -> InFlight {
         let mut records = InFlight::starting_at(7);
         for id in 0..count {
-            records.push(key(id), Instant::now());
+            records.push(key(id), Instant::now(), partition());
         }
         records
     }
@@ -102,7 +114,7 @@ mod tests {
         let mut records = in_flight(3);
         assert_eq!(records.forget_all().count(), 3);
         assert!(records.is_empty());
-        records.push(key(50), Instant::now());
+        records.push(key(50), Instant::now(), partition());
         assert_eq!(records.acknowledge(7), None);
         assert_eq!(
             records.acknowledge(10).map(|record| record.key.id),

@@ -15,8 +15,10 @@ pub mod pump;
 mod owned_shards;
 mod shard_state;
 
-pub mod cursor;
+mod cursor;
+mod held;
 pub mod in_flight;
+mod partitions;
 pub mod pending;
 pub mod predecessor;
 
@@ -33,6 +35,7 @@ pub mod store;
 
 mod backlog_gauges;
 pub mod metrics;
+mod troubled_topics;
 
 use std::time::Duration;
 
@@ -162,12 +165,13 @@ impl<P: Publish> Relay<P> {
         let mut tasks = Tasks::new();
 
         let observed = tasks.stage();
+        let troubled = metrics.troubled_topics.clone();
         observed.spawn(
             "operator endpoints",
             ops::serve(
                 ops_listener,
                 metrics.registry().clone(),
-                ops::Checks::from(database),
+                ops::Checks::with(database, move || vec![troubled.check()]),
                 stop.clone(),
                 observed.stop(),
             ),

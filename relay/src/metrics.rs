@@ -9,6 +9,7 @@ use shared::runtime::tasks::{Outage, chain};
 
 use crate::error::RestartCause;
 use crate::publisher::TopicProblem;
+use crate::troubled_topics::TroubledTopics;
 
 /// The backlog gauges are read with this period; the age grows by itself when a read is late.
 pub(crate) const BACKLOG_PERIOD: Duration = Duration::from_secs(1);
@@ -58,9 +59,11 @@ pub struct Metrics {
     pub missing_rows: IntCounter,
     pub late_rows: IntCounter,
     pub held_rows: IntCounter,
+    pub held_back_rows: IntGauge,
     pub parkings: IntCounter,
     pub restarts: IntCounterVec,
     pub blocked: IntGaugeVec,
+    pub troubled_topics: TroubledTopics,
     /// One of the reasons of `blocked`; the next delivery clears it.
     pub no_broker: IntGauge,
     pub leases_lost: IntCounter,
@@ -108,9 +111,14 @@ impl Metrics {
                 "outbox_held_rows_total",
                 "Times a row waited for its predecessor",
             ),
+            held_back_rows: set.gauge(
+                "outbox_relay_held_back_rows",
+                "Rows older than two seconds that wait for a topic or a partition, and those behind them",
+            ),
             parkings: set.counter("outbox_parked_total", "Rows moved to outbox_parked"),
             restarts,
             no_broker: blocked.with_label_values(&["no_broker"]),
+            troubled_topics: TroubledTopics::new(&set),
             blocked,
             leases_lost: set.counter(
                 "outbox_leases_lost_total",
@@ -147,9 +155,13 @@ impl Metrics {
 fn with_labels(set: &MetricSet) -> (IntGaugeVec, IntCounterVec, IntCounterVec) {
     let blocked = set.gauges(
         "outbox_relay_blocked",
-        "1 while nothing can be sent",
+        "1 while rows are held back for this reason; with broker_away and no_broker nothing can be sent",
         "reason",
-        &[&TopicProblem::CODES[..], &["no_broker"]].concat(),
+        &[
+            &TopicProblem::CODES[..],
+            &[TopicProblem::PARTITION_STANDS, "no_broker"],
+        ]
+        .concat(),
     );
     let restarts = set.counters(
         "outbox_producer_restarts_total",

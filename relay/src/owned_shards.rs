@@ -102,7 +102,7 @@ impl OwnedShards {
     /// Begins to work on shards whose lease is new. Returns whether there was one.
     pub(crate) fn adopt_new(&mut self) -> bool {
         let now = Instant::now();
-        let mut has_new = false;
+        let mut acquired = Vec::new();
         for (shard, lease) in &self.held {
             if self.states.contains_key(shard) {
                 continue;
@@ -114,11 +114,13 @@ impl OwnedShards {
                 self.next_number += 1 << 32;
                 let state = ShardState::new(*shard, *lease, self.next_number);
                 self.states.insert(*shard, state);
-                has_new = true;
-                tracing::info!(shard = shard.0, epoch = lease.epoch, "shard acquired");
+                acquired.push((shard.0, lease.epoch));
             }
         }
-        has_new
+        if !acquired.is_empty() {
+            tracing::info!(shards.epochs = ?acquired, "shards acquired");
+        }
+        !acquired.is_empty()
     }
 
     pub(crate) fn has_lost_records_in_flight(&self, now: Instant) -> bool {
@@ -131,13 +133,17 @@ impl OwnedShards {
         let is_lost = |(shard, state): &(&Shard, &ShardState)| self.is_lost(**shard, state, now);
         let states = self.states.iter();
         let lost: Vec<Shard> = states.filter(is_lost).map(|(shard, _)| *shard).collect();
-        for shard in lost {
-            self.states.remove(&shard);
+        if lost.is_empty() {
+            return;
+        }
+        for shard in &lost {
+            self.states.remove(shard);
             self.metrics.leases_lost.inc();
             // A later renewal may bring it back.
-            self.held.remove(&shard);
-            tracing::warn!(shard = shard.0, "lease lost");
+            self.held.remove(shard);
         }
+        let shards: Vec<u8> = lost.iter().map(|shard| shard.0).collect();
+        tracing::warn!(?shards, "leases lost");
     }
 
     fn is_lost(&self, shard: Shard, state: &ShardState, now: Instant) -> bool {
@@ -187,8 +193,21 @@ impl OwnedShards {
     /// A row was not sent: its shard is read again from `id` on, and from the row itself at the latest.
     pub(crate) fn put_back(&mut self, key: RowKey, id: i64) {
         if let Some(state) = self.states.get_mut(&key.shard) {
-            state.cursor.rewind_to(id.min(key.id));
+            state.rewind_to(id.min(key.id));
         }
+    }
+
+    /// For each shard the id up to which every row is held back or in flight.
+    pub(crate) fn passed_over(&self) -> Vec<(Shard, i64)> {
+        let states = self.states.iter();
+        states
+            .map(|(shard, state)| (*shard, state.held.up_to()))
+            .collect()
+    }
+
+    /// The number of rows that reads pass over because they are held back.
+    pub(crate) fn held_rows(&self) -> u64 {
+        self.states.values().map(|state| state.held.rows()).sum()
     }
 
     /// The producer was destroyed: everything that it had not delivered is read again.
@@ -212,5 +231,7 @@ impl OwnedShards {
         let count = |count| i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.owned_shards.set(count(self.states.len()));
         self.metrics.unsettled_rows.set(count(self.unsettled()));
+        let held = i64::try_from(self.held_rows()).unwrap_or(i64::MAX);
+        self.metrics.held_back_rows.set(held);
     }
 }

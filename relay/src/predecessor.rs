@@ -66,6 +66,7 @@ pub enum RowBefore {
         return_id: ReturnId,
         seq: i32,
         id: i64,
+        topic: String,
     },
     /// A parked row of the same order.
     Parked { msg_key: String },
@@ -78,6 +79,8 @@ pub struct Predecessors {
     clear: HashSet<RowKey>,
     /// For each row with unsent predecessors, the lowest id of those.
     unsent: HashMap<RowKey, i64>,
+    /// Rows whose first unsent predecessor is held back.
+    held: HashSet<RowKey>,
     /// Rows of an order with parked rows.
     parked: HashSet<RowKey>,
 }
@@ -88,6 +91,8 @@ pub enum NextStep {
     Send,
     /// Send row `id` of the same shard first.
     WaitFor(i64),
+    /// Its first unsent predecessor is held back, so hold this one back, too.
+    Hold,
     /// A row of the same order is parked, so park this one, too.
     Park,
 }
@@ -131,18 +136,25 @@ impl UnverifiedRow {
 
 impl Predecessors {
     /// Decides about each unverified row from the rows that the look-up found. A lower row that `is_sent` does not
-    /// hold back any row.
+    /// hold back any row. `is_held` says whether a row of a topic with the key of the unverified row is held back.
     pub fn of(
         unverified: &[UnverifiedRow],
         found: &[RowBefore],
         is_sent: impl Fn(RowKey, i64) -> bool,
+        mut is_held: impl FnMut(&UnverifiedRow, &str) -> bool,
     ) -> Self {
-        let mut in_outbox: HashMap<ReturnId, Vec<(i32, i64)>> = HashMap::new();
+        let mut in_outbox: HashMap<ReturnId, Vec<(i32, i64, &str)>> = HashMap::new();
         let mut parked_keys = HashSet::new();
         for row in found {
             match row {
-                RowBefore::InOutbox { return_id, seq, id } => {
-                    in_outbox.entry(*return_id).or_default().push((*seq, *id));
+                RowBefore::InOutbox {
+                    return_id,
+                    seq,
+                    id,
+                    topic,
+                } => {
+                    let rows = in_outbox.entry(*return_id).or_default();
+                    rows.push((*seq, *id, topic));
                 }
                 RowBefore::Parked { msg_key } => {
                     parked_keys.insert(msg_key);
@@ -153,24 +165,33 @@ impl Predecessors {
         for row in unverified {
             let same_return = in_outbox.get(&row.return_id).into_iter().flatten();
             let lowest_unsent = same_return
-                .filter(|found| row.comes_after(**found))
-                .map(|(_, id)| *id)
-                .filter(|id| !is_sent(row.key, *id))
+                .filter(|(seq, id, _)| row.comes_after((*seq, *id)))
+                .map(|(_, id, topic)| (*id, *topic))
+                .filter(|(id, _)| !is_sent(row.key, *id))
                 .min();
             if parked_keys.contains(&row.msg_key) {
                 result.parked.insert(row.key);
-            } else if let Some(lowest) = lowest_unsent {
-                result.unsent.insert(row.key, lowest);
-            } else {
-                result.clear.insert(row.key);
+                continue;
             }
+            match lowest_unsent {
+                Some((_, topic)) if is_held(row, topic) => result.held.insert(row.key),
+                Some((lowest, _)) => result.unsent.insert(row.key, lowest).is_none(),
+                None => result.clear.insert(row.key),
+            };
         }
         result
+    }
+
+    /// Holds back rows that follow a row that is held back.
+    pub fn hold(&mut self, rows: &[UnverifiedRow]) {
+        self.held.extend(rows.iter().map(|row| row.key));
     }
 
     pub fn next_step(&self, row: &Pending, sent_seqs: &SentSeqs) -> NextStep {
         if self.parked.contains(&row.key) {
             NextStep::Park
+        } else if self.held.contains(&row.key) {
+            NextStep::Hold
         } else if sent_seqs.allows(row.return_id, row.seq) || self.clear.contains(&row.key) {
             NextStep::Send
         } else {
@@ -241,13 +262,15 @@ mod tests {
             row(60, 2, 2),
             row(70, 3, 2),
             row(80, 4, 3),
+            row(90, 5, 3),
         ];
         rows[3].msg_key = "parked".to_owned();
-        let unverified = [0, 2, 3, 4].map(|n: usize| UnverifiedRow::from(&rows[n]));
+        let unverified = [0, 2, 3, 4, 5].map(|n: usize| UnverifiedRow::from(&rows[n]));
         let in_outbox = |return_id, seq, id| RowBefore::InOutbox {
             return_id: ReturnId(return_id),
             seq,
             id,
+            topic: if id == 85 { "troubled" } else { "t" }.to_owned(),
         };
         let found = [
             in_outbox(1, 1, 10),
@@ -256,11 +279,18 @@ mod tests {
             in_outbox(1, 4, 50),
             in_outbox(2, 3, 40),
             in_outbox(4, 2, 90),
+            in_outbox(5, 1, 85),
+            in_outbox(5, 2, 86),
             RowBefore::Parked {
                 msg_key: "parked".to_owned(),
             },
         ];
-        let predecessors = Predecessors::of(&unverified, &found, |_, id| id == 10);
+        let predecessors = Predecessors::of(
+            &unverified,
+            &found,
+            |_, id| id == 10,
+            |_, topic| topic == "troubled",
+        );
         let sent_seqs = SentSeqs::default();
         let steps: Vec<NextStep> = rows
             .iter()
@@ -273,7 +303,8 @@ mod tests {
                 NextStep::WaitFor(51),
                 NextStep::Send,
                 NextStep::Park,
-                NextStep::Send
+                NextStep::Send,
+                NextStep::Hold
             ]
         );
     }

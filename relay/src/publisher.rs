@@ -64,13 +64,32 @@ pub enum EnqueueError {
     Failed(RDKafkaErrorCode),
 }
 
+/// What the relay must know of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Topic {
+    /// The size in bytes of the largest record that it accepts.
+    pub limit: usize,
+    pub partitions: usize,
+}
+
 /// Why a topic cannot be written to now. Rows wait until an operator has solved it; none is parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TopicProblem {
-    #[error("the topic does not exist: run `returnsctl topics`")]
+    #[error(
+        "Kafka accepts no topic of this name; `returnsctl outbox park --topic` puts its rows aside"
+    )]
+    Illegal,
+    #[error(
+        "the topic does not exist: run `returnsctl topics`, or `returnsctl outbox park --topic` if its name is wrong"
+    )]
     Missing,
-    #[error("Kafka refuses the login or the right to write to the topic")]
+    #[error("Kafka refuses the right to write to the topic")]
     NotAuthorized,
+    #[error("Kafka refuses the login")]
+    LoginRefused,
+    /// A broker responded, so this is about the topic.
+    #[error("Kafka reports for the topic: {0:?}")]
+    Unavailable(RDKafkaErrorCode),
     #[error("max.message.bytes of the topic is {0}, which is below the size of a batch")]
     LimitTooSmall(usize),
     #[error("Kafka does not respond: {0:?}")]
@@ -78,26 +97,62 @@ pub enum TopicProblem {
 }
 
 impl TopicProblem {
-    pub const CODES: [&str; 4] = [
+    pub const CODES: [&str; 6] = [
+        "topic_illegal",
         "topic_missing",
         "not_authorized",
+        "topic_unavailable",
         "topic_limit",
         "broker_away",
     ];
+
+    /// The code of a topic with partitions that acknowledge nothing.
+    pub const PARTITION_STANDS: &'static str = "partition_stands";
+
+    /// Whether the rows of other topics can be sent all the same.
+    pub fn is_of_topic(self) -> bool {
+        match self {
+            Self::Illegal
+            | Self::Missing
+            | Self::NotAuthorized
+            | Self::Unavailable(_)
+            | Self::LimitTooSmall(_) => true,
+            Self::LoginRefused | Self::BrokerAway(_) => false,
+        }
+    }
+
+    /// The problem of a topic that Kafka reports with the refusal of a record. `None`: the error is not about the topic.
+    pub fn of_refusal(code: RDKafkaErrorCode) -> Option<Self> {
+        match Self::of(code) {
+            Self::BrokerAway(_) | Self::LoginRefused => None,
+            problem => Some(problem),
+        }
+    }
+
+    /// What Kafka's error code in the description of a topic means.
+    fn in_description(code: RDKafkaErrorCode) -> Self {
+        match Self::of(code) {
+            Self::BrokerAway(code) => Self::Unavailable(code),
+            problem => problem,
+        }
+    }
 
     fn of_error(error: &KafkaError) -> Self {
         Self::of(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail))
     }
 
-    /// What Kafka's error code for a topic means.
+    /// What an error code of Kafka means.
     fn of(code: RDKafkaErrorCode) -> Self {
         use RDKafkaErrorCode as Code;
         match code {
-            Code::UnknownTopicOrPartition | Code::UnknownTopic => Self::Missing,
-            Code::TopicAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
+            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition => {
+                Self::Missing
+            }
+            Code::InvalidTopic => Self::Illegal,
+            Code::TopicAuthorizationFailed => Self::NotAuthorized,
+            Code::ClusterAuthorizationFailed
             | Code::SaslAuthenticationFailed
-            | Code::Authentication => Self::NotAuthorized,
+            | Code::Authentication => Self::LoginRefused,
             code => Self::BrokerAway(code),
         }
     }
@@ -105,8 +160,10 @@ impl TopicProblem {
     /// Stable metric label.
     pub fn code(self) -> &'static str {
         match self {
+            Self::Illegal => "topic_illegal",
             Self::Missing => "topic_missing",
-            Self::NotAuthorized => "not_authorized",
+            Self::NotAuthorized | Self::LoginRefused => "not_authorized",
+            Self::Unavailable(_) => "topic_unavailable",
             Self::LimitTooSmall(_) => "topic_limit",
             Self::BrokerAway(_) => "broker_away",
         }
@@ -136,11 +193,11 @@ pub trait Publish: Send + 'static {
         mode: SendMode,
     ) -> Result<(), EnqueueError>;
 
-    /// The size in bytes of the largest record that a topic accepts.
-    fn topic_limit(
+    /// Asks Kafka for a topic.
+    fn describe_topic(
         &self,
         topic: String,
-    ) -> impl Future<Output = Result<usize, TopicProblem>> + Send + 'static;
+    ) -> impl Future<Output = Result<Topic, TopicProblem>> + Send + 'static;
 }
 
 /// Whether a delivery error is about the record itself. `InvalidTimestamp` is not: records carry this machine's time, so
@@ -172,6 +229,7 @@ mod tests {
         for (code, expected) in [
             (Code::UnknownTopicOrPartition, "topic_missing"),
             (Code::UnknownTopic, "topic_missing"),
+            (Code::InvalidTopic, "topic_illegal"),
             (Code::TopicAuthorizationFailed, "not_authorized"),
             (Code::ClusterAuthorizationFailed, "not_authorized"),
             (Code::SaslAuthenticationFailed, "not_authorized"),
@@ -184,5 +242,11 @@ mod tests {
             assert_eq!(TopicProblem::of(code).code(), expected, "{code:?}");
             assert!(!is_record_error(code), "{code:?}");
         }
+        for code in [Code::BrokerTransportFailure, Code::SaslAuthenticationFailed] {
+            assert!(!TopicProblem::of(code).is_of_topic(), "{code:?}");
+            assert_eq!(TopicProblem::of_refusal(code), None);
+        }
+        let leaderless = TopicProblem::in_description(Code::LeaderNotAvailable);
+        assert!(leaderless.is_of_topic(), "a broker responded");
     }
 }

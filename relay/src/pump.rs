@@ -13,6 +13,7 @@
 //! - Every `RestartCause` has the same reaction: `restart_producer` in `pump/recovery.rs`.
 
 mod draining;
+mod holding;
 mod ownership;
 mod parking;
 mod recovery;
@@ -25,6 +26,7 @@ use shared::runtime::db::Database;
 use shared::runtime::killpoint::kill_point;
 use tokio_util::sync::CancellationToken;
 
+use self::holding::Held;
 use crate::config::PumpArgs;
 use crate::deleter::{DeleteWorker, Deleter};
 use crate::delivery::Delivery;
@@ -34,9 +36,10 @@ use crate::metrics::{Metrics, WorkMonitor};
 use crate::outbox_reader::{OutboxReader, ReadResult, ReadTask};
 use crate::owned_shards::OwnedShards;
 use crate::pace::Pace;
-use crate::pending::RowKey;
+use crate::pending::{Pending, RowKey};
 use crate::publisher::{DeliveryReport, Publish};
 use crate::read_ahead::ReadAhead;
+use crate::shard_state::ReadRow;
 
 /// The maximum number of unsettled rows: bounds memory, and what is sent twice after a crash.
 pub const MAX_UNSETTLED: usize = 8_192;
@@ -58,6 +61,9 @@ pub struct Pump<P> {
     /// For look-ups.
     database: Database,
     parking_database: Database,
+    /// When all held rows were read again last, and when they must be.
+    released_at: Option<Instant>,
+    release_due: Option<Instant>,
     monitors: WorkMonitors,
     args: PumpArgs,
     metrics: Metrics,
@@ -119,6 +125,8 @@ impl<P: Publish> Pump<P> {
             deleter,
             database: database.separate(1),
             parking_database: database.separate(1),
+            released_at: None,
+            release_due: None,
             monitors: WorkMonitors {
                 predecessors: metrics.monitor("predecessors", "looking up predecessors"),
                 parked_keys: metrics.monitor("parked_keys", "reading parked keys"),
@@ -153,6 +161,8 @@ impl<P: Publish> Pump<P> {
     /// Follows the leases, starts what is due, and handles the next event.
     async fn turn(&mut self, stop: &CancellationToken) -> Result<(), TurnError> {
         self.follow_leases().await?;
+        self.delivery.look_after_troubles();
+        self.release_recovered();
         self.deleter.dispatch(false);
         self.read_if_due();
         match self.next_event(stop).await {
@@ -210,8 +220,14 @@ impl<P: Publish> Pump<P> {
 
     fn may_read(&self) -> bool {
         !self.reads.is_reading()
-            && self.owned.unsettled() < MAX_UNSETTLED
+            && self.unsettled_in_window() < MAX_UNSETTLED
             && self.delivery.has_room(&self.owned)
+    }
+
+    /// Records of partitions that stand leave their room to others; at most as many again are in flight.
+    fn unsettled_in_window(&self) -> usize {
+        let standing = self.delivery.standing_records().min(MAX_UNSETTLED);
+        self.owned.unsettled().saturating_sub(standing)
     }
 
     /// Sends the new rows of a read, in order, while the next read runs.
@@ -220,12 +236,29 @@ impl<P: Publish> Pump<P> {
         if !self.reads.is_current(&result) {
             return Ok(());
         }
-        let (is_full, is_partial) = (result.batch.is_full, result.request.is_partial);
-        self.delivery.choose_mode(is_full, is_partial, &self.owned);
-        let mut rows = self.reads.take_new_rows(result, &mut self.owned);
-        if rows.is_empty() {
-            return Ok(());
+        let ReadResult {
+            request,
+            batch,
+            changed,
+        } = result;
+        for shard in changed {
+            if let Some(state) = self.owned.get_mut(shard) {
+                state.release_held();
+            }
         }
+        self.delivery
+            .choose_mode(batch.is_full, request.is_partial, &self.owned);
+        let read: Vec<ReadRow> = batch.rows.iter().map(ReadRow::of).collect();
+        let rows = self.reads.take_new_rows(&request, batch, &mut self.owned);
+        let held = match rows.is_empty() {
+            true => Held::default(),
+            false => self.send_new(rows).await?,
+        };
+        self.pass_over(&request.ranges, &read, &held);
+        Ok(())
+    }
+
+    async fn send_new(&mut self, mut rows: Vec<Pending>) -> Result<Held, RestartCause> {
         self.read_if_due();
         self.delivery.put_isolated_first(&mut rows);
         let looked_up = self.look_up_predecessors(&rows).await;

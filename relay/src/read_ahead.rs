@@ -53,6 +53,11 @@ impl ReadAhead {
         self.pace.not_before(until);
     }
 
+    /// The next read is due now.
+    pub(crate) fn at_once(&mut self, now: Instant) {
+        self.pace.immediately(now);
+    }
+
     /// Discards the result of a read in progress.
     pub(crate) fn invalidate(&mut self) {
         self.generation += 1;
@@ -76,19 +81,19 @@ impl ReadAhead {
             .partition(|(shard, _)| *shard >= self.next_shard);
         let is_partial = !first.is_empty() && !rest.is_empty();
         let chosen = if first.is_empty() { rest } else { first };
-        let ranges: Vec<ShardRange> = chosen
-            .into_iter()
-            .map(|(shard, state)| ShardRange {
-                shard,
-                after: state.cursor.begin_read(now),
-            })
-            .collect();
+        let (mut ranges, mut checks) = (Vec::new(), Vec::new());
+        for (shard, state) in chosen {
+            let (after, check) = state.begin_read(shard, now);
+            ranges.push(ShardRange { shard, after });
+            checks.extend(check);
+        }
         if ranges.is_empty() {
             self.pace.idle(now);
             return;
         }
         self.reader.request(ReadRequest {
             ranges,
+            checks,
             is_partial,
             generation: self.generation,
         });
@@ -97,11 +102,11 @@ impl ReadAhead {
     /// Returns the rows of a read that are not sent yet. Moves the cursors, and decides when and where to read next.
     pub(crate) fn take_new_rows(
         &mut self,
-        result: ReadResult,
+        request: &ReadRequest,
+        batch: Batch,
         shards: &mut OwnedShards,
     ) -> Vec<Pending> {
         let now = Instant::now();
-        let ReadResult { request, batch } = result;
         self.next_shard = advance_cursors(&request.ranges, &batch, shards, now);
         let is_full = batch.is_full;
         let mut rows = batch.rows;

@@ -4,20 +4,46 @@
 //! again does not send it again.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use shared::domain::ids::Shard;
+use shared::domain::ids::{ReturnId, Shard};
 
 use crate::cursor::Cursor;
+use crate::held::{HeldCheck, HeldRows};
 use crate::in_flight::InFlight;
 use crate::lease::HeldLease;
+use crate::partitions::PartitionId;
 use crate::pending::{Pending, RowKey};
 use crate::predecessor::SentSeqs;
+
+/// By this age of a row, almost every transaction with a lower id has ended.
+const SETTLING_TIME: Duration = Duration::from_secs(2);
+
+/// A row of a read, sent or not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadRow {
+    pub(crate) shard: Shard,
+    pub(crate) id: i64,
+    pub(crate) return_id: ReturnId,
+    pub(crate) created: Instant,
+}
+
+impl ReadRow {
+    pub(crate) fn of(row: &Pending) -> Self {
+        Self {
+            shard: row.key.shard,
+            id: row.key.id,
+            return_id: row.return_id,
+            created: row.created,
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct ShardState {
     pub(crate) lease: HeldLease,
     pub(crate) cursor: Cursor,
+    pub(crate) held: HeldRows,
     pub(crate) sent_seqs: SentSeqs,
     pub(crate) in_flight: InFlight,
     pub(crate) unsettled: HashSet<i64>,
@@ -34,6 +60,7 @@ impl ShardState {
         Self {
             lease,
             cursor: Cursor::at_zero(shard, Instant::now()),
+            held: HeldRows::default(),
             sent_seqs: SentSeqs::default(),
             in_flight: InFlight::starting_at(first_number),
             unsettled: HashSet::new(),
@@ -56,8 +83,8 @@ impl ShardState {
         self.unsettled.is_empty()
     }
 
-    pub(crate) fn note_sent(&mut self, row: &Pending) {
-        self.in_flight.push(row.key, row.created);
+    pub(crate) fn note_sent(&mut self, row: &Pending, partition: PartitionId) {
+        self.in_flight.push(row.key, row.created, partition);
         self.unsettled.insert(row.key.id);
         self.sent_seqs.note(row.return_id, row.seq);
     }
@@ -80,6 +107,55 @@ impl ShardState {
     pub(crate) fn reset_order(&mut self) {
         self.parked_keys = None;
         self.sent_seqs.clear();
+        self.rewind_to(1);
+    }
+
+    /// Reads the held rows again.
+    pub(crate) fn release_held(&mut self) {
+        self.held.clear();
         self.cursor.rewind_to(1);
+    }
+
+    /// Makes the next read return row `id` again before any row above it.
+    pub(crate) fn rewind_to(&mut self, id: i64) {
+        if self.held.reaches(id) {
+            self.release_held();
+        } else {
+            self.cursor.rewind_to(id);
+        }
+    }
+
+    /// Begins a read. Returns the id after which it starts, and what to check about the rows that it passes over.
+    pub(crate) fn begin_read(&mut self, shard: Shard, now: Instant) -> (i64, Option<HeldCheck>) {
+        let begun = self.cursor.begin_read(now, &self.held);
+        let check = begun
+            .is_sweep
+            .then(|| self.held.check(shard, self.unsettled.iter()));
+        (begun.after, check.flatten())
+    }
+
+    /// Extends the rows that reads pass over by the rows of a read that began after `after`. Young rows are read again:
+    /// rows with lower ids may commit a little later. `is_held` tells held rows; a row that is neither held nor in flight
+    /// ends it.
+    pub(crate) fn pass_over<'a>(
+        &mut self,
+        after: i64,
+        rows: impl Iterator<Item = &'a ReadRow>,
+        is_held: impl Fn(&ReadRow) -> bool,
+    ) {
+        if !self.held.reaches(after) {
+            return;
+        }
+        for row in rows {
+            if row.created.elapsed() < SETTLING_TIME {
+                return;
+            } else if is_held(row) {
+                self.held.add(row.id, row.return_id);
+            } else if self.unsettled.contains(&row.id) {
+                self.held.pass(row.id);
+            } else {
+                return;
+            }
+        }
     }
 }

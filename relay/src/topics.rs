@@ -1,73 +1,151 @@
-//! The size limit of each topic. Nothing is enqueued for a topic before its limit is known. So a missing topic, or a
+//! What is known about each topic. Nothing is enqueued for a topic before its limit is known. So a missing topic, or a
 //! broker that is away at the start, makes rows wait and fails no record.
+//!
+//! A topic in *trouble* holds back its own rows; all others flow. A broker that does not respond holds back everything.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use shared::runtime::tasks::Backoff;
+use shared::domain::event::is_topic_name;
+use shared::runtime::tasks::{Backoff, Outage};
 use tokio::sync::mpsc;
 
 use crate::metrics::Metrics;
-use crate::publisher::{Publish, TopicProblem};
+use crate::publisher::{Publish, Topic, TopicProblem};
 
-/// The limit of a topic with a problem is requested again within a second.
+/// A topic in trouble is asked for again within five seconds.
 const BACKOFF: Backoff = Backoff {
+    base: Duration::from_secs(1),
+    cap: Duration::from_secs(5),
+};
+/// The same while a broker does not respond: everything waits for it.
+const BACKOFF_OF_BROKER: Backoff = Backoff {
     base: Duration::from_secs(1),
     cap: Duration::from_secs(1),
 };
+/// The same after a record was refused, although Kafka described the topic: each new try costs a producer.
+const BACKOFF_AFTER_REFUSAL: Backoff = Backoff {
+    base: Duration::from_secs(2),
+    cap: Duration::from_secs(60),
+};
+/// A program that writes a new name into each row must not make the relay ask for each of them. Rows of further topics
+/// wait until an operator has put rows aside.
+const MAX_TROUBLES: usize = 64;
 
-type Response = (String, Result<usize, TopicProblem>);
+type Response = (String, Result<Topic, TopicProblem>);
 
 #[derive(Debug)]
-pub(crate) struct TopicLimits {
-    known: HashMap<String, usize>,
+pub(crate) struct Topics {
+    known: HashMap<String, Topic>,
     requested: HashSet<String>,
-    /// Topics that cannot be written to, and when to request their limit again.
-    problems: HashMap<String, (TopicProblem, Instant)>,
+    troubles: HashMap<String, Trouble>,
+    /// How often in a row a topic's records were refused.
+    refusals: HashMap<String, u32>,
+    /// A topic is not in trouble any more, and its rows have not been read since.
+    has_recovered: bool,
     respond: mpsc::UnboundedSender<Response>,
     responses: mpsc::UnboundedReceiver<Response>,
     metrics: Metrics,
 }
 
-impl TopicLimits {
+#[derive(Debug)]
+struct Trouble {
+    problem: TopicProblem,
+    /// `None`: never, because the name is illegal.
+    retry_at: Option<Instant>,
+    tries: u32,
+    outage: Outage,
+}
+
+/// What can be done with a row of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TopicState {
+    Known(Topic),
+    /// Its rows must wait; others may be sent.
+    InTrouble,
+    /// Nothing can be sent before Kafka has responded.
+    Awaited,
+}
+
+impl Topics {
     pub(crate) fn new(metrics: Metrics) -> Self {
         let (respond, responses) = mpsc::unbounded_channel();
         Self {
             known: HashMap::new(),
             requested: HashSet::new(),
-            problems: HashMap::new(),
+            troubles: HashMap::new(),
+            refusals: HashMap::new(),
+            has_recovered: false,
             respond,
             responses,
             metrics,
         }
     }
 
-    /// Returns the limit if it is known. Otherwise requests it, unless a request is in progress or waits for its retry.
-    pub(crate) fn limit<P: Publish>(&mut self, publisher: &P, topic: &str) -> Option<usize> {
-        let known = self.known.get(topic).copied();
-        if known.is_none()
-            && !self.waits_for_retry(topic)
-            && self.requested.insert(topic.to_owned())
-        {
+    /// Asks Kafka for a topic that is not known, unless it was asked or its retry is not due.
+    pub(crate) fn state<P: Publish>(&mut self, publisher: &P, topic: &str) -> TopicState {
+        if let Some(known) = self.known.get(topic) {
+            return TopicState::Known(*known);
+        }
+        if self.troubles.contains_key(topic) {
+            return self.state_in_trouble(topic);
+        }
+        if self.troubles.len() >= MAX_TROUBLES {
+            return TopicState::InTrouble;
+        }
+        if !is_topic_name(topic) {
+            self.note_problem(topic, TopicProblem::Illegal);
+            self.show();
+            return TopicState::InTrouble;
+        }
+        self.request(publisher, topic);
+        TopicState::Awaited
+    }
+
+    fn state_in_trouble(&self, topic: &str) -> TopicState {
+        match self.troubles.get(topic) {
+            Some(trouble) if trouble.problem.is_of_topic() => TopicState::InTrouble,
+            _ => TopicState::Awaited,
+        }
+    }
+
+    pub(crate) fn known(&self, topic: &str) -> Option<Topic> {
+        self.known.get(topic).copied()
+    }
+
+    /// Whether rows of a topic are held back.
+    pub(crate) fn is_in_trouble(&self, topic: &str) -> bool {
+        !self.known.contains_key(topic)
+            && (self.troubles.len() >= MAX_TROUBLES
+                || self.state_in_trouble(topic) == TopicState::InTrouble)
+    }
+
+    /// Asks again for the topics in trouble whose retry is due.
+    pub(crate) fn retry<P: Publish>(&mut self, publisher: &P, now: Instant) {
+        let is_due = |trouble: &Trouble| trouble.retry_at.is_some_and(|at| now >= at);
+        let due = self.troubles.iter().filter(|(_, trouble)| is_due(trouble));
+        for topic in due.map(|(topic, _)| topic.clone()).collect::<Vec<_>>() {
+            self.request(publisher, &topic);
+        }
+    }
+
+    fn request<P: Publish>(&mut self, publisher: &P, topic: &str) {
+        if self.requested.insert(topic.to_owned()) {
             let (respond, topic) = (self.respond.clone(), topic.to_owned());
-            let request = publisher.topic_limit(topic.clone());
+            let request = publisher.describe_topic(topic.clone());
             tokio::spawn(async move {
                 // If the receiver is closed, the pump has ended.
                 let _ = respond.send((topic, request.await));
             });
         }
-        known
     }
 
-    /// Whether the limit of some topic is unknown, so that more rows could not be sent.
+    /// Whether more rows could not be sent: Kafka has not responded about a topic yet, or does not respond.
     pub(crate) fn is_blocking(&self) -> bool {
-        let mut problems = self.problems.keys();
-        !self.requested.is_empty() || problems.any(|topic| self.waits_for_retry(topic))
-    }
-
-    fn waits_for_retry(&self, topic: &str) -> bool {
-        let problem = self.problems.get(topic);
-        problem.is_some_and(|(_, retry_at)| Instant::now() < *retry_at)
+        let mut troubles = self.troubles.values();
+        let mut requested = self.requested.iter();
+        troubles.any(|trouble| !trouble.problem.is_of_topic())
+            || requested.any(|topic| !self.troubles.contains_key(topic))
     }
 
     /// Requests all limits again: a topic may have been changed or created again.
@@ -75,36 +153,93 @@ impl TopicLimits {
         self.known.clear();
     }
 
+    /// An operator has put rows aside or back: which topics are in trouble shows when their rows are read.
+    pub(crate) fn forget_troubles(&mut self) {
+        self.troubles.clear();
+        self.refusals.clear();
+        self.show();
+    }
+
+    /// Whether a topic has recovered since the last call.
+    pub(crate) fn take_recovered(&mut self) -> bool {
+        std::mem::take(&mut self.has_recovered)
+    }
+
     /// Waits for the next response, good or bad. Cancel-safe.
     pub(crate) async fn updated(&mut self) {
-        let Some((topic, limit)) = self.responses.recv().await else {
+        let Some((topic, response)) = self.responses.recv().await else {
             return;
         };
         self.requested.remove(&topic);
-        match limit {
-            Ok(limit) => {
-                self.problems.remove(&topic);
-                self.known.insert(topic, limit);
+        match response {
+            Ok(known) => {
+                if let Some(mut trouble) = self.troubles.remove(&topic) {
+                    trouble.outage.ended();
+                    self.has_recovered = true;
+                }
+                self.known.insert(topic, known);
             }
-            Err(problem) => {
-                tracing::error!(
-                    topic,
-                    reason = problem.code(),
-                    "rows of this topic cannot be sent: {problem}"
-                );
-                let retry_at = Instant::now() + BACKOFF.pause(0);
-                self.problems.insert(topic, (problem, retry_at));
-            }
+            Err(problem) => self.note_problem(&topic, problem),
         }
-        self.show_problems();
+        self.show();
     }
 
-    fn show_problems(&self) {
+    fn note_problem(&mut self, topic: &str, problem: TopicProblem) {
+        self.known.remove(topic);
+        let trouble = self.troubles.entry(topic.to_owned()).or_insert_with(|| {
+            let what = format!("sending rows of topic {topic:?}");
+            Trouble {
+                problem,
+                retry_at: None,
+                tries: 0,
+                outage: Outage::new(what),
+            }
+        });
+        trouble.problem = problem;
+        trouble.outage.failed(&problem);
+        let is_final = problem == TopicProblem::Illegal;
+        let backoff = match problem.is_of_topic() {
+            true => BACKOFF,
+            false => BACKOFF_OF_BROKER,
+        };
+        let pause = backoff.pause(trouble.tries);
+        trouble.retry_at = (!is_final).then(|| Instant::now() + pause);
+        trouble.tries += 1;
+    }
+
+    /// A record of the topic was refused because of its topic, although Kafka described the topic before.
+    pub(crate) fn note_refusal(&mut self, topic: &str, problem: TopicProblem) {
+        if self.troubles.contains_key(topic) {
+            return;
+        }
+        self.note_problem(topic, problem);
+        let refusals = self.refusals.entry(topic.to_owned()).or_default();
+        let pause = BACKOFF_AFTER_REFUSAL.pause(*refusals);
+        *refusals += 1;
+        if let Some(trouble) = self.troubles.get_mut(topic) {
+            trouble.retry_at = Some(Instant::now() + pause);
+        }
+        self.show();
+    }
+
+    pub(crate) fn note_delivered(&mut self, topic: &str) {
+        if !self.refusals.is_empty() {
+            self.refusals.remove(topic);
+        }
+    }
+
+    /// The topics in trouble, each with the code of its problem.
+    pub(crate) fn troubled(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        let of_topic = self.troubles.iter();
+        let of_topic = of_topic.filter(|(_, trouble)| trouble.problem.is_of_topic());
+        of_topic.map(|(topic, trouble)| (topic.as_str(), trouble.problem.code()))
+    }
+
+    fn show(&self) {
+        let problems = || self.troubles.values().map(|trouble| trouble.problem.code());
         for reason in TopicProblem::CODES {
-            let mut problems = self.problems.values();
-            let is_present = problems.any(|(problem, _)| problem.code() == reason);
             let blocked = self.metrics.blocked.with_label_values(&[reason]);
-            blocked.set(i64::from(is_present));
+            blocked.set(i64::from(problems().any(|code| code == reason)));
         }
     }
 }

@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::{ClientContext, Statistics};
-use shared::runtime::kafka::{KafkaArgs, WATCH_INTERVAL_MS, has_forgotten_brokers};
+use shared::runtime::kafka::{ClientLog, KafkaArgs, WATCH_INTERVAL_MS, has_forgotten_brokers};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::{DeliveryReport, EnqueueError, Publish, RecordId, SendMode, TopicProblem};
+use super::{DeliveryReport, EnqueueError, Publish, RecordId, SendMode, Topic, TopicProblem};
 use crate::pending::Pending;
 
 /// Below every topic's `max.message.bytes`: a broker refuses a whole batch that is larger.
@@ -34,6 +32,8 @@ pub struct KafkaPublisher {
     producer_config: ClientConfig,
     admin_config: ClientConfig,
     producers: Option<Producers>,
+    /// Of all producers, one after the other: an outage may cost some.
+    log: ClientLog,
 }
 
 struct Producers {
@@ -67,6 +67,7 @@ impl KafkaPublisher {
             producer_config,
             admin_config: args.client("outbox-relay-admin"),
             producers: None,
+            log: ClientLog::default(),
         }
     }
 
@@ -89,15 +90,16 @@ impl std::fmt::Debug for KafkaPublisher {
 
 impl Publish for KafkaPublisher {
     fn connect(&mut self, reports: UnboundedSender<DeliveryReport>) -> Result<(), KafkaError> {
-        let with_linger = |ms: &str, reports| {
+        let with_linger = |ms: &str, reports, log| {
             let mut config = self.producer_config.clone();
             config
                 .set("linger.ms", ms)
-                .create_with_context(Reporter { reports })
+                .create_with_context(Reporter { reports, log })
         };
+        // Both have the same brokers, so one of them logs.
         self.producers = Some(Producers {
-            immediate: with_linger("0", reports.clone())?,
-            batched: with_linger(BATCHED_LINGER_MS, reports)?,
+            immediate: with_linger("0", reports.clone(), Some(self.log.clone()))?,
+            batched: with_linger(BATCHED_LINGER_MS, reports, None)?,
         });
         Ok(())
     }
@@ -154,19 +156,20 @@ impl Publish for KafkaPublisher {
             })
     }
 
-    fn topic_limit(
+    fn describe_topic(
         &self,
         topic: String,
-    ) -> impl Future<Output = Result<usize, TopicProblem>> + Send + 'static {
+    ) -> impl Future<Output = Result<Topic, TopicProblem>> + Send + 'static {
         let config = self.admin_config.clone();
-        async move { describe_limit(&config, &topic).await }
+        async move { describe_topic(&config, &topic).await }
     }
 }
 
 /// Creates a client for this one request, which is made once per topic and producer.
-async fn describe_limit(config: &ClientConfig, topic: &str) -> Result<usize, TopicProblem> {
-    let admin: AdminClient<DefaultClientContext> =
-        config.create().map_err(|e| TopicProblem::of_error(&e))?;
+async fn describe_topic(config: &ClientConfig, topic: &str) -> Result<Topic, TopicProblem> {
+    let admin: AdminClient<Quiet> = config
+        .create_with_context(Quiet)
+        .map_err(|e| TopicProblem::of_error(&e))?;
     let options = AdminOptions::new().request_timeout(Some(ADMIN_DEADLINE));
     let described = admin
         .describe_configs(&[ResourceSpecifier::Topic(topic)], &options)
@@ -176,35 +179,46 @@ async fn describe_limit(config: &ClientConfig, topic: &str) -> Result<usize, Top
     let described = described.into_iter().next().and_then(Result::ok);
     let limit =
         described.and_then(|it| it.get("max.message.bytes")?.value.as_deref()?.parse().ok());
-    let limit = match limit {
-        Some(limit) => limit,
-        None => exists(admin, topic).await.map(|()| DEFAULT_TOPIC_LIMIT)?,
-    };
+    let partitions = count_partitions(admin, topic).await?;
+    let limit = limit.unwrap_or(DEFAULT_TOPIC_LIMIT);
     if limit < MIN_TOPIC_LIMIT {
         return Err(TopicProblem::LimitTooSmall(limit));
     }
-    Ok(limit)
+    Ok(Topic { limit, partitions })
 }
 
-async fn exists(admin: AdminClient<DefaultClientContext>, topic: &str) -> Result<(), TopicProblem> {
+async fn count_partitions(admin: AdminClient<Quiet>, topic: &str) -> Result<usize, TopicProblem> {
     let name = topic.to_owned();
     let fetched = tokio::task::spawn_blocking(move || {
         let metadata = admin.inner().fetch_metadata(Some(&name), ADMIN_DEADLINE)?;
-        Ok::<_, KafkaError>(metadata.topics().first().and_then(MetadataTopic::error))
+        let topic = metadata.topics().first();
+        Ok::<_, KafkaError>(topic.map(|topic| (topic.error(), topic.partitions().len())))
     });
-    match fetched
-        .await
-        .expect("fetching metadata does not panic")
-        .map_err(|e| TopicProblem::of_error(&e))?
-    {
-        None => Ok(()),
-        Some(error) => Err(TopicProblem::of(error.into())),
+    let fetched = fetched.await.expect("fetching metadata does not panic");
+    match fetched.map_err(|e| TopicProblem::of_error(&e))? {
+        Some((None, partitions)) if partitions > 0 => Ok(partitions),
+        Some((Some(error), _)) => Err(TopicProblem::in_description(error.into())),
+        Some((None, _)) | None => Err(TopicProblem::Missing),
+    }
+}
+
+/// An admin client whose failures are the results of its requests: it logs nothing.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, "librdkafka: {message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "Kafka client");
     }
 }
 
 /// Runs on the producer's polling thread, so it only forwards reports.
 struct Reporter {
     reports: UnboundedSender<DeliveryReport>,
+    log: Option<ClientLog>,
 }
 
 impl Reporter {
@@ -216,23 +230,27 @@ impl Reporter {
 
 impl ClientContext for Reporter {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        // librdkafka warns about deliberate settings at every new producer.
-        if facility == "CONFWARN" {
-            tracing::debug!(facility, "librdkafka: {message}");
-        } else {
-            tracing::warn!(facility, "librdkafka: {message}");
+        match &self.log {
+            Some(log) => log.line(facility, message),
+            None => tracing::debug!(facility, "librdkafka: {message}"),
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(log) = &self.log {
+            log.error(&error, reason);
+        }
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AllBrokersDown) => self.send(DeliveryReport::BrokersDown),
             Some(code @ RDKafkaErrorCode::Fatal) => self.send(DeliveryReport::Fatal(code)),
-            code => tracing::debug!(?code, reason, "Kafka client"),
+            _ => {}
         }
     }
 
     fn stats(&self, statistics: Statistics) {
+        if let Some(log) = &self.log {
+            log.statistics(&statistics);
+        }
         if has_forgotten_brokers(&statistics) {
             self.send(DeliveryReport::BrokersForgotten);
         }

@@ -38,7 +38,7 @@ impl<P: Publish> Pump<P> {
     pub(super) fn refresh_leases(&mut self) {
         if self.owned.refresh_leases() {
             // The operator may have put a large record back because its topic accepts more now.
-            self.delivery.forget_topics();
+            self.delivery.forget_troubles();
         }
     }
 

@@ -19,9 +19,7 @@ impl<P: Publish> Pump<P> {
         cause: RestartCause,
         stop: &CancellationToken,
     ) -> Result<(), RelayError> {
-        let code = cause.code();
-        self.metrics.restarts.with_label_values(&[code]).inc();
-        tracing::warn!(cause = code, "restarting with a new producer: {cause}");
+        self.delivery.note_restart(&cause);
         let was_in_isolation = self.owned.in_flight() == 1;
         kill_point("relay.before_purge");
         self.destroy_producer().await;

@@ -5,14 +5,23 @@ use std::time::Instant;
 
 use shared::runtime::db::DbError;
 
+use super::holding::Held;
 use super::parking::RowsToPark;
 use super::{Pump, RETRY_PAUSE};
 use crate::delivery::Enqueued;
 use crate::error::RestartCause;
 use crate::pending::{Pending, RowKey};
-use crate::predecessor::{self, NextStep, Predecessors, UnverifiedRow};
+use crate::predecessor::{self, NextStep, Predecessors, RowBefore, UnverifiedRow};
 use crate::publisher::Publish;
 use crate::store::outbox;
+
+/// What became of a row.
+enum Sent {
+    /// Further rows of this read may be sent.
+    More,
+    Stop,
+    Held,
+}
 
 impl<P: Publish> Pump<P> {
     /// Looks up the predecessors of the rows whose predecessor is not known to be sent.
@@ -24,38 +33,59 @@ impl<P: Publish> Pump<P> {
             let state = self.owned.get(row.key.shard);
             state.is_some_and(|state| state.sent_seqs.allows(row.return_id, row.seq))
         };
-        let unverified: Vec<UnverifiedRow> = predecessor::unverified(rows, allows)
-            .into_iter()
-            .map(UnverifiedRow::from)
-            .collect();
-        if unverified.is_empty() {
-            return Ok(Predecessors::default());
-        }
-        let (listed, deadline) = (unverified.clone(), self.owned.work_deadline());
-        let found: Result<_, DbError> = self
-            .database
-            .run("read_predecessors", deadline, move |conn| {
-                Box::pin(async move { Ok(outbox::read_predecessors(conn, &listed).await?) })
-            })
-            .await;
+        let has_held = |row: &&UnverifiedRow| {
+            let state = self.owned.get(row.key.shard);
+            state.is_some_and(|state| state.held.has_return(row.return_id))
+        };
+        let (held, unverified): (Vec<UnverifiedRow>, Vec<UnverifiedRow>) =
+            predecessor::unverified(rows, allows)
+                .into_iter()
+                .map(UnverifiedRow::from)
+                .partition(|row| has_held(&row));
+        let found = match unverified.as_slice() {
+            [] => Vec::new(),
+            rows => self.read_predecessors(rows).await?,
+        };
         let is_sent = |key: RowKey, id: i64| {
             let state = self.owned.get(key.shard);
             state.is_some_and(|state| state.unsettled.contains(&id))
         };
-        Ok(Predecessors::of(&unverified, &found?, is_sent))
+        let is_held = |row: &UnverifiedRow, topic: &str| self.delivery.is_held(topic, &row.msg_key);
+        let mut predecessors = Predecessors::of(&unverified, &found, is_sent, is_held);
+        predecessors.hold(&held);
+        Ok(predecessors)
     }
 
+    /// Every row that reads pass over is held back or in flight, so the look-up does not scan those either.
+    async fn read_predecessors(
+        &mut self,
+        unverified: &[UnverifiedRow],
+    ) -> Result<Vec<RowBefore>, DbError> {
+        let (listed, deadline) = (unverified.to_vec(), self.owned.work_deadline());
+        let above = self.owned.passed_over();
+        self.database
+            .run("read_predecessors", deadline, move |conn| {
+                Box::pin(async move { Ok(outbox::read_predecessors(conn, &listed, &above).await?) })
+            })
+            .await
+    }
+
+    /// Returns the rows that are held back.
     pub(super) async fn send_all(
         &mut self,
         rows: &[Pending],
         predecessors: &Predecessors,
-    ) -> Result<(), RestartCause> {
+    ) -> Result<Held, RestartCause> {
         let mut to_park = RowsToPark::default();
+        let mut held = Held::default();
         let mut can_send = true;
         // The look-up may have taken so long that a lease has ended.
         let now = Instant::now();
         for row in rows {
-            let step = self.next_step(row, predecessors, now);
+            let mut step = self.next_step(row, predecessors, now);
+            if step.is_some() && held.has_return(row) {
+                step = Some(NextStep::Hold);
+            }
             match step.filter(|_| can_send) {
                 None => self.owned.put_back(row.key, row.key.id),
                 Some(NextStep::Park) => self.leave(&mut to_park, row, None),
@@ -63,11 +93,16 @@ impl<P: Publish> Pump<P> {
                     self.metrics.held_rows.inc();
                     self.owned.put_back(row.key, id);
                 }
-                Some(NextStep::Send) => can_send = self.send(row, &mut to_park)?,
+                Some(NextStep::Hold) => held.add(row),
+                Some(NextStep::Send) => match self.send(row, &mut to_park)? {
+                    Sent::Held => held.add(row),
+                    Sent::More => {}
+                    Sent::Stop => can_send = false,
+                },
             }
         }
         self.park(to_park).await;
-        Ok(())
+        Ok(held)
     }
 
     /// `None`: the shard may not be read now, so the row must not be sent.
@@ -86,10 +121,10 @@ impl<P: Publish> Pump<P> {
         })
     }
 
-    /// Returns whether further rows of this read may be sent.
-    fn send(&mut self, row: &Pending, to_park: &mut RowsToPark) -> Result<bool, RestartCause> {
+    fn send(&mut self, row: &Pending, to_park: &mut RowsToPark) -> Result<Sent, RestartCause> {
         match self.delivery.enqueue(row, &mut self.owned)? {
-            Enqueued::Done => return Ok(true),
+            Enqueued::Done => return Ok(Sent::More),
+            Enqueued::Held => return Ok(Sent::Held),
             Enqueued::InIsolation => {}
             Enqueued::QueueFull => {
                 self.reads.not_before(Instant::now() + RETRY_PAUSE);
@@ -99,9 +134,9 @@ impl<P: Publish> Pump<P> {
             Enqueued::TooLarge(limit) => {
                 let reason = format!("larger than the topic's max.message.bytes of {limit}");
                 self.leave(to_park, row, Some(reason));
-                return Ok(true);
+                return Ok(Sent::More);
             }
         }
-        Ok(false)
+        Ok(Sent::Stop)
     }
 }

@@ -34,8 +34,9 @@ impl<P: Publish> Pump<P> {
             }
             DeliveryReport::Undelivered(id, code) => {
                 let state = self.owned.get(id.shard());
-                if let Some(record) = state.and_then(|state| state.in_flight.get(id.number())) {
-                    self.delivery.note_undelivered(record.key, code);
+                let record = state.and_then(|state| state.in_flight.get(id.number()));
+                if let Some(record) = record.copied() {
+                    self.delivery.note_undelivered(record, code);
                 }
                 Err(RestartCause::Undelivered(code))
             }
@@ -55,7 +56,7 @@ impl<P: Publish> Pump<P> {
         self.metrics
             .delivery_seconds
             .observe(record.created.elapsed().as_secs_f64());
-        self.delivery.note_delivered(record.key.event_id);
+        self.delivery.note_delivered(record);
         Some(record.key)
     }
 

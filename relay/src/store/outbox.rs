@@ -8,6 +8,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 use time::OffsetDateTime;
 
+use crate::held::HeldCheck;
 use crate::pending::{Pending, RowKey};
 use crate::predecessor::{RowBefore, UnverifiedRow};
 
@@ -105,7 +106,7 @@ fn decode(row: &MySqlRow, clock: (Instant, OffsetDateTime)) -> sqlx::Result<Pend
 }
 
 /// Reads the rows that may have to be sent before the `unverified` rows: rows of their returns in the outbox, in each
-/// shard from 0 up to its highest unverified row, and parked rows of their orders. One statement reads one snapshot, so
+/// shard from the rows that are held back up to its highest unverified row, and parked rows of their orders. One statement reads one snapshot, so
 /// a row that is being put back is in exactly one of the two tables.
 ///
 /// Each shard is scanned once, not once per unverified row; the caller decides which row comes before which. A join with
@@ -113,6 +114,7 @@ fn decode(row: &MySqlRow, clock: (Instant, OffsetDateTime)) -> sqlx::Result<Pend
 pub async fn read_predecessors(
     conn: &mut MySqlConnection,
     unverified: &[UnverifiedRow],
+    above: &[(Shard, i64)],
 ) -> sqlx::Result<Vec<RowBefore>> {
     if unverified.is_empty() {
         return Ok(Vec::new());
@@ -120,15 +122,22 @@ pub async fn read_predecessors(
     let list = vec!["?"; padded(unverified).count()].join(",");
     let highest = highest_of_each_shard(unverified);
     let sql = format!(
-        "/* read_predecessors */ SELECT o.aggregate_id, o.seq, o.id, NULL AS msg_key FROM outbox AS o \
+        "/* read_predecessors */ SELECT o.aggregate_id, o.seq, o.id, o.topic, NULL AS msg_key FROM outbox AS o \
          FORCE INDEX (PRIMARY) WHERE ({}) AND o.aggregate_id IN ({list}) \
-         UNION ALL SELECT p.aggregate_id, p.seq, p.id, p.msg_key FROM outbox_parked AS p FORCE INDEX (msg_key) \
+         UNION ALL SELECT p.aggregate_id, p.seq, p.id, p.topic, p.msg_key FROM outbox_parked AS p FORCE INDEX (msg_key) \
          WHERE p.msg_key IN ({list})",
-        any_of("(o.shard = ? AND o.id < ?)", padded(&highest).count())
+        any_of(
+            "(o.shard = ? AND o.id > ? AND o.id < ?)",
+            padded(&highest).count()
+        )
     );
     let mut query = sqlx::query(AssertSqlSafe(sql));
     for (shard, id) in padded(&highest) {
-        query = query.bind(shard).bind(id);
+        let above = above.iter().find(|(of, _)| of == shard);
+        query = query
+            .bind(shard)
+            .bind(above.map_or(0, |(_, id)| *id))
+            .bind(id);
     }
     for row in padded(unverified) {
         query = query.bind(row.return_id);
@@ -141,12 +150,13 @@ pub async fn read_predecessors(
 }
 
 fn decode_row_before(row: &MySqlRow) -> sqlx::Result<RowBefore> {
-    Ok(match row.try_get(3)? {
+    Ok(match row.try_get(4)? {
         Some(msg_key) => RowBefore::Parked { msg_key },
         None => RowBefore::InOutbox {
             return_id: row.try_get(0)?,
             seq: row.try_get(1)?,
             id: row.try_get(2)?,
+            topic: row.try_get(3)?,
         },
     })
 }
@@ -183,6 +193,28 @@ pub async fn delete_published(conn: &mut MySqlConnection, keys: &[RowKey]) -> sq
         query = query.bind(key.shard).bind(key.id).bind(key.event_id);
     }
     Ok(query.execute(conn).await?.rows_affected())
+}
+
+/// The number of rows that are held back in a shard, and the exclusive or of their ids.
+pub(crate) async fn count_held(
+    conn: &mut MySqlConnection,
+    check: &HeldCheck,
+) -> sqlx::Result<(u64, i64)> {
+    // No row has the id 0: the list is never empty.
+    let in_flight = [&[0], check.in_flight.as_slice()].concat();
+    let sql = format!(
+        "/* count_held */ SELECT COUNT(*), CAST(BIT_XOR(id) AS SIGNED) FROM outbox FORCE INDEX (PRIMARY) \
+         WHERE shard = ? AND id <= ? AND id NOT IN ({})",
+        vec!["?"; padded(&in_flight).count()].join(",")
+    );
+    let query = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(check.shard)
+        .bind(check.up_to);
+    let (rows, xor): (i64, i64) = padded(&in_flight)
+        .fold(query, |query, id| query.bind(*id))
+        .fetch_one(conn)
+        .await?;
+    Ok((u64::try_from(rows).unwrap_or_default(), xor))
 }
 
 /// Repeats the last item up to a power of two, so that a list of up to a thousand items has eleven texts to prepare and not

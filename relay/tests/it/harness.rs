@@ -22,7 +22,8 @@ use shared::test_support::{self, Condition, TestDb, env};
 use sqlx::mysql::MySqlPool;
 use sqlx::{Executor, MySql};
 use time::OffsetDateTime;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -146,7 +147,12 @@ impl Fixture {
                 .push_bind(event.return_id)
                 .push_bind(event.seq)
                 .push_bind("return.tested")
-                .push_bind(self.topics.of_seq(event.seq))
+                .push_bind(
+                    event
+                        .topic
+                        .as_deref()
+                        .unwrap_or(self.topics.of_seq(event.seq)),
+                )
                 .push_bind(event.order_id.to_string())
                 .push_bind(event.payload.clone())
                 .push_bind("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
@@ -217,6 +223,24 @@ impl Fixture {
         .expect("the process list")
     }
 
+    /// How many rows the statement `name` returned in the next 400 ms.
+    pub(crate) async fn rows_sent(&self, name: &str) -> u64 {
+        let total = || async {
+            let rows: Option<u64> = sqlx::query_scalar(
+                "SELECT CAST(SUM(sum_rows_sent) AS UNSIGNED) FROM performance_schema.events_statements_summary_by_digest \
+                 WHERE schema_name = DATABASE() AND query_sample_text LIKE ?",
+            )
+            .bind(format!("/* {name} */%"))
+            .fetch_one(self.pool())
+            .await
+            .expect("the statement summary");
+            rows.unwrap_or_default()
+        };
+        let before = total().await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        total().await - before
+    }
+
     /// The number of shards of each owner.
     pub(crate) async fn owners(&self) -> HashMap<String, i64> {
         sqlx::query_as(
@@ -238,6 +262,8 @@ pub(crate) struct Event {
     pub(crate) seq: i32,
     pub(crate) event_id: EventId,
     pub(crate) payload: Vec<u8>,
+    /// Another topic than that of its seq.
+    pub(crate) topic: Option<String>,
 }
 
 impl Event {
@@ -248,7 +274,13 @@ impl Event {
             seq,
             event_id: EventId::generate(),
             payload: format!(r#"{{"return_id":{return_id},"order_id":{order_id}}}"#).into_bytes(),
+            topic: None,
         }
+    }
+
+    pub(crate) fn to(mut self, topic: &str) -> Self {
+        self.topic = Some(topic.to_owned());
+        self
     }
 }
 
@@ -265,6 +297,19 @@ impl RunningRelay {
     pub(crate) fn database_errors(&self, work: &str, code: &str) -> u64 {
         let errors = &self.metrics.database_errors;
         errors.with_label_values(&[work, code]).get()
+    }
+
+    /// A page of the operator's endpoints.
+    pub(crate) async fn ops_page(&self, path: &str) -> String {
+        let mut connection = TcpStream::connect(self.ops).await.expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n");
+        connection
+            .write_all(request.as_bytes())
+            .await
+            .expect("it listens");
+        let mut page = String::new();
+        connection.read_to_string(&mut page).await.expect("text");
+        page
     }
 
     pub(crate) async fn stop(self) -> Drain {

@@ -12,5 +12,7 @@ mod order;
 mod outage;
 mod overload;
 mod parking;
+mod partitions;
 mod program;
 mod redrive;
+mod troubled_topics;

@@ -53,7 +53,7 @@ impl TopicArgs {
 }
 
 /// The names that Kafka accepts.
-fn is_topic_name(name: &str) -> bool {
+pub fn is_topic_name(name: &str) -> bool {
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=TOPIC_NAME_MAX).contains(&name.len())
         && name.bytes().all(is_legal)

@@ -113,6 +113,13 @@ impl MetricSet {
         gauges
     }
 
+    /// Gauges whose label values are not all known beforehand. The caller bounds them, and removes those that end.
+    pub fn open_gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        let open: Vec<(&str, &[&str])> = labels.iter().map(|label| (*label, &[][..])).collect();
+        self.describe(name, "gauge", &open, help);
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
     pub fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
         self.describe(name, "histogram", &[], help);
         let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use relay::pending::Pending;
 use relay::publisher::kafka::KafkaPublisher;
-use relay::publisher::{DeliveryReport, EnqueueError, Publish, RecordId, SendMode, TopicProblem};
+use relay::publisher::{
+    DeliveryReport, EnqueueError, Publish, RecordId, SendMode, Topic, TopicProblem,
+};
 use tokio::sync::mpsc::{self, UnboundedSender};
 
 pub(crate) struct FaultyPublisher {
@@ -22,8 +24,9 @@ pub(crate) struct FaultyPublisher {
     /// How often the send mode changed.
     pub(crate) mode_changes: Arc<AtomicUsize>,
     mode: Mutex<Option<SendMode>>,
-    /// Switches [`Fault::Deny`] on.
+    /// Switches [`Fault::Deny`] or [`Fault::Withhold`] on.
     pub(crate) denied: Arc<AtomicBool>,
+    withheld: Mutex<Vec<(Pending, i64, RecordId, SendMode)>>,
 }
 
 enum Fault {
@@ -33,6 +36,8 @@ enum Fault {
     Refuse(Vec<u8>),
     /// The broker denies the right to write, while `denied`.
     Deny,
+    /// No record of this topic is sent, while `denied`.
+    Withhold(String),
     /// The acknowledgement of the first record is lost.
     LoseFirstAck,
     /// The producer fails to enqueue the first record.
@@ -51,6 +56,10 @@ impl FaultyPublisher {
 
     pub(crate) fn denying(kafka: KafkaPublisher) -> Self {
         Self::new(kafka, Fault::Deny)
+    }
+
+    pub(crate) fn withholding(kafka: KafkaPublisher, topic: &str) -> Self {
+        Self::new(kafka, Fault::Withhold(topic.to_owned()))
     }
 
     pub(crate) fn losing_the_first_ack(kafka: KafkaPublisher) -> Self {
@@ -78,6 +87,7 @@ impl FaultyPublisher {
             mode_changes: Arc::default(),
             mode: Mutex::default(),
             denied: Arc::default(),
+            withheld: Mutex::default(),
         }
     }
 
@@ -94,6 +104,26 @@ impl FaultyPublisher {
         }
     }
 
+    /// Keeps a record of a topic that stands. Otherwise the records kept before go first.
+    fn withholds(&self, event: &Pending, epoch: i64, id: RecordId, mode: SendMode) -> bool {
+        let Fault::Withhold(topic) = &self.fault else {
+            return false;
+        };
+        let mut withheld = self.withheld.lock().expect("not poisoned");
+        let is_on = self.denied.load(Ordering::Relaxed);
+        if is_on && event.topic == *topic {
+            withheld.push((event.clone(), epoch, id, mode));
+            return true;
+        }
+        if !is_on {
+            for (event, epoch, id, mode) in withheld.drain(..) {
+                let sent = self.kafka.enqueue(&event, epoch, id, mode);
+                sent.expect("room in the queue");
+            }
+        }
+        false
+    }
+
     /// Why record `number` of this publisher breaks the producer.
     fn failure(&self, number: usize, event: &Pending) -> Option<RDKafkaErrorCode> {
         match &self.fault {
@@ -107,7 +137,7 @@ impl FaultyPublisher {
                 let denied = self.denied.load(Ordering::Relaxed);
                 denied.then_some(RDKafkaErrorCode::TopicAuthorizationFailed)
             }
-            Fault::LoseFirstAck | Fault::FailFirst | Fault::None => None,
+            Fault::Withhold(_) | Fault::LoseFirstAck | Fault::FailFirst | Fault::None => None,
         }
     }
 
@@ -117,7 +147,9 @@ impl FaultyPublisher {
             Fault::BreakAtEach(_) => RDKafkaErrorCode::PurgeQueue,
             Fault::Refuse(_) => RDKafkaErrorCode::InvalidRecord,
             Fault::Deny => RDKafkaErrorCode::TopicAuthorizationFailed,
-            Fault::LoseFirstAck | Fault::FailFirst | Fault::None => RDKafkaErrorCode::Fail,
+            Fault::Withhold(_) | Fault::LoseFirstAck | Fault::FailFirst | Fault::None => {
+                RDKafkaErrorCode::Fail
+            }
         }
     }
 }
@@ -158,6 +190,9 @@ impl Publish for FaultyPublisher {
             self.report(DeliveryReport::Undelivered(id, code));
             return Ok(());
         }
+        if self.withholds(event, epoch, id, mode) {
+            return Ok(());
+        }
         let outcome = self.kafka.enqueue(event, epoch, id, mode);
         if outcome == Err(EnqueueError::QueueFull) {
             self.overflows.fetch_add(1, Ordering::Relaxed);
@@ -165,17 +200,18 @@ impl Publish for FaultyPublisher {
         outcome
     }
 
-    fn topic_limit(
+    fn describe_topic(
         &self,
         topic: String,
-    ) -> impl Future<Output = Result<usize, TopicProblem>> + Send + 'static {
-        let denied = self.denied.load(Ordering::Relaxed);
-        let limit = self.kafka.topic_limit(topic);
+    ) -> impl Future<Output = Result<Topic, TopicProblem>> + Send + 'static {
+        let is_denying = matches!(self.fault, Fault::Deny);
+        let denied = is_denying && self.denied.load(Ordering::Relaxed);
+        let known = self.kafka.describe_topic(topic);
         async move {
             if denied {
                 return Err(TopicProblem::NotAuthorized);
             }
-            limit.await
+            known.await
         }
     }
 }

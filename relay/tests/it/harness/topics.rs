@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Deref;
 
-use rdkafka::admin::{AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::admin::{AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer, StreamConsumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use shared::test_support::topics::{self, Record, admin, client};
@@ -37,6 +37,37 @@ impl Topics {
 
     pub(crate) async fn create_in_kafka(&self) {
         self.0.create(MAX_MESSAGE_BYTES).await;
+    }
+
+    /// Deletes a topic, and waits until no broker knows it.
+    pub(crate) async fn delete_one(&self, name: &str) {
+        let deleted = admin().delete_topics(&[name], &AdminOptions::new()).await;
+        deleted
+            .expect("Kafka of KAFKA_BROKERS")
+            .remove(0)
+            .expect("a topic of ours");
+        until("the topic is gone", || async {
+            self.partitions_of(name) == 0
+        })
+        .await;
+    }
+
+    fn partitions_of(&self, name: &str) -> usize {
+        let client: BaseConsumer = client().create().expect("a consumer");
+        let metadata = client.fetch_metadata(None, WAIT_DEADLINE);
+        let metadata = metadata.expect("Kafka of KAFKA_BROKERS");
+        let found = metadata.topics().iter().find(|topic| topic.name() == name);
+        found.map_or(0, |topic| topic.partitions().len())
+    }
+
+    /// Creates a topic beside the two.
+    pub(crate) async fn create_one(&self, name: &str) {
+        let topic = NewTopic::new(name, self.partitions, TopicReplication::Fixed(1));
+        let created = admin().create_topics(&[topic], &AdminOptions::new()).await;
+        created
+            .expect("Kafka of KAFKA_BROKERS")
+            .remove(0)
+            .expect("a new topic");
     }
 
     /// Changes `max.message.bytes` of both topics, and waits until the broker reports the new value.

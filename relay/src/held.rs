@@ -1,0 +1,140 @@
+//! The rows of one shard that are held back: their topic or partition is in trouble, or they follow such a row.
+//!
+//! There may be millions of them, and each read from the beginning would return them all. So the shard remembers how far
+//! it knows every row (`up_to`), how many held rows lie there, and the exclusive or of their ids. Reads begin above
+//! `up_to`. A sweep asks MySQL for the same two numbers: if they differ, a row committed late or was removed, and the
+//! shard is read from 0 again. Nothing is forgotten, and nothing is read again and again.
+
+use std::collections::HashMap;
+
+use shared::domain::ids::{ReturnId, Shard};
+
+/// Every row up to an id is held, in flight, or gone.
+#[derive(Debug, Default)]
+pub(crate) struct HeldRows {
+    up_to: i64,
+    rows: u64,
+    xor: i64,
+    /// The returns of these rows: a later event of one of them is held too.
+    returns: IdSet,
+}
+
+/// What MySQL should find at and below `up_to`, beside the rows in flight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HeldCheck {
+    pub(crate) shard: Shard,
+    pub(crate) up_to: i64,
+    pub(crate) rows: u64,
+    pub(crate) xor: i64,
+    pub(crate) in_flight: Vec<i64>,
+}
+
+impl HeldRows {
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Where reads begin; 0 if nothing is held.
+    pub(crate) fn up_to(&self) -> i64 {
+        if self.rows == 0 { 0 } else { self.up_to }
+    }
+
+    /// Whether every row up to `id` is known.
+    pub(crate) fn reaches(&self, id: i64) -> bool {
+        id <= self.up_to
+    }
+
+    pub(crate) fn has_return(&self, id: ReturnId) -> bool {
+        self.returns.contains(id.0)
+    }
+
+    /// The next row is held.
+    pub(crate) fn add(&mut self, id: i64, return_id: ReturnId) {
+        self.up_to = id;
+        self.rows += 1;
+        self.xor ^= id;
+        self.returns.insert(return_id.0);
+    }
+
+    /// The next row is in flight.
+    pub(crate) fn pass(&mut self, id: i64) {
+        self.up_to = id;
+    }
+
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// `None` if nothing is held. `unsettled` are the rows of the shard that are in flight or just deleted.
+    pub(crate) fn check<'a>(
+        &self,
+        shard: Shard,
+        unsettled: impl Iterator<Item = &'a i64>,
+    ) -> Option<HeldCheck> {
+        (self.rows > 0).then(|| HeldCheck {
+            shard,
+            up_to: self.up_to,
+            rows: self.rows,
+            xor: self.xor,
+            in_flight: unsettled.copied().filter(|id| *id <= self.up_to).collect(),
+        })
+    }
+}
+
+/// A set of ids that grow by one: one bit each.
+#[derive(Debug, Default)]
+struct IdSet(HashMap<i64, [u64; WORDS]>);
+
+const WORDS: usize = 16;
+const BITS: i64 = 64 * 16;
+
+impl IdSet {
+    fn insert(&mut self, id: i64) {
+        let (word, bit) = place(id);
+        self.0.entry(id.div_euclid(BITS)).or_default()[word] |= bit;
+    }
+
+    fn contains(&self, id: i64) -> bool {
+        let (word, bit) = place(id);
+        let block = self.0.get(&id.div_euclid(BITS));
+        block.is_some_and(|block| block[word] & bit != 0)
+    }
+}
+
+/// The word and the bit of an id in its block.
+fn place(id: i64) -> (usize, u64) {
+    let within = usize::try_from(id.rem_euclid(BITS)).expect("below the number of bits");
+    (within / 64, 1 << (within % 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_ids_holds_what_was_inserted() {
+        let ids = [0, 1, 63, 64, 1_023, 1_024, -1, i64::MIN, i64::MAX];
+        let mut set = IdSet::default();
+        ids.iter().for_each(|id| set.insert(*id));
+        assert!(ids.iter().all(|id| set.contains(*id)));
+        for other in [2, 62, 65, 1_022, 1_025, -2] {
+            assert!(!set.contains(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn rows_in_flight_are_passed_and_not_counted() {
+        let mut held = HeldRows::default();
+        held.pass(3);
+        assert_eq!(held.up_to(), 0, "nothing is held: reads begin at 0");
+        held.add(5, ReturnId(50));
+        held.pass(6);
+        held.add(9, ReturnId(90));
+        assert_eq!((held.up_to(), held.rows()), (9, 2));
+        assert!(held.has_return(ReturnId(50)) && !held.has_return(ReturnId(51)));
+        let check = held.check(Shard(2), [3, 6, 10].iter()).expect("rows");
+        assert_eq!((check.xor, check.in_flight), (5 ^ 9, vec![3, 6]));
+        held.clear();
+        assert_eq!(held.check(Shard(2), [].iter()), None);
+    }
+}

@@ -1,0 +1,147 @@
+//! A partition that acknowledges nothing, and a topic that is deleted under the relay: all others flow, and afterwards
+//! everything is there, in order.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use relay::publisher::kafka::KafkaPublisher;
+
+use crate::harness::{
+    Event, FaultyPublisher, Fixture, RunningRelay, assert_history, history, until,
+};
+
+const RETURNS: i64 = 1_000;
+
+async fn waits(fixture: &Fixture, what: &str, rows: i64) {
+    until(what, || async { fixture.count("outbox").await == rows }).await;
+}
+
+fn restarts(relay: &RunningRelay) -> u64 {
+    let causes = ["undelivered", "fatal", "brokers_forgotten", "lease_lost"];
+    let count = |cause| relay.metrics.restarts.with_label_values(&[cause]).get();
+    causes.into_iter().map(count).sum()
+}
+
+/// More records than may be in flight go to a topic whose partitions have no leader.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_p4_partitions_that_acknowledge_nothing_do_not_stop_the_others_and_continue_in_order() {
+    let fixture = Fixture::create().await;
+    let cfg = fixture.config(&[]);
+    let kafka = KafkaPublisher::new(&cfg.kafka);
+    let publisher = FaultyPublisher::withholding(kafka, &fixture.topics.status);
+    let stands = publisher.denied.clone();
+    let relay = fixture.relay_with(cfg, publisher).await;
+    let mut events = history(0..RETURNS, 1);
+    fixture.insert_all(&events).await;
+    fixture.outbox_is_empty().await;
+    stands.store(true, Ordering::Relaxed);
+    let round = |seq| (0..RETURNS).map(move |id| Event::new(id, id, seq));
+    let standing: Vec<Event> = (2..=14).flat_map(round).collect();
+    fixture.insert_all(&standing).await;
+    let rows = i64::try_from(standing.len()).expect("small");
+    // Each of these would wait behind the others for ever.
+    for more in [10_000..10_400, 20_000..20_400] {
+        let more = history(more, 1);
+        fixture.insert_all(&more).await;
+        waits(&fixture, "all others are sent", rows).await;
+        events.extend(more);
+    }
+    let blocked = relay
+        .metrics
+        .blocked
+        .with_label_values(&["partition_stands"]);
+    until("the gauge is 1", || async { blocked.get() == 1 }).await;
+    let unsettled = relay.metrics.unsettled_rows.get();
+    assert!(unsettled <= 2 * 8_192, "the window is bounded: {unsettled}");
+    let page = relay.ops_page("/readyz?verbose").await;
+    assert!(page.contains("partition_stands"), "{page}");
+
+    stands.store(false, Ordering::Relaxed);
+    let last = history(30_000..30_010, 2);
+    fixture.insert_all(&last).await;
+    fixture.outbox_is_empty().await;
+    until("the gauge is 0", || async { blocked.get() == 0 }).await;
+    let events = [events, standing, last].concat();
+    let received = fixture.topics.read_events(events.len()).await;
+    assert_eq!(
+        assert_history(&received, &events),
+        0,
+        "nothing is sent again"
+    );
+    assert_eq!(
+        (restarts(&relay), fixture.count("outbox_parked").await),
+        (0, 0)
+    );
+    relay.stop().await;
+}
+
+/// While the topic of new returns is away, the other one flows. What Kafka had acknowledged before is gone with the topic;
+/// everything else is in the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_p4_a_topic_that_is_deleted_under_load_and_made_again_gets_all_later_events_in_order() {
+    let fixture = Fixture::create().await;
+    let relay = fixture.relay().await;
+    let before = history(0..RETURNS, 1);
+    fixture.insert_all(&before).await;
+    fixture.outbox_is_empty().await;
+    // Records are in flight to it while it is deleted.
+    let (meanwhile, topic) = (history(5_000..5_500, 1), &fixture.topics.returns);
+    tokio::join!(fixture.topics.delete_one(topic), async {
+        for some in meanwhile.chunks(50) {
+            fixture.insert_all(some).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let held = history(10_000..10_500, 2);
+    fixture.insert_all(&held).await;
+    let healthy: Vec<Event> = (2..=3)
+        .flat_map(|seq| (0..RETURNS).map(move |id| Event::new(id, id, seq)))
+        .collect();
+    fixture.insert_all(&healthy).await;
+    until("the other topic flows", || async {
+        let waiting = fixture.count("outbox").await;
+        (1_000..=1_500).contains(&waiting)
+    })
+    .await;
+    until("the topic is known to be away", || async {
+        let missing = relay.metrics.blocked.with_label_values(&["topic_missing"]);
+        missing.get() == 1
+    })
+    .await;
+
+    fixture.topics.create_one(topic).await;
+    let after = history(20_000..20_500, 2);
+    fixture.insert_all(&after).await;
+    fixture.outbox_is_empty().await;
+    assert_eq!(
+        fixture.count("outbox_parked").await,
+        0,
+        "no record is to blame"
+    );
+    let count = restarts(&relay);
+    assert!(
+        count <= 5,
+        "no restart loop: {count} producers were replaced"
+    );
+    let events = [held, after].concat();
+    let is_later = |id: i64| (10_000..10_500).contains(&id) || id >= 20_000;
+    let all = fixture.topics.read_until("the last events", {
+        let mut missing = events.len() + healthy.len();
+        let mut seen = std::collections::HashSet::new();
+        move |record| {
+            let counts =
+                is_later(record.return_id()) || (record.return_id() < RETURNS && record.seq() > 1);
+            if counts && seen.insert(record.event_id().to_owned()) {
+                missing -= 1;
+            }
+            missing == 0
+        }
+    });
+    let all = all.await;
+    let later: Vec<_> = all
+        .into_iter()
+        .filter(|record| is_later(record.return_id()))
+        .collect();
+    assert_history(&later, &events);
+    relay.stop().await;
+}
