@@ -29,6 +29,9 @@ pub enum Error {
     NotReady(#[from] NotReady),
     #[error("Kafka")]
     Kafka(#[from] KafkaError),
+    /// Another member of the group has the same name.
+    #[error("another consumer uses CONSUMER_INSTANCE_ID {0}: give each consumer its own")]
+    Fenced(String),
     #[error("{0} ended early")]
     TaskEnded(&'static str),
     #[error(transparent)]
@@ -71,6 +74,7 @@ impl Error {
             | Self::Schema(_)
             | Self::NotReady(_)
             | Self::Kafka(_)
+            | Self::Fenced(_)
             | Self::TaskEnded(_)
             | Self::Task(_)
             | Self::Setting(_)

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
-use shared::runtime::kafka::WATCH_INTERVAL_MS;
+use shared::runtime::kafka::{ClientLog, WATCH_INTERVAL_MS};
 use shared::runtime::killpoint::kill_point;
+use shared::runtime::tasks::Backoff;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,12 @@ const ROOM_TICK: Duration = Duration::from_millis(5);
 /// Resuming a partition fetches its records again, so a shorter time without room is waited out.
 const LONG_WITHOUT_ROOM: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_secs(1);
+/// A consumer that was evicted by one of the same name ends after once to twice this time: far above the session timeout
+/// and a start, so that messages flow between two evictions.
+const FENCED_PAUSE: Backoff = Backoff {
+    base: Duration::from_secs(30),
+    cap: Duration::from_secs(30),
+};
 
 /// See the module.
 pub struct Intake<G> {
@@ -61,11 +68,12 @@ pub struct Intake<G> {
 struct Subscription {
     config: ClientConfig,
     topic: String,
+    log: ClientLog,
 }
 
 impl Subscription {
     fn join(&self, metrics: &Metrics) -> Result<StreamConsumer<Rebalancing>, KafkaError> {
-        let context = Rebalancing::new(metrics.rebalances.clone());
+        let context = Rebalancing::new(metrics.rebalances.clone(), self.log.clone());
         let consumer: StreamConsumer<Rebalancing> = self.config.create_with_context(context)?;
         consumer.subscribe(&[&self.topic])?;
         Ok(consumer)
@@ -133,7 +141,11 @@ impl<G: RefundGateway> Intake<G> {
         claimer: Arc<Claimer>,
         worker: Arc<RefundWorker<G>>,
     ) -> Result<Self, Error> {
-        let subscription = Subscription { config, topic };
+        let subscription = Subscription {
+            config,
+            topic,
+            log: ClientLog::default(),
+        };
         Ok(Self {
             consumer: Arc::new(subscription.join(&claimer.metrics)?),
             subscription,
@@ -153,7 +165,12 @@ impl<G: RefundGateway> Intake<G> {
     /// # Errors
     /// The client is broken for good, or a claim failed for good.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
-        let ended = self.poll(&stop).await;
+        let mut ended = self.poll(&stop).await;
+        if let Err(Error::Fenced(name)) = &ended
+            && wait_fenced(name, &stop).await
+        {
+            ended = Ok(());
+        }
         if let Some(claim) = self.claim.take() {
             // The worker has its attempts all the same and gives them back, because it is stopping.
             let _ = claim.task.await;
@@ -188,12 +205,12 @@ impl<G: RefundGateway> Intake<G> {
                 },
                 Event::Received(Ok(record)) => self.waiting.push(Arc::new(record)),
                 Event::Received(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
-                    return Err(error.into());
+                    return Err(self.fatal(error));
                 }
                 // Brokers away, topic not there yet: the client goes on trying by itself.
                 Event::Received(Err(error)) => {
                     self.metrics.kafka_errors.inc();
-                    tracing::warn!(%error, "Kafka");
+                    self.subscription.log.error(&error, "");
                 }
                 Event::NothingMore => self.start_claim(),
                 Event::Tick => {}
@@ -222,6 +239,16 @@ impl<G: RefundGateway> Intake<G> {
         // Dropping it waits for a response that does not come.
         std::thread::spawn(move || drop(forgetful));
         Ok(())
+    }
+
+    fn fatal(&self, error: KafkaError) -> Error {
+        let name = self.subscription.config.get("group.instance.id");
+        match (error.rdkafka_error_code(), name) {
+            (Some(RDKafkaErrorCode::FencedInstanceId), Some(name)) => {
+                Error::Fenced(name.to_owned())
+            }
+            _ => error.into(),
+        }
     }
 
     async fn next_event(&mut self, stop: &CancellationToken) -> Event {
@@ -324,6 +351,20 @@ impl<G: RefundGateway> Intake<G> {
                 .retain(|record| !revoked.contains(&(record.topic.clone(), record.partition)));
         }
     }
+}
+
+/// Waits before the process ends: a supervisor starts it again, it joins the group, and so it evicts the other one, which
+/// does the same. Open refunds and the scans go on meanwhile. Returns whether it was stopped.
+async fn wait_fenced(name: &str, stop: &CancellationToken) -> bool {
+    let pause = FENCED_PAUSE.base + FENCED_PAUSE.pause(0);
+    tracing::error!(
+        consumer.instance_id = name,
+        pause.seconds = pause.as_secs(),
+        "another consumer has joined the group under this CONSUMER_INSTANCE_ID: give each its own. This one takes no \
+         messages any more, and ends after a pause"
+    );
+    let pause = tokio::time::sleep(pause);
+    stop.run_until_cancelled(pause).await.is_none()
 }
 
 async fn receive(consumer: &StreamConsumer<Rebalancing>) -> Result<Record, KafkaError> {

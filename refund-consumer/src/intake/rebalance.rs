@@ -12,8 +12,10 @@ use std::time::Duration;
 use prometheus::IntCounter;
 use rdkafka::Statistics;
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
-use shared::runtime::kafka::has_forgotten_brokers;
+use rdkafka::error::KafkaError;
+use shared::runtime::kafka::{ClientLog, has_forgotten_brokers};
 
 /// Far below the group's session timeout, so that a rebalance is not held up by a slow database.
 const WAIT_FOR_CLAIM: Duration = Duration::from_secs(3);
@@ -28,6 +30,7 @@ pub(super) struct Rebalancing {
     /// Set when the client has forgotten all brokers.
     forgot_brokers: AtomicBool,
     rebalances: IntCounter,
+    log: ClientLog,
 }
 
 /// Whether a claim is running.
@@ -42,13 +45,14 @@ struct Gate {
 pub(super) struct Running(Arc<Gate>);
 
 impl Rebalancing {
-    pub(super) fn new(rebalances: IntCounter) -> Self {
+    pub(super) fn new(rebalances: IntCounter, log: ClientLog) -> Self {
         Self {
             claim: Arc::default(),
             revoked: Mutex::default(),
             assigned: AtomicBool::new(false),
             forgot_brokers: AtomicBool::new(false),
             rebalances,
+            log,
         }
     }
 
@@ -97,7 +101,16 @@ impl Drop for Running {
 }
 
 impl ClientContext for Rebalancing {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.log.line(facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.log.error(&error, reason);
+    }
+
     fn stats(&self, statistics: Statistics) {
+        self.log.statistics(&statistics);
         if has_forgotten_brokers(&statistics) {
             self.forgot_brokers.store(true, Ordering::Relaxed);
         }

@@ -13,6 +13,7 @@ mod docs;
 mod draining;
 mod duplicates;
 mod exclusive;
+mod fenced;
 mod gauges;
 mod held;
 mod http_gateway;
