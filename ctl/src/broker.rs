@@ -121,14 +121,17 @@ impl Broker {
         }
     }
 
-    /// The state of a topic that was just created: waits until the brokers list it.
+    /// The state of a topic that was just created: waits until the brokers list it. One of several brokers may list it
+    /// before another one knows its configuration.
     pub(crate) async fn await_topic(&self, name: &str) -> Result<TopicState, CtlError> {
         let deadline = Instant::now() + REQUEST_DEADLINE;
         loop {
-            if let Some(state) = self.topic(name).await? {
+            let found = self.topic(name).await;
+            if let Ok(Some(state)) = found {
                 return Ok(state);
             }
             if Instant::now() > deadline {
+                found?;
                 return Err(CtlError::Problem(format!(
                     "topic {name} was created, but Kafka does not list it after {} s",
                     REQUEST_DEADLINE.as_secs()

@@ -23,6 +23,10 @@ pub(crate) enum Verb {
     RedriveRows,
     #[strum(serialize = "outbox.discard")]
     DiscardRow,
+    #[strum(serialize = "outbox.park")]
+    ParkRows,
+    #[strum(serialize = "outbox.move")]
+    MoveRows,
     #[strum(serialize = "outbox.pause")]
     Pause,
     #[strum(serialize = "outbox.resume")]
@@ -58,6 +62,8 @@ impl Verb {
 pub(crate) enum Subject<'a> {
     /// One action for each of the rows.
     Parked(ParkedRows<'a>),
+    /// The same, with the topic that the rows get.
+    Moved(ParkedRows<'a>, &'a str),
     /// A row of `dead_letters`. `redriven_to` is JSON.
     DeadLetter {
         id: i64,
@@ -95,6 +101,7 @@ pub(crate) async fn record(
         .bind(&author.reason);
     let query = match subject {
         Subject::Parked(rows) => rows.bind(query),
+        Subject::Moved(rows, to) => rows.bind(query.bind(to.to_owned())),
         Subject::DeadLetter { id, redriven_to } => query.bind(redriven_to).bind(id),
         Subject::Shard(shard, details) => query.bind(shard).bind(details.to_string()),
         Subject::Return(id, details) => query.bind(id).bind(details.to_string()),
@@ -111,15 +118,8 @@ impl Subject<'_> {
     /// The last four columns, and where they come from.
     fn columns(&self) -> String {
         match self {
-            Self::Parked(rows) => format!(
-                "event_id, aggregate_id, shard, \
-                 JSON_OBJECT('id', id, 'order', msg_key, 'seq', seq, 'event_type', event_type, 'topic', topic, \
-                 'created_at', created_at, 'parked_at', parked_at, 'first_error', first_error, 'attempts', attempts, \
-                 'payload_bytes', LENGTH(payload), 'payload_sha256', SHA2(payload, 256)) \
-                 FROM outbox_parked FORCE INDEX ({}) WHERE {} ORDER BY id",
-                rows.index(),
-                rows.condition()
-            ),
+            Self::Parked(rows) => parked_columns(*rows, ""),
+            Self::Moved(rows, _) => parked_columns(*rows, ", 'moved_to', ?"),
             Self::DeadLetter { .. } => "NULL, NULL, NULL, \
                  JSON_OBJECT('id', id, 'topic', topic, 'partition', partition_id, 'offset', offset_id, \
                  'record_time', record_time, 'code', reason, 'received_at', received_at, 'key_sha256', SHA2(msg_key, 256), \
@@ -131,4 +131,17 @@ impl Subject<'_> {
             Self::Other(_) => "NULL, NULL, NULL, ?".to_owned(),
         }
     }
+}
+
+/// `more` are further pairs of the details.
+fn parked_columns(rows: ParkedRows<'_>, more: &str) -> String {
+    format!(
+        "event_id, aggregate_id, shard, \
+         JSON_OBJECT('id', id, 'order', msg_key, 'seq', seq, 'event_type', event_type, 'topic', topic, \
+         'created_at', created_at, 'parked_at', parked_at, 'first_error', first_error, 'attempts', attempts, \
+         'payload_bytes', LENGTH(payload), 'payload_sha256', SHA2(payload, 256){more}) \
+         FROM outbox_parked FORCE INDEX ({}) WHERE {} ORDER BY id",
+        rows.index(),
+        rows.condition()
+    )
 }

@@ -68,6 +68,30 @@ pub(crate) async fn shard_heads(conn: &mut MySqlConnection) -> sqlx::Result<Vec<
     .await
 }
 
+/// The rows of one topic. The names are those of `--json`.
+#[derive(Debug, Clone, FromRow, Serialize)]
+pub(crate) struct TopicStats {
+    pub(crate) topic: String,
+    pub(crate) waiting_rows: i64,
+    pub(crate) oldest_age_secs: Option<f64>,
+    pub(crate) parked_rows: i64,
+}
+
+/// Every topic with waiting or parked rows, the one with the oldest waiting row first.
+pub(crate) async fn topic_stats(conn: &mut MySqlConnection) -> sqlx::Result<Vec<TopicStats>> {
+    sqlx::query_as(
+        "/* topic_stats */ SELECT topic, CAST(SUM(waiting) AS SIGNED) AS waiting_rows, \
+         GREATEST(TIMESTAMPDIFF(MICROSECOND, MIN(oldest), UTC_TIMESTAMP(6)), 0) / 1e6 AS oldest_age_secs, \
+         CAST(SUM(parked) AS SIGNED) AS parked_rows FROM (\
+         SELECT topic, COUNT(*) AS waiting, MIN(created_at) AS oldest, 0 AS parked \
+         FROM outbox FORCE INDEX (PRIMARY) GROUP BY topic \
+         UNION ALL SELECT topic, 0, NULL, COUNT(*) FROM outbox_parked FORCE INDEX (PRIMARY) GROUP BY topic) AS t \
+         GROUP BY topic ORDER BY MIN(oldest) IS NULL, MIN(oldest), topic",
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Which rows to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowFilter {

@@ -14,6 +14,16 @@ pub(crate) enum ParkedRows<'a> {
     /// Every row of these orders, at least one order.
     Orders(Shard, &'a [String]),
     Row(Shard, i64, EventId),
+    /// At least one row.
+    Ids(Shard, &'a [RowId]),
+    Topic(Shard, &'a str),
+}
+
+/// Identifies a row of a shard, as the relay does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+pub(crate) struct RowId {
+    pub(crate) id: i64,
+    pub(crate) event_id: EventId,
 }
 
 impl ParkedRows<'_> {
@@ -26,6 +36,8 @@ impl ParkedRows<'_> {
                 )
             }
             Self::Row(..) => "shard = ? AND id = ? AND event_id = ?".to_owned(),
+            Self::Ids(_, rows) => these(rows),
+            Self::Topic(..) => "shard = ? AND topic = ?".to_owned(),
         }
     }
 
@@ -33,7 +45,7 @@ impl ParkedRows<'_> {
     pub(super) fn index(&self) -> &'static str {
         match self {
             Self::Orders(..) => "msg_key",
-            Self::Row(..) => "PRIMARY",
+            Self::Row(..) | Self::Ids(..) | Self::Topic(..) => "PRIMARY",
         }
     }
 
@@ -46,8 +58,91 @@ impl ParkedRows<'_> {
                 .iter()
                 .fold(query.bind(shard), |query, key| query.bind(key.clone())),
             Self::Row(shard, id, event) => query.bind(shard).bind(id).bind(event),
+            Self::Ids(shard, rows) => bind_these(query.bind(shard), rows),
+            Self::Topic(shard, topic) => query.bind(shard).bind(topic.to_owned()),
         }
     }
+}
+
+fn these(rows: &[RowId]) -> String {
+    let list = vec!["(?,?)"; rows.len()].join(",");
+    format!("shard = ? AND (id, event_id) IN ({list})")
+}
+
+fn bind_these<'q>(
+    query: Query<'q, MySql, MySqlArguments>,
+    rows: &[RowId],
+) -> Query<'q, MySql, MySqlArguments> {
+    rows.iter()
+        .fold(query, |query, row| query.bind(row.id).bind(row.event_id))
+}
+
+/// Waiting rows of a topic in one shard above an id, lowest id first.
+pub(crate) async fn waiting_of_topic(
+    conn: &mut MySqlConnection,
+    shard: Shard,
+    topic: &str,
+    after: i64,
+    limit: usize,
+) -> sqlx::Result<Vec<RowId>> {
+    sqlx::query_as(
+        "/* waiting_of_topic */ SELECT id, event_id FROM outbox FORCE INDEX (PRIMARY) \
+         WHERE shard = ? AND id > ? AND topic = ? ORDER BY id LIMIT ?",
+    )
+    .bind(shard)
+    .bind(after)
+    .bind(topic)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(conn)
+    .await
+}
+
+/// Copies waiting rows to `outbox_parked`. They count as refused, so that they are shown as the cause.
+pub(crate) async fn copy_to_parked(
+    conn: &mut MySqlConnection,
+    shard: Shard,
+    rows: &[RowId],
+    why: &str,
+) -> sqlx::Result<u64> {
+    let sql = format!(
+        "/* copy_to_parked */ INSERT INTO outbox_parked (shard, id, event_id, aggregate_id, seq, event_type, topic, \
+         msg_key, payload, traceparent, tracestate, created_at, first_error, attempts, parked_at) \
+         SELECT shard, id, event_id, aggregate_id, seq, event_type, topic, msg_key, payload, traceparent, tracestate, \
+         created_at, ?, 1, UTC_TIMESTAMP(6) FROM outbox FORCE INDEX (PRIMARY) WHERE {} ORDER BY id",
+        these(rows)
+    );
+    let query = sqlx::query(AssertSqlSafe(sql))
+        .bind(why.to_owned())
+        .bind(shard);
+    Ok(bind_these(query, rows).execute(conn).await?.rows_affected())
+}
+
+/// Deletes waiting rows after [`copy_to_parked`].
+pub(crate) async fn delete_waiting(
+    conn: &mut MySqlConnection,
+    shard: Shard,
+    rows: &[RowId],
+) -> sqlx::Result<u64> {
+    let sql = format!(
+        "/* delete_waiting */ DELETE /*+ INDEX(outbox PRIMARY) */ FROM outbox WHERE {}",
+        these(rows)
+    );
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(shard);
+    Ok(bind_these(query, rows).execute(conn).await?.rows_affected())
+}
+
+/// Gives parked rows another topic.
+pub(crate) async fn move_parked(
+    conn: &mut MySqlConnection,
+    rows: ParkedRows<'_>,
+    to: &str,
+) -> sqlx::Result<u64> {
+    let sql = format!(
+        "/* move_parked */ UPDATE outbox_parked SET topic = ? WHERE {}",
+        rows.condition()
+    );
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(to.to_owned());
+    Ok(rows.bind(query).execute(conn).await?.rows_affected())
 }
 
 /// Where an event is parked, and its order.

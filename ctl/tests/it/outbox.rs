@@ -5,6 +5,7 @@
 mod discard;
 mod reads;
 mod redrive;
+mod topics;
 
 use std::process::{Child, Stdio};
 
