@@ -45,16 +45,23 @@ impl System {
     /// # Errors
     /// As [`System::create`].
     pub async fn create_in(db: TestDb) -> anyhow::Result<Self> {
+        Self::create_with(db, &[]).await
+    }
+
+    /// The same with additional variables for all programs, `KAFKA_BROKERS` among them.
+    ///
+    /// # Errors
+    /// As [`System::create`].
+    pub async fn create_with(db: TestDb, more: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = TempDir::new()?;
-        let brokers = env("KAFKA_BROKERS");
         let run_id = Uuid::now_v7().simple();
         let topics = [format!("t{run_id}.returns"), format!("t{run_id}.status")];
         let ledger = folder.path().join("ledger.jsonl");
         let file = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-        let env = Env::from(
+        let mut env = Env::from(
             [
                 ("DATABASE_URL", db.url().to_owned()),
-                ("KAFKA_BROKERS", brokers.clone()),
+                ("KAFKA_BROKERS", env("KAFKA_BROKERS")),
                 ("TOPIC_RETURNS", topics[0].clone()),
                 ("TOPIC_STATUS", topics[1].clone()),
                 ("TOPIC_PARTITIONS", "4".to_owned()),
@@ -74,13 +81,15 @@ impl System {
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
+        let more = more.iter();
+        env.extend(more.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         run("returnsctl", &["topics"], &env).await?;
         let user = CUSTOMER.to_string();
         let mint = ["token", "mint", "--user", &user, "--role", "customer"];
         let token = run("returnsctl", &mint, &env).await?;
         Ok(Self {
             db,
-            brokers,
+            brokers: env["KAFKA_BROKERS"].clone(),
             topics,
             env,
             customer: Client::new(token.trim()),

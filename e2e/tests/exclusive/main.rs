@@ -2,12 +2,14 @@
 //! MySQL's default durability, and run one after the other.
 
 mod kafka_away;
+mod log_noise;
 mod mysql_ipv6;
 mod mysql_refuses;
 mod mysql_statements;
 mod mysql_switchover;
 mod refund_time;
 mod server_defaults;
+mod three_brokers;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

@@ -13,3 +13,4 @@ mod relay_crash;
 mod secrets;
 mod shutdown;
 mod start;
+mod troubled_topic;
