@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use e2e::program::Program;
 use e2e::system::{CUSTOMER, System};
 use e2e::{checks, until};
@@ -86,7 +86,8 @@ impl Running {
         let errors = format!("db_client_errors_total{{number=\"{number}\"}}");
         let mut met = 0;
         for program in &self.programs {
-            met += program.metric_if_any(&errors).await?.unwrap_or(0);
+            let metric = program.metric_if_any(&errors).await;
+            met += metric.with_context(|| program.last_lines())?.unwrap_or(0);
         }
         Ok(met)
     }
