@@ -14,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::quota::{Quota, QuotaPermit};
-use crate::store::{self, BrokenTrail, EventFilter, EventRow, Position, Walk};
+use crate::store::{
+    self, BrokenTrail, EventFilter, EventRow, OperatorActionFilter, OperatorActionRow, Position,
+    Walk,
+};
 
 /// Exports in progress at once. Each holds its client's connection, and a chunk of some 400 KB while the client does
 /// not read.
@@ -110,6 +113,21 @@ impl AuditReads {
         let rows = self.db.run("list_events_of_return", DEADLINE, move |conn| {
             Box::pin(async move {
                 let rows = store::list_events_of(conn, id, after_seq, limit).await;
+                rows.map_err(DbError::from)
+            })
+        });
+        rows.await
+    }
+
+    /// At most `limit` actions of operators, newest first.
+    pub(crate) async fn operator_actions(
+        &self,
+        filter: OperatorActionFilter,
+        limit: u32,
+    ) -> Result<Vec<OperatorActionRow>, DbError> {
+        let rows = self.db.run("list_operator_actions", DEADLINE, move |conn| {
+            Box::pin(async move {
+                let rows = store::list_operator_actions(conn, &filter, limit).await;
                 rows.map_err(DbError::from)
             })
         });

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use clap::Args;
 use shared::auth::{
-    AuthArgs, Caller, Denied, Holder, KeyError, KeyProblem, Policy, Request, TokenError, Verified,
-    Verifier,
+    AuthArgs, Caller, Denied, Holder, KeyError, KeyProblem, Policy, Request, Role, TokenError,
+    Verified, Verifier,
 };
 use shared::runtime::db::Database;
 use shared::runtime::ops::Check;
@@ -191,6 +191,11 @@ impl Credential {
     /// Whose limits the token uses up.
     pub(crate) fn holder(&self) -> Holder {
         self.token.holder()
+    }
+
+    /// The role that the token states. It decides nothing by itself: it says for which request the policy is asked.
+    pub(crate) fn role(&self) -> Role {
+        self.token.caller().role
     }
 
     /// The caller, if the token is not revoked and the policy allows this request.

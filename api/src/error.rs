@@ -108,21 +108,54 @@ pub enum Excess {
     Unmeasured,
 }
 
-/// One invalid field of a request.
+/// One invalid field of a body, or one invalid parameter of a query.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// As a path into the body, or the name of the parameter; empty for the whole body.
-    pub field: String,
-    pub message: String,
+    /// In the body: a JSON pointer as a fragment (RFC 6901, 6); `#` is the whole body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "#/order_id")]
+    pub pointer: Option<String>,
+    /// In the query: the name of the parameter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub parameter: Option<String>,
+    /// What is wrong with it.
+    pub detail: String,
 }
 
 impl FieldError {
-    pub fn new(field: &str, message: impl Into<String>) -> Self {
+    /// About a field of the body, or about all of it.
+    pub(crate) fn in_body(field: Option<&str>, detail: impl Into<String>) -> Self {
         Self {
-            field: field.to_owned(),
-            message: message.into(),
+            pointer: Some(field.map_or_else(|| "#".to_owned(), pointer)),
+            parameter: None,
+            detail: detail.into(),
         }
     }
+
+    pub(crate) fn in_query(parameter: &str, detail: impl Into<String>) -> Self {
+        Self {
+            pointer: None,
+            parameter: Some(parameter.to_owned()),
+            detail: detail.into(),
+        }
+    }
+}
+
+/// `~` and `/` are escaped as in a pointer, everything that a fragment cannot hold as in a URI (RFC 3986, 3.5).
+fn pointer(field: &str) -> String {
+    let mut pointer = "#/".to_owned();
+    for byte in field.bytes() {
+        match byte {
+            b'~' => pointer.push_str("~0"),
+            b'/' => pointer.push_str("~1"),
+            _ if byte.is_ascii_alphanumeric() || b"-._!$&'()*+,;=:@?".contains(&byte) => {
+                pointer.push(char::from(byte));
+            }
+            _ => pointer.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    pointer
 }
 
 impl ErrorKind {
@@ -161,5 +194,24 @@ impl From<DbError> for ApiError {
             tracing::error!(error = chain(&error), "a use of the database failed");
             Self::Internal
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pointer_is_a_fragment_of_a_uri() {
+        for (field, expected) in [
+            ("order_id", "#/order_id"),
+            ("", "#/"),
+            ("a/b~c", "#/a~1b~0c"),
+            ("gr\u{fc}n \"%", "#/gr%C3%BCn%20%22%25"),
+        ] {
+            let error = FieldError::in_body(Some(field), "x");
+            assert_eq!(error.pointer.as_deref(), Some(expected));
+        }
+        assert_eq!(FieldError::in_body(None, "x").pointer.as_deref(), Some("#"));
     }
 }

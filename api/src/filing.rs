@@ -56,6 +56,8 @@ pub struct FilingArgs {
 #[derive(Debug, Clone)]
 pub(crate) struct FilingRequest {
     pub(crate) customer: CustomerId,
+    /// The admin who files it for the customer.
+    pub(crate) filed_by: Option<i64>,
     pub(crate) order: OrderId,
     pub(crate) reason: String,
     pub(crate) reason_code: Option<String>,

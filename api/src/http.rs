@@ -191,6 +191,7 @@ fn close(headers: &mut HeaderMap) {
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
+        Method::HEAD => "HEAD",
         Method::POST => "POST",
         _ => "other",
     }

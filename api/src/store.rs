@@ -7,6 +7,7 @@ mod backlog;
 mod events;
 mod idempotency;
 mod notifications;
+mod operator_actions;
 mod orders;
 mod returns;
 mod status_events;
@@ -23,6 +24,9 @@ pub(crate) use self::idempotency::{
     IdempotencyKey, StoredResponse, delete_expired_keys, insert_responses, read_responses,
 };
 pub(crate) use self::notifications::make_refund_due;
+pub(crate) use self::operator_actions::{
+    OperatorActionFilter, OperatorActionRow, OperatorType, list_operator_actions,
+};
 pub(crate) use self::orders::{OrderLock, OrderRow, get_order, list_orders, read_orders};
 pub(crate) use self::returns::{
     ReturnFilter, ReturnRow, find_by_first_event, get_return, has_event, list_returns, owner_of,

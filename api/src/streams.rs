@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::change_poller::ChangePoller;
 use self::event::StatusEvent;
+pub(crate) use self::event::{StreamEnd, StreamStatus};
 pub(crate) use self::stream::StreamStart;
 use crate::metrics::Metrics;
 use crate::quota::Quota;

@@ -27,6 +27,8 @@ ROLE = os.environ["CONTRACT_ROLE"]
 TOKENS = {role: os.environ[f"CONTRACT_{role.upper()}_TOKEN"] for role in ("customer", "admin", "auditor")}
 FITTING = {
     "fileReturn": ("customer",),
+    "listReturns": ("customer", "admin"),
+    "listOperatorActions": ("auditor", "admin"),
     "listOrders": ("customer",),
     "getReturn": ("customer", "admin"),
     "watchReturn": ("customer", "admin"),
@@ -34,6 +36,7 @@ FITTING = {
     "listReturnEvents": ("auditor", "admin"),
     "listEvents": ("auditor", "admin"),
 }
+CUSTOMER = int(os.environ["CONTRACT_CUSTOMER"])
 # The state from which a decision leads somewhere, and which it ends.
 DECISIONS = {
     "cancelReturn": "initiated",
@@ -119,6 +122,10 @@ def hand_out_order(case: schemathesis.Case) -> None:
     order = stock.order()
     taken[case.id] = order
     case.body = {**case.body, "order_id": order}
+    # Only an admin names a customer, and must.
+    case.body.pop("customer_id", None)
+    if ROLE == "admin":
+        case.body["customer_id"] = CUSTOMER
     if key is not None:
         # As generated if it can be: the shortest and the longest are among them.
         if key in keys_used:

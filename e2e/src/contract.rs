@@ -178,6 +178,7 @@ impl Run {
                 "CONTRACT_FIRST_UNLUCKY_ORDER",
                 first_unlucky_order.to_string(),
             )
+            .env("CONTRACT_CUSTOMER", self.customer.to_string())
             .env("CONTRACT_SEED", &seed)
             .env("CONTRACT_TALLY", tally);
         for (who, user, role) in [

@@ -106,6 +106,7 @@ fn new_return(order_id: OrderId) -> NewReturn {
     NewReturn {
         order_id,
         customer_id: CUSTOMER,
+        filed_by: None,
         reason: "load".to_owned(),
         reason_code: None,
         review_required: false,

@@ -39,7 +39,8 @@ pub use verifier::{TokenFormat, Verifier};
 #[derive(Debug, Clone, clap::Args)]
 pub struct AuthArgs {
     /// JWK set (RFC 7517) with the keys that verify tokens. It is read again when it changes. A key for JWTs has `use`
-    /// "sig" or none, a root key for Biscuits has `use` "biscuit"; `returnsctl token keygen` writes both.
+    /// "sig" or none, a root key for Biscuits has `use` "biscuit"; `returnsctl token keygen --format jwt` and
+    /// `--format biscuit` write them.
     #[arg(
         long,
         env = "AUTH_KEYS_FILE",

@@ -8,6 +8,7 @@ pub mod actor;
 pub mod eligibility;
 pub mod trace_context;
 
+pub mod reason_code;
 pub mod refund;
 
 pub mod dead_letter;

@@ -218,6 +218,7 @@ fn new_return(
     Some(NewReturn {
         order_id: request.order,
         customer_id: request.customer,
+        filed_by: request.filed_by,
         reason: request.reason.clone(),
         reason_code: request.reason_code.clone(),
         review_required: policy.needs_review(&refund_amount),

@@ -107,7 +107,9 @@ impl State {
         let row = row.await?;
         // Also for a return that does not exist: the response must not show whether it exists.
         let owner = row.as_ref().map(|row| row.customer_id);
-        let caller = credential.caller_for(&Request::about(operation, id, owner))?;
+        let filed_by = row.as_ref().and_then(|row| row.filed_by);
+        let request = Request::about(operation, id, owner).filed_by(filed_by);
+        let caller = credential.caller_for(&request)?;
         Ok((caller, row.ok_or(ApiError::NotFound)?))
     }
 }

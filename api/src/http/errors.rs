@@ -9,7 +9,9 @@ use serde::Serialize;
 use shared::domain::eligibility::Violation;
 use shared::domain::ids::ReturnId;
 use shared::domain::status::Status;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 use warp::Reply;
 use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
@@ -109,6 +111,8 @@ pub(crate) struct Problem {
     #[serde(rename = "type")]
     #[schema(format = "uri-reference", example = "/problems/not-eligible")]
     kind: String,
+    #[schema(value_type = ProblemCode, inline)]
+    code: &'static str,
     title: &'static str,
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
@@ -136,10 +140,29 @@ pub(crate) struct Problem {
     violations: Option<Vec<Violation>>,
 }
 
+/// The values of a problem's `code`.
+struct ProblemCode;
+
+impl PartialSchema for ProblemCode {
+    fn schema() -> RefOr<Schema> {
+        let codes = ErrorKind::catalogue().into_iter().map(|entry| entry.code);
+        let schema = ObjectBuilder::new().schema_type(Type::String);
+        schema
+            .enum_values(Some(codes))
+            .description(Some(
+                "The last part of `type`, which is the same behind every proxy.",
+            ))
+            .into()
+    }
+}
+
+impl ToSchema for ProblemCode {}
+
 impl Problem {
     pub(super) fn new(entry: Entry, request_id: &str, public_url: &PublicUrl) -> Self {
         Self {
             kind: public_url.link(&format!("/problems/{}", entry.code)),
+            code: entry.code,
             title: entry.title,
             status: entry.status.as_u16(),
             detail: None,

@@ -1,6 +1,12 @@
-//! Bodies as JSON objects, parsed strictly. Errors name the field.
+//! Bodies as JSON objects, read strictly and field by field, so that the response names every wrong field, in words of the
+//! API and not of a parser.
 
-use serde::de::{DeserializeOwned, IgnoredAny};
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+use shared::domain::reason_code::{REASON_CODE, is_reason_code};
 use warp::http::{HeaderMap, header};
 
 use crate::error::{ApiError, FieldError};
@@ -18,60 +24,153 @@ pub(super) fn require(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-/// Parses an object. `T` refuses unknown fields.
-///
-/// # Errors
-/// [`ApiError::InvalidFields`] for JSON of another shape, [`ApiError::BadRequest`] for a body that is not JSON.
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    // serde would also accept an array of the fields' values.
-    if body.trim_ascii_start().first() != Some(&b'{')
-        && serde_json::from_slice::<IgnoredAny>(body).is_ok()
-    {
-        let problem = FieldError::new("", "the body must be a JSON object");
-        return Err(ApiError::InvalidFields(vec![problem]));
-    }
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let parsed: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let cause = error.into_inner();
-        if cause.is_data() {
-            let message = cause.to_string();
-            ApiError::InvalidFields(vec![FieldError::new(&field(&path, &message), message)])
-        } else {
+/// The fields of a body. Each is taken by its name; [`Fields::finish`] tells of all problems.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    left: Members,
+    errors: Vec<FieldError>,
+}
+
+/// An object's members as they are written: a map would hide that one is given twice.
+#[derive(Debug, Default)]
+struct Members(Vec<(String, Value)>);
+
+/// Unknown fields that are named. A body can have thousands, and the response should not be larger than the request.
+const UNKNOWN_MAX: usize = 16;
+
+const WHOLE_NUMBER: &str = "must be a whole number from 1 to 9223372036854775807";
+
+impl Fields {
+    /// # Errors
+    /// [`ApiError::BadRequest`] for a body that is not JSON, [`ApiError::InvalidFields`] for one that is no object.
+    pub(super) fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let not_json = |cause: serde_json::Error| {
             ApiError::BadRequest(format!("the body is not valid JSON: {cause}"))
+        };
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            serde_json::from_slice::<IgnoredAny>(body).map_err(not_json)?;
+            let problem = FieldError::in_body(None, "must be a JSON object");
+            return Err(ApiError::InvalidFields(vec![problem]));
         }
-    })?;
-    json.end()
-        .map_err(|error| ApiError::BadRequest(format!("the body is not valid JSON: {error}")))?;
-    Ok(parsed)
-}
+        Ok(Self {
+            left: serde_json::from_slice(body).map_err(not_json)?,
+            errors: Vec::new(),
+        })
+    }
 
-/// The field of serde's error. The path names a field of the wrong type; only the message, between back-quotes, names a
-/// field that is missing or repeated.
-fn field(path: &str, message: &str) -> String {
-    match message.split('`').nth(1) {
-        Some(name) if path == "." => name.to_owned(),
-        _ => path.to_owned(),
+    /// A positive id that must be there; 0 if it is wrong, which [`Fields::finish`] refuses.
+    pub(super) fn required_id(&mut self, name: &str) -> i64 {
+        self.required(name, |fields| fields.id(name))
+    }
+
+    /// Text that must be there; empty if it is wrong, which [`Fields::finish`] refuses.
+    pub(super) fn required_text(&mut self, name: &str) -> String {
+        self.required(name, |fields| fields.text(name, |_| None))
+    }
+
+    fn required<T: Default>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> Option<T>) -> T {
+        let known = self.errors.len();
+        let value = read(self);
+        if value.is_none() && self.errors.len() == known {
+            self.wrong(name, "is required");
+        }
+        value.unwrap_or_default()
+    }
+
+    /// A positive id.
+    pub(super) fn id(&mut self, name: &str) -> Option<i64> {
+        let value = self.take(name)?;
+        let id = value.as_i64().filter(|id| *id > 0);
+        if id.is_none() {
+            self.wrong(name, WHOLE_NUMBER);
+        }
+        id
+    }
+
+    /// Text about which `problems` has nothing to say.
+    pub(super) fn text<P>(&mut self, name: &str, problems: impl FnOnce(&str) -> P) -> Option<String>
+    where
+        P: IntoIterator<Item = String>,
+    {
+        let Value::String(text) = self.take(name)? else {
+            self.wrong(name, "must be text");
+            return None;
+        };
+        for problem in problems(&text) {
+            self.wrong(name, problem);
+        }
+        Some(text)
+    }
+
+    /// A code of the shop.
+    pub(super) fn code(&mut self, name: &str) -> Option<String> {
+        let problem =
+            |code: &str| (!is_reason_code(code)).then(|| format!("must be {REASON_CODE}"));
+        self.text(name, problem)
+    }
+
+    /// # Errors
+    /// Every field that is wrong, given twice or unknown.
+    pub(super) fn finish(mut self) -> Result<(), ApiError> {
+        let unknown = std::mem::take(&mut self.left.0);
+        for (name, _) in unknown.iter().take(UNKNOWN_MAX) {
+            self.wrong(name, "is not a field of this request");
+        }
+        self.finish_open()
+    }
+
+    /// For a body that another party defines, and to which it may add fields.
+    ///
+    /// # Errors
+    /// Every field that is wrong or given twice.
+    pub(super) fn finish_open(self) -> Result<(), ApiError> {
+        if self.errors.is_empty() {
+            Ok(())
+        } else {
+            Err(ApiError::InvalidFields(self.errors))
+        }
+    }
+
+    /// `null` means the same as a field that is left out.
+    fn take(&mut self, name: &str) -> Option<Value> {
+        let mut values = self.left.take(name);
+        if values.len() > 1 {
+            self.wrong(name, "is given more than once");
+            return None;
+        }
+        values.pop().filter(|value| !value.is_null())
+    }
+
+    fn wrong(&mut self, name: &str, detail: impl Into<String>) {
+        self.errors.push(FieldError::in_body(Some(name), detail));
     }
 }
 
-/// The longest [code](is_code): `returns.reason_code`.
-pub(super) const CODE_MAX: usize = 32;
-
-/// A code of the shop: 1 to 32 of a-z, 0-9 and _.
-pub(super) fn is_code(code: &str) -> bool {
-    (1..=CODE_MAX).contains(&code.len())
-        && code
-            .bytes()
-            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+impl Members {
+    fn take(&mut self, name: &str) -> Vec<Value> {
+        let taken = self.0.extract_if(.., |(known, _)| known == name);
+        taken.map(|(_, value)| value).collect()
+    }
 }
 
-/// The error for text that is not a [code](is_code).
-pub(super) fn code_problem(code: Option<&str>) -> Option<FieldError> {
-    code.filter(|code| !is_code(code)).map(|_| {
-        FieldError::new(
-            "reason_code",
-            format!("must be 1 to {CODE_MAX} of a-z, 0-9 and _"),
-        )
-    })
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        json.deserialize_map(Object)
+    }
 }

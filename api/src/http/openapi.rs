@@ -15,15 +15,17 @@ use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, RefOr,
+    ComponentsBuilder, ContactBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, RefOr,
+    ServerBuilder,
 };
 use utoipa::{PartialSchema, ToSchema};
 
 use super::errors::Problem;
 use super::query::Page;
 use super::routes::{DecisionBody, FilingBody};
-use super::views::{EventView, OrderView, ReturnView};
+use super::views::{EventView, OperatorActionView, OrderView, ReturnView};
 use crate::filing::ReceiptBody;
+use crate::streams::{StreamEnd, StreamStatus};
 
 /// The document as it is served.
 pub(crate) static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
@@ -41,7 +43,10 @@ Every change raises its `version` and is one event of its audit trail.
 
 **Retries are safe**: of a filing with the same `Idempotency-Key`, of a decision with the same `ETag` in `If-Match`. \
 **Errors** are `application/problem+json` (RFC 9457); the `type` of each is a page of this server. \
-**Money** is a decimal string with its currency; **times** are RFC 3339 in UTC.";
+**Money** is a decimal string with its currency; **times** are RFC 3339 in UTC.
+
+**Ids** are numbers up to 2^63-1. A browser's `JSON.parse` rounds those above 2^53 without a sign: parse them there as `BigInt` \
+or as text, and compare them only so. **HEAD** is answered wherever GET is.";
 
 /// The whole contract.
 fn document() -> OpenApi {
@@ -55,6 +60,11 @@ fn document() -> OpenApi {
                 .title("Order returns")
                 .version(env!("CARGO_PKG_VERSION"))
                 .description(Some(ABOUT))
+                .contact(Some(
+                    ContactBuilder::new()
+                        .name(Some("The operators of this server"))
+                        .build(),
+                ))
                 .license(Some(
                     LicenseBuilder::new()
                         .name("MIT OR Apache-2.0")
@@ -63,6 +73,11 @@ fn document() -> OpenApi {
                 ))
                 .build(),
         )
+        // Relative to the address of this document (OpenAPI 3.1, 4.8.5): the api does not know its own.
+        .servers(Some([ServerBuilder::new()
+            .url("/")
+            .description(Some("The server of this document."))
+            .build()]))
         .paths(paths)
         .components(Some(components().build()))
         .security(Some([SecurityRequirement::new(
@@ -75,6 +90,10 @@ fn document() -> OpenApi {
             tag(
                 "audit",
                 "What happened, in records that cannot be changed unnoticed.",
+            ),
+            tag(
+                "operators",
+                "What people did with the operators' command line, and why.",
             ),
             tag(
                 "decisions",
@@ -111,6 +130,9 @@ fn components() -> ComponentsBuilder {
     page_of::<ReturnView>(&mut schemas);
     page_of::<EventView>(&mut schemas);
     page_of::<OrderView>(&mut schemas);
+    page_of::<OperatorActionView>(&mut schemas);
+    with_its_parts::<StreamStatus>(&mut schemas);
+    with_its_parts::<StreamEnd>(&mut schemas);
     let components = ComponentsBuilder::new()
         .security_scheme(BEARER, SecurityScheme::Http(bearer))
         .schemas_from_iter(schemas);

@@ -140,7 +140,7 @@ impl ParameterReader {
     }
 
     fn wrong(&mut self, name: &str, message: impl Into<String>) {
-        self.errors.push(FieldError::new(name, message));
+        self.errors.push(FieldError::in_query(name, message));
     }
 
     /// # Errors
@@ -165,6 +165,13 @@ pub(super) fn parse_cursor(text: &str) -> Option<(OffsetDateTime, i64)> {
     let micros = digits(micros, 17)?;
     let created_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).ok()?;
     Some((created_at, digits(id, 18)?))
+}
+
+/// Text as a column of codes or names holds it: 1 to 64 ASCII characters from `first` to `~`. Other text would be compared in
+/// another collation, without the index.
+pub(super) fn ascii(text: &str, first: u8) -> Option<String> {
+    let printable = text.bytes().all(|byte| (first..=b'~').contains(&byte));
+    (printable && (1..=64).contains(&text.len())).then(|| text.to_owned())
 }
 
 /// Without `+`, as in JSON.

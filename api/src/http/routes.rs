@@ -5,6 +5,7 @@ mod export;
 mod file_return;
 mod gateway_notification;
 mod list_events;
+mod list_operator_actions;
 mod list_orders;
 mod list_returns;
 mod pages;
@@ -25,6 +26,7 @@ use crate::error::ApiError;
 pub(super) use self::decide_return::Body as DecisionBody;
 pub(super) use self::file_return::Body as FilingBody;
 pub(super) use self::list_events::Parameters as ListEventsParameters;
+pub(super) use self::list_operator_actions::Parameters as ListOperatorActionsParameters;
 pub(super) use self::list_orders::Parameters as ListOrdersParameters;
 pub(super) use self::list_returns::Parameters as ListReturnsParameters;
 pub(super) use self::return_events::Parameters as ReturnEventsParameters;
@@ -39,6 +41,7 @@ pub(super) enum Endpoint {
     ReturnEvents,
     Decide(Verb),
     ListEvents,
+    ListOperatorActions,
     ListOrders,
     GatewayNotification,
     Page(Page),
@@ -62,7 +65,7 @@ pub(super) struct Path {
     post: Option<Endpoint>,
 }
 
-static PATHS: [Path; 15] = [
+static PATHS: [Path; 16] = [
     Path {
         template: "/returns",
         get: Some(Endpoint::ListReturns),
@@ -79,6 +82,7 @@ static PATHS: [Path; 15] = [
     get("/returns/{id}/stream", Endpoint::StreamReturn),
     get("/returns/{id}/events", Endpoint::ReturnEvents),
     get("/events", Endpoint::ListEvents),
+    get("/operator-actions", Endpoint::ListOperatorActions),
     get("/orders", Endpoint::ListOrders),
     post("/gateway/notifications", Endpoint::GatewayNotification),
     get("/openapi.json", Endpoint::Page(Page::Contract)),
@@ -107,16 +111,17 @@ impl Path {
     /// For the header `Allow`.
     pub(super) fn methods(&self) -> &'static str {
         match (self.get, self.post) {
-            (Some(_), Some(_)) => "GET, POST",
-            (Some(_), None) => "GET",
+            (Some(_), Some(_)) => "GET, HEAD, POST",
+            (Some(_), None) => "GET, HEAD",
             (None, Some(_)) => "POST",
             (None, None) => "",
         }
     }
 
+    /// HEAD is GET (RFC 9110, 9.3.2): the server sends the same headers and leaves out the body.
     fn endpoint(&self, method: &Method) -> Option<Endpoint> {
         match *method {
-            Method::GET => self.get,
+            Method::GET | Method::HEAD => self.get,
             Method::POST => self.post,
             _ => None,
         }
@@ -187,6 +192,7 @@ async fn respond(call: Call) -> Result<Response, ApiError> {
         Endpoint::ReturnEvents => return_events::handle(call, parameter).await,
         Endpoint::Decide(verb) => decide_return::handle(call, parameter, verb).await,
         Endpoint::ListEvents => list_events::handle(call).await,
+        Endpoint::ListOperatorActions => list_operator_actions::handle(call).await,
         Endpoint::ListOrders => list_orders::handle(call).await,
         Endpoint::GatewayNotification => gateway_notification::handle(call).await,
         Endpoint::Page(page) => pages::page(page, parameter, &call.state.public_url),

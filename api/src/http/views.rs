@@ -1,14 +1,17 @@
 //! Rows as the JSON of responses. Money is a decimal string with its currency; times are RFC 3339 in UTC.
 
 use serde::Serialize;
+use serde_json::Value;
 use shared::domain::eligibility::{self, PolicyArgs, Violation};
 use shared::domain::ids::{EventId, OrderId, ReturnId};
 use shared::domain::money::Money;
-use shared::domain::status::Status;
+use shared::domain::status::{Status, event_types};
 use shared::domain::timestamp::timestamp_text;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
-use crate::store::{EventRow, OrderRow, ReturnRow};
+use crate::store::{EventRow, OperatorActionRow, OrderRow, ReturnRow};
 
 /// A return.
 #[derive(Debug, Serialize, ToSchema)]
@@ -20,6 +23,7 @@ pub(crate) struct ReturnView {
     order_id: OrderId,
     customer_id: i64,
     status: Status,
+    /// As filed; empty without a reason.
     reason: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -148,6 +152,81 @@ pub(crate) struct EventView {
     /// SHA-256 over all of the above.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     hash: String,
+}
+
+/// The type of an event, for the contract. Code uses the text of `shared::domain::status`.
+pub(super) struct EventType;
+
+impl PartialSchema for EventType {
+    fn schema() -> RefOr<Schema> {
+        let types = ObjectBuilder::new().schema_type(Type::String);
+        types.enum_values(Some(event_types())).into()
+    }
+}
+
+impl ToSchema for EventType {}
+
+/// What a person did with `returnsctl`, and why.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = OperatorAction)]
+pub(crate) struct OperatorActionView {
+    /// An event that the action wrote has it as `operator_action`.
+    #[schema(minimum = 1)]
+    id: i64,
+    actor: OperatorView,
+    #[schema(example = "refund.retry")]
+    verb: String,
+    /// In the person's own words.
+    reason: String,
+    #[schema(format = "date-time")]
+    created_at: String,
+    /// The MySQL account that wrote it, which nobody can type.
+    #[schema(required)]
+    db_account: Option<String>,
+    #[schema(required, value_type = Option<i64>)]
+    return_id: Option<ReturnId>,
+    /// The event that was redriven or discarded.
+    #[schema(required, value_type = Option<String>, format = "uuid")]
+    event_id: Option<EventId>,
+    #[schema(required)]
+    shard: Option<u8>,
+    /// What the action was about, by its verb; for an admin also the token that proved the role.
+    #[schema(required, value_type = Option<Object>)]
+    details: Option<Value>,
+}
+
+/// The person of an action.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Operator)]
+struct OperatorView {
+    /// `admin`: known by a token; `operator`: by the name that was typed.
+    #[serde(rename = "type")]
+    kind: String,
+    /// The number of an admin, or the name of an operator.
+    id: String,
+}
+
+impl From<OperatorActionRow> for OperatorActionView {
+    fn from(row: OperatorActionRow) -> Self {
+        Self {
+            id: row.position.id,
+            actor: OperatorView {
+                kind: row.actor_type,
+                id: row.actor_id,
+            },
+            verb: row.verb,
+            reason: row.reason,
+            created_at: timestamp_text(row.position.created_at),
+            db_account: row.db_account,
+            return_id: row.return_id,
+            event_id: row.event_id,
+            shard: row.shard,
+            // The column's type is JSON.
+            details: row
+                .details
+                .and_then(|text| serde_json::from_str(&text).ok()),
+        }
+    }
 }
 
 /// Who made a change.

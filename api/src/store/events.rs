@@ -40,7 +40,7 @@ pub(crate) struct EventFilter {
     pub(crate) order_id: Option<OrderId>,
     pub(crate) actor_type: Option<ActorType>,
     pub(crate) actor_id: Option<String>,
-    pub(crate) event_type: Option<String>,
+    pub(crate) event_type: Option<&'static str>,
     pub(crate) created_from: Option<OffsetDateTime>,
     pub(crate) created_before: Option<OffsetDateTime>,
 }
@@ -142,10 +142,8 @@ fn narrow(query: &mut QueryBuilder<MySql>, filter: &EventFilter) {
     if let Some(actor_id) = &filter.actor_id {
         query.push(" AND e.actor_id = ").push_bind(actor_id.clone());
     }
-    if let Some(event_type) = &filter.event_type {
-        query
-            .push(" AND e.event_type = ")
-            .push_bind(event_type.clone());
+    if let Some(event_type) = filter.event_type {
+        query.push(" AND e.event_type = ").push_bind(event_type);
     }
     if let Some(from) = filter.created_from {
         query.push(" AND e.created_at >= ").push_bind(from);

@@ -18,6 +18,8 @@ pub(crate) struct ReturnRow {
     pub(crate) id: ReturnId,
     pub(crate) order_id: OrderId,
     pub(crate) customer_id: CustomerId,
+    /// The admin who filed it for the customer.
+    pub(crate) filed_by: Option<i64>,
     pub(crate) reason: String,
     pub(crate) reason_code: Option<String>,
     pub(crate) status: Status,
@@ -28,7 +30,7 @@ pub(crate) struct ReturnRow {
     pub(crate) updated_at: OffsetDateTime,
 }
 
-const RETURN_COLUMNS: &str = "id, order_id, customer_id, reason, reason_code, status, version, review_required, \
+const RETURN_COLUMNS: &str = "id, order_id, customer_id, filed_by, reason, reason_code, status, version, review_required, \
                               refund_amount, currency, created_at, updated_at";
 
 pub(crate) async fn get_return<'e>(
@@ -73,7 +75,11 @@ pub(crate) async fn has_event(conn: &mut MySqlConnection, applied: &Applied) -> 
 /// Which returns to read. Every field narrows the filter.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ReturnFilter {
+    /// Only this customer's, whatever else is asked for.
+    pub(crate) owner: Option<CustomerId>,
     pub(crate) status: Option<Status>,
+    /// Only returns that wait for an admin's approval.
+    pub(crate) in_review: bool,
     pub(crate) order_id: Option<OrderId>,
     pub(crate) customer_id: Option<CustomerId>,
     pub(crate) created_from: Option<OffsetDateTime>,
@@ -88,12 +94,23 @@ impl ReturnFilter {
     fn index(&self) -> &'static str {
         if self.order_id.is_some() {
             "order_id"
-        } else if self.customer_id.is_some() {
+        } else if self.owner.is_some() || self.customer_id.is_some() {
             "customer"
+        } else if self.in_review {
+            "status_updated"
         } else if self.status.is_some() {
             "status_created"
         } else {
             "created"
+        }
+    }
+
+    /// The column of the order. A return that waits for a review has not changed since it was filed, so both of its times
+    /// are the same; the index of the reviews has the second.
+    fn time(&self) -> &'static str {
+        match self.index() {
+            "status_updated" => "updated_at",
+            _ => "created_at",
         }
     }
 }
@@ -109,6 +126,13 @@ pub(crate) async fn list_returns(
          FORCE INDEX ({}) WHERE TRUE",
         filter.index()
     ));
+    let time = filter.time();
+    if filter.in_review {
+        query.push(" AND status = 'initiated' AND review_required = 1");
+    }
+    if let Some(owner) = filter.owner {
+        query.push(" AND customer_id = ").push_bind(owner);
+    }
     if let Some(status) = filter.status {
         query.push(" AND status = ").push_bind(status.as_str());
     }
@@ -119,24 +143,24 @@ pub(crate) async fn list_returns(
         query.push(" AND customer_id = ").push_bind(customer_id);
     }
     if let Some(from) = filter.created_from {
-        query.push(" AND created_at >= ").push_bind(from);
+        query.push(format!(" AND {time} >= ")).push_bind(from);
     }
     if let Some(before) = filter.created_before {
-        query.push(" AND created_at < ").push_bind(before);
+        query.push(format!(" AND {time} < ")).push_bind(before);
     }
     if let Some((created_at, id)) = filter.after {
         // The first condition lets the index range start here; a row constructor alone would not.
         query
-            .push(" AND created_at <= ")
+            .push(format!(" AND {time} <= "))
             .push_bind(created_at)
-            .push(" AND (created_at < ")
+            .push(format!(" AND ({time} < "))
             .push_bind(created_at)
             .push(" OR id < ")
             .push_bind(id)
             .push(")");
     }
     query
-        .push(" ORDER BY created_at DESC, id DESC LIMIT ")
+        .push(format!(" ORDER BY {time} DESC, id DESC LIMIT "))
         .push_bind(limit);
     query
         .build()
@@ -152,6 +176,7 @@ fn return_row(row: &MySqlRow) -> sqlx::Result<ReturnRow> {
         id: row.try_get("id")?,
         order_id: row.try_get("order_id")?,
         customer_id: row.try_get("customer_id")?,
+        filed_by: row.try_get("filed_by")?,
         reason: row.try_get("reason")?,
         reason_code: row.try_get("reason_code")?,
         status: decode_enum(row, "status")?,

@@ -5,6 +5,7 @@ use serde::Serialize;
 use shared::domain::status::Status;
 use shared::domain::timestamp::timestamp_text;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use crate::store::StatusRow;
 
@@ -17,11 +18,26 @@ pub(super) struct StatusEvent {
     pub(super) frame: Bytes,
 }
 
-#[derive(Serialize)]
-struct Data<'a> {
-    status: &'a str,
+/// The data of an event `status`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StreamStatus {
+    /// Text, because a later version may write one that this version does not know.
+    #[schema(value_type = Status)]
+    status: String,
+    /// As the event's id: position in the return's history.
+    #[schema(minimum = 1)]
     seq: i32,
+    /// When the change was made.
+    #[schema(format = "date-time")]
     at: String,
+}
+
+/// The data of the event `end`: the client need not reconnect.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StreamEnd {
+    /// `final`: no other change is expected. `unauthorized`: the token has expired or was revoked.
+    #[schema(example = "final")]
+    pub(super) reason: &'static str,
 }
 
 impl From<StatusRow> for StatusEvent {
@@ -31,10 +47,9 @@ impl From<StatusRow> for StatusEvent {
 }
 
 impl StatusEvent {
-    /// The status is text, because a later version may write one that this version does not know.
     pub(super) fn new(seq: i32, status: &str, at: OffsetDateTime) -> Self {
-        let data = Data {
-            status,
+        let data = StreamStatus {
+            status: status.to_owned(),
             seq,
             at: timestamp_text(at),
         };
@@ -53,9 +68,9 @@ pub(super) const RETRY: Bytes = Bytes::from_static(b"retry: 3000\n\n");
 /// A comment: the client ignores it, and proxies see that the stream is alive.
 pub(super) const HEARTBEAT: Bytes = Bytes::from_static(b":\n\n");
 
-/// The client need not reconnect.
-pub(super) fn end(reason: &str) -> Bytes {
-    format!("event: end\ndata: {{\"reason\":\"{reason}\"}}\n\n").into()
+pub(super) fn end(reason: &'static str) -> Bytes {
+    let data = serde_json::to_string(&StreamEnd { reason }).expect("text always serializes");
+    format!("event: end\ndata: {data}\n\n").into()
 }
 
 #[cfg(test)]

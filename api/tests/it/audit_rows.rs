@@ -17,7 +17,7 @@ fn usual(id: ReturnId, seq: i32, prev_hash: String) -> AuditRow {
         return_id: id,
         seq,
         event_id,
-        event_type: "refund.claimed".to_owned(),
+        event_type: "refund.requested".to_owned(),
         event_data: format!(r#"{{"event_id":"{event_id}","order_id":"1"}}"#),
         actor: Actor {
             kind: ActorType::System,

@@ -38,6 +38,56 @@ async fn the_document_is_served_and_every_error_in_it_has_a_page() {
     api.stop().await;
 }
 
+/// What a generated client and a reader without our code need.
+#[tokio::test]
+async fn the_document_says_where_who_and_which_problems_and_events_there_are() {
+    let api = Api::start().await;
+    let document = open(&api, "/openapi.json").await.json();
+    assert_eq!(document["servers"][0]["url"], "/");
+    assert!(document["info"]["contact"]["name"].is_string());
+    let schemas = &document["components"]["schemas"];
+    let kinds = &schemas["Problem"]["properties"]["code"]["enum"];
+    let kinds: BTreeSet<&str> = kinds
+        .as_array()
+        .expect("an enum")
+        .iter()
+        .filter_map(|kind| kind.as_str())
+        .collect();
+    let examples = document["components"]["examples"]
+        .as_object()
+        .expect("examples");
+    let shown = examples
+        .values()
+        .filter_map(|example| example["value"]["code"].as_str());
+    assert_eq!(kinds, shown.collect());
+    let types = document["paths"]["/events"]["get"]["parameters"]
+        .as_array()
+        .expect("parameters")
+        .iter();
+    let types = types
+        .clone()
+        .find(|one| one["name"] == "event_type")
+        .expect("the filter");
+    let types = types["schema"]["enum"].as_array().expect("an enum");
+    assert!(
+        types.contains(&"refund.succeeded".into()) && !types.contains(&"return.refunded".into()),
+        "{types:?}"
+    );
+    let text = document.to_string();
+    assert!(!text.contains("return.refunded"));
+    let stream = &document["paths"]["/returns/{id}/stream"]["get"]["responses"]["200"]["content"]["text/event-stream"];
+    let stream = stream.to_string();
+    for (schema, field) in [("StreamStatus", "seq"), ("StreamEnd", "reason")] {
+        assert!(
+            stream.contains(&format!("#/components/schemas/{schema}")),
+            "{stream}"
+        );
+        assert!(schemas[schema]["properties"][field].is_object(), "{schema}");
+    }
+    assert!(text.contains("2^53"), "browsers round larger numbers");
+    api.stop().await;
+}
+
 /// The document and the routes have the same paths and methods.
 #[tokio::test]
 async fn every_operation_of_the_document_exists_and_other_methods_do_not() {
@@ -72,6 +122,11 @@ async fn every_operation_of_the_document_exists_and_other_methods_do_not() {
                     .split(", ")
                     .map(str::to_owned)
                     .collect();
+                // HEAD comes with GET (RFC 9110, 9.3.2), so a document need not list it.
+                let mut methods = methods.clone();
+                if methods.contains("GET") {
+                    methods.insert("HEAD".to_owned());
+                }
                 assert_eq!(allowed, methods, "{method} {path}");
             }
         }

@@ -92,8 +92,8 @@ const FILTERS: [(&str, &str); 8] = [
     ("actor_type=admin", "e.actor_type = 'admin'"),
     ("actor_id=2", "e.actor_id = '2'"),
     (
-        "event_type=refund.claimed",
-        "e.event_type = 'refund.claimed'",
+        "event_type=refund.requested",
+        "e.event_type = 'refund.requested'",
     ),
     (
         "created_from=2026-01-02T03:04:05.680901Z",
@@ -176,8 +176,14 @@ async fn every_wrong_parameter_is_named_to_authorized_callers() {
         .get("/events?actor_type=robot&limit=0", &auditor(&api))
         .await
         .problem(422, "invalid-fields");
-    assert_eq!(problem["errors"][0]["field"], "actor_type");
-    assert_eq!(problem["errors"][1]["field"], "limit");
+    assert_eq!(problem["errors"][0]["parameter"], "actor_type");
+    assert_eq!(problem["errors"][1]["parameter"], "limit");
+    // A misspelled type would be an empty page, which says that nothing has happened.
+    let problem = api
+        .get("/events?event_type=return.refunded", &auditor(&api))
+        .await
+        .problem(422, "invalid-fields");
+    assert_eq!(problem["errors"][0]["parameter"], "event_type");
     for path in ["/events?offset=3", "/returns/1/events?event_type=x"] {
         api.get(path, &auditor(&api))
             .await

@@ -271,7 +271,11 @@ impl Answer {
         );
         let problem = self.json();
         assert_eq!(problem["type"], format!("/problems/{code}"), "{body}");
-        assert_eq!(problem["status"], status, "{body}");
+        assert_eq!(
+            (&problem["code"], &problem["status"]),
+            (&json!(code), &json!(status)),
+            "{body}"
+        );
         assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"));
         assert_eq!(
             self.header("retry-after").is_some(),

@@ -33,10 +33,14 @@ mod events;
 mod export;
 mod export_ends;
 mod filing;
+mod head;
 mod idempotency;
 mod lost_connection;
+mod on_behalf;
 mod operations;
+mod operator_actions;
 mod orders;
+mod own_returns;
 mod reading;
 
 mod issuers;

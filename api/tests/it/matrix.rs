@@ -17,7 +17,7 @@ const FAR_AHEAD: u64 = 4_000_000_000;
 type Row = (&'static str, Option<String>, [u16; ENDPOINTS.len()]);
 
 /// The columns of the table; `{}` is the return's id.
-const ENDPOINTS: [(&str, &str); 9] = [
+const ENDPOINTS: [(&str, &str); 10] = [
     ("POST", "/returns"),
     ("GET", "/returns/{}"),
     ("GET", "/returns"),
@@ -27,6 +27,7 @@ const ENDPOINTS: [(&str, &str); 9] = [
     ("POST", "/returns/{}/approve"),
     ("POST", "/returns/{}/retry-refund"),
     ("GET", "/orders"),
+    ("GET", "/operator-actions"),
 ];
 
 /// Without a valid token every endpoint returns the same.
@@ -79,32 +80,32 @@ fn rows(keys: &Keys, format: Format, stranger: &Issuer, retired: &Issuer, id: i6
         (
             "customer, owner",
             Some(of(CUSTOMER.0, "customer")),
-            [201, 200, 403, 403, 403, 412, 403, 403, 200],
+            [201, 200, 200, 403, 403, 412, 403, 403, 200, 403],
         ),
         (
             "customer, other",
             Some(of(43, "customer")),
-            [400, 404, 403, 403, 403, 404, 403, 403, 200],
+            [400, 404, 200, 403, 403, 404, 403, 403, 200, 403],
         ),
         (
             "admin",
             Some(of(7, "admin")),
-            [403, 200, 200, 200, 200, 412, 412, 412, 403],
+            [403, 200, 200, 200, 200, 412, 412, 412, 403, 200],
         ),
         (
             "auditor",
             Some(of(8, "auditor")),
-            [403, 403, 403, 200, 200, 403, 403, 403, 403],
+            [403, 403, 403, 200, 200, 403, 403, 403, 403, 200],
         ),
         (
             "admin with the owner's number",
             Some(of(CUSTOMER.0, "admin")),
-            [403, 200, 200, 200, 200, 412, 403, 403, 403],
+            [403, 200, 200, 200, 200, 412, 403, 403, 403, 200],
         ),
         (
             "auditor with the owner's number",
             Some(of(CUSTOMER.0, "auditor")),
-            [403, 403, 403, 200, 200, 403, 403, 403, 403],
+            [403, 403, 403, 200, 200, 403, 403, 403, 403, 200],
         ),
     ];
     if format == Format::Biscuit {
@@ -116,42 +117,42 @@ fn rows(keys: &Keys, format: Format, stranger: &Issuer, retired: &Issuer, id: i6
             (
                 "read only, owner",
                 narrowed(CUSTOMER.0, "customer", READ_ONLY),
-                [403, 200, 403, 403, 403, 403, 403, 403, 200],
+                [403, 200, 200, 403, 403, 403, 403, 403, 200, 403],
             ),
             (
                 "read only, other",
                 narrowed(43, "customer", READ_ONLY),
-                [403, 404, 403, 403, 403, 403, 403, 403, 200],
+                [403, 404, 200, 403, 403, 403, 403, 403, 200, 403],
             ),
             (
                 "read only, admin",
                 narrowed(7, "admin", READ_ONLY),
-                [403, 200, 200, 200, 200, 403, 403, 403, 403],
+                [403, 200, 200, 200, 200, 403, 403, 403, 403, 200],
             ),
             (
                 "this return, owner",
                 narrowed(CUSTOMER.0, "customer", &only(id)),
-                [403, 200, 403, 403, 403, 403, 403, 403, 403],
+                [403, 200, 403, 403, 403, 403, 403, 403, 403, 403],
             ),
             (
                 "this return, other",
                 narrowed(43, "customer", &only(id)),
-                [403, 404, 403, 403, 403, 403, 403, 403, 403],
+                [403, 404, 403, 403, 403, 403, 403, 403, 403, 403],
             ),
             (
                 "this return, admin",
                 narrowed(7, "admin", &only(id)),
-                [403, 200, 403, 403, 403, 403, 403, 403, 403],
+                [403, 200, 403, 403, 403, 403, 403, 403, 403, 403],
             ),
             (
                 "another return, owner",
                 narrowed(CUSTOMER.0, "customer", &only(id + 1)),
-                [403; 9],
+                [403; 10],
             ),
             (
                 "another return, admin",
                 narrowed(7, "admin", &only(id + 1)),
-                [403; 9],
+                [403; 10],
             ),
             (
                 "this return's events, auditor",
@@ -160,7 +161,7 @@ fn rows(keys: &Keys, format: Format, stranger: &Issuer, retired: &Issuer, id: i6
                     "auditor",
                     &format!(r#"check if operation("events.read"), resource("return", {id})"#),
                 ),
-                [403, 403, 403, 200, 403, 403, 403, 403, 403],
+                [403, 403, 403, 200, 403, 403, 403, 403, 403, 403],
             ),
             (
                 "its hour is over",
@@ -169,7 +170,7 @@ fn rows(keys: &Keys, format: Format, stranger: &Issuer, retired: &Issuer, id: i6
                     "customer",
                     "check if time($now), $now < 2020-01-01T00:00:00Z",
                 ),
-                [403; 9],
+                [403; 10],
             ),
         ]);
     }

@@ -118,7 +118,7 @@ async fn pages_contain_every_order_once() {
             .get(&format!("/orders{query}"), &api.customer_token())
             .await;
         assert_eq!(
-            answer.problem(422, "invalid-fields")["errors"][0]["field"],
+            answer.problem(422, "invalid-fields")["errors"][0]["parameter"],
             field
         );
     }

@@ -7,7 +7,7 @@ use sqlx::Executor;
 use crate::harness::{Ran, expect_code, returnsctl};
 
 const OUTBOX: &str = "20261123000006_create_outbox.sql";
-const LAST: &str = "20261127000024";
+const LAST: &str = "20261201000046";
 
 fn migrate(db: &TestDb, code: i32, more: &[&str]) -> Ran {
     let args = [&["migrate"], more].concat();
@@ -132,7 +132,7 @@ async fn a_run_interrupted_after_its_statement_is_recorded_as_done() {
 async fn a_run_interrupted_before_its_statement_is_repeated() {
     let db = TestDb::create().await;
     db.pool
-        .execute("ALTER TABLE returns DROP KEY customer, ADD KEY customer (customer_id, id)")
+        .execute("ALTER TABLE operator_actions DROP KEY created, DROP KEY actor_created, DROP KEY verb_created")
         .await
         .expect("as it was before");
     let ran = cut_off_in_the_last(&db).await;
@@ -143,14 +143,14 @@ async fn a_run_interrupted_before_its_statement_is_repeated() {
     );
     let report = migrate(&db, 0, &["--had-no-effect", LAST, "--json"]).json();
     assert_eq!(report["applied"], 1);
-    let by_time: i64 = sqlx::query_scalar(
+    let again: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM information_schema.statistics WHERE table_schema = DATABASE() \
-         AND table_name = 'returns' AND index_name = 'customer' AND column_name = 'created_at'",
+         AND table_name = 'operator_actions' AND index_name = 'verb_created' AND seq_in_index = 1",
     )
     .fetch_one(&db.pool)
     .await
     .expect("the index");
-    assert_eq!(by_time, 1, "the statement was run again");
+    assert_eq!(again, 1, "the statement was run again");
 }
 
 #[tokio::test]

@@ -380,6 +380,7 @@ fn new_return(order: i64, review_required: bool) -> NewReturn {
     NewReturn {
         order_id: OrderId(order),
         customer_id: CUSTOMER,
+        filed_by: None,
         reason: "too small".to_owned(),
         reason_code: None,
         review_required,

@@ -96,6 +96,7 @@ fn new_return(order_id: OrderId) -> NewReturn {
     NewReturn {
         order_id,
         customer_id: CustomerId(7),
+        filed_by: None,
         reason: "too small".to_owned(),
         reason_code: None,
         review_required: false,

@@ -7,12 +7,20 @@ use crate::domain::ids::{CustomerId, ReturnId};
 /// What a caller wants to do. Each endpoint and each command names one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumIter, IntoStaticStr)]
 pub enum Operation {
+    /// File a return of one's own order.
     #[strum(serialize = "returns.create")]
     ReturnsCreate,
+    /// File a return for a customer: the request's owner.
+    #[strum(serialize = "returns.create_for")]
+    ReturnsCreateFor,
     #[strum(serialize = "returns.read")]
     ReturnsRead,
+    /// All returns.
     #[strum(serialize = "returns.list")]
     ReturnsList,
+    /// The caller's own returns.
+    #[strum(serialize = "returns.list_own")]
+    ReturnsListOwn,
     #[strum(serialize = "returns.cancel")]
     ReturnsCancel,
     /// Approve or reject.
@@ -29,6 +37,9 @@ pub enum Operation {
     /// Read the audit trail of all returns.
     #[strum(serialize = "events.list")]
     EventsList,
+    /// Read what operators did, and why.
+    #[strum(serialize = "operator_actions.list")]
+    OperatorActionsList,
 }
 
 /// One request.
@@ -43,6 +54,8 @@ pub struct Request {
 pub(super) struct Resource {
     pub(super) id: ReturnId,
     pub(super) owner: Option<CustomerId>,
+    /// The admin who filed it for the owner.
+    pub(super) filed_by: Option<i64>,
 }
 
 /// Why a request is not allowed.
@@ -71,10 +84,13 @@ impl Operation {
         match self {
             Self::ReturnsRead
             | Self::ReturnsList
+            | Self::ReturnsListOwn
             | Self::OrdersList
             | Self::EventsRead
-            | Self::EventsList => "read",
+            | Self::EventsList
+            | Self::OperatorActionsList => "read",
             Self::ReturnsCreate
+            | Self::ReturnsCreateFor
             | Self::ReturnsCancel
             | Self::ReturnsDecide
             | Self::RefundsDecide => "write",
@@ -107,7 +123,19 @@ impl Request {
     pub fn about(operation: Operation, id: ReturnId, owner: Option<CustomerId>) -> Self {
         Self {
             operation,
-            resource: Some(Resource { id, owner }),
+            resource: Some(Resource {
+                id,
+                owner,
+                filed_by: None,
+            }),
         }
+    }
+
+    /// The same, about a return that an admin filed for its owner.
+    pub fn filed_by(mut self, admin: Option<i64>) -> Self {
+        if let Some(resource) = &mut self.resource {
+            resource.filed_by = admin;
+        }
+        self
     }
 }

@@ -93,7 +93,7 @@ pub struct KeyError {
 /// What is wrong with the file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyProblem {
-    #[error("{0}; `returnsctl token keygen` writes one")]
+    #[error("{0}; `returnsctl token keygen --format jwt` writes one")]
     Io(#[from] io::Error),
     #[error("longer than {KEY_FILE_MAX} bytes")]
     Length,

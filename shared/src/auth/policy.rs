@@ -133,11 +133,16 @@ impl Policy {
             one("our_issuer", string(token.signer.issuer(&self.args))),
             token.key_roles().clone(),
         ];
-        if let Some(Resource { id, owner }) = request.resource {
+        if let Some(Resource {
+            id,
+            owner,
+            filed_by,
+        }) = request.resource
+        {
             facts.push(fact("resource", &[string("return"), Term::Integer(id.0)]));
-            facts.extend(
-                owner.map(|owner| fact("owner", &[Term::Integer(id.0), Term::Integer(owner.0)])),
-            );
+            let person = |name, user| fact(name, &[Term::Integer(id.0), Term::Integer(user)]);
+            facts.extend(owner.map(|owner| person("owner", owner.0)));
+            facts.extend(filed_by.map(|admin| person("filed_by", admin)));
         }
         facts
     }
@@ -159,7 +164,11 @@ impl Policy {
 
 /// The part of a request that the checks of this token may see.
 fn visible_part(token: &Verified, request: Request) -> Request {
-    let visible = |Resource { id, owner }| Resource {
+    let visible = |Resource {
+                       id,
+                       owner,
+                       filed_by,
+                   }| Resource {
         // Only a check that a holder has added can distinguish returns.
         id: match token.biscuit {
             Some(_) => id,
@@ -168,6 +177,7 @@ fn visible_part(token: &Verified, request: Request) -> Request {
         // Never another customer: the holder's own check could ask for the owner, and its failure would reveal that the
         // return exists and whose it is. The policy treats another customer's return like one that does not exist.
         owner: owner.filter(|owner| token.caller().is(*owner)),
+        filed_by: filed_by.filter(|admin| token.caller().user == *admin),
     };
     Request {
         resource: request.resource.map(visible),

@@ -3,7 +3,7 @@
 //! It is pure: `transition` applies it to a locked row before it writes.
 
 use serde::{Deserialize, Serialize};
-use strum::{Display, EnumIter, EnumString, IntoStaticStr};
+use strum::{Display, EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
 
 /// The state of a return.
 #[derive(
@@ -62,6 +62,14 @@ pub enum Action {
     Park,
     /// A late response contradicts the row. It is recorded, and the status stays.
     Disagreement,
+}
+
+/// The type of the first event of every return.
+pub const FILED: &str = "return.initiated";
+
+/// Every type of event.
+pub fn event_types() -> impl Iterator<Item = &'static str> {
+    std::iter::once(FILED).chain(Action::iter().map(Action::event_type))
 }
 
 /// The action is not allowed in this state.
@@ -140,8 +148,6 @@ impl Action {
 
 #[cfg(test)]
 mod tests {
-    use strum::IntoEnumIterator;
-
     use super::*;
 
     /// Every allowed move. The test below checks that all other pairs are refused.

@@ -128,7 +128,9 @@ pub async fn serve(
         .and(verbose())
         .then(move |verbose| readiness(checks.clone(), stopping.clone(), verbose));
     let metrics = warp::path!("metrics").map(move || exposition(&registry));
-    let routes = warp::get()
+    // HEAD is GET without a body, which the server leaves out: some platforms probe with it.
+    let reads = warp::get().or(warp::head()).unify();
+    let routes = reads
         .and(live.or(ready).unify().or(metrics).unify())
         .recover(|_| async {
             Ok::<_, Infallible>(text(

@@ -49,8 +49,8 @@ impl ErrorKind {
             Self::UnknownOrder => row(
                 StatusCode::BAD_REQUEST,
                 "No order of yours has this id",
-                "The order does not exist or belongs to another customer. The response does not say which.",
-                "Take the id from `GET /orders`.",
+                "The order does not exist or belongs to another customer than the one for whom the return is filed. The response does not say which.",
+                "Take the id from `GET /orders`; with `customer_id`, check that the order is that customer's.",
             ),
             Self::Unauthenticated | Self::InvalidToken => row(
                 StatusCode::UNAUTHORIZED,
@@ -61,7 +61,7 @@ impl ErrorKind {
             Self::Forbidden => row(
                 StatusCode::FORBIDDEN,
                 "Your token does not allow this",
-                "The token's role, or a restriction in the token, does not allow the request; or the request is a decision about your own return, which another person must make.",
+                "The token's role, or a restriction in the token, does not allow the request; or the request is a decision about your own return, or about one that you filed for a customer, which another person must make. An admin files a return only for a customer who is named in `customer_id`; nobody else may name one.",
                 "Use another token, or ask a person with the required role.",
             ),
             Self::NotFound => row(
@@ -157,7 +157,7 @@ impl ErrorKind {
             Self::InvalidFields => row(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The request has invalid fields",
-                "A field of the body or a parameter of the query is missing, unknown, of the wrong type or out of bounds. `errors` names each.",
+                "A field of the body or a parameter of the query is missing, unknown, given twice, of the wrong type or out of bounds. `errors` names each, a field by its JSON `pointer`, a `parameter` by its name.",
                 "Correct the named fields.",
             ),
             Self::NotEligible => row(

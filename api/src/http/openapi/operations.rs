@@ -4,8 +4,8 @@ use serde_json::json;
 use utoipa::openapi::link::{Link, LinkBuilder};
 use utoipa::openapi::path::ParameterIn;
 use utoipa::openapi::response::ResponseBuilder;
-use utoipa::openapi::schema::{KnownFormat, SchemaFormat};
-use utoipa::openapi::{ContentBuilder, Required};
+use utoipa::openapi::schema::{KnownFormat, OneOfBuilder, SchemaFormat};
+use utoipa::openapi::{ContentBuilder, Ref, Required};
 use utoipa::{IntoParams, ToSchema};
 
 use super::notification;
@@ -17,10 +17,11 @@ use crate::decisions::Verb;
 use crate::error::ErrorKind;
 use crate::filing::ReceiptBody;
 use crate::http::routes::{
-    DecisionBody, Endpoint, FilingBody, ListEventsParameters, ListOrdersParameters,
-    ListReturnsParameters, ReturnEventsParameters,
+    DecisionBody, Endpoint, FilingBody, ListEventsParameters, ListOperatorActionsParameters,
+    ListOrdersParameters, ListReturnsParameters, ReturnEventsParameters,
 };
-use crate::http::views::{EventView, OrderView, ReturnView};
+use crate::http::views::{EventView, OperatorActionView, OrderView, ReturnView};
+use crate::streams::{StreamEnd, StreamStatus};
 
 pub(super) fn all() -> Vec<Described> {
     vec![
@@ -32,6 +33,7 @@ pub(super) fn all() -> Vec<Described> {
         list_return_events(),
         list_events(),
         notification::notify(),
+        list_operator_actions(),
         decide(
             "cancelReturn",
             Verb::Cancel,
@@ -42,19 +44,19 @@ pub(super) fn all() -> Vec<Described> {
             "approveReturn",
             Verb::Approve,
             "Approve a return",
-            "For admins, but not for their own returns. Required if `review_required` is set; the refund then follows automatically.",
+            "For admins, but not for returns of their own or that they filed for a customer. Required if `review_required` is set; the refund then follows automatically.",
         ),
         decide(
             "rejectReturn",
             Verb::Reject,
             "Reject a return",
-            "For admins, but not for their own returns, until the refund has begun.",
+            "For admins, but not for returns of their own or that they filed for a customer, until the refund has begun.",
         ),
         decide(
             "retryRefund",
             Verb::RetryRefund,
             "Retry a failed refund",
-            "For admins, but not for their own returns, if the status is `refund_failed`. Every earlier attempt is looked up at the payment gateway first, so nothing is paid twice.",
+            "For admins, but not for returns of their own or that they filed for a customer, if the status is `refund_failed`. Every earlier attempt is looked up at the payment gateway first, so nothing is paid twice.",
         ),
     ]
 }
@@ -89,7 +91,7 @@ fn file_return() -> Described {
         "fileReturn",
         "returns",
         "File a return for an order",
-        "For customers, for their own orders. Each order has at most one open return.",
+        "For customers, for their own orders; for admins, for the customer in `customer_id`. Each order has at most one open return.",
     )
     .parameter(header_parameter(
         "Idempotency-Key",
@@ -126,7 +128,7 @@ fn list_returns() -> Described {
         "listReturns",
         "returns",
         "List returns",
-        "For admins. Newest first. Every page costs the same.",
+        "Customers see their own, admins all. Newest first. Every page costs the same.",
     )
     .parameters(Some(ListReturnsParameters::into_params(query)))
     .response("200", page::<ReturnView>("listReturns"));
@@ -199,6 +201,21 @@ fn list_events() -> Described {
     )
 }
 
+fn list_operator_actions() -> Described {
+    let operation = operation(
+        "listOperatorActions",
+        "operators",
+        "Read what operators did, and why",
+        "For auditors and admins. Newest first. Decisions through this API are not here but in the audit trail.",
+    )
+    .parameters(Some(ListOperatorActionsParameters::into_params(query)))
+    .response("200", page::<OperatorActionView>("listOperatorActions"));
+    Described::new(
+        Endpoint::ListOperatorActions,
+        with_errors(operation, &[ErrorKind::InvalidFields]),
+    )
+}
+
 /// A page, or with another `Accept` an export of all events.
 fn events(operation: &str) -> ResponseBuilder {
     let lines = ContentBuilder::new().schema(Some(string().description(Some(
@@ -265,9 +282,15 @@ fn watch_return() -> Described {
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)))
         .minimum(Some(0))
         .maximum(Some(i32::MAX));
-    let frames = string().description(Some(
-        "Server-sent events: `status` with the `seq` as its id and `{\"status\", \"seq\", \"at\"}` as data, the present status first; `end` when no other event is expected. A comment every 15 s.",
-    ));
+    let data = OneOfBuilder::new()
+        .item(Ref::from_schema_name(StreamStatus::name()))
+        .item(Ref::from_schema_name(StreamEnd::name()));
+    let frames = string()
+        .content_media_type("text/event-stream")
+        .content_schema(Some(data))
+        .description(Some(
+            "Server-sent events. `status` has the `seq` as its id and `StreamStatus` as data, the present status first; `end` has `StreamEnd` as data, and no other event is expected. A comment every 15 s.",
+        ));
     let stream = ResponseBuilder::new()
         .description(
             "The stream. It ends when the return reaches a final status, the token expires, or the client disconnects.",

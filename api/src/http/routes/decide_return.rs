@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
 use utoipa::ToSchema;
 use warp::http::{HeaderMap, header};
 use warp::reply::Response;
@@ -15,12 +14,11 @@ use crate::decisions::{Decision, Verb};
 use crate::error::ApiError;
 use crate::http::call::Call;
 use crate::http::etag::Tags;
-use crate::http::json;
+use crate::http::json::{self, Fields};
 
 /// The optional body of a decision.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, ToSchema)]
 #[schema(as = Decision)]
-#[serde(deny_unknown_fields)]
 pub(in crate::http) struct Body {
     /// A code of the shop that explains the decision: 1 to 32 of a-z, 0-9 and _. Kept in the audit trail.
     #[schema(
@@ -61,11 +59,12 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Body, ApiError> {
         return Ok(Body::default());
     }
     json::require(headers)?;
-    let body: Body = json::parse(body)?;
-    match json::code_problem(body.reason_code.as_deref()) {
-        None => Ok(body),
-        Some(problem) => Err(ApiError::InvalidFields(vec![problem])),
-    }
+    let mut fields = Fields::parse(body)?;
+    let read = Body {
+        reason_code: fields.code("reason_code"),
+    };
+    fields.finish()?;
+    Ok(read)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use warp::reply::Response;
 
 use crate::error::ApiError;
 use crate::http::call::Call;
-use crate::http::json;
+use crate::http::json::{self, Fields};
 
 pub(super) async fn handle(call: Call) -> Result<Response, ApiError> {
     let state = Arc::clone(&call.state);
@@ -27,7 +27,12 @@ pub(super) async fn handle(call: Call) -> Result<Response, ApiError> {
         .await?;
     let verified = notifications.verify(&signature, &body);
     verified.map_err(|bad| ApiError::BadRequest(bad.to_string()))?;
-    let notification: Notification = json::parse(&body)?;
+    let mut fields = Fields::parse(&body)?;
+    let notification = Notification {
+        gateway: fields.required_text("gateway"),
+        reference: fields.required_text("reference"),
+    };
+    fields.finish_open()?;
     notifications.make_due(notification).await?;
     Ok(StatusCode::ACCEPTED.into_response())
 }

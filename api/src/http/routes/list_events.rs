@@ -4,6 +4,7 @@ use serde::Deserialize;
 use shared::auth::{Operation, Request};
 use shared::domain::actor::ActorType;
 use shared::domain::ids::{OrderId, ReturnId};
+use shared::domain::status::event_types;
 use utoipa::IntoParams;
 use warp::reply::Response;
 
@@ -13,7 +14,7 @@ use crate::error::ApiError;
 use crate::http::accept::Form;
 use crate::http::call::Call;
 use crate::http::query::{self, Page, ParameterReader};
-use crate::http::views::EventView;
+use crate::http::views::{EventType, EventView};
 use crate::store::{EventFilter, EventRow, Position, Walk};
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -36,13 +37,8 @@ pub(in crate::http) struct Parameters {
         pattern = "^[!-~]+$"
     )]
     actor_id: Option<String>,
-    /// Only events of this type, such as `return.refunded`.
-    #[param(
-        nullable = false,
-        min_length = 1,
-        max_length = 64,
-        pattern = "^[!-~]+$"
-    )]
+    /// Only events of this type.
+    #[param(value_type = Option<EventType>, nullable = false, inline)]
     event_type: Option<String>,
     /// Written at this time or later.
     #[param(nullable = false, format = "date-time")]
@@ -103,8 +99,18 @@ fn parse(query: &str, form: Form) -> Result<EventQuery, ApiError> {
             "a type of actor",
             |name| name.parse::<ActorType>().ok(),
         ),
-        actor_id: read.field("actor_id", parameters.actor_id, CODE, code),
-        event_type: read.field("event_type", parameters.event_type, CODE, code),
+        actor_id: read.field(
+            "actor_id",
+            parameters.actor_id,
+            "1 to 64 visible ASCII characters",
+            |text| query::ascii(text, b'!'),
+        ),
+        event_type: read.field(
+            "event_type",
+            parameters.event_type,
+            "a type of event",
+            |name| event_types().find(|known| *known == name),
+        ),
         created_from: read.time("created_from", parameters.created_from),
         created_before: read.time("created_before", parameters.created_before),
     };
@@ -123,14 +129,6 @@ fn parse(query: &str, form: Form) -> Result<EventQuery, ApiError> {
     })
 }
 
-const CODE: &str = "1 to 64 visible ASCII characters";
-
-/// As the columns allow. Other text would be compared in another collation, without the index.
-fn code(text: &str) -> Option<String> {
-    let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-    (visible && (1..=64).contains(&text.len())).then(|| text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,12 +138,15 @@ mod tests {
         let Err(ApiError::InvalidFields(errors)) = parse(query, form) else {
             panic!("expected invalid fields: {query}");
         };
-        errors.into_iter().map(|error| error.field).collect()
+        errors
+            .into_iter()
+            .filter_map(|error| error.parameter)
+            .collect()
     }
 
     #[test]
     fn every_wrong_parameter_is_named() {
-        let query = "return_id=x&order_id=1.5&actor_type=robot&actor_id=&event_type=%C3%A4&created_from=1\
+        let query = "return_id=x&order_id=1.5&actor_type=robot&actor_id=&event_type=return.refunded&created_from=1\
                      &created_before=2026-11-27&cursor=7&limit=0";
         let names: Vec<&str> = query
             .split('&')
@@ -179,7 +180,7 @@ mod tests {
             )
         );
         assert_eq!(filter.actor_id.as_deref(), Some("42"));
-        assert_eq!(filter.event_type.as_deref(), Some("return.initiated"));
+        assert_eq!(filter.event_type, Some("return.initiated"));
         assert!(filter.created_from < filter.created_before);
         assert_eq!((after.map(|after| after.id), limit), (Some(7), 3));
     }

@@ -1,11 +1,12 @@
-//! `GET /returns`: keyset pages of all returns, newest first, for admins.
+//! `GET /returns`: keyset pages, newest first: of all returns for admins, of their own for customers.
 
 use serde::Deserialize;
-use shared::auth::{Operation, Request};
+use shared::auth::{Operation, Request, Role};
 use shared::domain::ids::{CustomerId, OrderId, ReturnId};
 use shared::domain::status::Status;
 use shared::runtime::db::DbError;
-use utoipa::IntoParams;
+use strum::EnumString;
+use utoipa::{IntoParams, ToSchema};
 use warp::reply::Response;
 
 use crate::error::ApiError;
@@ -21,6 +22,9 @@ pub(in crate::http) struct Parameters {
     /// Only returns in this state.
     #[param(value_type = Option<Status>, nullable = false, inline)]
     status: Option<String>,
+    /// Only returns that wait for an admin's approval: `initiated`, with `review_required`.
+    #[param(value_type = Option<Review>, nullable = false, inline)]
+    review: Option<String>,
     /// Only returns of this order.
     #[param(value_type = Option<i64>, nullable = false)]
     order_id: Option<String>,
@@ -41,10 +45,25 @@ pub(in crate::http) struct Parameters {
     cursor: Option<String>,
 }
 
+/// A value of the filter.
+#[derive(Debug, Clone, Copy, EnumString, ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+enum Review {
+    Required,
+}
+
 pub(super) async fn handle(call: Call) -> Result<Response, ApiError> {
     let credential = call.authenticate()?;
-    credential.caller_for(&Request::of(Operation::ReturnsList))?;
-    let (filter, limit) = parse(&call.query)?;
+    let operation = match credential.role() {
+        Role::Customer => Operation::ReturnsListOwn,
+        Role::Admin | Role::Auditor => Operation::ReturnsList,
+    };
+    let caller = credential.caller_for(&Request::of(operation))?;
+    let (mut filter, limit) = parse(&call.query)?;
+    if operation == Operation::ReturnsListOwn {
+        filter.owner = Some(CustomerId(caller.user));
+    }
     let state = &call.state;
     // One more than the limit shows whether there is a next page.
     let rows = state
@@ -62,7 +81,12 @@ pub(super) async fn handle(call: Call) -> Result<Response, ApiError> {
 fn parse(query: &str) -> Result<(ReturnFilter, u32), ApiError> {
     let parameters: Parameters = query::parameters(query)?;
     let mut read = ParameterReader::default();
+    let review = read.field("review", parameters.review, "required", |name| {
+        name.parse::<Review>().ok()
+    });
     let filter = ReturnFilter {
+        owner: None,
+        in_review: review.is_some(),
         status: read.field("status", parameters.status, "a status", |name| {
             name.parse::<Status>().ok()
         }),
@@ -86,14 +110,24 @@ mod tests {
     #[test]
     fn every_wrong_parameter_is_named() {
         let Err(ApiError::InvalidFields(errors)) =
-            parse("status=lost&order_id=x&limit=201&cursor=1&created_from=yesterday")
+            parse("review=yes&status=lost&order_id=x&limit=201&cursor=1&created_from=yesterday")
         else {
             panic!("expected invalid fields");
         };
-        let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+        let fields: Vec<&str> = errors
+            .iter()
+            .filter_map(|error| error.parameter.as_deref())
+            .collect();
         assert_eq!(
             fields,
-            ["status", "order_id", "created_from", "cursor", "limit"]
+            [
+                "review",
+                "status",
+                "order_id",
+                "created_from",
+                "cursor",
+                "limit"
+            ]
         );
     }
 

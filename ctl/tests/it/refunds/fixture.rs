@@ -195,6 +195,7 @@ impl Fixture {
         let new = NewReturn {
             order_id: OrderId(order),
             customer_id: CUSTOMER,
+            filed_by: None,
             reason: "too small".to_owned(),
             reason_code: None,
             review_required: false,

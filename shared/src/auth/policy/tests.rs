@@ -77,13 +77,15 @@ fn verified_jwt(role: Role, issued_at: u64, expires_at: u64) -> Verified {
     }
 }
 
-/// About no return, one of the caller, one of another customer, and one that does not exist.
-fn requests(operation: Operation) -> [Request; 4] {
+/// About no return, one of the caller, one of another customer, one that does not exist, and one of another customer that
+/// the caller filed.
+fn requests(operation: Operation) -> [Request; 5] {
     [
         Request::of(operation),
         Request::about(operation, RETURN, Some(OWN)),
         Request::about(operation, RETURN, Some(OTHERS)),
         Request::about(operation, RETURN, None),
+        Request::about(operation, RETURN, Some(OTHERS)).filed_by(Some(OWN.0)),
     ]
 }
 
@@ -93,40 +95,59 @@ const NOT_YOURS: &str = "not_yours";
 const NOT_ACCEPTED: &str = "not_honored";
 
 /// Columns as in [`requests`].
-const MATRIX: [(Role, Operation, [&str; 4]); 27] = {
+const MATRIX: [(Role, Operation, [&str; 5]); 36] = {
     use Operation::{
-        EventsList, EventsRead, OrdersList, RefundsDecide, ReturnsCancel, ReturnsCreate,
-        ReturnsDecide, ReturnsList, ReturnsRead,
+        EventsList, EventsRead, OperatorActionsList, OrdersList, RefundsDecide, ReturnsCancel,
+        ReturnsCreate, ReturnsCreateFor, ReturnsDecide, ReturnsList, ReturnsListOwn, ReturnsRead,
     };
     use Role::{Admin, Auditor, Customer};
+    const EACH: [&str; 5] = [YES; 5];
+    const NONE: [&str; 5] = [NO; 5];
     [
-        (Customer, ReturnsCreate, [YES, YES, YES, YES]),
-        (Customer, ReturnsRead, [NO, YES, NOT_YOURS, NOT_YOURS]),
-        (Customer, ReturnsList, [NO, NO, NO, NO]),
-        (Customer, ReturnsCancel, [NO, YES, NOT_YOURS, NOT_YOURS]),
-        (Customer, ReturnsDecide, [NO, NO, NO, NO]),
-        (Customer, RefundsDecide, [NO, NO, NO, NO]),
-        (Customer, OrdersList, [YES, YES, YES, YES]),
-        (Customer, EventsRead, [NO, NO, NO, NO]),
-        (Customer, EventsList, [NO, NO, NO, NO]),
-        (Admin, ReturnsCreate, [NO, NO, NO, NO]),
-        (Admin, ReturnsRead, [NO, YES, YES, YES]),
-        (Admin, ReturnsList, [YES, YES, YES, YES]),
-        (Admin, ReturnsCancel, [NO, YES, YES, YES]),
-        (Admin, ReturnsDecide, [NO, NO, YES, YES]),
-        (Admin, RefundsDecide, [YES, NO, YES, YES]),
-        (Admin, OrdersList, [NO, NO, NO, NO]),
-        (Admin, EventsRead, [NO, YES, YES, YES]),
-        (Admin, EventsList, [YES, YES, YES, YES]),
-        (Auditor, ReturnsCreate, [NO, NO, NO, NO]),
-        (Auditor, ReturnsRead, [NO, NO, NO, NO]),
-        (Auditor, ReturnsList, [NO, NO, NO, NO]),
-        (Auditor, ReturnsCancel, [NO, NO, NO, NO]),
-        (Auditor, ReturnsDecide, [NO, NO, NO, NO]),
-        (Auditor, RefundsDecide, [NO, NO, NO, NO]),
-        (Auditor, OrdersList, [NO, NO, NO, NO]),
-        (Auditor, EventsRead, [NO, YES, YES, YES]),
-        (Auditor, EventsList, [YES, YES, YES, YES]),
+        (Customer, ReturnsCreate, EACH),
+        (Customer, ReturnsCreateFor, NONE),
+        (
+            Customer,
+            ReturnsRead,
+            [NO, YES, NOT_YOURS, NOT_YOURS, NOT_YOURS],
+        ),
+        (Customer, ReturnsList, NONE),
+        (Customer, ReturnsListOwn, EACH),
+        (
+            Customer,
+            ReturnsCancel,
+            [NO, YES, NOT_YOURS, NOT_YOURS, NOT_YOURS],
+        ),
+        (Customer, ReturnsDecide, NONE),
+        (Customer, RefundsDecide, NONE),
+        (Customer, OrdersList, EACH),
+        (Customer, EventsRead, NONE),
+        (Customer, EventsList, NONE),
+        (Customer, OperatorActionsList, NONE),
+        (Admin, ReturnsCreate, NONE),
+        (Admin, ReturnsCreateFor, [NO, NO, YES, YES, YES]),
+        (Admin, ReturnsRead, [NO, YES, YES, YES, YES]),
+        (Admin, ReturnsList, EACH),
+        (Admin, ReturnsListOwn, NONE),
+        (Admin, ReturnsCancel, [NO, YES, YES, YES, YES]),
+        (Admin, ReturnsDecide, [NO, NO, YES, YES, NO]),
+        (Admin, RefundsDecide, [YES, NO, YES, YES, NO]),
+        (Admin, OrdersList, NONE),
+        (Admin, EventsRead, [NO, YES, YES, YES, YES]),
+        (Admin, EventsList, EACH),
+        (Admin, OperatorActionsList, EACH),
+        (Auditor, ReturnsCreate, NONE),
+        (Auditor, ReturnsCreateFor, NONE),
+        (Auditor, ReturnsRead, NONE),
+        (Auditor, ReturnsList, NONE),
+        (Auditor, ReturnsListOwn, NONE),
+        (Auditor, ReturnsCancel, NONE),
+        (Auditor, ReturnsDecide, NONE),
+        (Auditor, RefundsDecide, NONE),
+        (Auditor, OrdersList, NONE),
+        (Auditor, EventsRead, [NO, YES, YES, YES, YES]),
+        (Auditor, EventsList, EACH),
+        (Auditor, OperatorActionsList, EACH),
     ]
 };
 

@@ -19,6 +19,8 @@ pub struct LockedReturn {
     pub id: ReturnId,
     pub order_id: OrderId,
     pub customer_id: CustomerId,
+    /// The admin who filed it for the customer.
+    pub filed_by: Option<i64>,
     pub status: Status,
     pub version: i32,
     pub review_required: bool,
@@ -79,7 +81,7 @@ async fn lock_rows(
     ids.sort_unstable();
     ids.dedup();
     let sql = format!(
-        "/* transition::lock */ SELECT r.id, r.order_id, r.customer_id, r.status, r.version, r.review_required, \
+        "/* transition::lock */ SELECT r.id, r.order_id, r.customer_id, r.filed_by, r.status, r.version, r.review_required, \
          r.refund_amount, r.currency, r.created_at \
          FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
          STRAIGHT_JOIN returns AS r FORCE INDEX (PRIMARY) ON r.id = wanted.id FOR UPDATE OF r{skip_locked}"
@@ -99,6 +101,7 @@ fn read_locked(row: &MySqlRow) -> sqlx::Result<LockedReturn> {
         id: row.try_get("id")?,
         order_id: row.try_get("order_id")?,
         customer_id: row.try_get("customer_id")?,
+        filed_by: row.try_get("filed_by")?,
         status: decode_enum(row, "status")?,
         version: row.try_get("version")?,
         review_required: row.try_get("review_required")?,

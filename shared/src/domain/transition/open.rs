@@ -12,16 +12,15 @@ use crate::domain::event::TopicArgs;
 use crate::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
 use crate::domain::money::Money;
 use crate::domain::outbox::{self, OutboxRow};
-use crate::domain::status::Status;
-
-/// The type of the first event of every return.
-const FILED: &str = "return.initiated";
+use crate::domain::status::{FILED, Status};
 
 /// A return that is to be filed.
 #[derive(Debug, Clone)]
 pub struct NewReturn {
     pub order_id: OrderId,
     pub customer_id: CustomerId,
+    /// The admin who files it for the customer.
+    pub filed_by: Option<i64>,
     pub reason: String,
     pub reason_code: Option<String>,
     pub review_required: bool,
@@ -114,7 +113,8 @@ fn detail(new: &NewReturn) -> Map<String, Value> {
     let review = new
         .review_required
         .then(|| ("review_required".to_owned(), json!(true)));
-    review.into_iter().collect()
+    let filed_by = new.filed_by.map(|id| ("filed_by".to_owned(), json!(id)));
+    review.into_iter().chain(filed_by).collect()
 }
 
 /// Inserts the rows and returns their ids, in the same order.
@@ -129,13 +129,14 @@ async fn insert_returns(
     let mut ids = Vec::with_capacity(new.len());
     for slice in bulk::slices(new) {
         let mut insert = QueryBuilder::new(
-            "/* transition::insert_returns */ INSERT INTO returns (order_id, customer_id, reason, reason_code, status, \
+            "/* transition::insert_returns */ INSERT INTO returns (order_id, customer_id, filed_by, reason, reason_code, status, \
              version, review_required, policy_version, refund_amount, currency, created_at, updated_at) ",
         );
         insert.push_values(slice, |mut values, row| {
             values
                 .push_bind(row.order_id)
                 .push_bind(row.customer_id)
+                .push_bind(row.filed_by)
                 .push_bind(&row.reason)
                 .push_bind(&row.reason_code)
                 .push_bind(Status::Initiated.as_str())
