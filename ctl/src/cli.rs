@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    dead_letters, dev_gateway, doctor, healthcheck, migrate, outbox, refunds, seed, token, topics,
+    dead_letters, dev_gateway, doctor, healthcheck, migrate, outbox, refunds, returns, seed, token,
+    topics,
 };
 
 const EXIT_CODES: &str = "\
@@ -15,7 +16,7 @@ Exit codes:
 
 Each setting is a flag and a variable; see `returnsctl COMMAND --help`.";
 
-/// Operate the returns system: schema, topics, test orders, tokens, the outbox, refunds that wait for a person, dead
+/// Operate the returns system: schema, topics, test orders, tokens, the outbox, returns, refunds that wait for a person, dead
 /// letters and a health report.
 #[derive(Debug, Parser)]
 #[command(name = "returnsctl", version, max_term_width = 80, after_help = EXIT_CODES)]
@@ -31,6 +32,7 @@ pub(crate) enum Command {
     Seed(seed::Args),
     Token(token::Args),
     Outbox(outbox::Args),
+    Returns(returns::Args),
     Refunds(refunds::Args),
     DeadLetters(dead_letters::Args),
     DevGateway(dev_gateway::Args),

@@ -12,14 +12,17 @@ mod healthcheck;
 mod migrate;
 mod outbox;
 mod refunds;
+mod returns;
 mod seed;
 mod token;
 mod topics;
 
 mod broker;
 mod consumer_group;
+mod history;
 mod keys;
 mod operator;
+mod return_id;
 mod session;
 mod store;
 mod text;
@@ -73,6 +76,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, CtlError> {
         Command::Seed(args) => seed::run(args).await,
         Command::Token(args) => token::run(args).await,
         Command::Outbox(args) => outbox::run(args).await,
+        Command::Returns(args) => returns::run(args).await,
         Command::Refunds(args) => refunds::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::DevGateway(args) => dev_gateway::run(args).await,

@@ -13,6 +13,7 @@ use shared::auth::{
     AuthArgs, Caller, Denied, Operation, Policy, Request, RevokedTokens, TOKEN_MAX, Verified,
     Verifier,
 };
+use shared::domain::reason_code::{REASON_CODE, is_reason_code};
 
 use crate::error::CtlError;
 use crate::session::Session;
@@ -231,6 +232,14 @@ fn parse_name(text: &str) -> Result<String, String> {
         Err(format!(
             "must be 1 to {LONGEST_NAME} printable ASCII characters"
         ))
+    }
+}
+
+pub(crate) fn parse_reason_code(text: &str) -> Result<String, String> {
+    if is_reason_code(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must be {REASON_CODE}"))
     }
 }
 

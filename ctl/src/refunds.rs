@@ -18,7 +18,6 @@ mod decision;
 mod mark;
 mod refund;
 mod request;
-mod return_id;
 
 use std::process::ExitCode;
 

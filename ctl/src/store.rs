@@ -8,6 +8,7 @@ pub(crate) mod orders;
 pub(crate) mod outbox;
 pub(crate) mod parked;
 pub(crate) mod refunds;
+pub(crate) mod returns;
 pub(crate) mod server;
 pub(crate) mod settle;
 pub(crate) mod tokens;

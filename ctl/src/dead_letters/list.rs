@@ -93,13 +93,20 @@ impl output::Report for Report {
 }
 
 fn row(line: &Line) -> Row<5> {
-    Row::from([
+    let mut row = Row::from([
         line.id.to_string(),
         printable(&line.code),
         line.position(),
         to_second(&line.received_at),
         or_dash(line.payload_bytes),
-    ])
+    ]);
+    if line.redriven > 0 {
+        let times = counted(line.redriven, "time");
+        row.below.push(format!(
+            "came back after a redrive, {times}: another one helps only if its cause was removed"
+        ));
+    }
+    row
 }
 
 #[cfg(test)]
@@ -120,6 +127,7 @@ mod tests {
             reason: "unreadable_header".to_owned(),
             received_at: datetime!(2026-11-23 12:00:00.123456 UTC),
             payload_bytes: Some(1_048_588),
+            redriven: 2,
         };
         let wide = [
             summary("order.returns", 1_000),

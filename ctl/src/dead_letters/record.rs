@@ -28,6 +28,8 @@ pub(super) struct Line {
     pub(super) received_at: String,
     /// `None` for a record without a value.
     pub(super) payload_bytes: Option<i64>,
+    /// How often it was sent again and came back.
+    pub(super) redriven: i64,
 }
 
 impl From<DeadLetterSummary> for Line {
@@ -41,6 +43,7 @@ impl From<DeadLetterSummary> for Line {
             record_time: time_of(row.record_time),
             received_at: rfc3339(row.received_at),
             payload_bytes: row.payload_bytes,
+            redriven: row.redriven,
         }
     }
 }

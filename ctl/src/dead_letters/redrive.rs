@@ -50,6 +50,10 @@ pub(super) struct Args {
     #[arg(long, group = "scope")]
     all: bool,
 
+    /// Only say which records would be sent and which not, and why; send and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+
     #[command(flatten)]
     operator: OperatorArgs,
 
@@ -63,10 +67,21 @@ pub(super) struct Args {
 #[derive(Debug, Default, Serialize)]
 struct Report {
     action: &'static str,
+    dry_run: bool,
     redriven: Vec<Redriven>,
+    /// With --dry-run: those that can be sent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    would_redrive: Vec<Sendable>,
     skipped: Vec<Skipped>,
     /// `true` if every dead letter in the scope was sent and removed.
     complete: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Sendable {
+    id: i64,
+    topic: String,
+    partition: i32,
 }
 
 #[derive(Debug, Serialize)]
@@ -108,17 +123,19 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     };
     let mut report = Report {
         action: "redrive",
+        dry_run: args.dry_run,
         ..Report::default()
     };
     let outcome = send_all(&session, &args, &ids, &mut report).await;
     let deleted = |one: &Redriven| one.row == RowOutcome::Deleted;
-    report.complete =
+    let as_asked =
         outcome.is_ok() && report.skipped.is_empty() && report.redriven.iter().all(deleted);
+    report.complete = as_asked && !args.dry_run;
     output::progress("")?;
     // Also after a failure: some may have been sent.
     output::report(&report, args.session.json)?;
     outcome?;
-    Ok(ExitCode::from(if report.complete { 0 } else { 1 }))
+    Ok(ExitCode::from(if as_asked { 0 } else { 1 }))
 }
 
 async fn send_all(
@@ -146,6 +163,14 @@ async fn send_all(
             }
             continue;
         };
+        if args.dry_run {
+            match sender.check(&letter).await {
+                Ok(()) => report.would_redrive.push(Sendable::of(&letter)),
+                Err(Unsent::Kept(why)) => report.skipped.push(Skipped { id, why }),
+                Err(Unsent::Failed(error)) => return Err(error),
+            }
+            continue;
+        }
         match send(&mut sender, &letter).await {
             Ok((partition, offset)) => {
                 // In the report before anything else can fail: the record is in the topic.
@@ -201,14 +226,29 @@ async fn settle(
 
 impl output::Report for Report {
     fn text(&self) -> String {
-        let mut lines: Vec<String> = self.redriven.iter().map(Redriven::line).collect();
+        let sendable = self.would_redrive.iter();
+        let would =
+            |one: &Sendable| format!("would send {} to {}[{}]", one.id, one.topic, one.partition);
+        let mut lines: Vec<String> = sendable.map(would).collect();
+        lines.extend(self.redriven.iter().map(Redriven::line));
         let skipped = self.skipped.iter();
         lines.extend(skipped.map(|one| format!("kept {}: {}", one.id, one.why)));
         lines.push(match self.redriven.len() {
+            _ if self.dry_run => "Nothing was sent or changed.".to_owned(),
             0 => "No dead letters were sent.".to_owned(),
             count => format!("Sent {} again.", counted(count, "dead letter")),
         });
         lines.join("\n")
+    }
+}
+
+impl Sendable {
+    fn of(letter: &DeadLetter) -> Self {
+        Self {
+            id: letter.summary.id,
+            topic: letter.summary.topic.clone(),
+            partition: letter.summary.partition_id,
+        }
     }
 }
 
@@ -255,7 +295,13 @@ mod tests {
         ];
         output::expect_fits(&Report {
             action: "redrive",
+            dry_run: false,
             redriven: outcomes.map(redriven).into(),
+            would_redrive: vec![Sendable {
+                id: i64::MAX,
+                topic: "t".repeat(249),
+                partition: i32::MAX,
+            }],
             skipped: vec![skipped],
             complete: false,
         });

@@ -141,6 +141,7 @@ mod tests {
                 reason: "unreadable_header".to_owned(),
                 received_at: datetime!(2026-11-23 12:00:00.123456 UTC),
                 payload_bytes: Some(1_048_588),
+                redriven: 0,
             },
             msg_key: Some(vec![0xff; 300]),
             payload: Some(b"{\"return_id\": 456, \"order_id\": 4711} ".repeat(9)),

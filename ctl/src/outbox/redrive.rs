@@ -52,6 +52,10 @@ pub(super) struct Args {
     #[arg(long, group = "scope")]
     all: bool,
 
+    /// Only say how many rows and orders would be put back; change nothing.
+    #[arg(long)]
+    dry_run: bool,
+
     #[command(flatten)]
     operator: OperatorArgs,
 
@@ -66,6 +70,8 @@ const KEYS_PER_TRANSACTION: usize = 200;
 #[derive(Debug, Default, Serialize)]
 struct Report {
     action: &'static str,
+    /// Nothing was changed: the numbers are of what would be put back.
+    dry_run: bool,
     redriven_rows: i64,
     redriven_orders: usize,
     /// `true` if every row in the scope was put back.
@@ -82,11 +88,17 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     let orders = orders.await?;
     let mut report = Report {
         action: "redrive",
+        dry_run: args.dry_run,
         ..Report::default()
     };
     let author = Arc::new(args.operator.author());
-    let outcome = put_back_all(&session, &orders, &author, &mut report).await;
-    report.complete = outcome.is_ok();
+    let outcome = if args.dry_run {
+        report.count(&orders);
+        Ok(())
+    } else {
+        put_back_all(&session, &orders, &author, &mut report).await
+    };
+    report.complete = outcome.is_ok() && !args.dry_run;
     output::progress("")?;
     // Also after a failure: some transactions may have been committed.
     output::report(&report, args.session.json)?;
@@ -194,8 +206,22 @@ fn not_copied(error: sqlx::Error) -> CtlError {
     }
 }
 
+impl Report {
+    fn count(&mut self, orders: &[ParkedKey]) {
+        self.redriven_orders = orders.len();
+        self.redriven_rows = orders.iter().map(|order| order.parked_rows).sum();
+    }
+}
+
 impl output::Report for Report {
     fn text(&self) -> String {
+        if self.dry_run {
+            return format!(
+                "Would put back {} of {}; nothing was changed.",
+                counted(self.redriven_rows, "row"),
+                counted(self.redriven_orders, "order")
+            );
+        }
         let done = match self.redriven_rows {
             0 => "No parked rows, nothing was put back.".to_owned(),
             rows => format!(

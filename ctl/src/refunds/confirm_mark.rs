@@ -123,6 +123,7 @@ async fn confirm(
         verb: mark.confirm_verb(),
         action: mark.action(),
         reason: format!("confirms request {}", request.id),
+        reason_code: request.reason_code.clone(),
         attempt: request.attempt,
         details: Value::Object(details),
         event_data,

@@ -15,9 +15,9 @@ use shared::runtime::db::{self, DbError};
 use sqlx::mysql::MySqlConnection;
 
 use super::refund::Refund;
-use super::return_id::{no_such_return, parse_return};
 use crate::error::CtlError;
 use crate::operator::{Operator, OperatorToken};
+use crate::return_id::{no_such_return, parse_return};
 use crate::session::SessionArgs;
 use crate::store::actions::{Author, Subject, Verb, record};
 use crate::store::refunds::{Lock, read_order};
@@ -95,6 +95,8 @@ pub(super) struct Outcome {
     pub(super) verb: Verb,
     pub(super) action: Action,
     pub(super) reason: String,
+    /// For `operator_actions` and for the event.
+    pub(super) reason_code: Option<String>,
     pub(super) attempt: i32,
     /// For `operator_actions`.
     pub(super) details: Value,
@@ -106,7 +108,7 @@ impl<'d> Decision<'d> {
     /// Locks in the order that all programs keep: the order, the return, its attempts.
     ///
     /// # Errors
-    /// There is no such return, or it is the operator's own.
+    /// There is no such return, or it is the operator's own, or the operator has filed it.
     async fn lock(
         tx: &'d mut MySqlConnection,
         id: ReturnId,
@@ -128,6 +130,7 @@ impl<'d> Decision<'d> {
         let refund = Refund {
             return_id: id,
             customer_id: row.customer_id,
+            filed_by: row.filed_by,
             version: row.version,
             amount: row.refund_amount.clone(),
             order,
@@ -168,12 +171,15 @@ impl<'d> Decision<'d> {
     pub(super) async fn write(mut self, outcome: Outcome) -> Result<Decided, CtlError> {
         let Outcome {
             attempt,
+            mut details,
             mut event_data,
             ..
         } = outcome;
-        let recorded = self
-            .record(outcome.verb, &outcome.reason, outcome.details)
-            .await?;
+        if let Some(code) = outcome.reason_code {
+            details["reason_code"] = json!(code);
+            event_data.insert("reason_code".to_owned(), json!(code));
+        }
+        let recorded = self.record(outcome.verb, &outcome.reason, details).await?;
         event_data.insert("attempt".to_owned(), json!(attempt));
         event_data.insert("operator_action".to_owned(), json!(recorded));
         let id = self.refund.return_id;
@@ -205,16 +211,20 @@ impl<'d> Decision<'d> {
     }
 }
 
-/// Admins cannot decide about their own returns.
+/// Admins cannot decide about their own returns, or about those that they filed for a customer.
 fn refuse_own(refund: &Refund, operator: &Operator) -> Result<(), CtlError> {
     let caller = &operator.caller;
-    if caller.is(refund.customer_id) {
-        return Err(CtlError::Problem(format!(
-            "return {} is your own (user {}); nothing was changed.\nTo do: ask another admin",
-            refund.return_id, caller.user
-        )));
-    }
-    Ok(())
+    let why = if caller.is(refund.customer_id) {
+        "is your own"
+    } else if refund.filed_by == Some(caller.user) {
+        "was filed by you"
+    } else {
+        return Ok(());
+    };
+    Err(CtlError::Problem(format!(
+        "return {} {why} (user {}); nothing was changed.\nTo do: ask another admin",
+        refund.return_id, caller.user
+    )))
 }
 
 /// The error when the state of the return does not allow the decision.

@@ -12,10 +12,10 @@ use strum::VariantArray;
 
 use super::answer::answer_note;
 use super::overdue::{note, overdue_secs};
-use super::return_id::parse_return;
 use crate::error::CtlError;
 use crate::layout::{Row, table};
 use crate::output;
+use crate::return_id::parse_return;
 use crate::session::SessionArgs;
 use crate::store::refunds::{AttemptFilter, Listed, list_refunds};
 use crate::text::{counted, or_dash, printable, rfc3339, span, to_second};

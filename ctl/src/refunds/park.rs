@@ -9,7 +9,7 @@ use shared::domain::status::Action;
 
 use super::decision::{Decided, Decision, DecisionArgs, Outcome, close_attempt, not_now};
 use crate::error::CtlError;
-use crate::operator::parse_reason;
+use crate::operator::{parse_reason, parse_reason_code};
 use crate::output;
 use crate::store::actions::Verb;
 use crate::store::refunds::Lock;
@@ -38,6 +38,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     reason: String,
 
+    /// A code of the shop that explains it, 1 to 32 of a-z, 0-9 and _. The event has it, beside the number of the action; your
+    /// own words stay with the action.
+    #[arg(long, value_name = "CODE", value_parser = parse_reason_code)]
+    reason_code: Option<String>,
+
     #[command(flatten)]
     decision: DecisionArgs,
 }
@@ -48,17 +53,22 @@ pub(super) struct Args {
 struct Report(Decided);
 
 pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
-    let (attempt, reason) = (args.attempt, args.reason);
+    let (attempt, reason, code) = (args.attempt, args.reason, args.reason_code);
     let parked = args
         .decision
         .decide("park_refund", Lock::None, move |decision| {
-            Box::pin(park(decision, attempt, reason.clone()))
+            Box::pin(park(decision, attempt, reason.clone(), code.clone()))
         });
     output::report(&Report(parked.await?), args.decision.session.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn park(decision: Decision<'_>, number: i32, reason: String) -> Result<Decided, CtlError> {
+async fn park(
+    decision: Decision<'_>,
+    number: i32,
+    reason: String,
+    reason_code: Option<String>,
+) -> Result<Decided, CtlError> {
     let refund = &decision.refund;
     let attempt = refund.give_up(number, decision.locked.now);
     let attempt = attempt.map_err(|why| not_now(refund.return_id, why))?;
@@ -73,6 +83,7 @@ async fn park(decision: Decision<'_>, number: i32, reason: String) -> Result<Dec
         verb: Verb::ParkRefund,
         action: Action::Park,
         reason,
+        reason_code,
         attempt: number,
         details: json!({
             "attempt": number,

@@ -13,6 +13,8 @@ use crate::text::printable;
 pub(super) struct Refund {
     pub(super) return_id: ReturnId,
     pub(super) customer_id: CustomerId,
+    /// The admin who filed it for the customer.
+    pub(super) filed_by: Option<i64>,
     pub(super) version: i32,
     pub(super) amount: Money,
     pub(super) order: OrderFacts,

@@ -26,6 +26,7 @@ pub(super) struct MarkRequest {
     pub(super) attempt: i32,
     pub(super) requested_by: i64,
     pub(super) evidence: String,
+    pub(super) reason_code: Option<String>,
     pub(super) gateway_ref: Option<String>,
     requested_at: String,
     version: i32,
@@ -38,6 +39,7 @@ pub(super) struct MarkRequest {
 struct Details {
     version: i32,
     attempt: i32,
+    reason_code: Option<String>,
     gateway_ref: Option<String>,
 }
 
@@ -58,6 +60,7 @@ impl MarkRequest {
             attempt: details.attempt,
             requested_by: requested_by.map_err(|error: ParseIntError| unreadable(error.into()))?,
             evidence: row.evidence,
+            reason_code: details.reason_code,
             gateway_ref: details.gateway_ref,
             requested_at: rfc3339(row.created_at),
             version: details.version,
@@ -110,6 +113,7 @@ mod tests {
             attempt: 1,
             requested_by: 7,
             evidence: "x".to_owned(),
+            reason_code: None,
             gateway_ref: None,
             requested_at: String::new(),
             version: 4,

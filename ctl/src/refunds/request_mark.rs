@@ -5,14 +5,14 @@ use std::process::ExitCode;
 
 use clap::value_parser;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::domain::ids::ReturnId;
 
 use super::decision::{Decision, DecisionArgs, not_now};
 use super::mark::Mark;
 use super::request::MarkRequest;
 use crate::error::CtlError;
-use crate::operator::parse_reason;
+use crate::operator::{parse_reason, parse_reason_code};
 use crate::output;
 use crate::store::refunds::{Lock, last_request};
 
@@ -40,7 +40,7 @@ If the provider did pay the attempt after all, that retry finds the payment, as 
 look it up there first, by the attempt's idempotency key.
 
 You also state that no earlier attempt at another account paid: a retry is not held back by those any more. Look those up \
-at their own account (`returnsctl refunds show` names the gateway of each).
+at their own account (`returnsctl refunds show RETURN` names the gateway of each).
 
 Refused for an attempt that the provider reported as paid (paid_more_than_order_total, paid_twice, several_found): mark \
 such a return as paid.
@@ -84,6 +84,11 @@ struct RequestArgs {
     #[arg(long, value_name = "NOTE", value_parser = parse_reason)]
     evidence: String,
 
+    /// A code of the shop that explains it, 1 to 32 of a-z, 0-9 and _. The event has it, beside the number of the action; your
+    /// own words stay with the action.
+    #[arg(long, value_name = "CODE", value_parser = parse_reason_code)]
+    reason_code: Option<String>,
+
     #[command(flatten)]
     decision: DecisionArgs,
 }
@@ -108,6 +113,7 @@ struct Statement {
     mark: Mark,
     attempt: i32,
     evidence: String,
+    reason_code: Option<String>,
     gateway_ref: Option<String>,
 }
 
@@ -141,6 +147,7 @@ async fn run(
         mark,
         attempt,
         evidence: args.evidence,
+        reason_code: args.reason_code,
         gateway_ref,
     };
     let requested = args
@@ -158,7 +165,8 @@ async fn request(mut decision: Decision<'_>, statement: Statement) -> Result<Req
     let typed = statement.gateway_ref.as_deref();
     let allowed = statement.mark.check(refund, statement.attempt, typed);
     let allowed = allowed.map_err(|why| not_now(id, why))?;
-    let details = Value::Object(allowed.details(refund, typed));
+    let mut details = Value::Object(allowed.details(refund, typed));
+    details["reason_code"] = json!(statement.reason_code);
     let last = last_request(decision.tx, id).await?;
     let last = last.map(MarkRequest::read).transpose()?;
     let same = |last: &MarkRequest| {
@@ -167,6 +175,7 @@ async fn request(mut decision: Decision<'_>, statement: Statement) -> Result<Req
             && last.attempt == statement.attempt
             && last.requested_by == user
             && last.evidence == statement.evidence
+            && last.reason_code == statement.reason_code
             && last.gateway_ref.as_deref() == typed
     };
     let (changed, request) = match last.filter(same) {

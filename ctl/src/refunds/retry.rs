@@ -10,10 +10,10 @@ use shared::domain::status::Action;
 use shared::domain::transition;
 
 use super::decision::{Decided, Decision, DecisionArgs, Outcome, not_now};
-use super::return_id::no_such_return;
 use crate::error::CtlError;
-use crate::operator::parse_reason;
+use crate::operator::{parse_reason, parse_reason_code};
 use crate::output;
+use crate::return_id::no_such_return;
 use crate::store::actions::Verb;
 use crate::store::refunds::Lock;
 
@@ -22,7 +22,7 @@ WHAT THIS MEANS: the refund consumer will try to pay again, under a new idempote
 attempt at the gateway first, including declined ones; if one of them paid after all, the return is refunded without \
 another payment.
 
-Remove the cause of the refusal first (`returnsctl refunds show` has the gateway's code), or the attempt is declined \
+Remove the cause of the refusal first (`returnsctl refunds show RETURN` has the gateway's code), or the attempt is declined \
 again. If the customer got the money in another way, do not retry: `request-mark-paid`.
 
 It is safe to run this twice: it follows the attempt that you name. Once there is a later attempt, in any state, the \
@@ -44,6 +44,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
     reason: String,
 
+    /// A code of the shop that explains it, 1 to 32 of a-z, 0-9 and _. The event has it, beside the number of the action; your
+    /// own words stay with the action.
+    #[arg(long, value_name = "CODE", value_parser = parse_reason_code)]
+    reason_code: Option<String>,
+
     #[command(flatten)]
     decision: DecisionArgs,
 }
@@ -56,17 +61,22 @@ struct Report {
 }
 
 pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
-    let (attempt, reason) = (args.attempt, args.reason);
+    let (attempt, reason, code) = (args.attempt, args.reason, args.reason_code);
     let report = args
         .decision
         .decide("retry_refund", Lock::None, move |decision| {
-            Box::pin(retry(decision, attempt, reason.clone()))
+            Box::pin(retry(decision, attempt, reason.clone(), code.clone()))
         });
     output::report(&report.await?, args.decision.session.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn retry(decision: Decision<'_>, failed: i32, reason: String) -> Result<Report, CtlError> {
+async fn retry(
+    decision: Decision<'_>,
+    failed: i32,
+    reason: String,
+    reason_code: Option<String>,
+) -> Result<Report, CtlError> {
     let id = decision.refund.return_id;
     let attempt = decision.refund.retry(failed);
     let attempt = attempt.map_err(|why| not_now(id, why))?;
@@ -78,6 +88,7 @@ async fn retry(decision: Decision<'_>, failed: i32, reason: String) -> Result<Re
         verb: Verb::RetryRefund,
         action: Action::Retry,
         reason,
+        reason_code,
         attempt,
         details: json!({
             "attempt": attempt,

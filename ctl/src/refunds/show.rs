@@ -5,7 +5,7 @@ mod commands;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shared::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
+use shared::domain::ids::{CustomerId, OrderId, ReturnId};
 use shared::domain::refund::{Attempt, AttemptState, ParkReason, ProviderKey, RefundState};
 use shared::domain::status::Status;
 use sqlx::Connection;
@@ -17,12 +17,13 @@ use super::answer::answer_note;
 use super::overdue::{note, overdue_secs};
 use super::refund::Refund;
 use super::request::MarkRequest;
-use super::return_id::{no_such_return, parse_return};
 use crate::error::CtlError;
-use crate::layout::{Row, table};
+use crate::history::{EventView, events_text};
 use crate::output;
+use crate::return_id::{no_such_return, parse_return};
 use crate::session::SessionArgs;
-use crate::store::refunds::{self as store, Event, Lock, RequestRow, ReturnRow};
+use crate::store::refunds::{self as store, Lock, RequestRow};
+use crate::store::returns::{self, Event, ReturnRow};
 use crate::text::{counted, or_dash, printable, rfc3339, to_second};
 
 const HELP: &str = "\
@@ -95,15 +96,6 @@ struct AttemptView {
 }
 
 #[derive(Debug, Serialize)]
-struct EventView {
-    seq: i32,
-    event_type: String,
-    event_id: EventId,
-    actor: String,
-    at: String,
-}
-
-#[derive(Debug, Serialize)]
 struct RequestView {
     #[serde(flatten)]
     request: MarkRequest,
@@ -133,7 +125,7 @@ impl Rows {
     async fn read(conn: &mut MySqlConnection, id: ReturnId) -> sqlx::Result<Option<Self>> {
         store::snapshot_next(conn).await?;
         let mut tx = conn.begin().await?;
-        let Some(row) = store::read_return(&mut tx, id).await? else {
+        let Some(row) = returns::read_return(&mut tx, id).await? else {
             return Ok(None);
         };
         let Some(order) = store::read_order(&mut tx, row.order_id, Lock::None).await? else {
@@ -142,6 +134,7 @@ impl Rows {
         let refund = Refund {
             return_id: id,
             customer_id: row.customer_id,
+            filed_by: row.filed_by,
             version: row.version,
             amount: row.refund_amount.clone(),
             order,
@@ -150,7 +143,7 @@ impl Rows {
                 attempts: store::read_attempts(&mut tx, id).await?,
             },
         };
-        let events = store::read_events(&mut tx, id).await?;
+        let events = returns::read_events(&mut tx, id).await?;
         let request = store::last_request(&mut tx, id).await?;
         tx.rollback().await?;
         Ok(Some(Self {
@@ -226,18 +219,6 @@ impl AttemptView {
     }
 }
 
-impl From<Event> for EventView {
-    fn from(event: Event) -> Self {
-        Self {
-            seq: event.seq,
-            event_type: event.event_type,
-            event_id: event.event_id,
-            actor: format!("{}:{}", event.actor_type, event.actor_id),
-            at: rfc3339(event.created_at),
-        }
-    }
-}
-
 impl RequestView {
     fn of(request: MarkRequest, version: i32) -> Self {
         let open = request.open(version);
@@ -270,7 +251,7 @@ impl output::Report for Report {
                 refunded = self.order.refunded_amount,
             ),
             self.attempts_text(),
-            self.events_text(),
+            events_text(&self.events),
         ];
         parts.extend(self.mark_request.as_ref().map(RequestView::text));
         parts.push(self.commands_text());
@@ -285,19 +266,6 @@ impl Report {
         }
         let attempts: Vec<String> = self.attempts.iter().map(AttemptView::text).collect();
         attempts.join("\n")
-    }
-
-    fn events_text(&self) -> String {
-        let row = |event: &EventView| {
-            Row::from([
-                event.seq.to_string(),
-                event.event_type.clone(),
-                event.actor.clone(),
-                to_second(&event.at),
-            ])
-        };
-        let rows: Vec<Row<4>> = self.events.iter().map(row).collect();
-        table(["seq", "event", "by", "at"], &rows)
     }
 
     fn commands_text(&self) -> String {

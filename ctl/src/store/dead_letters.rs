@@ -1,7 +1,8 @@
 //! Rows of `dead_letters`, which the refund consumer writes.
 
-use sqlx::FromRow;
+use shared::domain::event::header;
 use sqlx::mysql::MySqlConnection;
+use sqlx::{AssertSqlSafe, FromRow};
 use time::OffsetDateTime;
 
 /// A dead letter without its key, headers and payload.
@@ -17,6 +18,15 @@ pub(crate) struct DeadLetterSummary {
     pub(crate) received_at: OffsetDateTime,
     /// `None` for a record without a value.
     pub(crate) payload_bytes: Option<i64>,
+    /// How often it was sent again before it came back.
+    pub(crate) redriven: i64,
+}
+
+/// Each redrive adds one header of this name, and `dead_letters.headers` is JSON that the consumer writes without spaces.
+fn redriven() -> String {
+    let name = format!("[\"{}\",", header::REDRIVEN_FROM);
+    let without = format!("REPLACE(headers, '{name}', '')");
+    format!("(LENGTH(headers) - LENGTH({without})) DIV LENGTH('{name}') AS redriven")
 }
 
 /// Dead letters above `after`, ascending by id; of all topics and reasons or of one.
@@ -27,11 +37,12 @@ pub(crate) async fn list_dead_letters(
     reason: Option<&str>,
     limit: i64,
 ) -> sqlx::Result<Vec<DeadLetterSummary>> {
-    sqlx::query_as(
+    sqlx::query_as(AssertSqlSafe(format!(
         "/* list_dead_letters */ SELECT id, topic, partition_id, offset_id, record_time, reason, received_at, \
-         LENGTH(payload) AS payload_bytes FROM dead_letters FORCE INDEX (PRIMARY) \
+         LENGTH(payload) AS payload_bytes, {} FROM dead_letters FORCE INDEX (PRIMARY) \
          WHERE id > ? AND (? IS NULL OR topic = ?) AND (? IS NULL OR reason = ?) ORDER BY id LIMIT ?",
-    )
+        redriven()
+    )))
     .bind(after)
     .bind(topic)
     .bind(topic)
@@ -75,10 +86,12 @@ pub(crate) async fn read_dead_letter(
     id: i64,
     payload_bytes: i64,
 ) -> sqlx::Result<Option<DeadLetter>> {
-    sqlx::query_as(
+    sqlx::query_as(AssertSqlSafe(format!(
         "/* read_dead_letter */ SELECT id, topic, partition_id, offset_id, record_time, reason, received_at, \
-         LENGTH(payload) AS payload_bytes, msg_key, LEFT(payload, ?) AS payload, headers FROM dead_letters WHERE id = ?",
-    )
+         LENGTH(payload) AS payload_bytes, {}, msg_key, LEFT(payload, ?) AS payload, headers FROM dead_letters \
+         WHERE id = ?",
+        redriven()
+    )))
     .bind(payload_bytes)
     .bind(id)
     .fetch_optional(conn)

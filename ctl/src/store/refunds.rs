@@ -1,8 +1,7 @@
 //! What an operator reads about refunds. No read locks, and each uses an index; `settle` has the statements that lock.
 
 use shared::domain::eligibility::OrderFacts;
-use shared::domain::ids::{CustomerId, EventId, OrderId, ReturnId};
-use shared::domain::money::Money;
+use shared::domain::ids::{OrderId, ReturnId};
 use shared::domain::refund::{ATTEMPT, Attempt, AttemptState, OVERDUE};
 use shared::domain::row::decode_enum;
 use shared::domain::status::Status;
@@ -127,51 +126,11 @@ pub(crate) async fn list_refunds(
     rows.iter().map(read).collect()
 }
 
-/// A return as it is.
-#[derive(Debug, Clone)]
-pub(crate) struct ReturnRow {
-    pub(crate) order_id: OrderId,
-    pub(crate) customer_id: CustomerId,
-    pub(crate) status: Status,
-    pub(crate) version: i32,
-    pub(crate) refund_amount: Money,
-    pub(crate) created_at: OffsetDateTime,
-    pub(crate) updated_at: OffsetDateTime,
-    /// The database's clock.
-    pub(crate) now: OffsetDateTime,
-}
-
 /// Makes the next transaction read from one snapshot: rows of different moments could contradict each other.
 pub(crate) async fn snapshot_next(conn: &mut MySqlConnection) -> sqlx::Result<()> {
     conn.execute("/* snapshot_next */ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         .await?;
     Ok(())
-}
-
-pub(crate) async fn read_return(
-    conn: &mut MySqlConnection,
-    id: ReturnId,
-) -> sqlx::Result<Option<ReturnRow>> {
-    let row = sqlx::query(
-        "/* read_return */ SELECT order_id, customer_id, status, version, refund_amount, currency, created_at, \
-         updated_at, UTC_TIMESTAMP(6) AS now FROM returns WHERE id = ?",
-    )
-    .bind(id)
-    .fetch_optional(conn)
-    .await?;
-    let read = |row: MySqlRow| {
-        Ok(ReturnRow {
-            order_id: row.try_get("order_id")?,
-            customer_id: row.try_get("customer_id")?,
-            status: status(&row)?,
-            version: row.try_get("version")?,
-            refund_amount: Money::from_row(&row, "refund_amount")?,
-            created_at: row.try_get("created_at")?,
-            updated_at: row.try_get("updated_at")?,
-            now: row.try_get("now")?,
-        })
-    };
-    row.map(read).transpose()
 }
 
 /// Whether a read locks the rows that it finds.
@@ -218,31 +177,6 @@ pub(crate) async fn read_attempts(
         .bind(id)
         .fetch_all(conn)
         .await
-}
-
-/// A row of `return_events`, without its payload and hashes.
-#[derive(Debug, Clone, FromRow)]
-pub(crate) struct Event {
-    pub(crate) seq: i32,
-    pub(crate) event_id: EventId,
-    pub(crate) event_type: String,
-    pub(crate) actor_type: String,
-    pub(crate) actor_id: String,
-    pub(crate) created_at: OffsetDateTime,
-}
-
-/// The history of a return, ascending.
-pub(crate) async fn read_events(
-    conn: &mut MySqlConnection,
-    id: ReturnId,
-) -> sqlx::Result<Vec<Event>> {
-    sqlx::query_as(
-        "/* read_events */ SELECT seq, event_id, event_type, actor_type, actor_id, created_at FROM return_events \
-         WHERE return_id = ? ORDER BY seq",
-    )
-    .bind(id)
-    .fetch_all(conn)
-    .await
 }
 
 /// A request to mark an attempt as paid or as not paid, as recorded.

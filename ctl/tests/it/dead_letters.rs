@@ -1,5 +1,7 @@
 //! `dead-letters`: shown safely, sent again byte for byte, removed only after an acknowledgement or by a named person.
 
+mod again;
+
 use std::collections::HashMap;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};

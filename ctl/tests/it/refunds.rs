@@ -260,6 +260,12 @@ async fn admins_cannot_decide_about_their_own_returns() {
         fixture.everything(failed).await,
     );
     assert_eq!(after, before);
+    // Nor about one that they filed for a customer.
+    fixture.execute("UPDATE returns SET filed_by = ?", 9).await;
+    for args in decisions(&failed.to_string()) {
+        let ran = fixture.act(1, "9", &args);
+        assert!(ran.stderr.contains("was filed by you"), "{}", ran.stderr);
+    }
 }
 
 #[tokio::test]

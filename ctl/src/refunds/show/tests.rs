@@ -1,4 +1,5 @@
 use shared::domain::eligibility::OrderFacts;
+use shared::domain::ids::EventId;
 use shared::domain::money::{Currency, Money};
 use shared::domain::refund::AttemptId;
 use time::macros::datetime;
@@ -52,8 +53,12 @@ fn wide() -> Rows {
         row: ReturnRow {
             order_id,
             customer_id,
+            filed_by: Some(i64::MAX),
             status: Status::RefundPending,
             version: i32::MAX,
+            review_required: true,
+            reason: String::new(),
+            reason_code: None,
             refund_amount: amount.clone(),
             created_at: at,
             updated_at: at,
@@ -62,6 +67,7 @@ fn wide() -> Rows {
         refund: Refund {
             return_id: id,
             customer_id,
+            filed_by: Some(i64::MAX),
             version: i32::MAX,
             amount: amount.clone(),
             order: OrderFacts {

@@ -32,7 +32,9 @@ async fn p3_redrive_puts_rows_back_unchanged_and_notifies_the_relay() {
     let report = fixture.act(0, &["redrive", "--order", "5"]).json();
     assert_eq!(
         report,
-        json!({"action": "redrive", "redriven_rows": 2, "redriven_orders": 1, "complete": true})
+        json!({
+            "action": "redrive", "dry_run": false, "redriven_rows": 2, "redriven_orders": 1, "complete": true
+        })
     );
     assert_eq!(fixture.waiting().await, of_5, "the same rows, ids included");
     assert_eq!(fixture.parked().await.len(), 1, "order 6 was not asked for");
@@ -56,6 +58,43 @@ async fn p3_redrive_puts_rows_back_unchanged_and_notifies_the_relay() {
         (action.event_id, action.return_id),
         (Some(culprit), Some(50))
     );
+}
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_be_put_back_and_changes_nothing() {
+    let fixture = Fixture::new().await;
+    fixture.park(5, 3, 1, REFUSED).await;
+    fixture.park(5, 8, 2, FOLLOWS).await;
+    fixture.park(6, 4, 1, REFUSED).await;
+    let before = fixture.parked().await;
+    for (scope, rows, orders) in [
+        (&["--all"][..], 3, 2),
+        (&["--order", "5"], 2, 1),
+        (&["--shard", &Shard::of(OrderId(6)).to_string()], 1, 1),
+    ] {
+        let report = fixture
+            .act(0, &[&["redrive", "--dry-run"], scope].concat())
+            .json();
+        let expected = json!({
+            "action": "redrive", "dry_run": true, "redriven_rows": rows, "redriven_orders": orders, "complete": false
+        });
+        assert_eq!(report, expected, "{scope:?}");
+    }
+    let args = [
+        "redrive",
+        "--all",
+        "--dry-run",
+        "--by",
+        "j.doe",
+        "--reason",
+        "x",
+    ];
+    let text = fixture.outbox(0, &args).stdout;
+    assert!(text.contains("Would put back 3 rows of 2 orders"), "{text}");
+    assert_eq!(fixture.parked().await, before);
+    assert_eq!(fixture.waiting().await, []);
+    assert_eq!(fixture.actions().await.len(), 0);
+    fixture.act(1, &["redrive", "--dry-run", "--order", "7"]);
 }
 
 #[tokio::test]

@@ -76,12 +76,18 @@ async fn p5_p7_two_persons_mark_a_parked_attempt_as_not_paid_with_evidence() {
     let id = fixture.parked(1).await;
     let name = id.to_string();
     fixture.act(64, ADA, &["request-mark-not-paid", &name, "--attempt", "1"]);
-    let asked = fixture.act(0, ADA, &not_paid(&name, "1")).json();
+    let coded = [
+        &not_paid(&name, "1")[..],
+        &["--reason-code", "wrong_account"],
+    ]
+    .concat();
+    fixture.act(0, ADA, &not_paid(&name, "1"));
+    let asked = fixture.act(0, ADA, &coded).json();
     assert_eq!(
         (&asked["changed"], &asked["requested_by"]),
         (&json!(true), &json!(7))
     );
-    let again = fixture.act(0, ADA, &not_paid(&name, "1")).json();
+    let again = fixture.act(0, ADA, &coded).json();
     assert_eq!(
         (&again["changed"], &again["request"]),
         (&json!(false), &asked["request"])
@@ -113,19 +119,22 @@ async fn p5_p7_two_persons_mark_a_parked_attempt_as_not_paid_with_evidence() {
         verbs,
         [
             ("refund.request_mark_not_paid", ADA),
+            ("refund.request_mark_not_paid", ADA),
             ("refund.confirm_mark_not_paid", BOB)
         ]
     );
-    assert_eq!(records[0].reason, "provider: unknown");
-    assert_eq!(records[1].details()["was"], "not_found");
+    assert_eq!(records[1].reason, "provider: unknown");
+    assert_eq!(records[2].details()["was"], "not_found");
+    assert_eq!(records[2].details()["reason_code"], "wrong_account");
     let (event, actor, data) = fixture.audited(id).await;
     assert_eq!(
         (event.as_str(), actor.as_str()),
         ("refund.marked_not_paid", "admin:8")
     );
     for (field, value) in [
-        ("operator_action", json!(records[1].id)),
-        ("request", json!(records[0].id)),
+        ("operator_action", json!(records[2].id)),
+        ("reason_code", json!("wrong_account")),
+        ("request", json!(records[1].id)),
         ("requested_by", json!(7)),
         ("attempt", json!(1)),
     ] {

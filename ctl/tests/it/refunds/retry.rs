@@ -179,3 +179,29 @@ async fn a_retry_needs_a_reason() {
         );
     }
 }
+
+/// A reader of the audit trail finds the operator's words by the number of the action; the code is for programs.
+#[tokio::test]
+async fn p7_the_event_has_the_reason_code_and_the_number_of_the_action() {
+    let fixture = Fixture::new().await;
+    let id = fixture.failed(1).await;
+    let name = id.to_string();
+    let args = ["retry", &name, "--attempt", "1", "--reason", "INC-7"];
+    for bad in ["Too Big", "", &"x".repeat(33)] {
+        fixture.act(64, ADA, &[&args[..], &["--reason-code", bad]].concat());
+    }
+    fixture.act(
+        0,
+        ADA,
+        &[&args[..], &["--reason-code", "card_works"]].concat(),
+    );
+    let record = &fixture.records().await[0];
+    assert_eq!(
+        (record.reason.as_str(), &record.details()["reason_code"]),
+        ("INC-7", &json!("card_works"))
+    );
+    let (_, _, data) = fixture.audited(id).await;
+    assert_eq!(data["reason_code"], "card_works");
+    assert_eq!(data["operator_action"], record.id);
+    assert!(!data.to_string().contains("INC-7"), "{data}");
+}

@@ -4,7 +4,7 @@ use shared::domain::ids::ReturnId;
 
 use crate::error::CtlError;
 
-pub(super) fn parse_return(text: &str) -> Result<ReturnId, String> {
+pub(crate) fn parse_return(text: &str) -> Result<ReturnId, String> {
     match text.parse() {
         // `parse` alone would accept "+1".
         Ok(id) if id > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(ReturnId(id)),
@@ -12,9 +12,9 @@ pub(super) fn parse_return(text: &str) -> Result<ReturnId, String> {
     }
 }
 
-pub(super) fn no_such_return(id: ReturnId) -> CtlError {
+pub(crate) fn no_such_return(id: ReturnId) -> CtlError {
     CtlError::Problem(format!(
-        "there is no return {id}.\nTo do: `returnsctl refunds list` shows those that wait for a person"
+        "there is no return {id}.\nTo do: `returnsctl returns list` shows all"
     ))
 }
 
