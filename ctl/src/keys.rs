@@ -51,6 +51,14 @@ pub(crate) struct KeyArgs {
     pub(crate) biscuit_private_key_file: PathBuf,
 }
 
+/// The value of `--format` for tokens that such a key signs.
+pub(crate) fn format_of(key_use: KeyUse) -> &'static str {
+    match key_use {
+        KeyUse::Jwt => "jwt",
+        KeyUse::Biscuit => "biscuit",
+    }
+}
+
 impl KeyArgs {
     pub(crate) fn private_key_file(&self, key_use: KeyUse) -> &Path {
         match key_use {
@@ -69,24 +77,26 @@ impl KeyArgs {
         let path = self.private_key_file(key_use);
         match read_private(path, key_use)? {
             None => {
-                self.is_for_development()?;
+                self.is_for_development(key_use)?;
                 self.make(key_use, path, &[])
             }
             Some(signer) if self.holds(&signer)? => Ok(signer),
             Some(signer) => Err(CtlError::Problem(format!(
                 "the key of {} (kid {}) is not in {}: it was retired, or the set is another's, and the api would refuse \
                  what it signs.\n\
-                 To do: point AUTH_KEYS_FILE at the api's key set, or make a new key with `returnsctl token keygen`",
+                 To do: point AUTH_KEYS_FILE at the api's key set, or make a new key with `returnsctl token keygen \
+                 --format {format} --private-key-file FILE`",
                 path.display(),
                 signer.kid(),
                 self.auth_keys_file.display(),
+                format = format_of(key_use),
             ))),
         }
     }
 
     /// A key is made without a command only for a new set, or for one that has another key from here: people trust a set
     /// that they keep themselves.
-    fn is_for_development(&self) -> Result<(), CtlError> {
+    fn is_for_development(&self, wanted: KeyUse) -> Result<(), CtlError> {
         if !self.auth_keys_file.exists() {
             return Ok(());
         }
@@ -103,8 +113,9 @@ impl KeyArgs {
         }
         Err(CtlError::Problem(format!(
             "there is no private key here for any key of {}.\n\
-             To do: `returnsctl token keygen` makes one and adds it to the set; or name the private key file",
-            self.auth_keys_file.display()
+             To do: `returnsctl token keygen --format {format}` makes one and adds it to the set; or name the private key file",
+            self.auth_keys_file.display(),
+            format = format_of(wanted),
         )))
     }
 

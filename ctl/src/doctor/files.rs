@@ -3,7 +3,7 @@
 use shared::auth::KeyUse;
 
 use super::report::{Check, Report};
-use crate::keys::{KeyArgs, read_private};
+use crate::keys::{KeyArgs, format_of, read_private};
 
 pub(super) fn examine(args: &KeyArgs, report: &mut Report) {
     report.add(key_set(args));
@@ -19,7 +19,7 @@ fn key_set(args: &KeyArgs) -> Check {
         return Check::warn(
             name,
             format!("no {path}"),
-            "the first `returnsctl token mint` makes it, with a key in it; the api needs it to start",
+            "the first `returnsctl token mint --user 42 --role customer` makes it, with a key in it; the api needs it to start",
         );
     }
     match args.ring() {
@@ -48,7 +48,11 @@ fn private_key(args: &KeyArgs, key_use: KeyUse) -> Check {
         Some(signer) => Ok(Check::warn(
             name,
             format!("kid {} is not in {}", signer.kid(), args.auth_keys_file.display()),
-            "what it signs is refused; make a new key with `returnsctl token keygen`, or name the api's key set",
+            format!(
+                "what it signs is refused; make a new key with `returnsctl token keygen --format {format} \
+                 --private-key-file FILE`, or name the api's key set",
+                format = format_of(key_use)
+            ),
         )),
     });
     checked.unwrap_or_else(|error| Check::of_error(name, &error))

@@ -21,7 +21,8 @@ WHAT THIS MEANS FOR READERS: they never get this event. A reader that checks com
 in the history of that return. The change itself stays in return_events and is not undone. Prefer redrive.
 
 Only a parked event can be discarded; a waiting one will be sent. Its identity and the digest of its payload are kept in \
-operator_actions. Rows that followed it stay parked: send them with `returnsctl outbox redrive --order ID`.";
+operator_actions. Rows that followed it stay parked: send them with `returnsctl outbox redrive --order ID \
+--by NAME --reason TEXT`.";
 
 /// Remove one parked event for good: it will never be sent.
 #[derive(Debug, clap::Args)]
@@ -121,7 +122,7 @@ impl output::Report for Report {
         );
         if self.still_parked > 0 {
             text.push_str(&format!(
-                "\n{} of this order still parked: `returnsctl outbox redrive --order {}`.",
+                "\n{} of this order still parked: `returnsctl outbox redrive --order {} --by NAME --reason TEXT`.",
                 counted(self.still_parked, "row"),
                 self.order
             ));

@@ -17,7 +17,8 @@ The relay parks an event that Kafka refused when it was sent alone, or that is l
 of the same order are parked behind it, so that they do not overtake it. Every other order flows.
 
 To do: remove the cause (for example, raise the topic's max.message.bytes), then run `returnsctl outbox redrive --order \
-ID`. If the event can never be sent: `returnsctl outbox discard --event UUID`, then redrive the rows that followed it.";
+ID --by NAME --reason TEXT`. If the event can never be sent: `returnsctl outbox discard --event UUID --by NAME --reason \
+TEXT`, then redrive the rows that followed it.";
 
 /// Show the orders with parked rows: the refused event, the reason, and the number of rows behind it.
 #[derive(Debug, clap::Args)]

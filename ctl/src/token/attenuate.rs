@@ -50,7 +50,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, CtlError> {
     if TokenFormat::of(token) == TokenFormat::Jwt {
         return Err(CtlError::Problem(
             "a JWT cannot be narrowed by its holder.\n\
-             To do: `returnsctl token mint --format biscuit` makes one that can"
+             To do: `returnsctl token mint --format biscuit --user 42 --role customer` makes one that can"
                 .to_owned(),
         ));
     }

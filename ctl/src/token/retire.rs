@@ -19,7 +19,7 @@ Example:
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct Args {
-    /// The key's id, as `returnsctl token keygen` and `inspect` show it.
+    /// The key's id, as `returnsctl token inspect --token-file FILE` shows it.
     #[arg(long, value_name = "KID")]
     kid: String,
 

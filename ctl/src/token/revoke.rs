@@ -26,7 +26,7 @@ revoked.
 Example:
   returnsctl token revoke --by j.doe \\
     --reason 'INC-12: sent to the wrong courier' < token
-  returnsctl token revoke --token-id 0198f1c2-… --by j.doe \\
+  returnsctl token revoke --token-id 0198f1c2-7a2b-7c3d --by j.doe \\
     --reason 'INC-13: laptop lost'";
 
 /// Revoke a token before it expires.
