@@ -44,6 +44,13 @@ impl Load {
         })
     }
 
+    /// MySQL ends sessions that are idle.
+    async fn reconnect(&mut self) -> anyhow::Result<()> {
+        let options = self.system.db.pool.connect_options();
+        self.writer = Writer::connect(&options, self.system.topic_args()).await?;
+        Ok(())
+    }
+
     async fn file(&mut self, orders: std::ops::Range<i64>) -> anyhow::Result<Vec<ReturnId>> {
         let orders: Vec<OrderId> = orders.map(OrderId).collect();
         self.writer.file(&self.system.db, &orders).await
@@ -100,6 +107,7 @@ async fn p2_p3_p4_two_of_three_brokers_frozen_and_expired_producer_ids_lose_and_
 
     for pause in 1..=2 {
         tokio::time::sleep(IDLE).await;
+        load.reconnect().await?;
         load.writer.change(&returns, 1).await?;
         load.checked(&format!("idle pause {pause}")).await?;
     }
