@@ -1,11 +1,10 @@
 //! An attempt that this process owns and has to carry to a settled outcome.
 
-use std::time::Instant;
-
 use shared::domain::ids::OrderId;
 use shared::domain::money::Money;
 use shared::domain::refund::{AttemptId, ProviderKey};
 use shared::domain::trace_context::TraceContext;
+use shared::runtime::clock::Expiry;
 use strum::{IntoStaticStr, VariantNames};
 use time::OffsetDateTime;
 
@@ -20,8 +19,8 @@ pub struct OwnedAttempt {
     /// The row's `call_deadline` as we wrote it. A process may own one attempt twice, while the first call is still under
     /// way; this value differs.
     pub owned_until: OffsetDateTime,
-    /// The same moment by our own clock, counted from before the row was written, so never later.
-    pub deadline: Instant,
+    /// The same moment by our own clocks, counted from before the row was written, so never later.
+    pub deadline: Expiry,
     /// The trace of the message; without one the return's own trace is continued.
     pub trace: Option<TraceContext>,
 }

@@ -15,6 +15,7 @@ use shared::domain::eligibility::PolicyArgs;
 use shared::domain::event::TopicArgs;
 use shared::domain::ids::ReturnId;
 use shared::domain::transition;
+use shared::runtime::clock::{Expiry, Moment};
 use shared::runtime::db::Database;
 use shared::runtime::killpoint::kill_point;
 use shared::runtime::tasks::chain;
@@ -227,8 +228,8 @@ impl Claimer {
     }
 
     async fn write(&self, tx: &mut MySqlConnection, batch: &Batch) -> Result<Claimed, Error> {
-        // Before the row's clock is read, so that our clock's deadline is never later than the row's.
-        let began = Instant::now();
+        // Before the row's clock is read, so that our clocks' deadline is never later than the row's.
+        let (began, asked) = (Instant::now(), Moment::now());
         let filings = store::read_filings(tx, &batch.returns()).await?;
         let (matched, dead_letters) = batch.match_filings(&filings);
 
@@ -259,7 +260,7 @@ impl Claimer {
             &locked,
             &orders,
             &self.policy,
-            &self.terms(began),
+            &self.terms(asked),
         )?;
         store::insert_attempts(tx, &changes.attempts, &self.new_attempts(locked.now)).await?;
         store::insert_inbox(tx, &self.consumer, &events, locked.now).await?;
@@ -276,10 +277,10 @@ impl Claimer {
         })
     }
 
-    fn terms(&self, began: Instant) -> Terms {
+    fn terms(&self, asked: Moment) -> Terms {
         Terms {
             call_deadline: self.call_deadline,
-            deadline: began + self.call_deadline,
+            deadline: Expiry::new(asked, self.call_deadline),
             fresh_for: self.fresh_for(),
         }
     }

@@ -4,8 +4,9 @@
 //! while the gateway accepts no calls or the process is busy. `shared::domain::refund` has the dates.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use shared::runtime::clock::{Expiry, Moment};
 use shared::runtime::db::Database;
 use shared::runtime::tasks::{Outage, every};
 use tokio_util::sync::CancellationToken;
@@ -71,7 +72,7 @@ impl<G: RefundGateway> Rechecker<G> {
     }
 
     async fn take(&self) -> Result<Vec<OwnedAttempt>, Error> {
-        let began = Instant::now();
+        let asked = Moment::now();
         let (gateway, owner) = (self.worker.gateway.name().clone(), self.worker.owner);
         let call_deadline = self.worker.call_deadline;
         let taken = self.db.run("take_rechecks", DEADLINE, move |conn| {
@@ -90,7 +91,7 @@ impl<G: RefundGateway> Rechecker<G> {
                 };
                 let taken = store::take_rechecks(conn, &due, &by).await?;
                 due.retain(|due| taken.contains(&due.attempt.id));
-                let own = |due| owned(due, &by, began + call_deadline);
+                let own = |due| owned(due, &by, Expiry::new(asked, call_deadline));
                 Ok(due.into_iter().filter_map(own).collect())
             })
         });
@@ -99,7 +100,7 @@ impl<G: RefundGateway> Rechecker<G> {
 }
 
 /// `None` for an attempt without the provider's reference: people marked it as paid.
-fn owned(Due { attempt, order_id }: Due, by: &TakeOver, deadline: Instant) -> Option<OwnedAttempt> {
+fn owned(Due { attempt, order_id }: Due, by: &TakeOver, deadline: Expiry) -> Option<OwnedAttempt> {
     Some(OwnedAttempt {
         id: attempt.id,
         order_id,

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use shared::domain::ids::ReturnId;
 use shared::domain::refund::{Attempt, AttemptId, AttemptState};
+use shared::runtime::clock::{Expiry, Moment};
 use shared::runtime::db::Database;
 use shared::runtime::tasks::{Backoff, Outage, every};
 use tokio_util::sync::CancellationToken;
@@ -188,7 +189,7 @@ impl<G: RefundGateway> Reconciler<G> {
             if room == 0 {
                 return Ok(Pass::NoRoom);
             }
-            let began = Instant::now();
+            let asked = Moment::now();
             let (now, mut due) = self.due_attempts(state, room).await?;
             due.retain(|due| !self.worker.open.contains(due.attempt.id));
             due.truncate(room);
@@ -196,7 +197,7 @@ impl<G: RefundGateway> Reconciler<G> {
             let Some(now) = now.filter(|_| !due.is_empty()) else {
                 return Ok(Pass::Whole);
             };
-            let taken = self.take_over(due, now, began).await?;
+            let taken = self.take_over(due, now, asked).await?;
             self.count("due", taken.len());
             let progressed = !taken.is_empty();
             self.take(taken);
@@ -229,7 +230,7 @@ impl<G: RefundGateway> Reconciler<G> {
         &self,
         mut due: Vec<Due>,
         now: time::OffsetDateTime,
-        began: Instant,
+        asked: Moment,
     ) -> Result<Vec<OwnedAttempt>, Error> {
         let by = TakeOver {
             owner: self.claimer.owner,
@@ -255,7 +256,7 @@ impl<G: RefundGateway> Reconciler<G> {
                 key: attempt.key,
                 amount: attempt.amount,
                 owned_until: by.call_deadline,
-                deadline: began + self.claimer.call_deadline,
+                deadline: Expiry::new(asked, self.claimer.call_deadline),
                 trace: None,
             })
             .collect())

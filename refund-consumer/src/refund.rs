@@ -1,20 +1,22 @@
 //! One attempt from intent to outcome: call the gateway, settle what was learned.
 //!
-//! Must stay true: a call starts only before the attempt's deadline, so before another process may take it over. An
+//! Must stay true: a call starts only before the attempt's deadline, so before another process may take it over; the
+//! deadline passes while the machine is suspended, too. An
 //! unknown outcome never counts as "not paid": what may have been sent is looked up before it is sent again, and sent
 //! again only with the same key within the key's lifetime. The attempt's row survives, not this task: a task may end
 //! anywhere, and its row is due again at its deadline.
 
+mod calls;
 mod earlier;
 mod ownership;
 mod recheck;
 mod response;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shared::domain::refund::{
-    AttemptId, Outcome, OutcomeReport, ParkReason, ProviderKey, Settled, UnusableAnswer,
+    AttemptId, Outcome, OutcomeReport, ParkReason, Settled, UnusableAnswer,
 };
 use shared::runtime::db::Database;
 use shared::runtime::killpoint::kill_point;
@@ -28,7 +30,7 @@ pub use ownership::{Marked, mark_sent};
 
 use crate::attempt::{NotSettled, OwnedAttempt, SendState};
 use crate::batcher::Batcher;
-use crate::gateway::{Answer, CallFailed, CallKind, ProviderRefund, RefundGateway, RefundRequest};
+use crate::gateway::{Answer, CallFailed, CallKind, RefundGateway, RefundRequest};
 use crate::metrics::Metrics;
 use crate::open_attempts::OpenAttempts;
 use crate::settle::Settlement;
@@ -117,7 +119,7 @@ impl<G: RefundGateway> RefundWorker<G> {
             return;
         };
         let _open = self.open.call(attempt.id);
-        let report = if Instant::now() < self.latest_start(attempt.deadline) {
+        let report = if self.has_time(&attempt.deadline) {
             self.call_gateway(&attempt).await
         } else {
             self.metrics.expired_before_call.inc();
@@ -127,11 +129,6 @@ impl<G: RefundGateway> RefundWorker<G> {
         if let Some(report) = report {
             self.settle(&attempt, report).await;
         }
-    }
-
-    /// A call that begins in the second half of its time is likely to be cut off by the deadline and to end unknown.
-    fn latest_start(&self, deadline: Instant) -> Instant {
-        deadline - self.call_deadline / 2
     }
 
     /// There was no call permit in time: the attempt is given up at once, for any process that has room.
@@ -367,77 +364,6 @@ impl<G: RefundGateway> RefundWorker<G> {
                 }
             }
         }
-    }
-
-    async fn status(
-        &self,
-        attempt: &OwnedAttempt,
-        gateway_ref: &str,
-    ) -> Result<Option<ProviderRefund>, CallFailed> {
-        let admitted = self.admitted(attempt.deadline, CallKind::LookUp).await;
-        admitted.map_err(CallFailed::NotSent)?;
-        let call = self.gateway.status(gateway_ref, &attempt.key);
-        self.call("status", attempt.deadline, call).await
-    }
-
-    async fn find(
-        &self,
-        key: &ProviderKey,
-        deadline: Instant,
-    ) -> Result<Option<ProviderRefund>, CallFailed> {
-        let admitted = self.admitted(deadline, CallKind::LookUp).await;
-        admitted.map_err(CallFailed::NotSent)?;
-        self.call("find", deadline, self.gateway.find(key)).await
-    }
-
-    /// Waits until the gateway may be called.
-    ///
-    /// # Errors
-    /// Why it will not be called.
-    async fn admitted(&self, deadline: Instant, kind: CallKind) -> Result<(), &'static str> {
-        let latest = self.latest_start(deadline);
-        // A timeout alone would still let a call through that is ready at once.
-        if Instant::now() >= latest {
-            return Err("no_time");
-        }
-        let ready = tokio::time::timeout_at(latest.into(), self.gateway.ready(kind));
-        match self.stop.run_until_cancelled(ready).await {
-            Some(Ok(())) => Ok(()),
-            Some(Err(_)) => Err("gateway_paused"),
-            None => Err("stopping"),
-        }
-    }
-
-    /// A call within the attempt's deadline, counted.
-    async fn call<T>(
-        &self,
-        operation: &'static str,
-        deadline: Instant,
-        call: impl Future<Output = Result<T, CallFailed>>,
-    ) -> Result<T, CallFailed> {
-        let began = Instant::now();
-        // A timeout alone would still poll the call once, which may be enough to send it.
-        if began >= deadline {
-            return Err(CallFailed::NotSent("deadline_passed"));
-        }
-        let result = tokio::time::timeout_at(deadline.into(), call)
-            .await
-            .unwrap_or(Err(CallFailed::Unknown("timeout")));
-        let seconds = began.elapsed().as_secs_f64();
-        self.metrics
-            .gateway_seconds
-            .with_label_values(&[operation])
-            .observe(seconds);
-        let label = result
-            .as_ref()
-            .map_or_else(CallFailed::as_str, |_| "answered");
-        self.metrics.gateway_calls.with_label_values(&[label]).inc();
-        for kind in CallKind::ALL {
-            let refuses_all = i64::from(self.gateway.refuses_all(kind));
-            let gauge = &self.metrics.refuses_all;
-            gauge.with_label_values(&[kind.as_str()]).set(refuses_all);
-        }
-        result
     }
 
     fn report(&self, attempt: &OwnedAttempt, outcome: Outcome) -> OutcomeReport {

@@ -1,16 +1,17 @@
 //! Which shards this relay owns, and until when.
 //!
-//! Leases follow the database's clock. This process trusts a lease only for 60 % of its length, on its own monotonic
-//! clock, counted from before the renewal was sent. So it stops sending before another relay can acquire the shard.
+//! Leases follow the database's clock. This process trusts a lease only for 60 % of its length, by its own clocks that go
+//! on while the machine is suspended, counted from before the renewal was sent. So it stops sending before another relay can acquire the shard.
 //! Leases are renewed by a task with its own connection: a slow read or a slow broker must not cost a lease.
 //! A shard is never released at once. The keeper marks it as handing over; the pump flushes it and deletes its rows; then
 //! the keeper releases it. A shard that an operator paused is handed over in the same way, and no relay acquires it.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use shared::domain::ids::Shard;
+use shared::runtime::clock::{Expiry, Moment};
 use shared::runtime::db::{Database, DbError};
 use sqlx::MySqlConnection;
 use tokio::sync::{mpsc, watch};
@@ -33,8 +34,8 @@ const TRUSTED: f64 = 0.6;
 pub struct HeldLease {
     pub epoch: i64,
     pub redrive_gen: i64,
-    /// Nothing may be sent after this instant.
-    pub valid_until: Instant,
+    /// Nothing may be sent when this is over.
+    pub trust: Expiry,
     /// Another relay should own the shard, or it is paused: flush it, then release it.
     pub handing_over: bool,
 }
@@ -129,18 +130,18 @@ impl LeaseKeeper {
     /// Returns whether the relay owned less than its share. Acquiring is its own unit of work: it may wait for a locked
     /// row, and the leases that were renewed are held in any case.
     async fn renew_and_rebalance(&self, is_leaving: bool) -> Result<bool, DbError> {
-        let sent_at = Instant::now();
+        let asked = Moment::now();
         let (leases, live_relays) = self.renew(is_leaving).await?;
         let rebalance = if is_leaving {
             Rebalance::leaving(&leases, &self.owner)
         } else {
             Rebalance::fair_share(&leases, &live_relays, &self.owner)
         };
-        let valid_until = sent_at + self.ttl.mul_f64(TRUSTED);
-        self.publish(&leases, &rebalance.hand_over, valid_until);
+        let trust = Expiry::new(asked, self.ttl.mul_f64(TRUSTED));
+        self.publish(&leases, &rebalance.hand_over, trust);
         if !rebalance.acquire.is_empty() {
             let leases = self.acquire(rebalance.acquire).await?;
-            self.publish(&leases, &rebalance.hand_over, valid_until);
+            self.publish(&leases, &rebalance.hand_over, trust);
         }
         Ok(rebalance.is_below_share)
     }
@@ -175,7 +176,7 @@ impl LeaseKeeper {
         .await
     }
 
-    fn publish(&self, leases: &[LeaseRow], hand_over: &[Shard], valid_until: Instant) {
+    fn publish(&self, leases: &[LeaseRow], hand_over: &[Shard], trust: Expiry) {
         let ours = leases
             .iter()
             .filter(|lease| lease.owner.as_ref() == Some(&self.owner));
@@ -183,7 +184,7 @@ impl LeaseKeeper {
             let held = HeldLease {
                 epoch: lease.epoch,
                 redrive_gen: lease.redrive_gen,
-                valid_until,
+                trust,
                 handing_over: hand_over.contains(&lease.shard),
             };
             (lease.shard, held)
@@ -248,7 +249,7 @@ mod tests {
         let lease = |handing_over| HeldLease {
             epoch: 3,
             redrive_gen: 0,
-            valid_until: Instant::now(),
+            trust: Expiry::new(Moment::now(), Duration::ZERO),
             handing_over,
         };
         let held = |handing_over| HeldLeases::from([(Shard(1), lease(handing_over))]);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use shared::domain::ids::Shard;
+use shared::runtime::clock::Moment;
 
 use crate::lease::{HeldLeases, LeaseHandle};
 use crate::metrics::Metrics;
@@ -101,7 +102,6 @@ impl OwnedShards {
 
     /// Begins to work on shards whose lease is new. Returns whether there was one.
     pub(crate) fn adopt_new(&mut self) -> bool {
-        let now = Instant::now();
         let mut acquired = Vec::new();
         for (shard, lease) in &self.held {
             if self.states.contains_key(shard) {
@@ -110,7 +110,7 @@ impl OwnedShards {
             if lease.handing_over {
                 // We released it before, but the release did not reach the table.
                 let _ = self.leases.release.send((*shard, lease.epoch));
-            } else if now < lease.valid_until {
+            } else if !lease.trust.is_over() {
                 self.next_number += 1 << 32;
                 let state = ShardState::new(*shard, *lease, self.next_number);
                 self.states.insert(*shard, state);
@@ -123,13 +123,13 @@ impl OwnedShards {
         !acquired.is_empty()
     }
 
-    pub(crate) fn has_lost_records_in_flight(&self, now: Instant) -> bool {
+    pub(crate) fn has_lost_records_in_flight(&self, now: Moment) -> bool {
         let mut states = self.states.iter();
         states.any(|(shard, state)| !state.in_flight.is_empty() && self.is_lost(*shard, state, now))
     }
 
     /// Forgets shards whose lease is lost. Deletes in progress go on: they need no lease.
-    pub(crate) fn drop_lost(&mut self, now: Instant) {
+    pub(crate) fn drop_lost(&mut self, now: Moment) {
         let is_lost = |(shard, state): &(&Shard, &ShardState)| self.is_lost(**shard, state, now);
         let states = self.states.iter();
         let lost: Vec<Shard> = states.filter(is_lost).map(|(shard, _)| *shard).collect();
@@ -146,9 +146,10 @@ impl OwnedShards {
         tracing::warn!(?shards, "leases lost");
     }
 
-    fn is_lost(&self, shard: Shard, state: &ShardState, now: Instant) -> bool {
+    fn is_lost(&self, shard: Shard, state: &ShardState, now: Moment) -> bool {
         let lease = self.held.get(&shard);
-        lease.is_none_or(|lease| lease.epoch != state.lease.epoch) || now >= state.lease.valid_until
+        lease.is_none_or(|lease| lease.epoch != state.lease.epoch)
+            || state.lease.trust.is_over_at(now)
     }
 
     /// Whether a record of a shard that is handed over has been in flight for longer than `limit`.

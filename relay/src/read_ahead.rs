@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Instant;
 
 use shared::domain::ids::Shard;
+use shared::runtime::clock::Moment;
 
 use crate::metrics::Metrics;
 use crate::outbox_reader::{OutboxReader, ReadRequest, ReadResult};
@@ -75,9 +76,10 @@ impl ReadAhead {
 
     /// Starts a read of every readable shard. Call it only while no read is in progress.
     pub(crate) fn start(&mut self, shards: &mut OwnedShards, now: Instant) {
+        let moment = Moment::now();
         let (first, rest): (Vec<_>, Vec<_>) = shards
             .iter_mut()
-            .filter(|(_, state)| state.is_readable(now))
+            .filter(|(_, state)| state.is_readable(moment))
             .partition(|(shard, _)| *shard >= self.next_shard);
         let is_partial = !first.is_empty() && !rest.is_empty();
         let chosen = if first.is_empty() { rest } else { first };
@@ -106,11 +108,11 @@ impl ReadAhead {
         batch: Batch,
         shards: &mut OwnedShards,
     ) -> Vec<Pending> {
-        let now = Instant::now();
+        let (now, moment) = (Instant::now(), Moment::now());
         self.next_shard = advance_cursors(&request.ranges, &batch, shards, now);
         let is_full = batch.is_full;
         let mut rows = batch.rows;
-        rows.retain(|row| self.is_new(row, shards, now));
+        rows.retain(|row| self.is_new(row, shards, moment));
         match (is_full || request.is_partial, rows.is_empty()) {
             (true, _) => self.pace.immediately(now),
             (false, false) => self.pace.progressed(now),
@@ -119,7 +121,7 @@ impl ReadAhead {
         rows
     }
 
-    fn is_new(&self, row: &Pending, shards: &OwnedShards, now: Instant) -> bool {
+    fn is_new(&self, row: &Pending, shards: &OwnedShards, now: Moment) -> bool {
         let state = shards.get(row.key.shard);
         let Some(state) = state.filter(|state| state.is_readable(now)) else {
             return false;

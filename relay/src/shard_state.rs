@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use shared::domain::ids::{ReturnId, Shard};
+use shared::runtime::clock::Moment;
 
 use crate::cursor::Cursor;
 use crate::held::{HeldCheck, HeldRows};
@@ -69,8 +70,8 @@ impl ShardState {
         }
     }
 
-    pub(crate) fn is_readable(&self, now: Instant) -> bool {
-        !self.lease.handing_over && self.parked_keys.is_some() && now < self.lease.valid_until
+    pub(crate) fn is_readable(&self, now: Moment) -> bool {
+        !self.lease.handing_over && self.parked_keys.is_some() && !self.lease.trust.is_over_at(now)
     }
 
     pub(crate) fn has_parked(&self, msg_key: &str) -> bool {

@@ -2,6 +2,7 @@
 //! Kafka topics, and a proxy that breaks connections to MySQL.
 
 pub mod audit_trail;
+pub mod clock_shifts;
 mod database;
 pub mod docs;
 pub mod mysql_proxy;

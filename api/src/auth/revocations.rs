@@ -1,9 +1,10 @@
 //! A snapshot of the list of revoked tokens, read every second: a revoked token is refused at most five seconds later.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use shared::auth::RevokedTokens;
+use shared::runtime::clock::Moment;
 use shared::runtime::db::{Database, DbError};
 use shared::runtime::ops::Check;
 use shared::runtime::tasks::{Outage, every};
@@ -22,7 +23,7 @@ const DEADLINE: Duration = Duration::from_millis(1400);
 pub(crate) struct Snapshot {
     pub(super) list: Arc<RevokedTokens>,
     /// When the read began.
-    read_at: Instant,
+    read_at: Moment,
 }
 
 impl Snapshot {
@@ -31,7 +32,7 @@ impl Snapshot {
     /// # Errors
     /// MySQL does not respond.
     pub(crate) async fn read(db: &Database) -> Result<Self, DbError> {
-        let read_at = Instant::now();
+        let read_at = Moment::now();
         let list = db.run("read_revoked_tokens", DEADLINE, |conn| {
             Box::pin(async { RevokedTokens::read(conn).await.map_err(DbError::from) })
         });

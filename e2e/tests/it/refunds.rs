@@ -7,6 +7,7 @@ mod faults;
 mod frozen;
 mod operator;
 mod reversed;
+mod suspended;
 mod tampered;
 
 use e2e::load::Writer;

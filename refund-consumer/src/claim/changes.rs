@@ -1,7 +1,7 @@
 //! What a claim changes about each locked return. Pure: rows in, changes and attempts out.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use shared::domain::actor::Actor;
@@ -11,6 +11,7 @@ use shared::domain::refund::{AttemptId, ProviderKey};
 use shared::domain::status::{Action, Status};
 use shared::domain::trace_context::TraceContext;
 use shared::domain::transition::{Cause, Change, Locked, LockedReturn};
+use shared::runtime::clock::Expiry;
 use time::OffsetDateTime;
 
 use super::batch::Matched;
@@ -33,7 +34,7 @@ pub(super) struct Changes {
 pub(super) struct Terms {
     pub(super) call_deadline: Duration,
     /// The same moment by our own clock.
-    pub(super) deadline: Instant,
+    pub(super) deadline: Expiry,
     /// An attempt of a younger return is sent without a look-up.
     pub(super) fresh_for: Duration,
 }

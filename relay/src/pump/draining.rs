@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use shared::runtime::clock::Moment;
+
 use super::{Event, Pump, TICK};
 use crate::publisher::Publish;
 
@@ -15,7 +17,7 @@ impl<P: Publish> Pump<P> {
         while Instant::now() < deadline && (self.owned.in_flight() > 0 || !self.deleter.is_empty())
         {
             self.refresh_leases();
-            if self.owned.has_lost_records_in_flight(Instant::now()) {
+            if self.owned.has_lost_records_in_flight(Moment::now()) {
                 tracing::warn!("a lease was lost while flushing");
                 break;
             }
@@ -72,6 +74,7 @@ mod tests {
     use std::time::Duration;
 
     use shared::domain::ids::{EventId, Shard};
+    use shared::runtime::clock::Expiry;
     use shared::runtime::db::Database;
     use tokio::sync::{mpsc, watch};
 
@@ -89,7 +92,7 @@ mod tests {
         let lease = HeldLease {
             epoch: 1,
             redrive_gen: 0,
-            valid_until: Instant::now() + Duration::from_secs(60),
+            trust: Expiry::new(Moment::now(), Duration::from_secs(60)),
             handing_over: false,
         };
         LeaseHandle {

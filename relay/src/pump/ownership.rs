@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use shared::domain::ids::Shard;
+use shared::runtime::clock::Moment;
 use shared::runtime::db::DbError;
 
 use super::{Pump, RETRY_PAUSE};
@@ -19,13 +20,13 @@ impl<P: Publish> Pump<P> {
                 self.reads.invalidate();
             }
         }
-        // One instant for both checks: if a lease ended between them, its records in flight would not count as lost.
-        let now = Instant::now();
+        // One moment for both checks: if a lease ended between them, its records in flight would not count as lost.
+        let now = Moment::now();
         if self.owned.has_lost_records_in_flight(now) {
             return Err(RestartCause::LeaseLost);
         }
         self.owned.drop_lost(now);
-        self.delivery.expire_isolation(now);
+        self.delivery.expire_isolation(Instant::now());
         if self.owned.is_hand_over_late(self.args.drain()) {
             return Err(RestartCause::HandOverLate);
         }

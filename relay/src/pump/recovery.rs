@@ -1,7 +1,6 @@
 //! The reaction to every [`RestartCause`]: a new producer.
 
-use std::time::Instant;
-
+use shared::runtime::clock::Moment;
 use shared::runtime::killpoint::kill_point;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +25,7 @@ impl<P: Publish> Pump<P> {
         self.reads.invalidate();
         self.delivery.forget_topics();
         self.owned.reset_in_flight();
-        self.owned.drop_lost(Instant::now());
+        self.owned.drop_lost(Moment::now());
         if let Some((key, reason)) = self.delivery.isolate_refused(was_in_isolation) {
             self.park_refused(key, reason).await;
         }

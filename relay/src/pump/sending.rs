@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use shared::runtime::clock::Moment;
 use shared::runtime::db::DbError;
 
 use super::holding::Held;
@@ -79,10 +80,9 @@ impl<P: Publish> Pump<P> {
         let mut to_park = RowsToPark::default();
         let mut held = Held::default();
         let mut can_send = true;
-        // The look-up may have taken so long that a lease has ended.
-        let now = Instant::now();
         for row in rows {
-            let mut step = self.next_step(row, predecessors, now);
+            // For each row: a lease may have ended during the look-up, or the machine was suspended since the last row.
+            let mut step = self.next_step(row, predecessors, Moment::now());
             if step.is_some() && held.has_return(row) {
                 step = Some(NextStep::Hold);
             }
@@ -110,7 +110,7 @@ impl<P: Publish> Pump<P> {
         &self,
         row: &Pending,
         predecessors: &Predecessors,
-        now: Instant,
+        now: Moment,
     ) -> Option<NextStep> {
         let state = self.owned.get(row.key.shard);
         let state = state.filter(|state| state.is_readable(now))?;
