@@ -263,6 +263,11 @@ async fn add_attempt(
             "the order's remaining amount does not cover the refund".to_owned(),
         ));
     }
+    if !row.refund_amount.is_payable() {
+        return Err(refused(
+            "the currency of the refund cannot express its amount".to_owned(),
+        ));
+    }
     match transition::add_attempt(conn, row, locked.now).await {
         Err(TransitionError::NoAttempt(why)) => Err(refused(why.to_string())),
         result => Ok(result?),

@@ -237,7 +237,6 @@ impl Parts {
         Claimer {
             db: self.db.intake.clone(),
             topics: self.cfg.topics.clone(),
-            policy: self.cfg.policy.clone(),
             consumer: self.cfg.intake.consumer_group.clone(),
             owner: Uuid::now_v7(),
             gateway: gateway.name().clone(),

@@ -11,7 +11,6 @@ mod changes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::domain::eligibility::PolicyArgs;
 use shared::domain::event::TopicArgs;
 use shared::domain::ids::ReturnId;
 use shared::domain::transition;
@@ -55,7 +54,6 @@ const LOOK_UP_FIRST_AFTER: Duration = Duration::from_secs(15 * 60);
 pub struct Claimer {
     pub db: Database,
     pub topics: TopicArgs,
-    pub policy: PolicyArgs,
     /// Our name in the inbox.
     pub consumer: String,
     pub owner: Uuid,
@@ -254,14 +252,7 @@ impl Claimer {
         let seen = store::read_inbox(tx, &self.consumer, &events).await?;
         events.retain(|event| !seen.contains(event));
 
-        let changes = Changes::decide(
-            &matched,
-            &seen,
-            &locked,
-            &orders,
-            &self.policy,
-            &self.terms(asked),
-        )?;
+        let changes = Changes::decide(&matched, &seen, &locked, &orders, &self.terms(asked))?;
         store::insert_attempts(tx, &changes.attempts, &self.new_attempts(locked.now)).await?;
         store::insert_inbox(tx, &self.consumer, &events, locked.now).await?;
         for dead_letter in &dead_letters {

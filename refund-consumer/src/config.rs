@@ -7,7 +7,6 @@ use std::time::Duration;
 use clap::{ArgAction, Args, ValueEnum, value_parser};
 use reqwest::Url;
 use secrecy::SecretString;
-use shared::domain::eligibility::PolicyArgs;
 use shared::domain::event::TopicArgs;
 use shared::runtime::db::DbArgs;
 use shared::runtime::kafka::KafkaArgs;
@@ -29,8 +28,6 @@ pub struct Config {
     pub gateway: GatewayArgs,
     #[command(flatten)]
     pub reconcile: ReconcileArgs,
-    #[command(flatten)]
-    pub policy: PolicyArgs,
     #[command(flatten)]
     pub topics: TopicArgs,
     #[command(flatten)]

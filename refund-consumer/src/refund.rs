@@ -237,6 +237,10 @@ impl<G: RefundGateway> RefundWorker<G> {
         if let Some(report) = self.look_up_earlier(attempt).await {
             return Some(report);
         }
+        if !attempt.amount.is_payable() {
+            let reason = ParkReason::AmountNotPayable;
+            return Some(self.report(attempt, Outcome::Park { reason }));
+        }
         if let Err(error) = self.admitted(attempt.deadline, CallKind::Submit).await {
             return Some(self.not_sent(attempt, error));
         }

@@ -179,7 +179,6 @@ impl Settler {
         let changed = batch.changed_attempts();
         let wrote = update_attempts(tx, &changed, locked.now).await?;
         expect_rows("refunds", changed.len(), wrote)?;
-        store::add_refunds(tx, &batch.paid()).await?;
         transition::apply(tx, &mut locked, &self.topics, &batch.changes).await?;
         kill_point("consumer.before_settle_commit");
         Ok(settled)

@@ -13,9 +13,7 @@ mod scans;
 use sqlx::MySqlConnection;
 use uuid::Uuid;
 
-pub use attempts::{
-    Due, GiveBack, TakeOver, add_refunds, mark_sent, read_earlier, release, take_over,
-};
+pub use attempts::{Due, GiveBack, TakeOver, mark_sent, read_earlier, release, take_over};
 pub use claims::{
     Filing, NewAttempts, OrderLock, insert_attempts, insert_dead_letter, insert_inbox, lock_orders,
     read_filings, read_inbox,

@@ -2,6 +2,7 @@
 
 pub mod ids;
 pub mod money;
+pub mod review;
 pub mod status;
 
 pub mod actor;

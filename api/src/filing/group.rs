@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use shared::domain::eligibility::{self, OrderFacts, PolicyArgs};
-use shared::domain::ids::OrderId;
+use shared::domain::ids::{CustomerId, OrderId};
 use shared::domain::transition::{self, Filed, NewReturn, TransitionError};
 use shared::runtime::db::DbError;
 use shared::runtime::killpoint::kill_point;
@@ -18,7 +18,7 @@ use crate::store::{self, OrderLock, OrderRow};
 #[derive(Debug, Clone)]
 pub(super) enum FilingOutcome {
     Done(Result<Receipt, ApiError>),
-    /// The order is locked by another session, or unknown. Only a read that waits for the lock can say which.
+    /// The order is locked by another session, or the customer has none of this id. Only a read that waits for the lock can say which.
     OrderNotSeen,
 }
 
@@ -36,8 +36,6 @@ pub(super) enum GroupError {
     Database(#[from] DbError),
     #[error("a filing could not be written")]
     Transition(#[from] TransitionError),
-    #[error("an accepted filing has no order or no refundable amount")]
-    Unwritable,
 }
 
 impl From<sqlx::Error> for GroupError {
@@ -130,15 +128,17 @@ impl<'a> Group<'a> {
         &mut self,
         conn: &mut MySqlConnection,
     ) -> Result<Vec<Filed>, GroupError> {
-        let ids: Vec<OrderId> = self.undecided().iter().map(|(_, it)| it.order).collect();
-        if ids.is_empty() {
+        let undecided = self.undecided().into_iter();
+        let wanted: Vec<(OrderId, CustomerId)> =
+            undecided.map(|(_, it)| (it.order, it.customer)).collect();
+        if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = store::read_orders(conn, &ids, self.lock).await?;
+        let rows = store::read_orders(conn, &wanted, self.lock).await?;
         let orders: HashMap<OrderId, OrderRow> =
-            rows.into_iter().map(|row| (row.id, row)).collect();
+            rows.into_iter().map(|row| (row.facts.id, row)).collect();
         for (at, request) in self.undecided() {
-            self.outcomes[at] = self.refusal(orders.get(&request.order), request);
+            self.outcomes[at] = self.refusal(orders.get(&request.order));
         }
         // A concurrent retry may have been committed between the first read of the keys and the read of the orders: its
         // stored response takes precedence over a 409 or 422.
@@ -148,25 +148,20 @@ impl<'a> Group<'a> {
     }
 
     /// Why this request is not written, or `None` if it is.
-    fn refusal(&self, order: Option<&OrderRow>, request: &FilingRequest) -> Option<FilingOutcome> {
+    fn refusal(&self, order: Option<&OrderRow>) -> Option<FilingOutcome> {
         let refused = |error| Some(FilingOutcome::Done(Err(error)));
         let Some(order) = order else {
             return match self.lock {
                 OrderLock::SkipLocked => Some(FilingOutcome::OrderNotSeen),
+                // The same error for an unknown order and for another customer's: a caller must not learn which orders exist.
                 OrderLock::Wait => refused(ApiError::UnknownOrder),
             };
         };
-        let Some(facts) = &order.facts else {
-            return refused(ApiError::Internal);
-        };
-        // The same error for an unknown order and for another customer's: a caller must not learn which orders exist.
-        if facts.customer_id != request.customer {
-            return refused(ApiError::UnknownOrder);
-        }
         if let Some(return_id) = order.open_return {
             return refused(ApiError::AlreadyOpen { return_id });
         }
-        let violations = eligibility::violations(facts, false, order.now, &self.filing.policy);
+        let policy = &self.filing.policy;
+        let violations = eligibility::violations(&order.facts, false, order.now, policy);
         if violations.is_empty() {
             None
         } else {
@@ -181,19 +176,21 @@ impl<'a> Group<'a> {
         orders: &HashMap<OrderId, OrderRow>,
     ) -> Result<Vec<Filed>, GroupError> {
         let mut accepted = self.undecided();
-        let order_of = |request: &FilingRequest| orders.get(&request.order);
-        let times = accepted.iter().filter_map(|(_, it)| order_of(it));
-        let Some(now) = times.map(|order| order.now).max() else {
+        let order_of = |request: &FilingRequest| {
+            let order = orders.get(&request.order);
+            order.expect("a request without an order was refused")
+        };
+        let times = accepted.iter().map(|(_, it)| order_of(it).now);
+        let Some(now) = times.max() else {
             return Ok(Vec::new());
         };
         // Every multi-row insert is sorted by its table's unique key, so that two groups never deadlock on it.
         accepted.sort_unstable_by_key(|(_, request)| request.order);
-        let new_returns: Option<Vec<NewReturn>> = accepted
+        let new_returns: Vec<NewReturn> = accepted
             .iter()
-            .map(|(_, it)| new_return(it, order_of(it)?.facts.as_ref()?, &self.filing.policy))
+            .map(|(_, it)| new_return(it, &order_of(it).facts, &self.filing.policy))
             .collect();
-        let opened =
-            transition::open(conn, now, &new_returns.ok_or(GroupError::Unwritable)?).await?;
+        let opened = transition::open(conn, now, &new_returns).await?;
         kill_point("api.after_insert");
         let mut responses = Vec::new();
         for ((at, request), row) in accepted.iter().zip(opened.filed()) {
@@ -209,13 +206,9 @@ impl<'a> Group<'a> {
     }
 }
 
-fn new_return(
-    request: &FilingRequest,
-    order: &OrderFacts,
-    policy: &PolicyArgs,
-) -> Option<NewReturn> {
-    let refund_amount = eligibility::refundable(order)?;
-    Some(NewReturn {
+fn new_return(request: &FilingRequest, order: &OrderFacts, policy: &PolicyArgs) -> NewReturn {
+    let refund_amount = order.refundable();
+    NewReturn {
         order_id: request.order,
         customer_id: request.customer,
         filed_by: request.filed_by,
@@ -224,5 +217,5 @@ fn new_return(
         review_required: policy.needs_review(&refund_amount),
         refund_amount,
         cause: request.cause.clone(),
-    })
+    }
 }

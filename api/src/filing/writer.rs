@@ -267,7 +267,7 @@ impl From<GroupError> for ApiError {
         match error {
             GroupError::Database(error) => error.into(),
             GroupError::Transition(TransitionError::Database(error)) => DbError::from(error).into(),
-            GroupError::Transition(_) | GroupError::Unwritable => {
+            GroupError::Transition(_) => {
                 tracing::error!(error = chain(&error), "a filing could not be written");
                 Self::Internal
             }

@@ -40,10 +40,9 @@ impl<T> Page<T> {
         }
     }
 
-    /// Leaves out some items. The page gets shorter; the next page stays the same.
-    pub(super) fn filter_map<U>(self, show: impl FnMut(T) -> Option<U>) -> Page<U> {
+    pub(super) fn map<U>(self, show: impl FnMut(T) -> U) -> Page<U> {
         Page {
-            items: self.items.into_iter().filter_map(show).collect(),
+            items: self.items.into_iter().map(show).collect(),
             next_cursor: self.next_cursor,
         }
     }

@@ -41,15 +41,15 @@ pub(crate) struct ReturnView {
     updated_at: String,
 }
 
-/// An amount of money.
+/// An amount of money: a decimal number in its currency.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Money)]
 pub(crate) struct MoneyView {
-    /// Decimal, with as many places as stored.
+    /// With the decimal places of its currency: `49.90` EUR, `705` JPY.
     #[schema(pattern = r"^-?[0-9]+(\.[0-9]+)?$", example = "49.90")]
     amount: String,
-    /// ISO 4217.
-    #[schema(pattern = "^[A-Z]{3}$", example = "EUR")]
+    /// ISO 4217; of an order, the code that the shop wrote.
+    #[schema(max_length = 3, example = "EUR")]
     currency: String,
 }
 
@@ -92,7 +92,7 @@ pub(crate) struct OrderView {
     #[schema(required, format = "date-time")]
     delivered_at: Option<String>,
     total: MoneyView,
-    /// The amount already refunded.
+    /// The amount already refunded, by the shop or through returns.
     refunded: MoneyView,
     /// Whether a return would be accepted now.
     returnable: bool,
@@ -105,21 +105,20 @@ pub(crate) struct OrderView {
 }
 
 impl OrderView {
-    /// `None` for an order of the shop that cannot be understood; the log says why.
-    pub(super) fn new(order: &OrderRow, policy: &PolicyArgs) -> Option<Self> {
-        let facts = order.facts.as_ref()?;
+    pub(super) fn new(order: &OrderRow, policy: &PolicyArgs) -> Self {
+        let facts = &order.facts;
         let open = order.open_return.is_some();
         let reasons = eligibility::violations(facts, open, order.now, policy);
-        Some(Self {
+        Self {
             order_id: facts.id,
             status: facts.status.clone(),
             delivered_at: facts.delivered_at.map(timestamp_text),
             total: MoneyView::from(&facts.total),
-            refunded: MoneyView::from(&facts.refunded_amount),
+            refunded: MoneyView::from(&facts.refunded()),
             returnable: reasons.is_empty(),
             reasons,
             open_return_id: order.open_return,
-        })
+        }
     }
 }
 

@@ -229,7 +229,7 @@ async fn a_duplicate_is_isolated_and_the_rest_of_its_group_goes_on() {
 }
 
 #[tokio::test]
-async fn an_order_that_cannot_be_understood_fails_alone() {
+async fn an_order_that_cannot_be_paid_is_refused_alone() {
     let api = Api::start().await;
     api.db.seed_orders(1, 64, CUSTOMER).await;
     sqlx::query("UPDATE orders SET currency = 'eur' WHERE id = 9")
@@ -239,7 +239,7 @@ async fn an_order_that_cannot_be_understood_fails_alone() {
     let (answers, _) = file_all(&api, 1, 64, &[]).await;
     for (order, answer) in (1..).zip(&answers) {
         if order == 9 {
-            answer.problem(500, "internal");
+            answer.problem(422, "not-eligible");
         } else {
             assert_eq!(answer.status, 201, "order {order}");
         }

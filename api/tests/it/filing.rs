@@ -104,7 +104,7 @@ async fn an_open_return_is_named_to_its_owner() {
 
 #[tokio::test]
 async fn a_large_refund_waits_for_review() {
-    let api = Api::start_with(&["--review-above-amount", "49.89"]).await;
+    let api = Api::start_with(&["--review-above-amount", "EUR:49.89"]).await;
     api.db.seed_orders(1, 1, CUSTOMER).await;
     let id = api.file(1).await.return_id();
     let shown = api

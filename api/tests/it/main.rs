@@ -28,6 +28,7 @@ mod bad_input;
 mod bulkheads;
 mod concurrency;
 mod contract;
+mod currencies;
 mod decisions;
 mod events;
 mod export;
@@ -42,6 +43,8 @@ mod operator_actions;
 mod orders;
 mod own_returns;
 mod reading;
+mod shop_sync;
+mod strangers;
 
 mod issuers;
 mod limits;

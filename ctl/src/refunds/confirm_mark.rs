@@ -10,15 +10,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use shared::domain::refund::{AttemptState, MARKED_NOT_PAID};
 
-use super::decision::{
-    Decided, Decision, DecisionArgs, Outcome, close_attempt, expect_one, not_now,
-};
+use super::decision::{Decided, Decision, DecisionArgs, Outcome, close_attempt, not_now};
 use super::mark::{Allowed, Mark};
 use super::request::MarkRequest;
 use crate::error::CtlError;
 use crate::output;
 use crate::store::refunds::last_request;
-use crate::store::settle::{self, Closing};
+use crate::store::settle::Closing;
 
 const PAID_HELP: &str = "\
 WHAT THIS MEANS: the return is refunded for good, the amount counts against its order, and no further payment is made. \
@@ -171,7 +169,7 @@ async fn confirmable(
     Ok(request)
 }
 
-/// Writes the attempts, and the order's sum if money was paid.
+/// Writes the attempts.
 async fn close(
     decision: &mut Decision<'_>,
     allowed: &Allowed<'_>,
@@ -194,10 +192,6 @@ async fn close(
             last_error: other.last_error.as_deref(),
         };
         close_attempt(decision.tx, other, void, locked).await?;
-    }
-    if let Allowed::Paid(paid) = allowed {
-        let (order, amount) = (&decision.refund.order, &paid.by.amount);
-        expect_one(settle::add_refund(decision.tx, order, amount).await?)?;
     }
     Ok(())
 }

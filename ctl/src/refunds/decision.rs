@@ -43,8 +43,8 @@ pub(super) struct DecisionArgs {
 impl DecisionArgs {
     /// Locks the return's rows and runs `decide` on them, in one transaction. The token is checked first, so that a person
     /// who may not decide learns nothing about the return. `order` says whether the order is locked too: only a decision
-    /// that counts money on it does that. Otherwise the order is read plainly: it has one open return at a time, so only
-    /// the shop could change its sum meanwhile.
+    /// that makes the return refunded does that. Otherwise the order is read plainly: it has one open return at a time, so
+    /// only the shop could change its sum meanwhile.
     pub(super) async fn decide<T, D>(
         &self,
         name: &'static str,
@@ -247,13 +247,13 @@ pub(super) async fn close_attempt(
 }
 
 /// A statement that changes another number of rows than were locked rolls the decision back.
-pub(super) fn expect_one(rows: u64) -> Result<(), CtlError> {
+fn expect_one(rows: u64) -> Result<(), CtlError> {
     if rows == 1 {
         return Ok(());
     }
     Err(CtlError::Problem(format!(
         "a statement changed {rows} rows instead of one; everything was rolled back.\n\
-         To do: see that nobody changes refunds or orders by hand, then run again"
+         To do: see that nobody changes refunds by hand, then run again"
     )))
 }
 

@@ -178,7 +178,7 @@ impl Report {
             updated_at: rfc3339(row.updated_at),
             order: OrderMoney {
                 total: refund.order.total.decimal_text(),
-                refunded_amount: refund.order.refunded_amount.decimal_text(),
+                refunded_amount: refund.order.refunded().decimal_text(),
                 currency: refund.order.total.currency.to_string(),
             },
             attempts: refund

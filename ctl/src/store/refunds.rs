@@ -1,6 +1,6 @@
 //! What an operator reads about refunds. No read locks, and each uses an index; `settle` has the statements that lock.
 
-use shared::domain::eligibility::OrderFacts;
+use shared::domain::eligibility::{ORDER, OrderFacts, REFUNDED_HERE};
 use shared::domain::ids::{OrderId, ReturnId};
 use shared::domain::refund::{ATTEMPT, Attempt, AttemptState, OVERDUE};
 use shared::domain::row::decode_enum;
@@ -140,29 +140,30 @@ pub(crate) enum Lock {
     Update,
 }
 
-impl Lock {
-    fn clause(self) -> &'static str {
-        match self {
-            Self::None => "",
-            Self::Update => " FOR UPDATE",
-        }
-    }
-}
-
 pub(crate) async fn read_order(
     conn: &mut MySqlConnection,
     id: OrderId,
     lock: Lock,
 ) -> sqlx::Result<Option<OrderFacts>> {
-    let sql = format!(
-        "/* read_order */ SELECT id, customer_id, total, currency, refunded_amount, status, delivered_at \
-         FROM orders WHERE id = ?{}",
-        lock.clause()
-    );
+    match lock {
+        Lock::None => {}
+        // First, so that what was refunded is read as it is under the lock.
+        Lock::Update => lock_order(conn, id).await?,
+    }
+    let sql =
+        format!("/* read_order */ SELECT {ORDER}, {REFUNDED_HERE} FROM orders AS o WHERE o.id = ?");
     sqlx::query_as(AssertSqlSafe(sql))
         .bind(id)
         .fetch_optional(conn)
         .await
+}
+
+async fn lock_order(conn: &mut MySqlConnection, id: OrderId) -> sqlx::Result<()> {
+    sqlx::query("/* lock_order */ SELECT id FROM orders WHERE id = ? FOR UPDATE")
+        .bind(id)
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// The attempts of a return, ascending.

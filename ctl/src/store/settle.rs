@@ -1,10 +1,8 @@
-//! What a person's decision about a refund writes. The lock order is the consumer's: the order (where money is counted),
-//! the return, its attempts, then inserts. The caller opens and commits the transaction, and records the decision
+//! What a person's decision about a refund writes. The lock order is the consumer's: the order, the return, its attempts,
+//! then inserts. The caller opens and commits the transaction, and records the decision
 //! (`actions`).
 
-use shared::domain::eligibility::OrderFacts;
 use shared::domain::ids::{OrderId, ReturnId};
-use shared::domain::money::Money;
 use shared::domain::refund::{Attempt, AttemptState};
 use sqlx::mysql::MySqlConnection;
 use time::OffsetDateTime;
@@ -61,22 +59,4 @@ pub(crate) async fn close_attempt(
     .execute(conn)
     .await?;
     Ok(closed.rows_affected())
-}
-
-/// Counts what was paid on an order that still is as it was when it was locked; answers the number of rows.
-pub(crate) async fn add_refund(
-    conn: &mut MySqlConnection,
-    order: &OrderFacts,
-    paid: &Money,
-) -> sqlx::Result<u64> {
-    let added = sqlx::query(
-        "/* add_refund */ UPDATE orders SET refunded_amount = refunded_amount + ? \
-         WHERE id = ? AND refunded_amount = ?",
-    )
-    .bind(paid.amount)
-    .bind(order.id)
-    .bind(order.refunded_amount.amount)
-    .execute(conn)
-    .await?;
-    Ok(added.rows_affected())
 }

@@ -2,7 +2,7 @@
 
 use rust_decimal::Decimal;
 use shared::domain::eligibility::{OrderFacts, PolicyArgs, violations};
-use shared::domain::ids::{CustomerId, OrderId};
+use shared::domain::ids::OrderId;
 use shared::domain::money::{Currency, Money};
 use shared::test_support::TestDb;
 use time::OffsetDateTime;
@@ -53,14 +53,12 @@ async fn every_order_is_eligible_for_return() {
         return_window_days: 30,
         review_above_amount: None,
     };
-    let money =
-        |amount, currency: &str| Money::new(amount, Currency::parse(currency).expect("a code"));
     for (id, customer, total, currency, status, delivered_at, refunded) in orders(&db).await {
         let order = OrderFacts {
             id: OrderId(id),
-            customer_id: CustomerId(customer),
-            total: money(total, &currency),
-            refunded_amount: money(refunded, &currency),
+            total: Money::new(total, Currency::parse(&currency).expect("a code")),
+            refunded_by_shop: refunded,
+            refunded_here: Decimal::ZERO,
             status,
             delivered_at: Some(delivered_at),
         };

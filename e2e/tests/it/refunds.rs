@@ -7,6 +7,7 @@ mod faults;
 mod frozen;
 mod operator;
 mod reversed;
+mod shop_sync;
 mod suspended;
 mod tampered;
 

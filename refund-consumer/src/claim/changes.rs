@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use shared::domain::actor::Actor;
-use shared::domain::eligibility::{OrderFacts, POLICY_VERSION, PolicyArgs, Violation, violations};
+use shared::domain::eligibility::{OrderFacts, POLICY_VERSION, Violation, violations_of_payment};
 use shared::domain::ids::{EventId, OrderId, ReturnId};
 use shared::domain::refund::{AttemptId, ProviderKey};
 use shared::domain::status::{Action, Status};
@@ -57,7 +57,6 @@ impl Changes {
         seen: &HashSet<EventId>,
         locked: &Locked,
         orders: &HashMap<OrderId, OrderFacts>,
-        policy: &PolicyArgs,
         terms: &Terms,
     ) -> Result<Self, Error> {
         let mut all = Self::default();
@@ -76,7 +75,7 @@ impl Changes {
                         "returns: a return without its row or order",
                     ));
                 };
-                all.add(row, decide(row, order, policy), one, (locked.now, terms))
+                all.add(row, decide(row, order), one, (locked.now, terms))
             };
             if one.named {
                 all.results.push(result);
@@ -150,8 +149,9 @@ pub(crate) fn trace(given: Option<&TraceContext>, row: &LockedReturn) -> TraceCo
         .unwrap_or_else(|| TraceContext::continuing(row.trace_id.as_deref().unwrap_or_default()))
 }
 
-/// Review comes after eligibility: no person should review a return that is rejected anyway.
-fn decide(row: &LockedReturn, order: &OrderFacts, policy: &PolicyArgs) -> NextStep {
+/// Review comes after the money: no person should review a return that is rejected anyway. Everything else was decided when
+/// the return was filed.
+fn decide(row: &LockedReturn, order: &OrderFacts) -> NextStep {
     let approve = match row.status {
         Status::Initiated => true,
         Status::Approved => false,
@@ -161,7 +161,7 @@ fn decide(row: &LockedReturn, order: &OrderFacts, policy: &PolicyArgs) -> NextSt
         | Status::Refunded
         | Status::RefundFailed => return NextStep::AlreadyMoved,
     };
-    let violations = violations_at_claim(row, order, policy);
+    let violations = violations_of_payment(order, &row.refund_amount);
     if !violations.is_empty() {
         NextStep::Reject(violations)
     } else if approve && row.review_required {
@@ -169,20 +169,6 @@ fn decide(row: &LockedReturn, order: &OrderFacts, policy: &PolicyArgs) -> NextSt
     } else {
         NextStep::Pay { approve }
     }
-}
-
-/// The rules as of the filing, without counting this return. The amount was fixed at filing: if the order has been
-/// refunded since, less may be left than we would pay.
-fn violations_at_claim(
-    row: &LockedReturn,
-    order: &OrderFacts,
-    policy: &PolicyArgs,
-) -> Vec<Violation> {
-    let mut violations = violations(order, false, row.created_at, policy);
-    if !order.covers(&row.refund_amount) && !violations.contains(&Violation::AlreadyRefunded) {
-        violations.push(Violation::AlreadyRefunded);
-    }
-    violations
 }
 
 fn first_attempt(

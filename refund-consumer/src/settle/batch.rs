@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, HashMap};
 use shared::domain::actor::Actor;
 use shared::domain::eligibility::OrderFacts;
 use shared::domain::ids::{OrderId, ReturnId};
-use shared::domain::money::Money;
 use shared::domain::refund::{Attempt, Outcome, OutcomeReport, Pauses, RefundState, Settled};
 use shared::domain::transition::{Cause, Change, Locked, LockedReturn};
 
@@ -18,8 +17,7 @@ use crate::config::PROGRAM;
 pub(super) struct SettlementBatch {
     before: HashMap<ReturnId, Vec<Attempt>>,
     states: BTreeMap<ReturnId, RefundState>,
-    orders_before: HashMap<OrderId, OrderFacts>,
-    orders: BTreeMap<OrderId, OrderFacts>,
+    orders: HashMap<OrderId, OrderFacts>,
     /// Those of reversed refunds that have another open return.
     open_orders: Vec<OrderId>,
     pub(super) changes: Vec<Change>,
@@ -43,8 +41,7 @@ impl SettlementBatch {
                 .map(|row| (row.id, state(row)))
                 .collect(),
             before,
-            orders: orders.clone().into_iter().collect(),
-            orders_before: orders,
+            orders,
             open_orders,
             changes: Vec::new(),
         }
@@ -91,19 +88,6 @@ impl SettlementBatch {
             .flat_map(|state| &state.attempts)
             .filter(|row| was(row) != Some(row))
             .collect()
-    }
-
-    /// What was paid of each order, less what was taken back.
-    pub(super) fn paid(&self) -> Vec<(OrderId, Money)> {
-        let paid = |(id, order): (&OrderId, &OrderFacts)| {
-            let before = self.orders_before.get(id)?;
-            let added = order
-                .refunded_amount
-                .checked_sub(&before.refunded_amount)
-                .ok()?;
-            (!added.amount.is_zero()).then_some((*id, added))
-        };
-        self.orders.iter().filter_map(paid).collect()
     }
 }
 

@@ -2,14 +2,13 @@
 
 use serde_json::{Value, json};
 use shared::domain::ids::OrderId;
-use shared::domain::money::Money;
 use shared::domain::refund::{ATTEMPT, Attempt, AttemptId, AttemptState, datetime};
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, FromRow, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Conn, OURS, expect_rows, hex};
+use super::{Conn, OURS, hex};
 use crate::error::Error;
 use crate::gateway::GatewayName;
 
@@ -19,29 +18,6 @@ fn ids_json(ids: &[AttemptId]) -> String {
         .map(|id| json!({"return_id": id.return_id, "attempt": id.number}))
         .collect();
     Value::from(ids).to_string()
-}
-
-/// Adds what was paid to the locked orders, each once and sorted.
-pub async fn add_refunds(conn: &mut Conn, paid: &[(OrderId, Money)]) -> Result<(), Error> {
-    debug_assert!(paid.is_sorted_by_key(|(order, _)| *order));
-    if paid.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<Value> = paid
-        .iter()
-        .map(|(order, money)| json!({"id": order, "amount": money.amount.to_string()}))
-        .collect();
-    let wrote = sqlx::query(
-        "/* add_refunds */ UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id', \
-         amount VARCHAR(32) PATH '$.amount')) AS paid \
-         STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = paid.id \
-         SET o.refunded_amount = o.refunded_amount + CAST(paid.amount AS DECIMAL(19,4))",
-    )
-    .bind(Value::from(rows).to_string())
-    .execute(conn)
-    .await?
-    .rows_affected();
-    expect_rows("orders", paid.len(), wrote)
 }
 
 /// Moves attempts of `owner`, sorted by id, from claimed to sent; returns which of them it still owned.

@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
-use shared::domain::eligibility::OrderFacts;
+use shared::domain::eligibility::{ORDER, OrderFacts, REFUNDED_HERE};
 use shared::domain::ids::{EventId, OrderId, ReturnId};
 use shared::domain::refund::datetime;
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -48,34 +48,42 @@ pub async fn read_filings(
     rows.iter().map(read).collect()
 }
 
-/// How orders are locked: for a claim they must not change, and a settlement writes them.
+/// How orders are locked: for a claim they must not change, and a settlement changes what was refunded of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrderLock {
     Share,
     Update,
 }
 
+impl OrderLock {
+    fn clause(self) -> &'static str {
+        match self {
+            Self::Share => "FOR SHARE",
+            Self::Update => "FOR UPDATE",
+        }
+    }
+}
+
 /// Locks orders, which must be sorted. Orders that another transaction holds are left out, as are absent ones: it never
-/// waits.
+/// waits. What was refunded is read after all of them are locked, because the inner query is not merged. In one loop over
+/// both, MySQL would read every return as it was before the second order was locked, and miss a refund that was
+/// committed in between.
 pub async fn lock_orders(
     conn: &mut Conn,
     ids: &[OrderId],
     lock: OrderLock,
 ) -> Result<HashMap<OrderId, OrderFacts>, Error> {
     debug_assert!(ids.is_sorted());
-    let query = match lock {
-        OrderLock::Share => sqlx::query_as(
-            "/* lock_orders */ SELECT o.id, o.customer_id, o.total, o.currency, o.refunded_amount, o.status, \
-             o.delivered_at FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
-             STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = wanted.id FOR SHARE OF o SKIP LOCKED",
-        ),
-        OrderLock::Update => sqlx::query_as(
-            "/* lock_orders */ SELECT o.id, o.customer_id, o.total, o.currency, o.refunded_amount, o.status, \
-             o.delivered_at FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
-             STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = wanted.id FOR UPDATE OF o SKIP LOCKED",
-        ),
-    };
-    let orders: Vec<OrderFacts> = query.bind(json!(ids).to_string()).fetch_all(conn).await?;
+    let sql = format!(
+        "/* lock_orders */ SELECT /*+ NO_MERGE(o) */ {ORDER}, {REFUNDED_HERE} \
+         FROM (SELECT {ORDER} FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
+         STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = wanted.id {} OF o SKIP LOCKED) AS o",
+        lock.clause()
+    );
+    let orders: Vec<OrderFacts> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(json!(ids).to_string())
+        .fetch_all(conn)
+        .await?;
     Ok(orders.into_iter().map(|order| (order.id, order)).collect())
 }
 

@@ -300,9 +300,10 @@ impl World {
         .await;
     }
 
+    /// What was refunded of the order by its returns.
     pub(crate) async fn refunded_amount(&self, order: OrderId) -> String {
         self.text(
-            "SELECT CAST(refunded_amount AS CHAR) FROM orders WHERE id = ?",
+            "SELECT CAST(COALESCE(SUM(refund_amount), 0) AS CHAR) FROM returns WHERE order_id = ? AND status = 'refunded'",
             order.0,
         )
         .await

@@ -30,4 +30,5 @@ mod refusals;
 mod reversals;
 mod rivals;
 mod scans;
+mod shop_sync;
 mod silent_mysql;

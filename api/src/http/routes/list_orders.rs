@@ -39,8 +39,8 @@ pub(super) async fn handle(call: Call) -> Result<Response, ApiError> {
                 orders.map_err(DbError::from)
             })
         });
-    let page = Page::<OrderRow>::of(orders.await?, limit, |order| order.id.to_string());
-    let page = page.filter_map(|order| OrderView::new(&order, &state.policy));
+    let page = Page::<OrderRow>::of(orders.await?, limit, |order| order.facts.id.to_string());
+    let page = page.map(|order| OrderView::new(&order, &state.policy));
     Ok(page.response(&call.query))
 }
 

@@ -72,9 +72,9 @@ fn wide() -> Rows {
             amount: amount.clone(),
             order: OrderFacts {
                 id: order_id,
-                customer_id,
                 total: amount.clone(),
-                refunded_amount: Money::new(0.into(), amount.currency.clone()),
+                refunded_by_shop: 0.into(),
+                refunded_here: 0.into(),
                 status: "delivered".to_owned(),
                 delivered_at: None,
             },

@@ -292,13 +292,14 @@ impl Fixture {
         .expect("records")
     }
 
+    /// What was refunded of the order by its returns.
     pub(super) async fn refunded_amount(&self, order: i64) -> String {
-        let amount: rust_decimal::Decimal =
-            sqlx::query_scalar("SELECT refunded_amount FROM orders WHERE id = ?")
-                .bind(order)
-                .fetch_one(&self.db.pool)
-                .await
-                .expect("the order");
+        let sum = "SELECT COALESCE(SUM(refund_amount), 0) FROM returns WHERE order_id = ? AND status = 'refunded'";
+        let amount: rust_decimal::Decimal = sqlx::query_scalar(sum)
+            .bind(order)
+            .fetch_one(&self.db.pool)
+            .await
+            .expect("a sum");
         amount.normalize().to_string()
     }
 

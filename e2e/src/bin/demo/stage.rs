@@ -10,7 +10,7 @@ use shared::test_support::env;
 use sqlx::mysql::MySqlPool;
 
 /// Returns above this amount wait for an admin. Orders of `returnsctl seed` cost less.
-const REVIEW_ABOVE: &str = "500";
+const REVIEW_ABOVE: &str = "EUR:500";
 
 pub(crate) struct Stage {
     pub(crate) env: Env,

@@ -192,6 +192,23 @@ mod tests {
     }
 
     #[test]
+    fn p5_a_request_has_the_decimal_places_of_its_currency() {
+        for (amount, currency, text) in [
+            ("705.0000", "JPY", "705"),
+            ("49.9000", "EUR", "49.90"),
+            ("1.5000", "BHD", "1.500"),
+        ] {
+            let currency = Currency::parse(currency).expect("a code");
+            let request = RefundRequest {
+                key: ProviderKey("k".to_owned()),
+                amount: Money::new(amount.parse().expect("a decimal"), currency),
+            };
+            let body = serde_json::to_value(NewRefund::of(&request)).expect("JSON");
+            assert_eq!(body["amount"], text);
+        }
+    }
+
+    #[test]
     fn a_response_is_read_and_unknown_fields_are_ignored() {
         let read = parse(&OURS.replace("{", r#"{"new":{"a":1},"#)).expect("ours");
         assert_eq!(read.gateway_ref, "r1");

@@ -38,6 +38,8 @@ pub enum ParkReason {
     EarlierAttemptMismatched,
     /// The provider took an earlier attempt back, and says now that it is paid.
     ReversalWithdrawn,
+    /// Its currency cannot express its amount, so no provider can be asked for it.
+    AmountNotPayable,
 }
 
 impl ParkReason {
@@ -62,7 +64,8 @@ impl ParkReason {
             | Self::EarlierAttemptSucceeded
             | Self::EarlierAttemptElsewhere
             | Self::EarlierAttemptMismatched
-            | Self::ReversalWithdrawn => false,
+            | Self::ReversalWithdrawn
+            | Self::AmountNotPayable => false,
         }
     }
 }
@@ -88,6 +91,9 @@ impl ParkReason {
             Self::PaidMoreThanOrderTotal => "the provider paid more than was left of the order",
             Self::GivenUp => {
                 "no consumer of its account was at work, and an admin took it on; it may have paid"
+            }
+            Self::AmountNotPayable => {
+                "its currency cannot express the amount, so it was not sent to the provider"
             }
             Self::EarlierAttemptSucceeded => {
                 "an earlier attempt has paid, and this one may have been sent"
@@ -131,6 +137,7 @@ mod tests {
                 "earlier_attempt_elsewhere",
                 "earlier_attempt_mismatched",
                 "reversal_withdrawn",
+                "amount_not_payable",
             ]
         );
         assert!(ParkReason::VARIANTS.iter().all(|reason| reason.len() <= 64));

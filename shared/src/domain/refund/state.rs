@@ -53,7 +53,8 @@ const REFUSALS_BEFORE_PARKING: i32 = 5;
 const STUCK_PAUSE: Duration = Duration::from_secs(3600);
 
 impl RefundState {
-    /// Applies a report to the rows in memory. `order` is where the money is counted.
+    /// Applies a report to the rows in memory. What it refunds is added to
+    /// `order`, for the next report about it.
     pub fn settle(
         &mut self,
         report: &OutcomeReport,

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::RefundState;
-use crate::domain::eligibility::{OrderFacts, refundable};
+use crate::domain::eligibility::OrderFacts;
 use crate::domain::ids::OrderId;
 use crate::domain::money::Money;
 use crate::domain::refund::{Attempt, AttemptState, NoFurther, ParkReason, following};
@@ -38,9 +38,11 @@ pub enum Refusal {
     MoreThanLeft {
         amount: Money,
         order: OrderId,
-        left: String,
+        left: Money,
         total: Money,
     },
+    #[error("no provider can be asked for {0}: its currency cannot express the amount")]
+    NotPayable(Money),
     #[error(transparent)]
     NoFurther(#[from] NoFurther),
 }
@@ -59,7 +61,7 @@ impl RefundState {
     /// The number of the attempt that follows the failed attempt `number`.
     ///
     /// # Errors
-    /// Another attempt could pay twice, or more than what is left of the order.
+    /// Another attempt could pay twice, or more than what is left of the order, or its amount cannot be paid.
     pub fn retry(&self, number: i32, amount: &Money, order: &OrderFacts) -> Result<i32, Refusal> {
         self.allows(
             Action::Retry,
@@ -68,7 +70,11 @@ impl RefundState {
         self.last_is(number)?;
         let next = following(&self.attempts)?;
         affords(order, amount)?;
-        Ok(next)
+        if amount.is_payable() {
+            Ok(next)
+        } else {
+            Err(Refusal::NotPayable(amount.clone()))
+        }
     }
 
     /// What marking the return as paid by attempt `number` would do.
@@ -223,11 +229,10 @@ fn affords(order: &OrderFacts, amount: &Money) -> Result<(), Refusal> {
     if order.covers(amount) {
         return Ok(());
     }
-    let left = refundable(order);
     Err(Refusal::MoreThanLeft {
         amount: amount.clone(),
         order: order.id,
-        left: left.map_or_else(|| "an unknown amount".to_owned(), |left| left.to_string()),
+        left: order.refundable(),
         total: order.total.clone(),
     })
 }

@@ -54,7 +54,7 @@ impl RefundState {
         let late = at + 1 < self.attempts.len() || self.status == Status::RefundFailed;
         let row = &mut self.attempts[at];
         row.succeed(gateway_ref, now);
-        order.refunded_amount.amount += row.amount.amount;
+        order.refunded_here += row.amount.amount;
         let detail = detail(
             row,
             &[

@@ -56,7 +56,7 @@ impl RefundState {
             return self.disagreement(at, AttemptState::Reversed.as_str());
         }
         let row = &self.attempts[at];
-        order.refunded_amount.amount -= row.amount.amount;
+        order.refunded_here -= row.amount.amount;
         let detail = detail(
             row,
             &[

@@ -1,8 +1,9 @@
+use rust_decimal::Decimal;
 use time::macros::datetime;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::ids::{CustomerId, OrderId, ReturnId};
+use crate::domain::ids::{OrderId, ReturnId};
 use crate::domain::money::{Currency, Money};
 use crate::domain::refund::{AttemptId, ProviderKey};
 use AttemptState as S;
@@ -25,9 +26,9 @@ pub(in crate::domain::refund) fn euro(amount: i64) -> Money {
 pub(in crate::domain::refund) fn order() -> OrderFacts {
     OrderFacts {
         id: OrderId(9),
-        customer_id: CustomerId(42),
         total: euro(50),
-        refunded_amount: euro(0),
+        refunded_by_shop: Decimal::ZERO,
+        refunded_here: Decimal::ZERO,
         status: "delivered".to_owned(),
         delivered_at: Some(NOW),
     }
@@ -111,7 +112,7 @@ fn settle(status: Status, attempts: Vec<Attempt>, report: &OutcomeReport) -> Aft
         action: step.change.map(|(action, _)| action),
         states: state.attempts.iter().map(|row| row.state).collect(),
         status: state.status,
-        refunded: i64::try_from(order.refunded_amount.amount.trunc().mantissa()).expect("small"),
+        refunded: i64::try_from(order.refunded_here.trunc().mantissa()).expect("small"),
     }
 }
 
@@ -385,7 +386,7 @@ fn p5_an_earlier_payment_that_the_order_cannot_bear_stops_later_attempts() {
             attempts: vec![row(1, S::Declined, None), row(2, S::Claimed, Some(ME))],
         };
         let mut order = order();
-        order.refunded_amount = order.total.clone();
+        order.refunded_by_shop = order.total.amount;
         let first = state.settle(&report(1, success()), &mut order, NOW, PAUSES);
         let record = if status == PENDING {
             Action::Park

@@ -23,7 +23,7 @@ fn reversed() -> Outcome {
 
 fn settle(state: &mut RefundState, outcome: Outcome) -> SettleStep {
     let mut order = order();
-    order.refunded_amount = order.total.clone();
+    order.refunded_here = order.total.amount;
     state.settle(&report(1, outcome), &mut order, NOW, PAUSES)
 }
 
@@ -38,7 +38,7 @@ fn refunded(attempts: Vec<Attempt>) -> RefundState {
 fn p5_a_reversed_refund_is_unpaid_and_frees_the_order() {
     let mut state = refunded(vec![taken(1)]);
     let mut order = order();
-    order.refunded_amount = order.total.clone();
+    order.refunded_here = order.total.amount;
     let step = state.settle(&report(1, reversed()), &mut order, NOW, PAUSES);
     assert_eq!(step.settled, Settled::Reversed);
     let (action, detail) = step.change.expect("an event");
@@ -53,7 +53,7 @@ fn p5_a_reversed_refund_is_unpaid_and_frees_the_order() {
         (row.state, row.owner, row.recheck_at),
         (AttemptState::Reversed, None, None)
     );
-    assert!(order.refunded_amount.amount.is_zero());
+    assert!(order.refunded_here.is_zero());
     assert_eq!(state.retry(1, &row.amount, &order), Ok(2));
 }
 

@@ -1,0 +1,72 @@
+//! The shop copies its orders as whole rows, also while a refund is under way. What was refunded here must still count.
+
+use serde_json::json;
+
+use crate::harness::fake::{Fake, Step};
+use crate::harness::{World, until, until_true};
+
+const ORDER: i64 = 1;
+
+/// Writes the whole row of the order, of which the shop itself has refunded nothing.
+async fn sync(world: &World) {
+    world
+        .execute(
+            "INSERT INTO orders (id, customer_id, total, currency, status, delivered_at, refunded_amount) \
+             VALUES (?, 42, 49.90, 'EUR', 'delivered', UTC_TIMESTAMP(6) - INTERVAL 3 DAY, 0) AS new \
+             ON DUPLICATE KEY UPDATE customer_id = new.customer_id, total = new.total, currency = new.currency, \
+             status = new.status, delivered_at = new.delivered_at, refunded_amount = new.refunded_amount",
+            ORDER,
+        )
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_a_refund_counts_after_the_shop_has_rewritten_the_order() {
+    let (world, gateway) = (World::new().await, Fake::with_keys(&[Step::Hold]));
+    let running = world.start(gateway.clone(), &[]).await;
+    let first = world.file(ORDER).await;
+    world.announce(&first).await;
+    until_true("it is claimed", || gateway.submitted().len() == 1).await;
+    sync(&world).await;
+    gateway.let_go();
+    world.wait_for(first.return_id, "refunded").await;
+    sync(&world).await;
+
+    let second = world.file_again(&first).await;
+    world.announce(&second).await;
+    world.wait_for(second.return_id, "rejected").await;
+    let events = world.audited(second.return_id).await;
+    assert_eq!(events[1].data["reasons"], json!(["already_refunded"]));
+    assert_eq!(gateway.effects().len(), 1);
+    assert_eq!(world.refunded_amount(first.order_id).await, "49.9000");
+    let written = "SELECT COUNT(*) FROM orders WHERE refunded_amount <> 0";
+    assert_eq!(world.count(written).await, 0, "the column is the shop's");
+    running.stop().await;
+}
+
+/// The same amount must not be counted twice, whoever refunded it first: a person has to take one payment back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_a_refund_beside_one_that_was_settled_meanwhile_waits_for_a_person() {
+    let (world, gateway) = (World::new().await, Fake::with_keys(&[Step::Hold]));
+    let running = world.start(gateway.clone(), &[]).await;
+    let first = world.file(ORDER).await;
+    world.announce(&first).await;
+    until_true("it is claimed", || gateway.submitted().len() == 1).await;
+    world
+        .execute(
+            "INSERT INTO returns (order_id, customer_id, reason, status, version, policy_version, refund_amount, currency, \
+             created_at, updated_at) VALUES (?, 42, 'x', 'refunded', 1, 'x', 49.90, 'EUR', UTC_TIMESTAMP(6), \
+             UTC_TIMESTAMP(6))",
+            ORDER,
+        )
+        .await;
+    gateway.let_go();
+    until("it is parked", || async {
+        world.attempt_state(first.return_id, 1).await == "parked"
+    })
+    .await;
+    let events = world.audited(first.return_id).await;
+    let last = events.last().expect("events");
+    assert_eq!(last.data["reason"], "paid_more_than_order_total");
+    running.stop().await;
+}
