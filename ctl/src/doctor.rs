@@ -8,6 +8,7 @@ mod files;
 mod group;
 mod kafka;
 mod mysql;
+mod orders;
 mod outbox;
 mod report;
 mod waiting;

@@ -1,6 +1,7 @@
 //! All SQL of this crate.
 
 pub(crate) mod actions;
+pub(crate) mod amounts;
 pub(crate) mod dead_letters;
 pub(crate) mod findings;
 pub(crate) mod leases;

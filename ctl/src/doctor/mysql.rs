@@ -5,7 +5,7 @@ use shared::runtime::schema::{self, SchemaError};
 use time::{Duration, OffsetDateTime};
 
 use super::report::{Check, Report};
-use super::{audit, outbox, waiting};
+use super::{audit, orders, outbox, waiting};
 use crate::error::CtlError;
 use crate::session::Session;
 use crate::store::server::{self as store, ServerSettings};
@@ -53,6 +53,7 @@ async fn examine_inside(session: &Session, report: &mut Report) -> Result<(), Ct
         outbox::examine(session, report).await;
         waiting::examine(session, report).await;
         audit::examine(session, report).await;
+        orders::examine(session, report).await;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ mod work;
 
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 use serde_json::Value;
+use shared::domain::ids::CustomerId;
 use shared::test_support::TestDb;
 use sqlx::{AssertSqlSafe, Executor};
 use tempfile::TempDir;
@@ -119,6 +120,46 @@ async fn missing_topics_and_schema_are_problems() {
     let ran = fixture.doctor();
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(!fixture.folder.path().join(".stack").exists());
+}
+
+#[tokio::test]
+async fn orders_that_cannot_be_paid_back_are_counted_with_examples() {
+    let fixture = Fixture::new().await;
+    expect_code(0, &["topics"], &fixture.topics.variables());
+    fixture.db.seed_orders(1, 12, CustomerId(42)).await;
+    for sql in [
+        "UPDATE orders SET total = 705.5, currency = 'JPY' WHERE id IN (1, 2)",
+        "UPDATE orders SET total = 705, currency = 'JPY' WHERE id = 3",
+        "UPDATE orders SET total = 1.0001, currency = 'BHD' WHERE id = 4",
+        "UPDATE orders SET total = 1.001, currency = 'BHD' WHERE id = 5",
+        "UPDATE orders SET refunded_amount = 0.005 WHERE id = 6",
+        "UPDATE orders SET currency = 'eur' WHERE id = 7",
+        "UPDATE orders SET total = 1.0001, currency = 'CLF' WHERE id = 8",
+    ] {
+        sqlx::query(sql).execute(&fixture.db.pool).await.expect(sql);
+    }
+    let ran = fixture.doctor();
+    assert!(
+        not_ok(&ran).contains(&pair("amounts of orders", "warn")),
+        "{ran:?}"
+    );
+    let report = ran.json();
+    let checks = report["checks"].as_array().expect("a list");
+    let mut amounts = checks
+        .iter()
+        .filter(|check| check["name"] == "amounts of orders");
+    let found = amounts.next().expect("the check")["found"]
+        .as_str()
+        .expect("text");
+    for text in [
+        "5 orders with",
+        "order 2 over 705.5 JPY",
+        "order 4 over 1.0001 BHD",
+        "order 6 over 49.90 EUR",
+        "order 7 over 49.90 eur",
+    ] {
+        assert!(found.contains(text), "{text}: {found}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,60 @@
+//! Orders whose amounts no provider can be asked for, for `doctor`.
+
+use shared::domain::ids::OrderId;
+use shared::domain::money::{Currency, Money};
+use sqlx::Row;
+use sqlx::mysql::MySqlConnection;
+
+/// The newest orders, up to which `doctor` looks: older ones are beyond every return window, and a table may hold any
+/// number of them.
+pub(crate) const NEWEST_ORDERS: u32 = 200_000;
+
+/// Of the newest orders: those whose total, or what the shop has refunded of it, its currency cannot express.
+#[derive(Debug, Default)]
+pub(crate) struct Unpayable {
+    pub(crate) orders: i64,
+    /// One order of each kind of mistake, with its total.
+    pub(crate) examples: Vec<(OrderId, Money)>,
+}
+
+/// One pass over the newest orders. MySQL counts them by currency and decimal places, and the currencies are looked up here.
+pub(crate) async fn unpayable(conn: &mut MySqlConnection) -> sqlx::Result<Unpayable> {
+    let groups = sqlx::query(
+        "/* unpayable */ SELECT currency, places, COUNT(*) AS orders, MAX(id) AS newest \
+         FROM (SELECT id, currency, CASE \
+         WHEN total = ROUND(total, 0) AND refunded_amount = ROUND(refunded_amount, 0) THEN 0 \
+         WHEN total = ROUND(total, 1) AND refunded_amount = ROUND(refunded_amount, 1) THEN 1 \
+         WHEN total = ROUND(total, 2) AND refunded_amount = ROUND(refunded_amount, 2) THEN 2 \
+         WHEN total = ROUND(total, 3) AND refunded_amount = ROUND(refunded_amount, 3) THEN 3 ELSE 4 END AS places \
+         FROM orders ORDER BY id DESC LIMIT ?) AS newest GROUP BY currency, places ORDER BY newest DESC",
+    )
+    .bind(NEWEST_ORDERS)
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut unpayable = Unpayable::default();
+    for group in &groups {
+        let places: i64 = group.try_get("places")?;
+        let digits = Currency::from_row(group)?.minor_digits();
+        if digits.is_some_and(|digits| places <= i64::from(digits)) {
+            continue;
+        }
+        unpayable.orders += group.try_get::<i64, _>("orders")?;
+        let example = example(conn, group.try_get("newest")?).await?;
+        unpayable.examples.extend(example);
+    }
+    Ok(unpayable)
+}
+
+/// `None` if the shop has removed it meanwhile.
+async fn example(
+    conn: &mut MySqlConnection,
+    id: OrderId,
+) -> sqlx::Result<Option<(OrderId, Money)>> {
+    let row =
+        sqlx::query("/* unpayable_example */ SELECT total, currency FROM orders WHERE id = ?")
+            .bind(id)
+            .fetch_optional(conn)
+            .await?;
+    row.map(|row| Ok((id, Money::from_row(&row, "total")?)))
+        .transpose()
+}
