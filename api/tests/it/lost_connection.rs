@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use serde_json::json;
+use shared::domain::status::Action;
 use shared::test_support::TestDb;
 use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::harness::{Api, CUSTOMER, count, nothing_open};
+use crate::harness::{Answer, Api, CUSTOMER, count, nothing_open};
 
 /// An api that reaches MySQL through a proxy, with one order filed so that statements are prepared.
 async fn api_behind_proxy() -> (Api, MysqlProxy) {
@@ -145,4 +146,33 @@ async fn p11_p12_a_silent_connection_stops_neither_filing_nor_the_shutdown() {
         "{:?}",
         asked.elapsed()
     );
+}
+
+/// The first request was not carried out; another person's decision raised the version.
+#[tokio::test]
+async fn a_412_after_an_unknown_outcome_only_says_that_something_has_changed() {
+    let (api, proxy) = api_behind_proxy().await;
+    let id = api.file(1).await.return_id();
+    let approve = || async {
+        let request = api.http.post(api.url(&format!("/returns/{id}/approve")));
+        let request = request
+            .bearer_auth(api.admin_token())
+            .header("if-match", "\"1\"");
+        Answer::read(request.send().await.expect("a response")).await
+    };
+    proxy.arm("COMMIT", Cut::BeforeServer);
+    let unknown = approve().await.problem(503, "outcome-unknown");
+    assert!(proxy.sprung());
+    crate::moves::change(&api.db, id, &[Action::Cancel]).await;
+    approve().await.problem(412, "precondition-failed");
+    let read = api.get(&format!("/returns/{id}"), &api.admin_token()).await;
+    assert_eq!(read.json()["status"], "cancelled");
+    assert_eq!(read.header("etag"), Some("\"2\""));
+
+    let about = unknown["type"].as_str().expect("an address");
+    let about = api.get(about, &api.customer_token()).await;
+    let about = String::from_utf8(about.body).expect("text");
+    assert!(about.contains("read the return"), "{about}");
+    assert!(!about.contains("412 then means"), "{about}");
+    api.stop().await;
 }

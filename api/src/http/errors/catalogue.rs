@@ -212,7 +212,7 @@ impl ErrorKind {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "It is not known whether the request was carried out",
                 "The connection to the database was lost during the write. The change may or may not have been written.",
-                "Retry: a filing with the same `Idempotency-Key`, a decision with the same `ETag` in `If-Match`. Neither is applied twice. For a decision, 412 then means that the first request was carried out.",
+                "Send a filing again with the same `Idempotency-Key`. After a decision read the return: if its `ETag` is still the one that you sent, send the decision again with the same `If-Match`; if it differs, `status` and the event of the next version show what was carried out. Neither request is applied twice. 412 only means that something has changed since, by this request or by another.",
             ),
             Self::BrokenTrail => row(
                 StatusCode::INTERNAL_SERVER_ERROR,
