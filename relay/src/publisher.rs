@@ -76,11 +76,11 @@ pub struct Topic {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TopicProblem {
     #[error(
-        "Kafka accepts no topic of this name; `returnsctl outbox park --topic` puts its rows aside"
+        "Kafka accepts no topic of this name; `returnsctl outbox park --topic NAME --by NAME --reason TEXT` puts its rows aside"
     )]
     Illegal,
     #[error(
-        "the topic does not exist: run `returnsctl topics`, or `returnsctl outbox park --topic` if its name is wrong"
+        "the topic does not exist: run `returnsctl topics`, or `returnsctl outbox park --topic NAME --by NAME --reason TEXT` if its name is wrong"
     )]
     Missing,
     #[error("Kafka refuses the right to write to the topic")]

@@ -18,9 +18,9 @@ use crate::store::parked::{ParkedRows, move_parked};
 use crate::text::counted;
 
 const HELP: &str = "\
-Only parked rows are changed: `returnsctl outbox park --topic NAME` parks them first, and `returnsctl outbox redrive` \
-puts them back afterwards. Everything but the topic stays as the writer wrote it. Each event adds a row to \
-operator_actions, with both topics.
+Only parked rows are changed: `returnsctl outbox park --topic NAME --by NAME --reason TEXT` parks them first, and \
+`returnsctl outbox redrive --all --by NAME --reason TEXT` puts them back afterwards. Everything but the topic stays as the \
+writer wrote it. Each event adds a row to operator_actions, with both topics.
 
 Example:
   returnsctl outbox move --topic order.rteurns --to order.returns --by j.doe \\
@@ -99,7 +99,8 @@ fn parse_topic(text: &str) -> Result<String, String> {
 impl output::Report for Report {
     fn text(&self) -> String {
         format!(
-            "Moved {} from topic {:?} to {:?}: put them back with `returnsctl outbox redrive`.",
+            "Moved {} from topic {:?} to {:?}: put them back with `returnsctl outbox redrive --all --by NAME \
+             --reason TEXT`.",
             counted(
                 i64::try_from(self.moved_rows).unwrap_or(i64::MAX),
                 "parked row"

@@ -20,8 +20,8 @@ const HELP: &str = "\
 For rows that wait for a topic that will never exist, or that nobody may write to: they are put aside, where \
 `returnsctl outbox parked` shows them. The relay parks the later events of their orders behind them as it reads them.
 
-Then: `returnsctl outbox move` gives them another topic, `returnsctl outbox redrive` puts them back, and \
-`returnsctl outbox discard` gives one up. Each event adds a row to operator_actions.";
+Then `outbox move` gives them another topic, `outbox redrive` puts them back, and `outbox discard` gives one up; see \
+`returnsctl outbox --help`. Each event adds a row to operator_actions.";
 
 /// Put aside the waiting rows of a topic.
 #[derive(Debug, clap::Args)]

@@ -17,8 +17,9 @@ A topic that does not exist, or that the relay may not write to, holds back its 
 metric outbox_relay_troubled_topic and its /readyz?verbose name such topics with the reason.
 
 To do: create the topic (`returnsctl topics`) or repair the rights in Kafka, and the relay goes on by itself. If the name \
-is wrong: `returnsctl outbox park --topic NAME`, then `returnsctl outbox move --topic NAME --to RIGHT` and \
-`returnsctl outbox redrive --all`, or `returnsctl outbox discard`.
+is wrong: `returnsctl outbox park --topic NAME --by NAME --reason TEXT`, then `returnsctl outbox move --topic NAME --to RIGHT --by \
+NAME --reason TEXT` and `returnsctl outbox redrive --all --by NAME --reason TEXT`, or give events up with \
+`returnsctl outbox discard --event ID --by NAME --reason TEXT`.
 
 The command reads every waiting row: some seconds for a million.";
 
