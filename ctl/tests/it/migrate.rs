@@ -7,7 +7,7 @@ use sqlx::Executor;
 use crate::harness::{Ran, expect_code, returnsctl};
 
 const OUTBOX: &str = "20261123000006_create_outbox.sql";
-const LAST: &str = "20261201000046";
+const LAST: &str = "20261201000030";
 
 fn migrate(db: &TestDb, code: i32, more: &[&str]) -> Ran {
     let args = [&["migrate"], more].concat();
