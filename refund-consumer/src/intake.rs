@@ -6,6 +6,7 @@
 //! group that is reset to the beginning pays nothing twice.
 
 mod rebalance;
+mod subscription;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +17,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
-use shared::runtime::kafka::{ClientLog, WATCH_INTERVAL_MS};
+use shared::runtime::kafka::ClientLog;
 use shared::runtime::killpoint::kill_point;
 use shared::runtime::tasks::Backoff;
 use tokio::sync::oneshot;
@@ -24,13 +25,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::claim::Claimer;
-use crate::config::IntakeArgs;
 use crate::error::Error;
 use crate::gateway::RefundGateway;
 use crate::message::Record;
 use crate::metrics::Metrics;
 use crate::refund::RefundWorker;
 use rebalance::Rebalancing;
+use subscription::Subscription;
+
+pub use subscription::client_config;
 
 /// A batch's records are in memory together; ours take 40 bytes each, a hostile one up to the broker's limit.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -64,22 +67,6 @@ pub struct Intake<G> {
     paused: bool,
 }
 
-/// The consumer group and topic that the intake joins.
-struct Subscription {
-    config: ClientConfig,
-    topic: String,
-    log: ClientLog,
-}
-
-impl Subscription {
-    fn join(&self, metrics: &Metrics) -> Result<StreamConsumer<Rebalancing>, KafkaError> {
-        let context = Rebalancing::new(metrics.rebalances.clone(), self.log.clone());
-        let consumer: StreamConsumer<Rebalancing> = self.config.create_with_context(context)?;
-        consumer.subscribe(&[&self.topic])?;
-        Ok(consumer)
-    }
-}
-
 /// A claim in progress, in a task of its own.
 struct RunningClaim {
     began: Instant,
@@ -94,33 +81,6 @@ enum Event {
     /// A claim may start, and no further message is here to join it.
     NothingMore,
     Tick,
-}
-
-/// Settings of the consumer beyond those of every client (librdkafka's CONFIGURATION.md).
-pub fn client_config(client: ClientConfig, args: &IntakeArgs) -> ClientConfig {
-    let mut config = client;
-    if let Some(instance) = &args.consumer_instance_id {
-        config.set("group.instance.id", instance);
-    }
-    config
-        .set("group.id", &args.consumer_group)
-        .set("enable.auto.commit", "true")
-        .set("auto.commit.interval.ms", "1000")
-        .set("enable.auto.offset.store", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("partition.assignment.strategy", "cooperative-sticky")
-        // How long the partitions of a killed consumer stay unread. A needless rebalance costs only duplicates.
-        .set("session.timeout.ms", "10000")
-        // With fetch.min.bytes=1 the broker answers as soon as there is a record; this bounds how long a fetch is
-        // on its way when partitions are resumed or added.
-        .set("fetch.wait.max.ms", "50")
-        // Small queues: what waits in memory would be fetched again after a rebalance. The default back-off of one
-        // second after a full queue would show as latency.
-        .set("queued.max.messages.kbytes", "16384")
-        .set("fetch.queue.backoff.ms", "10")
-        .set("statistics.interval.ms", WATCH_INTERVAL_MS)
-        .set("socket.nagle.disable", "true");
-    config
 }
 
 impl<G> fmt::Debug for Intake<G> {

@@ -4,6 +4,7 @@
 //! contract counts as none. An error says whether the request can have had an effect.
 
 mod admission;
+mod args;
 mod refusals;
 mod wire;
 
@@ -18,8 +19,9 @@ use super::{
     Answer, CallFailed, CallKind, Capabilities, GatewayName, ProviderRefund, RefundGateway,
     RefundRequest,
 };
-use crate::config::HttpArgs;
 use admission::Admission;
+
+pub use args::HttpArgs;
 
 /// A response holds a few hundred bytes.
 const RESPONSE_BYTES: usize = 64 * 1024;

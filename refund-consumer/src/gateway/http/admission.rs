@@ -9,8 +9,8 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use shared::domain::refund::ProviderKey;
 use tokio::time::Instant;
 
+use super::HttpArgs;
 use super::refusals::Refusals;
-use crate::config::HttpArgs;
 use crate::gateway::CallKind;
 
 /// How soon a waiting call notices that the provider is back.

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use refund_consumer::config::HttpArgs;
 use refund_consumer::gateway::GatewayName;
 use refund_consumer::gateway::http::Http;
+use refund_consumer::gateway::http::HttpArgs;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
