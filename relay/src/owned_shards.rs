@@ -198,14 +198,6 @@ impl OwnedShards {
         }
     }
 
-    /// For each shard the id up to which every row is held back or in flight.
-    pub(crate) fn passed_over(&self) -> Vec<(Shard, i64)> {
-        let states = self.states.iter();
-        states
-            .map(|(shard, state)| (*shard, state.held.up_to()))
-            .collect()
-    }
-
     /// The number of rows that reads pass over because they are held back.
     pub(crate) fn held_rows(&self) -> u64 {
         self.states.values().map(|state| state.held.rows()).sum()

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::pump::MAX_UNSETTLED;
-
+/// The maximum number of unsettled rows, not counting those of partitions that stand: bounds memory, and what is sent
+/// twice after a crash.
+pub const MAX_UNSETTLED: usize = 8_192;
 /// A partition stands if it has acknowledged nothing for this long: far above the time of an acknowledgement.
 const STANDS_AFTER: Duration = Duration::from_secs(1);
 /// A partition that stands gets no more records once it has its share: all of them together as much as the window, each at

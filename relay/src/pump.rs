@@ -41,8 +41,8 @@ use crate::publisher::{DeliveryReport, Publish};
 use crate::read_ahead::ReadAhead;
 use crate::shard_state::ReadRow;
 
-/// The maximum number of unsettled rows: bounds memory, and what is sent twice after a crash.
-pub const MAX_UNSETTLED: usize = 8_192;
+pub use crate::partitions::MAX_UNSETTLED;
+
 /// The loop checks the clock at least this often: a lease ends without an event.
 const TICK: Duration = Duration::from_millis(50);
 /// The pause after the queue was full, and after database work failed.

@@ -157,6 +157,8 @@ impl Topics {
     pub(crate) fn forget_troubles(&mut self) {
         self.troubles.clear();
         self.refusals.clear();
+        // Shards that this operator did not touch may hold rows of these topics: all are read again.
+        self.has_recovered = true;
         self.show();
     }
 

@@ -57,16 +57,14 @@ impl<P: Publish> Pump<P> {
         Ok(predecessors)
     }
 
-    /// Every row that reads pass over is held back or in flight, so the look-up does not scan those either.
     async fn read_predecessors(
         &mut self,
         unverified: &[UnverifiedRow],
     ) -> Result<Vec<RowBefore>, DbError> {
         let (listed, deadline) = (unverified.to_vec(), self.owned.work_deadline());
-        let above = self.owned.passed_over();
         self.database
             .run("read_predecessors", deadline, move |conn| {
-                Box::pin(async move { Ok(outbox::read_predecessors(conn, &listed, &above).await?) })
+                Box::pin(async move { Ok(outbox::read_predecessors(conn, &listed).await?) })
             })
             .await
     }

@@ -114,7 +114,6 @@ fn decode(row: &MySqlRow, clock: (Instant, OffsetDateTime)) -> sqlx::Result<Pend
 pub async fn read_predecessors(
     conn: &mut MySqlConnection,
     unverified: &[UnverifiedRow],
-    above: &[(Shard, i64)],
 ) -> sqlx::Result<Vec<RowBefore>> {
     if unverified.is_empty() {
         return Ok(Vec::new());
@@ -126,18 +125,11 @@ pub async fn read_predecessors(
          FORCE INDEX (PRIMARY) WHERE ({}) AND o.aggregate_id IN ({list}) \
          UNION ALL SELECT p.aggregate_id, p.seq, p.id, p.topic, p.msg_key FROM outbox_parked AS p FORCE INDEX (msg_key) \
          WHERE p.msg_key IN ({list})",
-        any_of(
-            "(o.shard = ? AND o.id > ? AND o.id < ?)",
-            padded(&highest).count()
-        )
+        any_of("(o.shard = ? AND o.id < ?)", padded(&highest).count())
     );
     let mut query = sqlx::query(AssertSqlSafe(sql));
     for (shard, id) in padded(&highest) {
-        let above = above.iter().find(|(of, _)| of == shard);
-        query = query
-            .bind(shard)
-            .bind(above.map_or(0, |(_, id)| *id))
-            .bind(id);
+        query = query.bind(shard).bind(id);
     }
     for row in padded(unverified) {
         query = query.bind(row.return_id);
