@@ -27,7 +27,8 @@ pub(crate) struct Closing<'a> {
     pub(crate) last_error: Option<&'a str>,
 }
 
-/// Closes an attempt that still is as it was when it was locked; answers the number of rows, which must be 1.
+/// Closes an attempt by people's word, so it has no date of a payment that the provider reported. It must still be as it was
+/// when it was locked; answers the number of rows, which must be 1.
 pub(crate) async fn close_attempt(
     conn: &mut MySqlConnection,
     attempt: &Attempt,
@@ -36,7 +37,8 @@ pub(crate) async fn close_attempt(
 ) -> sqlx::Result<u64> {
     let closed = sqlx::query(
         "/* close_attempt */ UPDATE refunds SET gateway_ref = ?, last_error = ?, owner = NULL, call_deadline = NULL, \
-         updated_at = ?, state = ? WHERE return_id = ? AND attempt = ? AND state = ? AND owner <=> ? \
+         succeeded_at = NULL, recheck_at = NULL, updated_at = ?, state = ? \
+         WHERE return_id = ? AND attempt = ? AND state = ? AND owner <=> ? \
          AND call_deadline <=> ? AND first_sent_at <=> ? AND next_check_at = ? AND checks = ? AND gateway <=> ? \
          AND gateway_ref <=> ? AND last_error <=> ? AND updated_at = ?",
     )

@@ -35,6 +35,11 @@ impl RefundState {
                 self.attempts[at].recheck_soon(now);
                 step
             }
+            // Two persons marked it as paid, or it was paid before payments had a date. The provider's word alone does not
+            // undo that: the money may have been paid in another way.
+            Outcome::Reversed { .. } if row.succeeded_at.is_none() => {
+                self.doubt_until_next(at, AttemptState::Reversed.as_str(), now)
+            }
             Outcome::Reversed { code, .. } => self.reversed(at, code, order),
             Outcome::NotSent { .. } | Outcome::StillOpen { .. } | Outcome::Unknown { .. } => {
                 row.recheck_soon(now);

@@ -57,6 +57,24 @@ fn p5_a_reversed_refund_is_unpaid_and_frees_the_order() {
     assert_eq!(state.retry(1, &row.amount, &order), Ok(2));
 }
 
+/// The provider repeats its notification of a refund that the shop has paid in another way meanwhile.
+#[test]
+fn p5_the_providers_word_alone_does_not_undo_what_two_persons_marked_as_paid() {
+    let mut marked = taken(1);
+    marked.succeeded_at = None;
+    let mut state = refunded(vec![marked]);
+    let step = settle(&mut state, reversed());
+    assert_eq!(
+        step.change.map(|(action, _)| action),
+        Some(Action::Disagreement)
+    );
+    assert_eq!(state.status, Status::Refunded);
+    assert_eq!(
+        (state.attempts[0].state, state.attempts[0].recheck_at),
+        (AttemptState::Succeeded, None)
+    );
+}
+
 /// A response to an earlier call may be late: the provider declined, then paid after all, and another process found out.
 #[test]
 fn p5_only_the_look_up_that_owns_the_attempt_reverses_it() {
