@@ -19,7 +19,7 @@ demo: ## start everything and show a return going through; ONCE=1 ends after one
 # Most tests wait most of the time, so there are more threads than cores. Tests that freeze a process or a connection have
 # leases and deadlines to keep, and run with fewer. Tests that kill servers or measure times run one at a time, under MySQL's
 # default durability.
-TIMED := refunds::frozen:: cuts::
+TIMED := refunds::frozen:: refunds::suspended:: cuts::
 
 test: ## all tests, on a real MySQL and a real Kafka of their own
 	cargo test $(BUILD) --no-run

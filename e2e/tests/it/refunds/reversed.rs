@@ -12,7 +12,7 @@ use super::operator::{as_admin, retry};
 use super::{file, nothing_is_wrong, quick};
 
 const DEADLINE: Duration = Duration::from_secs(180);
-const SECRET: &str = "a secret that the provider and the api share";
+const SECRET: &str = "notification-6f1e9b2d7c40a8e5b3d0a1f4";
 const RETURNS: usize = 200;
 /// Each fourth refund comes back.
 const STEP: usize = 4;
