@@ -115,7 +115,7 @@ async fn the_key_belongs_to_the_admin_and_covers_the_customer() {
 
 #[tokio::test]
 async fn nobody_decides_about_a_return_that_they_filed_for_a_customer() {
-    let api = Api::start_with(&["--review-above-amount", "1"]).await;
+    let api = Api::start_with(&["--review-above-amount", "EUR:1"]).await;
     api.db.seed_orders(1, 3, CUSTOMER).await;
     for (order, format) in (1..).zip(Format::ALL) {
         let (ada, bob) = (

@@ -71,7 +71,7 @@ async fn p13_a_customer_lists_their_own_returns_only_with_every_filter() {
 
 #[tokio::test]
 async fn returns_that_wait_for_a_review_are_listed() {
-    let api = Api::start_with(&["--review-above-amount", "49.89"]).await;
+    let api = Api::start_with(&["--review-above-amount", "EUR:49.89"]).await;
     api.db.seed_orders(1, 3, CUSTOMER).await;
     let mut filed = Vec::new();
     for order in 1..=3 {
