@@ -19,6 +19,7 @@ use crate::http::json::{self, Fields};
 /// The optional body of a decision.
 #[derive(Debug, Default, ToSchema)]
 #[schema(as = Decision)]
+#[serde(deny_unknown_fields)]
 pub(in crate::http) struct Body {
     /// A code of the shop that explains the decision: 1 to 32 of a-z, 0-9 and _. Kept in the audit trail.
     #[schema(

@@ -21,6 +21,7 @@ use crate::store::IdempotencyKey;
 #[derive(Debug, ToSchema)]
 #[cfg_attr(test, derive(serde::Serialize))]
 #[schema(as = NewReturn)]
+#[serde(deny_unknown_fields)]
 pub(in crate::http) struct Body {
     /// An order of the customer, as `GET /orders` lists it.
     #[schema(minimum = 1, example = 123)]
