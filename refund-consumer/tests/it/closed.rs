@@ -41,7 +41,7 @@ async fn p12_no_message_is_taken_while_the_gateway_accepts_no_calls() {
 
 /// Many attempts were never sent, and one may have paid: that one comes first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p6_attempts_that_may_have_paid_are_looked_up_before_others_are_sent() {
+async fn p6_attempts_that_may_have_paid_do_not_wait_for_those_that_are_sent() {
     let (world, gateway) = (World::new().await, Fake::with_keys(&[Step::PayUnheard]));
     gateway.find_fails(true);
     let first = world.start(gateway.clone(), &[]).await;
@@ -58,13 +58,24 @@ async fn p6_attempts_that_may_have_paid_are_looked_up_before_others_are_sent() {
     leave_claimed(&world, &unsent).await;
     let looked_up = gateway.looked_up().len();
     gateway.find_fails(false);
-    let flags = ["--gateway-parallel-calls=1", "--initiated-grace-secs=3600"];
+    // Each kind of scan may then hold one open attempt.
+    let flags = [
+        "--gateway-parallel-calls=1",
+        "--initiated-grace-secs=3600",
+        "--max-open-attempts=16",
+    ];
     let second = world.start(gateway.clone(), &flags).await;
     for one in unsent.iter().chain([&unclear]) {
         world.wait_for(one.return_id, "refunded").await;
     }
-    let first_look = gateway.looked_up()[looked_up].clone();
-    assert_eq!(first_look, format!("refund-{}-1", unclear.event_id));
+    let key = format!("refund-{}-1", unclear.event_id);
+    let look_ups = &gateway.looked_up()[looked_up..];
+    let position = look_ups.iter().position(|one| *one == key);
+    assert!(
+        position.is_some_and(|at| at < 5),
+        "{position:?} of {}",
+        look_ups.len()
+    );
     second.stop().await;
 }
 
