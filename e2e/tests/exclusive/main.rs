@@ -4,6 +4,7 @@
 mod kafka_away;
 mod log_noise;
 mod mysql_ipv6;
+mod mysql_read_only;
 mod mysql_refuses;
 mod mysql_statements;
 mod mysql_switchover;

@@ -6,7 +6,8 @@
 //!
 //! After a switchover the old primary still answers reads, with old rows. So a connection is asked at most a second before
 //! each use whether its server takes writes, which also shows that it still works. If not, it is closed: a new connection
-//! leads wherever the address leads now. If that is a read-only server too, there is no better one, and reads go on.
+//! leads wherever the address leads now. If that is a read-only server too, there is no better one for now: for the next
+//! second no connection is closed for it, so that writes which fail cost no logins, and reads go on.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +44,8 @@ struct Idle {
 pub(super) struct Address {
     /// When a connection last led to a server that takes no writes: every earlier one may.
     suspected: Mutex<Option<Instant>>,
+    /// When a new connection led to such a server too.
+    no_better: Mutex<Option<Instant>>,
     /// When the login was last refused, and the server's text.
     login_refused: Mutex<Option<(Instant, String)>>,
 }
@@ -54,6 +57,16 @@ impl Address {
 
     fn is_suspected_since(&self, checked: Instant) -> bool {
         lock(&self.suspected).is_some_and(|at| checked <= at)
+    }
+
+    /// A connection was opened at `opened`.
+    fn note_new(&self, opened: Instant, takes_writes: bool) {
+        *lock(&self.no_better) = (!takes_writes).then_some(opened);
+    }
+
+    /// When a new connection led to a server that takes no writes, if that was a moment ago.
+    fn no_better_since(&self) -> Option<Instant> {
+        lock(&self.no_better).filter(|at| at.elapsed() < CHECK_AFTER)
     }
 
     /// # Errors
@@ -84,6 +97,16 @@ pub(super) struct Connections {
     permits: Arc<Semaphore>,
     /// A task closes idle connections as they grow too old; it ends when there are none.
     is_swept: AtomicBool,
+}
+
+/// What was found out about an idle connection.
+enum Checked {
+    /// Its server takes writes, or there is none that does.
+    Works {
+        as_of: Instant,
+    },
+    TakesNoWrites,
+    IsDead,
 }
 
 /// A connection on loan. Dropping it closes the connection.
@@ -143,18 +166,31 @@ impl Connections {
     /// An idle connection that still works, or a new one.
     pub(super) async fn borrow(&self, permits: Permits) -> Result<Loan, DbError> {
         while let Some(mut idle) = self.take_idle() {
-            if self.is_usable(&mut idle).await {
-                return Ok(Loan {
-                    conn: idle.conn,
-                    checked: idle.checked,
-                    permits,
-                });
+            match self.check(&mut idle).await {
+                Checked::Works { as_of } => {
+                    return Ok(Loan {
+                        conn: idle.conn,
+                        checked: as_of,
+                        permits,
+                    });
+                }
+                Checked::IsDead => {}
+                // The others may lead there too. A new one shows whether there is a better server.
+                Checked::TakesNoWrites => break,
             }
         }
+        self.open(permits).await
+    }
+
+    async fn open(&self, permits: Permits) -> Result<Loan, DbError> {
         self.address.may_log_in()?;
         let checked = Instant::now();
         let opened = connect(&self.options).await;
-        let conn = opened.inspect_err(|error| self.address.note_login(error))?;
+        let mut conn = opened.inspect_err(|error| self.address.note_login(error))?;
+        if lock(&self.address.suspected).is_some_and(|at| at.elapsed() < CHECK_AFTER) {
+            let takes_writes = takes_writes(&mut conn).await?;
+            self.address.note_new(checked, takes_writes);
+        }
         Ok(Loan {
             conn,
             checked,
@@ -163,21 +199,23 @@ impl Connections {
     }
 
     /// Whether it works and its server takes writes, as of at most [`CHECK_AFTER`] ago.
-    async fn is_usable(&self, idle: &mut Idle) -> bool {
+    async fn check(&self, idle: &mut Idle) -> Checked {
         if idle.checked.elapsed() < CHECK_AFTER && !self.address.is_suspected_since(idle.checked) {
-            return true;
+            return Checked::Works {
+                as_of: idle.checked,
+            };
         }
         let asked = Instant::now();
         match timeout(CHECK_DEADLINE, takes_writes(&mut idle.conn)).await {
-            Ok(Ok(true)) => {
-                idle.checked = asked;
-                true
-            }
-            Ok(Ok(false)) => {
-                self.address.suspect();
-                false
-            }
-            Ok(Err(_)) | Err(_) => false,
+            Ok(Ok(true)) => Checked::Works { as_of: asked },
+            Ok(Ok(false)) => match self.address.no_better_since() {
+                Some(as_of) => Checked::Works { as_of },
+                None => {
+                    self.address.suspect();
+                    Checked::TakesNoWrites
+                }
+            },
+            Ok(Err(_)) | Err(_) => Checked::IsDead,
         }
     }
 
@@ -200,9 +238,13 @@ impl Connections {
         self.lock().clear();
     }
 
-    /// A connection led to a server that takes no writes: every set asks its connections before their next use.
-    pub(super) fn suspect_all(&self) {
-        self.address.suspect();
+    /// This connection led to a server that takes no writes: every set asks its connections before their next use, unless
+    /// there is no better server.
+    pub(super) fn leave(self: &Arc<Self>, loan: Loan) {
+        match self.address.no_better_since() {
+            Some(checked) => self.give_back(Loan { checked, ..loan }),
+            None => self.address.suspect(),
+        }
     }
 
     /// Closes the idle connections politely.
@@ -219,8 +261,10 @@ impl Connections {
 
     /// Removes the connections that were idle for too long, and those that may lead to an old primary.
     fn take_too_old(&self) -> Vec<Idle> {
+        let has_no_better = self.address.no_better_since().is_some();
         let is_over = |idle: &mut Idle| {
-            idle.since.elapsed() >= IDLE_TIMEOUT || self.address.is_suspected_since(idle.checked)
+            idle.since.elapsed() >= IDLE_TIMEOUT
+                || (!has_no_better && self.address.is_suspected_since(idle.checked))
         };
         self.lock().extract_if(.., is_over).collect()
     }

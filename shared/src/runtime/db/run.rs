@@ -243,7 +243,7 @@ impl Database {
                 End::GiveBack => connections.give_back(loan),
                 End::Close => {}
                 End::CloseAll => connections.forget_idle(),
-                End::Leave => connections.suspect_all(),
+                End::Leave => connections.leave(loan),
             }
             Ok(result)
         });
@@ -264,7 +264,7 @@ enum End {
     Close,
     /// The connection was lost, so the idle ones probably are too: a failover cuts all of them.
     CloseAll,
-    /// The connection leads to a server that takes no writes, and others may.
+    /// The session is in a known state, but its server takes no writes, and another one may.
     Leave,
 }
 
