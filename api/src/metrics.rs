@@ -255,7 +255,7 @@ impl BacklogMetrics {
             ),
             measure_failures: set.counter(
                 "outbox_backlog_measure_failures_total",
-                "Measurements that failed; the previous decision stays in force",
+                "Measurements that failed; the previous decision stays in force until the measurement is ten minutes old, then filings are refused",
             ),
         }
     }
