@@ -2,7 +2,8 @@
 //! relays cannot fill the database's disk.
 //!
 //! Must stay true: only rows and bytes refuse; age alone raises an alarm, because an outage by itself must not stop
-//! filing. What is not known is refused too, at the start as later. Reads and retries of filings that have a response are never refused. A refused filing has written nothing.
+//! filing. What is not known is refused too, at the start as later. Reads and retries of filings that have a response are
+//! never refused. A refused filing has written nothing.
 //! The other writers of the outbox are not refused: they add at most a few events to returns that were filed. Parked
 //! rows do not count; they are in a table of their own.
 
@@ -147,7 +148,7 @@ impl Known {
     /// `None` if nothing was measured, or before this machine started. The row was read after `asked`.
     fn new(shown: &Shown, asked: Instant) -> Option<Self> {
         let measured = shown.measurement?;
-        let age = (shown.now - measured.at).try_into().unwrap_or_default();
+        let age = (shown.now - measured.at).try_into().ok()?;
         Some(Self {
             backlog: measured.backlog,
             oldest_age: measured.oldest_age(),
@@ -251,7 +252,7 @@ mod tests {
     use time::OffsetDateTime;
 
     use super::*;
-    use crate::store::{Measurement, Next};
+    use crate::store::{Lease, Measurement};
 
     const LIMITS: Limits = Limits {
         rows: 100,
@@ -347,7 +348,11 @@ mod tests {
             let shown = Shown {
                 measurement: rows.map(measured),
                 counted: counted.map(|rows| backlog(rows, 0)),
-                next: Next::NotOurs,
+                is_due: false,
+                lease: Lease {
+                    is_ours: false,
+                    until: now,
+                },
                 now,
             };
             LIMITS.refusal(&shown, None)

@@ -14,7 +14,7 @@ mod status_events;
 mod trails;
 
 pub(crate) use self::backlog::{
-    Backlog, Chunk, Measurement, Next, Shown, make_backlog, measure_shard, read_backlog,
+    Backlog, Chunk, Lease, Measurement, Shown, make_backlog, measure_shard, read_backlog,
     show_counted, show_measurement, take_measurement,
 };
 pub(crate) use self::events::{

@@ -14,7 +14,7 @@ use sqlx::MySqlConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::store::{self, Backlog, Chunk, Measurement, Next, Shown};
+use crate::store::{self, Backlog, Chunk, Lease, Measurement, Shown};
 
 /// Between two looks at the row. It is also the shortest pause between two measurements.
 pub(super) const PERIOD: Duration = Duration::from_secs(1);
@@ -67,13 +67,18 @@ impl Measurer {
         }
     }
 
-    /// Measures, if that is due and for us. Returns whether the row shows a new measurement.
-    pub(super) async fn measure(&mut self, shown: &Shown) -> Result<bool, DbError> {
-        if Instant::now() < self.not_before || !self.take(shown.next).await? {
+    /// Measures, if that is due and for us. Hands on what it has counted so far. Returns whether the row shows a new
+    /// measurement.
+    pub(super) async fn measure(
+        &mut self,
+        shown: &Shown,
+        so_far: impl FnMut(&Backlog),
+    ) -> Result<bool, DbError> {
+        if Instant::now() < self.not_before || !self.take(shown).await? {
             return Ok(false);
         }
         let (began, mut counted) = (Instant::now(), Backlog::default());
-        match self.count(&mut counted).await {
+        match self.count(&mut counted, so_far).await {
             Ok(true) => self.show(shown.now, counted, began.elapsed()).await,
             Ok(false) => Ok(false),
             Err(error) => {
@@ -85,26 +90,31 @@ impl Measurer {
         }
     }
 
-    async fn take(&self, next: Next) -> Result<bool, DbError> {
-        let me = self.me;
-        match next {
+    async fn take(&self, shown: &Shown) -> Result<bool, DbError> {
+        let (me, seen) = (self.me, shown.lease);
+        match next(shown) {
             Next::NotOurs => Ok(false),
             Next::Ours => Ok(true),
             Next::Free => {
-                self.use_row(move |conn| Box::pin(store::take_measurement(conn, me, LEASE)))
+                self.use_row(move |conn| Box::pin(store::take_measurement(conn, me, seen, LEASE)))
                     .await
             }
         }
     }
 
     /// Counts every shard; `false` if another api has taken over.
-    async fn count(&self, counted: &mut Backlog) -> Result<bool, DbError> {
+    async fn count(
+        &self,
+        counted: &mut Backlog,
+        mut so_far: impl FnMut(&Backlog),
+    ) -> Result<bool, DbError> {
         let mut shown_at = Instant::now();
         for shard in Shard::all() {
             let mut after = Some(0);
             while let Some(id) = after {
                 let chunk = self.chunk(shard, id).await?;
                 *counted = counted.plus(chunk.size);
+                so_far(counted);
                 let full = chunk.size.rows >= u64::from(CHUNK);
                 after = chunk.last_id.filter(|_| full);
                 if shown_at.elapsed() >= SHOW_EVERY {
@@ -162,6 +172,31 @@ impl Measurer {
     }
 }
 
+/// The next measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Not due, or another api is at it.
+    NotOurs,
+    /// Due, and for us.
+    Ours,
+    /// Due, and for the api that takes it over first.
+    Free,
+}
+
+fn next(shown: &Shown) -> Next {
+    let is_held = is_held(shown.lease, shown.now);
+    match (shown.is_due, is_held, shown.lease.is_ours) {
+        (true, false, _) => Next::Free,
+        (true, true, true) => Next::Ours,
+        (true, true, false) | (false, _, _) => Next::NotOurs,
+    }
+}
+
+/// A lease that lasts for longer than any was given before the database's clock went back.
+fn is_held(lease: Lease, now: OffsetDateTime) -> bool {
+    now < lease.until && lease.until <= now + PAUSE_MAX + LEASE
+}
+
 fn pause_after(took: Duration) -> Duration {
     took.saturating_mul(PAUSE_FACTOR).clamp(PERIOD, PAUSE_MAX)
 }
@@ -169,6 +204,34 @@ fn pause_after(took: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_measurement_is_taken_when_it_is_due_and_nobody_else_is_at_it() {
+        let longest = (PAUSE_MAX + LEASE).as_secs_f64();
+        for (is_due, until, is_ours, expected) in [
+            (false, 0.0, true, Next::NotOurs),
+            (true, 0.0, false, Next::Free),
+            (true, 0.0, true, Next::Free),
+            (true, 0.1, true, Next::Ours),
+            (true, 0.1, false, Next::NotOurs),
+            (true, longest, false, Next::NotOurs),
+            (true, longest + 0.1, false, Next::Free),
+            (true, longest + 0.1, true, Next::Free),
+        ] {
+            let now = OffsetDateTime::UNIX_EPOCH;
+            let shown = Shown {
+                measurement: None,
+                counted: None,
+                is_due,
+                lease: Lease {
+                    is_ours,
+                    until: now + time::Duration::seconds_f64(until),
+                },
+                now,
+            };
+            assert_eq!(next(&shown), expected, "{is_due} {until} {is_ours}");
+        }
+    }
 
     #[test]
     fn a_costly_measurement_is_followed_by_a_long_pause() {

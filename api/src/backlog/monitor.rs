@@ -13,20 +13,17 @@ use super::measurer::{Measurer, PERIOD};
 use super::{Known, Limits, State};
 use crate::error::Excess;
 use crate::metrics::Metrics;
-use crate::store::Shown;
+use crate::store::{Backlog, Shown};
 
 /// Decides by the measurement that all apis share. While MySQL does not respond, the last decision stays in force until
 /// the measurement is too old: filing fails by itself then.
 #[derive(Debug)]
 pub(crate) struct Monitor {
     measurer: Measurer,
-    limits: Limits,
+    decision: Decision,
     metrics: Arc<Metrics>,
-    state: watch::Sender<State>,
     /// When the measurement began that the metrics show.
     seen: Option<OffsetDateTime>,
-    /// The refusal that was logged last.
-    logged: Option<Option<Excess>>,
     too_old: bool,
     outage: Outage,
 }
@@ -45,11 +42,14 @@ impl Monitor {
         gauges.refusing.set(1);
         Self {
             measurer: Measurer::new(db),
-            limits,
+            decision: Decision {
+                limits,
+                state,
+                metrics: Arc::clone(&metrics),
+                logged: None,
+            },
             metrics,
-            state,
             seen: None,
-            logged: None,
             too_old: false,
             outage: Outage::new("measuring the outbox"),
         }
@@ -65,7 +65,7 @@ impl Monitor {
                 Some(Err(error)) => {
                     self.metrics.backlog.measure_failures.inc();
                     self.outage.failed(&error);
-                    self.show_refusal();
+                    self.decision.show();
                 }
             }
         }
@@ -73,7 +73,9 @@ impl Monitor {
 
     async fn turn(&mut self) -> Result<(), DbError> {
         let shown = self.read_and_decide().await?;
-        if self.measurer.measure(&shown).await? {
+        let decision = &mut self.decision;
+        let so_far = |counted: &Backlog| decision.refuse_above(counted);
+        if self.measurer.measure(&shown, so_far).await? {
             self.read_and_decide().await?;
         }
         Ok(())
@@ -83,13 +85,8 @@ impl Monitor {
         let asked = Instant::now();
         let shown = self.measurer.read().await?;
         let known = Known::new(&shown, asked);
-        let was = self.state.borrow().refusing;
         // Before the metrics: a test or an operator who reads the metrics may rely on the decision.
-        self.state.send_replace(State {
-            known,
-            refusing: self.limits.refusal(&shown, was),
-        });
-        self.show_refusal();
+        self.decision.decide(&shown, known);
         if let (Some(known), Some(measured)) = (known, shown.measurement)
             && self.seen.replace(measured.at) != Some(measured.at)
         {
@@ -102,21 +99,9 @@ impl Monitor {
         Ok(shown)
     }
 
-    /// Also after a failure: a measurement gets too old by itself.
-    fn show_refusal(&mut self) {
-        let state = *self.state.borrow();
-        let refusal = state.refusal();
-        let refusing = i64::from(refusal.is_some());
-        self.metrics.backlog.refusing.set(refusing);
-        let starting = self.logged.is_none() && refusal == Some(Excess::Unmeasured);
-        if !starting {
-            log_refusal(self.logged.replace(refusal), refusal, state.known);
-        }
-    }
-
     /// Logs once when the oldest row gets too old, and once when it is no longer.
     fn show_age(&mut self, known: &Known) {
-        let too_old = self.limits.is_too_old(known);
+        let too_old = self.decision.limits.is_too_old(known);
         self.metrics.backlog.oldest_age.set(known.oldest_age);
         self.metrics.backlog.too_old.set(i64::from(too_old));
         let age = known.oldest_age.as_secs_f64();
@@ -133,6 +118,46 @@ impl Monitor {
                 );
             }
             (false, false) | (true, true) => {}
+        }
+    }
+}
+
+/// Whether filings are refused, for the gate, the metric and the log.
+#[derive(Debug)]
+struct Decision {
+    limits: Limits,
+    state: watch::Sender<State>,
+    metrics: Arc<Metrics>,
+    /// The refusal that was logged last.
+    logged: Option<Option<Excess>>,
+}
+
+impl Decision {
+    fn decide(&mut self, shown: &Shown, known: Option<Known>) {
+        let was = self.state.borrow().refusing;
+        let refusing = self.limits.refusal(shown, was);
+        self.state.send_replace(State { known, refusing });
+        self.show();
+    }
+
+    /// By our own count, which has not ended.
+    fn refuse_above(&mut self, counted: &Backlog) {
+        if let Some(excess) = self.limits.above(counted) {
+            self.state
+                .send_modify(|state| state.refusing = Some(excess));
+            self.show();
+        }
+    }
+
+    /// Also after a failure: a measurement gets too old by itself.
+    fn show(&mut self) {
+        let state = *self.state.borrow();
+        let refusal = state.refusal();
+        let refusing = i64::from(refusal.is_some());
+        self.metrics.backlog.refusing.set(refusing);
+        let starting = self.logged.is_none() && refusal == Some(Excess::Unmeasured);
+        if !starting {
+            log_refusal(self.logged.replace(refusal), refusal, state.known);
         }
     }
 }

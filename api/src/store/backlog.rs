@@ -73,23 +73,22 @@ pub(crate) async fn measure_shard(
 /// The row that all apis read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shown {
+    /// `None` also if it began in the future: the database's clock went back, and its age is not known.
     pub(crate) measurement: Option<Measurement>,
     /// What a count that has not ended has found so far: there is at least this much.
     pub(crate) counted: Option<Backlog>,
-    pub(crate) next: Next,
+    /// The next measurement is due.
+    pub(crate) is_due: bool,
+    pub(crate) lease: Lease,
     /// The database's clock.
     pub(crate) now: OffsetDateTime,
 }
 
-/// The next measurement.
+/// The right to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// Not due, or another api is at it.
-    NotOurs,
-    /// Due, and for us.
-    Ours,
-    /// Due, and for the api that takes it over first.
-    Free,
+pub(crate) struct Lease {
+    pub(crate) is_ours: bool,
+    pub(crate) until: OffsetDateTime,
 }
 
 /// A count that ended.
@@ -116,8 +115,7 @@ pub(crate) async fn read_backlog(
 ) -> sqlx::Result<Option<Shown>> {
     let row = sqlx::query(
         "/* read_backlog */ SELECT counted_rows, counted_bytes, measured_at, took_us, row_count, payload_bytes, \
-         oldest_at, UTC_TIMESTAMP(6) AS now, \
-         next_at <= UTC_TIMESTAMP(6) AS is_due, measuring_until <= UTC_TIMESTAMP(6) AS is_free, measurer <=> ? AS is_ours \
+         oldest_at, UTC_TIMESTAMP(6) AS now, next_at, measuring_until, measurer <=> ? AS is_ours \
          FROM outbox_backlog WHERE id = 1",
     )
     .bind(me)
@@ -127,35 +125,37 @@ pub(crate) async fn read_backlog(
 }
 
 fn shown(row: &MySqlRow) -> sqlx::Result<Shown> {
-    let measured_at: Option<OffsetDateTime> = row.try_get("measured_at")?;
-    let (rows, bytes) = (row.try_get("row_count")?, row.try_get("payload_bytes")?);
-    let backlog = Backlog {
-        rows,
-        bytes,
-        oldest_at: row.try_get("oldest_at")?,
-    };
-    let took = Duration::from_micros(row.try_get("took_us")?);
+    let now: OffsetDateTime = row.try_get("now")?;
+    let next_at: OffsetDateTime = row.try_get("next_at")?;
+    let measurement = measurement(row)?;
+    let known = measurement.filter(|measured| measured.at <= now);
     let counted: Option<u64> = row.try_get("counted_rows")?;
     let counted_bytes: Option<u64> = row.try_get("counted_bytes")?;
     Ok(Shown {
-        measurement: measured_at.map(|at| Measurement { backlog, at, took }),
+        measurement: known,
         counted: counted.zip(counted_bytes).map(|(rows, bytes)| Backlog {
             rows,
             bytes,
             oldest_at: None,
         }),
-        next: next(row)?,
-        now: row.try_get("now")?,
+        is_due: next_at <= now || known != measurement,
+        lease: Lease {
+            is_ours: row.try_get("is_ours")?,
+            until: row.try_get("measuring_until")?,
+        },
+        now,
     })
 }
 
-fn next(row: &MySqlRow) -> sqlx::Result<Next> {
-    let (is_due, is_free): (bool, bool) = (row.try_get("is_due")?, row.try_get("is_free")?);
-    Ok(match (is_due, is_free, row.try_get("is_ours")?) {
-        (true, true, _) => Next::Free,
-        (true, false, true) => Next::Ours,
-        (true, false, false) | (false, _, _) => Next::NotOurs,
-    })
+fn measurement(row: &MySqlRow) -> sqlx::Result<Option<Measurement>> {
+    let measured_at: Option<OffsetDateTime> = row.try_get("measured_at")?;
+    let backlog = Backlog {
+        rows: row.try_get("row_count")?,
+        bytes: row.try_get("payload_bytes")?,
+        oldest_at: row.try_get("oldest_at")?,
+    };
+    let took = Duration::from_micros(row.try_get("took_us")?);
+    Ok(measured_at.map(|at| Measurement { backlog, at, took }))
 }
 
 /// Makes the row, if there is none.
@@ -169,19 +169,20 @@ pub(crate) async fn make_backlog(conn: &mut MySqlConnection) -> sqlx::Result<()>
     Ok(())
 }
 
-/// Takes the measurement over, if it is still due and free; `false` if not.
+/// Takes the measurement over, if the lease is still as it was `seen`; `false` if not.
 pub(crate) async fn take_measurement(
     conn: &mut MySqlConnection,
     me: Uuid,
+    seen: Lease,
     lease: Duration,
 ) -> sqlx::Result<bool> {
     let taken = sqlx::query(
         "/* take_measurement */ UPDATE outbox_backlog SET measurer = ?, \
-         measuring_until = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND WHERE id = 1 AND next_at <= UTC_TIMESTAMP(6) \
-         AND measuring_until <= UTC_TIMESTAMP(6)",
+         measuring_until = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND WHERE id = 1 AND measuring_until = ?",
     )
     .bind(me)
     .bind(micros(lease))
+    .bind(datetime(seen.until))
     .execute(conn)
     .await?;
     Ok(taken.rows_affected() == 1)

@@ -6,7 +6,7 @@ use shared::test_support::TestDb;
 use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
 use sqlx::{AssertSqlSafe, Executor};
 
-use crate::harness::{Api, CUSTOMER, count, until};
+use crate::harness::{Api, CUSTOMER, MEASURED_WITHIN, count, until};
 
 const TEN_ROWS: [&str; 2] = ["--backlog-max-rows", "10"];
 
@@ -73,10 +73,35 @@ async fn p12_one_api_measures_for_all() {
     one.stop().await;
 }
 
+/// The api that counts does not wait for the end of its count either. The count stands still after the first shard, and the
+/// row does not show it yet.
+#[tokio::test]
+async fn p12_the_api_that_counts_refuses_as_soon_as_its_count_is_above_the_limit() {
+    let db = TestDb::create().await;
+    db.seed_orders(1, 1, CUSTOMER).await;
+    fill(&db, 400).await;
+    let (proxy, url) = MysqlProxy::before(db.url()).await;
+    proxy.arm_after(1, "/* measure_shard */", Cut::FrozenAfterServer);
+    let api = Api::start_on(db, &url, &TEN_ROWS).await;
+    until("refused by rows", MEASURED_WITHIN, async || {
+        let (_, checks) = api.ops("/readyz?verbose").await;
+        checks.contains("refused by rows")
+    })
+    .await;
+    assert!(proxy.sprung());
+    let shown = "SELECT COUNT(*) FROM outbox_backlog WHERE counted_rows IS NOT NULL OR measured_at IS NOT NULL";
+    assert_eq!(count(&api.db, shown).await, 0, "the count has ended");
+    assert_eq!(api.metric("outbox_backlog_refusing").await, 1.0);
+    api.file(1).await.problem(503, "backlog-full");
+    execute(&api.db, "DELETE FROM outbox").await;
+    api.until_measured("outbox_backlog_refusing 0").await;
+    api.stop().await;
+}
+
 /// Stands for another api that measures, and shows what it has counted so far.
 async fn another_measures(db: &TestDb, columns: &str) {
     let row = format!(
-        "UPDATE outbox_backlog SET measurer = UUID_TO_BIN(UUID()), measuring_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, {columns}"
+        "UPDATE outbox_backlog SET measurer = UUID_TO_BIN(UUID()), measuring_until = UTC_TIMESTAMP(6) + INTERVAL 2 MINUTE, {columns}"
     );
     execute(db, &row).await;
 }
@@ -107,6 +132,46 @@ async fn p12_an_old_measurement_accepts_nothing() {
     let (_, metrics) = api.ops("/metrics").await;
     let refused = r#"filing_refused_total{reason="unmeasured"} 1"#;
     assert!(metrics.contains(refused), "{metrics}");
+    api.stop().await;
+}
+
+/// As after the database's clock went back. It is not known how old that measurement is.
+#[tokio::test]
+async fn p12_a_measurement_of_the_future_accepts_nothing() {
+    let api = Api::start_with(&TEN_ROWS).await;
+    api.db.seed_orders(1, 1, CUSTOMER).await;
+    api.until_measured("outbox_backlog_refusing 0").await;
+    let future = "measured_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, next_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR";
+    another_measures(&api.db, future).await;
+    api.until_metric("outbox_backlog_refusing 1").await;
+    api.file(1).await.problem(503, "backlog-full");
+    let (_, metrics) = api.ops("/metrics").await;
+    let refused = r#"filing_refused_total{reason="unmeasured"} 1"#;
+    assert!(metrics.contains(refused), "{metrics}");
+    api.stop().await;
+}
+
+/// The api that measured before the clock went back is gone, and its lease lasts until the clock is there again.
+#[tokio::test]
+async fn p12_the_outbox_is_measured_again_when_the_clock_of_the_database_went_back() {
+    let api = Api::start_with(&TEN_ROWS).await;
+    api.db.seed_orders(1, 1, CUSTOMER).await;
+    api.until_measured("outbox_backlog_refusing 0").await;
+    execute(
+        &api.db,
+        "UPDATE outbox_backlog SET measurer = UUID_TO_BIN(UUID()), measured_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, \
+         next_at = measured_at + INTERVAL 1 SECOND, measuring_until = measured_at + INTERVAL 16 SECOND",
+    )
+    .await;
+    let measured = "SELECT measured_at <= UTC_TIMESTAMP(6) FROM outbox_backlog";
+    until(
+        "it is measured again",
+        Duration::from_secs(15),
+        async || count(&api.db, measured).await == 1,
+    )
+    .await;
+    api.until_metric("outbox_backlog_refusing 0").await;
+    assert_eq!(api.file(1).await.status, 201);
     api.stop().await;
 }
 

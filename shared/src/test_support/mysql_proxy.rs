@@ -23,11 +23,12 @@ pub enum Cut {
     FrozenAfterServer,
 }
 
-/// Springs at the first execution of a statement that contains `text`, or at each.
+/// Springs at one execution of a statement that contains `text`, after `skip` others, or at each.
 #[derive(Debug, Clone)]
 struct Trap {
     text: &'static str,
     cut: Cut,
+    skip: u32,
     at_each: bool,
 }
 
@@ -96,9 +97,15 @@ impl MysqlProxy {
 
     /// Sets the trap for one execution of a statement, which may have been prepared before.
     pub fn arm(&self, text: &'static str, cut: Cut) {
+        self.arm_after(0, text, cut);
+    }
+
+    /// As [`MysqlProxy::arm`]; the first `skip` executions pass.
+    pub fn arm_after(&self, skip: u32, text: &'static str, cut: Cut) {
         self.set(Some(Trap {
             text,
             cut,
+            skip,
             at_each: false,
         }));
     }
@@ -108,6 +115,7 @@ impl MysqlProxy {
         self.set(Some(Trap {
             text,
             cut,
+            skip: 0,
             at_each: true,
         }));
     }
@@ -242,7 +250,12 @@ fn inspect(packet: &[u8], session: &Mutex<Session>, trap: &Mutex<Option<Trap>>) 
         }
         _ => false,
     };
-    let cut = armed.as_ref().filter(|_| hit)?.cut;
+    let trap = armed.as_mut().filter(|_| hit)?;
+    if trap.skip > 0 {
+        trap.skip -= 1;
+        return None;
+    }
+    let cut = trap.cut;
     armed.take_if(|trap| !trap.at_each);
     Some(cut)
 }
