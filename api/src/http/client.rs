@@ -112,11 +112,13 @@ impl ForwardedWarning {
     }
 }
 
-/// An address, with or without a port: both are in use.
+/// An address, with or without a port, and IPv6 with or without brackets: all are in use.
 fn address(entry: &[u8]) -> Option<IpAddr> {
     let entry = std::str::from_utf8(entry).ok()?.trim();
+    let in_brackets = || entry.strip_prefix('[')?.strip_suffix(']');
     let address = entry.parse::<IpAddr>().ok();
     let address = address.or_else(|| Some(entry.parse::<SocketAddr>().ok()?.ip()));
+    let address = address.or_else(|| Some(in_brackets()?.parse::<Ipv6Addr>().ok()?.into()));
     address.map(|address| address.to_canonical())
 }
 
@@ -173,7 +175,13 @@ mod tests {
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &["198.51.100.7"], "198.51.100.7"),
             ("::ffff:10.0.0.1", &["198.51.100.7:4711"], "198.51.100.7"),
+            ("10.0.0.1", &["192.0.2.1:80"], "192.0.2.1"),
+            ("fd00::1", &["2001:db8::7"], "2001:db8::7"),
             ("fd00::1", &["[2001:db8::7]:4711"], "2001:db8::7"),
+            ("fd00::1", &["[2001:db8::7]"], "2001:db8::7"),
+            ("fd00::1", &["198.51.100.7, [fd00::2]"], "198.51.100.7"),
+            ("10.0.0.1", &["[198.51.100.7]"], "10.0.0.1"),
+            ("10.0.0.1", &["[2001:db8::7"], "10.0.0.1"),
             // The entries that the client wrote itself are on the left.
             (
                 "10.0.0.1",

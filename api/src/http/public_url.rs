@@ -25,8 +25,23 @@ impl FromStr for PublicUrl {
                 "{text:?} is not a URL with http or https, a host, and at most a path"
             ));
         }
+        if !is_encoded(uri.path()) {
+            return Err(format!(
+                "{text:?}: other characters than letters, digits and -._~!$&'()*+,;=:@ must be percent-encoded"
+            ));
+        }
         Ok(Self(text.trim_end_matches('/').to_owned()))
     }
+}
+
+/// Whether a path may stand in `Location` as it is (RFC 3986, 3.3). [`Uri`] accepts more.
+fn is_encoded(path: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte);
+    let is_hex = |rest: &str| {
+        let hex = rest.bytes().take(2).filter(u8::is_ascii_hexdigit);
+        hex.count() == 2
+    };
+    path.bytes().all(|byte| byte == b'%' || is_plain(byte)) && path.split('%').skip(1).all(is_hex)
 }
 
 impl PublicUrl {
@@ -51,6 +66,10 @@ mod tests {
                 "https://shop.example/r/v1/returns/1",
             ),
             ("http://[::1]:8080/r", "http://[::1]:8080/r/returns/1"),
+            (
+                "https://shop.example/r%C3%BCckgaben/a~b",
+                "https://shop.example/r%C3%BCckgaben/a~b/returns/1",
+            ),
         ] {
             assert_eq!(link(base).as_deref(), Ok(expected), "{base}");
         }
@@ -63,8 +82,16 @@ mod tests {
             "https://me@shop.example",
             "https://",
             "https://shop example",
+            "https://shop.example/r\u{fc}ckgaben",
+            "https://sh\u{f6}p.example/r",
+            "https://shop.example/{r}",
+            "https://shop.example/r\"",
+            "https://shop.example/r%C",
+            "https://shop.example/r%FG",
         ] {
             assert!(link(bad).is_err(), "{bad}");
         }
+        let refused = link("https://shop.example/r\u{fc}ckgaben").expect_err("not ASCII");
+        assert!(refused.contains("percent-encoded"), "{refused}");
     }
 }
