@@ -166,7 +166,12 @@ impl Authenticator {
 
     /// Operators get the exact reason; the caller gets what it can do about it.
     fn refuse(&self, source: &RequestSource, refusal: Refusal) -> ApiError {
-        self.refusals.report(source, refusal.code(), &refusal);
+        // An outage refuses every request, and has lines of its own in the log.
+        if matches!(refusal, Refusal::RevocationsUnknown) {
+            self.refusals.count(refusal.code());
+        } else {
+            self.refusals.report(source, refusal.code(), &refusal);
+        }
         match refusal {
             Refusal::RevocationsUnknown => ApiError::RevocationsUnknown,
             Refusal::Token(TokenError::Undecided) | Refusal::Denied(Denied::Undecided) => {

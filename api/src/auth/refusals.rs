@@ -37,9 +37,14 @@ impl Refusals {
         }
     }
 
+    /// For a refusal whose cause has lines of its own in the log.
+    pub(super) fn count(&self, code: &str) {
+        self.metrics.auth.refusals.with_label_values(&[code]).inc();
+    }
+
     /// `code` is a metric label; `reason` never repeats the token.
     pub(super) fn report(&self, source: &RequestSource, code: &str, reason: &dyn Display) {
-        self.metrics.auth.refusals.with_label_values(&[code]).inc();
+        self.count(code);
         if self.lines.check().is_err() {
             return;
         }

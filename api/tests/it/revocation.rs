@@ -11,6 +11,7 @@ use shared::test_support::TestDb;
 use shared::test_support::mysql_proxy::MysqlProxy;
 
 use crate::harness::{Api, pause, revoke};
+use crate::logs::Logs;
 use crate::tokens::{Format, READ_ONLY, attenuate};
 
 /// The promised five seconds as a number of requests with a pause of 20 ms after each: four seconds of
@@ -140,6 +141,7 @@ async fn a_revocation_counts_until_the_token_would_have_expired() {
 
 #[tokio::test]
 async fn p13_all_tokens_are_refused_while_the_revocations_are_unknown() {
+    let logs = Logs::capture();
     let db = TestDb::create().await;
     let (proxy, url) = MysqlProxy::before(db.url()).await;
     let started = unix_secs();
@@ -174,7 +176,14 @@ async fn p13_all_tokens_are_refused_while_the_revocations_are_unknown() {
     for token in &tokens {
         until(&api, token, 403, Instant::now()).await;
     }
+    let refused = r#"auth_refusals_total{reason="revocations_unknown"}"#;
+    assert!(api.metric(refused).await > 0.0);
     api.stop().await;
+    // The outage fails every request. It has lines of its own.
+    let lines = logs.lines_with("revocations_unknown");
+    assert!(lines.is_empty(), "{lines:?}");
+    let outage = logs.lines_with("reading the list of revoked tokens fails");
+    assert_eq!(outage.len(), 1, "{outage:?}");
 }
 
 fn unix_secs() -> f64 {
