@@ -55,8 +55,11 @@ pub(crate) struct ExportLimits {
 #[derive(Debug, Clone)]
 pub(crate) enum Scope {
     Filtered(EventFilter),
-    /// One return's, in the order of its chain.
-    Chain(ReturnId),
+    /// One return's after the one with this `seq`, in the order of its chain.
+    Chain {
+        id: ReturnId,
+        after_seq: i32,
+    },
 }
 
 /// The place of an event, among all events and in its chain.
@@ -145,8 +148,8 @@ impl AuditReads {
                 let walk = Walk::OldestFirst(after.map(|place| place.position));
                 self.list(filter.clone(), walk, CHUNK).await
             }
-            Scope::Chain(id) => {
-                let after_seq = after.map_or(0, |place| place.seq);
+            Scope::Chain { id, after_seq } => {
+                let after_seq = after.map_or(*after_seq, |place| place.seq);
                 self.list_of(*id, after_seq, CHUNK).await
             }
         }
@@ -159,7 +162,7 @@ impl AuditReads {
     /// [`ApiError::BrokenTrail`]: whatever is left must not look like the whole trail.
     pub(crate) async fn check_whole(&self, scope: &Scope) -> Result<(), ApiError> {
         let (return_id, order_id) = match scope {
-            Scope::Chain(id) => (Some(*id), None),
+            Scope::Chain { id, .. } => (Some(*id), None),
             Scope::Filtered(filter) => (filter.return_id, filter.order_id),
         };
         let broken = self.db.run("check_trail", DEADLINE, move |conn| {

@@ -130,11 +130,9 @@ impl ParameterReader {
     }
 
     /// An export has all events. A client that sends a limit expects fewer, and would not notice.
-    pub(super) fn not_in_an_export(&mut self, limit: Option<&str>, cursor: Option<&str>) {
-        for (name, given) in [("limit", limit), ("cursor", cursor)] {
-            if given.is_some() {
-                self.wrong(name, "must be left out of an export");
-            }
+    pub(super) fn not_in_an_export(&mut self, name: &str, given: Option<&str>) {
+        if given.is_some() {
+            self.wrong(name, "must be left out of an export");
         }
     }
 

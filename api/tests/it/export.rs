@@ -210,7 +210,9 @@ async fn the_form_follows_the_accept_header() {
         let paged = Answer::read(paged.send().await.expect("a response")).await;
         let problem = paged.problem(422, "invalid-fields");
         assert_eq!(problem["errors"][0]["parameter"], "limit");
-        assert_eq!(problem["errors"][1]["parameter"], "cursor");
+        // The rest of one return's events may be exported, to continue an export that was cut.
+        let second = (path == "/events").then_some("cursor");
+        assert_eq!(problem["errors"][1]["parameter"].as_str(), second);
     }
     let unknown = ask(&api, "/returns/999999/events", CSV);
     Answer::read(unknown.send().await.expect("a response"))

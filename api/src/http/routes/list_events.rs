@@ -115,7 +115,8 @@ fn parse(query: &str, form: Form) -> Result<EventQuery, ApiError> {
         created_before: read.time("created_before", parameters.created_before),
     };
     if form != Form::Pages {
-        read.not_in_an_export(parameters.limit.as_deref(), parameters.cursor.as_deref());
+        read.not_in_an_export("limit", parameters.limit.as_deref());
+        read.not_in_an_export("cursor", parameters.cursor.as_deref());
     }
     let after = read
         .cursor(parameters.cursor, query::parse_cursor)

@@ -21,7 +21,7 @@ pub(in crate::http) struct Parameters {
     /// Events on a page. Not with an export.
     #[param(value_type = Option<u32>, nullable = false, minimum = 1, maximum = 200, default = 50)]
     limit: Option<String>,
-    /// `next_cursor` of the previous page. Not with an export.
+    /// `next_cursor` of the previous page. To continue an export that was cut: the `seq` of its last whole line.
     #[param(value_type = Option<i32>, nullable = false)]
     cursor: Option<String>,
 }
@@ -36,12 +36,13 @@ pub(super) async fn handle(call: Call, id: &str) -> Result<Response, ApiError> {
     owner.ok_or(ApiError::NotFound)?;
     let form = Form::accepted(&call.headers)?;
     let (after_seq, limit) = parse(&call.query, form)?;
-    audit.check_whole(&Scope::Chain(id)).await?;
+    let scope = Scope::Chain { id, after_seq };
+    audit.check_whole(&scope).await?;
     match form {
         Form::Pages => page(audit, id, after_seq, limit, &call.query).await,
         Form::Export(format) => {
             let grant = credential.grant(request);
-            export::begin(audit, &call.connection, grant, Scope::Chain(id), format).await
+            export::begin(audit, &call.connection, grant, scope, format).await
         }
     }
     .map(Form::vary)
@@ -60,12 +61,12 @@ async fn page(
     Ok(Page::<EventView>::of(rows, limit, seq).response(query))
 }
 
-/// The `seq` after which the page begins, and the limit.
+/// The `seq` after which the page or the export begins, and the limit.
 fn parse(query: &str, form: Form) -> Result<(i32, u32), ApiError> {
     let parameters: Parameters = query::parameters(query)?;
     let mut read = ParameterReader::default();
     if form != Form::Pages {
-        read.not_in_an_export(parameters.limit.as_deref(), parameters.cursor.as_deref());
+        read.not_in_an_export("limit", parameters.limit.as_deref());
     }
     let after_seq = read.cursor(parameters.cursor, |text| {
         i32::try_from(query::number(text)?).ok()
