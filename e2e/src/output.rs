@@ -72,6 +72,13 @@ impl Output {
         lock(&self.read).count
     }
 
+    /// The lines after the first `count`, as far as they are kept.
+    pub(crate) fn lines_after(&self, count: usize) -> Vec<String> {
+        let read = lock(&self.read);
+        let new = read.count.saturating_sub(count);
+        read.lines[read.lines.len().saturating_sub(new)..].to_vec()
+    }
+
     /// Waits for the end of the output, which must be near. Returns the name of the secret that leaked, if any.
     pub(crate) fn finish(&mut self) -> Option<Arc<str>> {
         if let Some(thread) = self.thread.take() {

@@ -205,6 +205,11 @@ impl Program {
         self.output.count()
     }
 
+    /// The lines of its output after the first `count`.
+    pub fn lines_after(&self, count: usize) -> Vec<String> {
+        self.output.lines_after(count)
+    }
+
     /// Whether the process has ended.
     ///
     /// # Errors

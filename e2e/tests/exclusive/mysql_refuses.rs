@@ -92,6 +92,13 @@ impl Running {
         Ok(met)
     }
 
+    /// What the server has counted since it started.
+    async fn status(&self, name: &str) -> anyhow::Result<u64> {
+        let show = AssertSqlSafe(format!("SHOW GLOBAL STATUS LIKE '{name}'"));
+        let row = self.root.fetch_one(show).await?;
+        Ok(row.try_get::<String, _>(1)?.parse()?)
+    }
+
     /// The programs met MySQL's error `number`, and recover.
     async fn recovers_from(self, number: u16, fault: &str) -> anyhow::Result<()> {
         let met = self.met(number).await?;
@@ -205,6 +212,11 @@ async fn our_tables_are_altered_while_few_may_be_open() -> anyhow::Result<()> {
     running
         .execute("SET GLOBAL table_definition_cache = 400")
         .await?;
+    let (reprepared, overflows) = ("Com_stmt_reprepare", "Table_open_cache_overflows");
+    let before = (
+        running.status(reprepared).await?,
+        running.status(overflows).await?,
+    );
     for round in 0..6 {
         for table in ["outbox", "returns", "refunds", "inbox", "idempotency"] {
             let column = format!("unused_{round}");
@@ -223,6 +235,11 @@ async fn our_tables_are_altered_while_few_may_be_open() -> anyhow::Result<()> {
     running
         .execute("SET GLOBAL table_open_cache = 4000")
         .await?;
+    let reprepared = running.status(reprepared).await? - before.0;
+    let overflows = running.status(overflows).await? - before.1;
+    eprintln!("ALTER TABLE: {reprepared} statements prepared again, {overflows} tables closed");
+    ensure!(reprepared > 0, "no statement met an altered table");
+    ensure!(overflows > 0, "all tables could stay open");
     running.recovers("ALTER TABLE").await
 }
 
