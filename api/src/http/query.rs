@@ -1,5 +1,7 @@
 //! Parameters, cursors and pages of lists.
 
+mod time_page;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use time::format_description::well_known::Rfc3339;
@@ -10,6 +12,7 @@ use warp::Reply;
 use warp::http::{HeaderValue, header};
 use warp::reply::Response;
 
+pub(super) use self::time_page::TimePageParameters;
 use crate::error::{ApiError, FieldError};
 
 const LIMIT_DEFAULT: u32 = 50;
@@ -157,7 +160,7 @@ pub(super) fn cursor(created_at: OffsetDateTime, id: i64) -> String {
     format!("{micros}-{id}")
 }
 
-pub(super) fn parse_cursor(text: &str) -> Option<(OffsetDateTime, i64)> {
+fn parse_cursor(text: &str) -> Option<(OffsetDateTime, i64)> {
     let (micros, id) = text.split_once('-')?;
     let micros = digits(micros, 17)?;
     let created_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000).ok()?;

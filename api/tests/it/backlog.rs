@@ -15,6 +15,14 @@ async fn execute(db: &TestDb, sql: &str) {
     done.expect(sql);
 }
 
+/// An api that has measured an empty outbox, and one order.
+async fn accepting_api() -> Api {
+    let api = Api::start_with(&TEN_ROWS).await;
+    api.db.seed_orders(1, 1, CUSTOMER).await;
+    api.until_measured("outbox_backlog_refusing 0").await;
+    api
+}
+
 /// Adds foreign events, in every shard.
 async fn fill(db: &TestDb, rows: u32) {
     let insert = format!(
@@ -108,9 +116,7 @@ async fn another_measures(db: &TestDb, columns: &str) {
 
 #[tokio::test]
 async fn p12_a_count_that_has_not_ended_refuses_above_the_limit() {
-    let api = Api::start_with(&TEN_ROWS).await;
-    api.db.seed_orders(1, 1, CUSTOMER).await;
-    api.until_measured("outbox_backlog_refusing 0").await;
+    let api = accepting_api().await;
     another_measures(&api.db, "counted_rows = 11, counted_bytes = 11").await;
     api.until_measured("outbox_backlog_refusing 1").await;
     api.file(1).await.problem(503, "backlog-full");
@@ -122,9 +128,7 @@ async fn p12_a_count_that_has_not_ended_refuses_above_the_limit() {
 
 #[tokio::test]
 async fn p12_an_old_measurement_accepts_nothing() {
-    let api = Api::start_with(&TEN_ROWS).await;
-    api.db.seed_orders(1, 1, CUSTOMER).await;
-    api.until_measured("outbox_backlog_refusing 0").await;
+    let api = accepting_api().await;
     let old = "measured_at = UTC_TIMESTAMP(6) - INTERVAL 11 MINUTE";
     another_measures(&api.db, old).await;
     api.until_measured("outbox_backlog_refusing 1").await;
@@ -138,9 +142,7 @@ async fn p12_an_old_measurement_accepts_nothing() {
 /// As after the database's clock went back. It is not known how old that measurement is.
 #[tokio::test]
 async fn p12_a_measurement_of_the_future_accepts_nothing() {
-    let api = Api::start_with(&TEN_ROWS).await;
-    api.db.seed_orders(1, 1, CUSTOMER).await;
-    api.until_measured("outbox_backlog_refusing 0").await;
+    let api = accepting_api().await;
     let future = "measured_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, next_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR";
     another_measures(&api.db, future).await;
     api.until_metric("outbox_backlog_refusing 1").await;
@@ -154,9 +156,7 @@ async fn p12_a_measurement_of_the_future_accepts_nothing() {
 /// The api that measured before the clock went back is gone, and its lease lasts until the clock is there again.
 #[tokio::test]
 async fn p12_the_outbox_is_measured_again_when_the_clock_of_the_database_went_back() {
-    let api = Api::start_with(&TEN_ROWS).await;
-    api.db.seed_orders(1, 1, CUSTOMER).await;
-    api.until_measured("outbox_backlog_refusing 0").await;
+    let api = accepting_api().await;
     execute(
         &api.db,
         "UPDATE outbox_backlog SET measurer = UUID_TO_BIN(UUID()), measured_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, \
@@ -178,9 +178,7 @@ async fn p12_the_outbox_is_measured_again_when_the_clock_of_the_database_went_ba
 /// The measuring api says nothing when it ends, as after a kill.
 #[tokio::test]
 async fn p12_another_api_measures_when_the_measuring_one_is_gone() {
-    let one = Api::start_with(&TEN_ROWS).await;
-    one.db.seed_orders(1, 1, CUSTOMER).await;
-    one.until_measured("outbox_backlog_refusing 0").await;
+    let one = accepting_api().await;
     let two = one.start_another_with(&TEN_ROWS).await;
     let (db, _) = one.stop_and_keep_db().await;
     fill(&db, 40).await;

@@ -16,6 +16,7 @@ use super::parts::{
 use crate::decisions::Verb;
 use crate::error::ErrorKind;
 use crate::filing::ReceiptBody;
+use crate::http::query::TimePageParameters;
 use crate::http::routes::{
     DecisionBody, Endpoint, FilingBody, ListEventsParameters, ListOperatorActionsParameters,
     ListOrdersParameters, ListReturnsParameters, ReturnEventsParameters,
@@ -67,26 +68,6 @@ fn file_return() -> Described {
         .max_length(Some(255))
         .pattern(Some("^[!-~]+$"))
         .examples([json!("8e03978e-40d5-43e8-bc93-6894a57f9324")]);
-    let location = string().pattern(Some("^/returns/[0-9]+$")).build();
-    let replayed = string().enum_values(Some(["true"])).build();
-    let filed = response::<ReceiptBody>("Filed and durably stored.")
-        .header("Location", header(location, "The return."))
-        .header(
-            "Idempotent-Replayed",
-            header(
-                replayed,
-                "Present if an earlier request with this key filed the return.",
-            ),
-        )
-        .link("get", to("getReturn", "$response.body#/return_id"))
-        .link(
-            "cancel",
-            LinkBuilder::new()
-                .operation_id("cancelReturn")
-                .parameter("id", "$response.body#/return_id")
-                .parameter("If-Match", "\"1\"")
-                .build(),
-        );
     let operation = operation(
         "fileReturn",
         "returns",
@@ -100,7 +81,7 @@ fn file_return() -> Described {
         "Makes retries safe: for 24 hours the same key and body get the same response. A retry waits for the first request.",
     ))
     .request_body(Some(body::<FilingBody>(Required::True)))
-    .response("201", filed);
+    .response("201", filed());
     Described::new(
         Endpoint::FileReturn,
         with_errors(
@@ -123,6 +104,29 @@ fn file_return() -> Described {
     )
 }
 
+fn filed() -> ResponseBuilder {
+    let location = string().pattern(Some("^/returns/[0-9]+$")).build();
+    let replayed = string().enum_values(Some(["true"])).build();
+    response::<ReceiptBody>("Filed and durably stored.")
+        .header("Location", header(location, "The return."))
+        .header(
+            "Idempotent-Replayed",
+            header(
+                replayed,
+                "Present if an earlier request with this key filed the return.",
+            ),
+        )
+        .link("get", to("getReturn", "$response.body#/return_id"))
+        .link(
+            "cancel",
+            LinkBuilder::new()
+                .operation_id("cancelReturn")
+                .parameter("id", "$response.body#/return_id")
+                .parameter("If-Match", "\"1\"")
+                .build(),
+        )
+}
+
 fn list_returns() -> Described {
     let operation = operation(
         "listReturns",
@@ -131,6 +135,7 @@ fn list_returns() -> Described {
         "Customers see their own, admins all. Newest first. Every page costs the same.",
     )
     .parameters(Some(ListReturnsParameters::into_params(query)))
+    .parameters(Some(TimePageParameters::into_params(query)))
     .response("200", page::<ReturnView>("listReturns"));
     Described::new(
         Endpoint::ListReturns,
@@ -186,6 +191,7 @@ fn list_events() -> Described {
         "For auditors and admins. Pages have the newest events first; an export has all events that pass the filters, oldest first.",
     )
     .parameters(Some(ListEventsParameters::into_params(query)))
+    .parameters(Some(TimePageParameters::into_params(query)))
     .response("200", events("listEvents"));
     Described::new(
         Endpoint::ListEvents,
@@ -209,6 +215,7 @@ fn list_operator_actions() -> Described {
         "For auditors and admins. Newest first. Decisions through this API are not here but in the audit trail.",
     )
     .parameters(Some(ListOperatorActionsParameters::into_params(query)))
+    .parameters(Some(TimePageParameters::into_params(query)))
     .response("200", page::<OperatorActionView>("listOperatorActions"));
     Described::new(
         Endpoint::ListOperatorActions,

@@ -13,7 +13,7 @@ use crate::audit::{AuditReads, Scope};
 use crate::error::ApiError;
 use crate::http::accept::Form;
 use crate::http::call::Call;
-use crate::http::query::{self, Page, ParameterReader};
+use crate::http::query::{self, Page, ParameterReader, TimePageParameters};
 use crate::http::views::{EventType, EventView};
 use crate::store::{EventFilter, EventRow, Position, Walk};
 
@@ -40,18 +40,9 @@ pub(in crate::http) struct Parameters {
     /// Only events of this type.
     #[param(value_type = Option<EventType>, nullable = false, inline)]
     event_type: Option<String>,
-    /// Written at this time or later.
-    #[param(nullable = false, format = "date-time")]
-    created_from: Option<String>,
-    /// Written before this time.
-    #[param(nullable = false, format = "date-time")]
-    created_before: Option<String>,
-    /// Events on a page. Not with an export.
-    #[param(value_type = Option<u32>, nullable = false, minimum = 1, maximum = 200, default = 50)]
-    limit: Option<String>,
-    /// `next_cursor` of the previous page. Not with an export.
-    #[param(nullable = false, pattern = "^[0-9]{1,17}-[0-9]{1,18}$")]
-    cursor: Option<String>,
+    #[serde(flatten)]
+    #[param(ignore)]
+    page: TimePageParameters,
 }
 
 /// The query of a request.
@@ -111,22 +102,24 @@ fn parse(query: &str, form: Form) -> Result<EventQuery, ApiError> {
             "a type of event",
             |name| event_types().find(|known| *known == name),
         ),
-        created_from: read.time("created_from", parameters.created_from),
-        created_before: read.time("created_before", parameters.created_before),
+        ..EventFilter::default()
     };
     if form != Form::Pages {
-        read.not_in_an_export("limit", parameters.limit.as_deref());
-        read.not_in_an_export("cursor", parameters.cursor.as_deref());
+        read.not_in_an_export("limit", parameters.page.limit.as_deref());
+        read.not_in_an_export("cursor", parameters.page.cursor.as_deref());
     }
-    let after = read
-        .cursor(parameters.cursor, query::parse_cursor)
-        .map(|(created_at, id)| Position { created_at, id });
-    let limit = read.limit(parameters.limit);
+    let page = read.time_page(parameters.page);
     read.finish()?;
+    let filter = EventFilter {
+        created_from: page.created_from,
+        created_before: page.created_before,
+        ..filter
+    };
+    let position = |(created_at, id)| Position { created_at, id };
     Ok(EventQuery {
         filter,
-        after,
-        limit,
+        after: page.after.map(position),
+        limit: page.limit,
     })
 }
 

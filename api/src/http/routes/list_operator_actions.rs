@@ -8,7 +8,7 @@ use warp::reply::Response;
 
 use crate::error::ApiError;
 use crate::http::call::Call;
-use crate::http::query::{self, Page, ParameterReader};
+use crate::http::query::{self, Page, ParameterReader, TimePageParameters};
 use crate::http::views::OperatorActionView;
 use crate::store::{OperatorActionFilter, OperatorActionRow, OperatorType, Position};
 
@@ -37,18 +37,9 @@ pub(in crate::http) struct Parameters {
         pattern = "^[!-~]+$"
     )]
     verb: Option<String>,
-    /// Recorded at this time or later.
-    #[param(nullable = false, format = "date-time")]
-    created_from: Option<String>,
-    /// Recorded before this time.
-    #[param(nullable = false, format = "date-time")]
-    created_before: Option<String>,
-    /// Actions on a page.
-    #[param(value_type = Option<u32>, nullable = false, minimum = 1, maximum = 200, default = 50)]
-    limit: Option<String>,
-    /// `next_cursor` of the previous page.
-    #[param(nullable = false, pattern = "^[0-9]{1,17}-[0-9]{1,18}$")]
-    cursor: Option<String>,
+    #[serde(flatten)]
+    #[param(ignore)]
+    page: TimePageParameters,
 }
 
 pub(super) async fn handle(call: Call) -> Result<Response, ApiError> {
@@ -85,13 +76,17 @@ fn parse(query: &str) -> Result<(OperatorActionFilter, u32), ApiError> {
             "1 to 64 visible ASCII characters",
             |text| query::ascii(text, b'!'),
         ),
-        created_from: read.time("created_from", parameters.created_from),
-        created_before: read.time("created_before", parameters.created_before),
-        after: read
-            .cursor(parameters.cursor, query::parse_cursor)
-            .map(|(created_at, id)| Position { created_at, id }),
+        ..OperatorActionFilter::default()
     };
-    let limit = read.limit(parameters.limit);
+    let page = read.time_page(parameters.page);
     read.finish()?;
-    Ok((filter, limit))
+    let filter = OperatorActionFilter {
+        created_from: page.created_from,
+        created_before: page.created_before,
+        after: page
+            .after
+            .map(|(created_at, id)| Position { created_at, id }),
+        ..filter
+    };
+    Ok((filter, page.limit))
 }

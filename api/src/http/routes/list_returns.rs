@@ -11,7 +11,7 @@ use warp::reply::Response;
 
 use crate::error::ApiError;
 use crate::http::call::Call;
-use crate::http::query::{self, Page, ParameterReader};
+use crate::http::query::{self, Page, ParameterReader, TimePageParameters};
 use crate::http::views::ReturnView;
 use crate::store::{self, ReturnFilter, ReturnRow};
 
@@ -31,18 +31,9 @@ pub(in crate::http) struct Parameters {
     /// Only returns of this customer.
     #[param(value_type = Option<i64>, nullable = false)]
     customer_id: Option<String>,
-    /// Filed at this time or later.
-    #[param(nullable = false, format = "date-time")]
-    created_from: Option<String>,
-    /// Filed before this time.
-    #[param(nullable = false, format = "date-time")]
-    created_before: Option<String>,
-    /// Returns on a page.
-    #[param(value_type = Option<u32>, nullable = false, minimum = 1, maximum = 200, default = 50)]
-    limit: Option<String>,
-    /// `next_cursor` of the previous page.
-    #[param(nullable = false, pattern = "^[0-9]{1,17}-[0-9]{1,18}$")]
-    cursor: Option<String>,
+    #[serde(flatten)]
+    #[param(ignore)]
+    page: TimePageParameters,
 }
 
 /// A value of the filter.
@@ -85,22 +76,25 @@ fn parse(query: &str) -> Result<(ReturnFilter, u32), ApiError> {
         name.parse::<Review>().ok()
     });
     let filter = ReturnFilter {
-        owner: None,
         in_review: review.is_some(),
         status: read.field("status", parameters.status, "a status", |name| {
             name.parse::<Status>().ok()
         }),
         order_id: read.number("order_id", parameters.order_id, OrderId),
         customer_id: read.number("customer_id", parameters.customer_id, CustomerId),
-        created_from: read.time("created_from", parameters.created_from),
-        created_before: read.time("created_before", parameters.created_before),
-        after: read
-            .cursor(parameters.cursor, query::parse_cursor)
-            .map(|(created_at, id)| (created_at, ReturnId(id))),
+        ..ReturnFilter::default()
     };
-    let limit = read.limit(parameters.limit);
+    let page = read.time_page(parameters.page);
     read.finish()?;
-    Ok((filter, limit))
+    let filter = ReturnFilter {
+        created_from: page.created_from,
+        created_before: page.created_before,
+        after: page
+            .after
+            .map(|(created_at, id)| (created_at, ReturnId(id))),
+        ..filter
+    };
+    Ok((filter, page.limit))
 }
 
 #[cfg(test)]
