@@ -22,6 +22,7 @@ mod consumer_group;
 mod history;
 mod keys;
 mod operator;
+mod return_head;
 mod return_id;
 mod session;
 mod store;

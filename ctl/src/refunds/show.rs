@@ -5,9 +5,8 @@ mod commands;
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shared::domain::ids::{CustomerId, OrderId, ReturnId};
+use shared::domain::ids::ReturnId;
 use shared::domain::refund::{Attempt, AttemptState, ParkReason, ProviderKey, RefundState};
-use shared::domain::status::Status;
 use sqlx::Connection;
 use sqlx::mysql::MySqlConnection;
 use time::OffsetDateTime;
@@ -20,6 +19,7 @@ use super::request::MarkRequest;
 use crate::error::CtlError;
 use crate::history::{EventView, events_text};
 use crate::output;
+use crate::return_head::ReturnHead;
 use crate::return_id::{no_such_return, parse_return};
 use crate::session::SessionArgs;
 use crate::store::refunds::{self as store, Lock, RequestRow};
@@ -44,15 +44,8 @@ pub(super) struct Args {
 
 #[derive(Debug, Serialize)]
 struct Report {
-    return_id: ReturnId,
-    order_id: OrderId,
-    customer_id: CustomerId,
-    status: Status,
-    version: i32,
-    refund_amount: String,
-    currency: String,
-    created_at: String,
-    updated_at: String,
+    #[serde(flatten)]
+    head: ReturnHead,
     order: OrderMoney,
     attempts: Vec<AttemptView>,
     events: Vec<EventView>,
@@ -165,17 +158,8 @@ impl Report {
         } = rows;
         let request = request.map(MarkRequest::read).transpose()?;
         let commands = commands(&refund, request.as_ref(), row.now);
-        let version = row.version;
         Ok(Self {
-            return_id: refund.return_id,
-            order_id: row.order_id,
-            customer_id: row.customer_id,
-            status: row.status,
-            version,
-            refund_amount: row.refund_amount.decimal_text(),
-            currency: row.refund_amount.currency.to_string(),
-            created_at: rfc3339(row.created_at),
-            updated_at: rfc3339(row.updated_at),
+            head: ReturnHead::of(refund.return_id, &row),
             order: OrderMoney {
                 total: refund.order.total.decimal_text(),
                 refunded_amount: refund.order.refunded().decimal_text(),
@@ -188,7 +172,7 @@ impl Report {
                 .map(|attempt| AttemptView::of(attempt, row.now))
                 .collect(),
             events: events.into_iter().map(EventView::from).collect(),
-            mark_request: request.map(|request| RequestView::of(request, version)),
+            mark_request: request.map(|request| RequestView::of(request, row.version)),
             commands,
         })
     }
@@ -234,18 +218,14 @@ impl output::Report for Report {
     fn text(&self) -> String {
         let mut parts = vec![
             format!(
-                "return {} of order {}, customer {}: {}, version {}\n\
+                "{}\n\
                  refund {} {}; order total {total} {currency}, of which {refunded} {currency} is refunded\n\
                  filed {}, changed {}",
-                self.return_id,
-                self.order_id,
-                self.customer_id,
-                self.status,
-                self.version,
-                self.refund_amount,
-                self.currency,
-                self.created_at,
-                self.updated_at,
+                self.head.title(),
+                self.head.refund_amount,
+                self.head.currency,
+                self.head.created_at,
+                self.head.updated_at,
                 total = self.order.total,
                 currency = self.order.currency,
                 refunded = self.order.refunded_amount,

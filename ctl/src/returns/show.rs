@@ -3,16 +3,16 @@
 use std::process::ExitCode;
 
 use serde::Serialize;
-use shared::domain::ids::{CustomerId, OrderId, ReturnId};
-use shared::domain::status::Status;
+use shared::domain::ids::ReturnId;
 
 use crate::error::CtlError;
 use crate::history::{EventView, events_text};
 use crate::output;
+use crate::return_head::ReturnHead;
 use crate::return_id::{no_such_return, parse_return};
 use crate::session::SessionArgs;
 use crate::store::returns::{ReturnRow, read_events, read_return};
-use crate::text::{or_dash, printable, rfc3339};
+use crate::text::{or_dash, printable};
 
 /// Show a return with its reason and its history. `returnsctl refunds show RETURN` shows its refund.
 #[derive(Debug, clap::Args)]
@@ -27,20 +27,13 @@ pub(super) struct Args {
 
 #[derive(Debug, Serialize)]
 struct Report {
-    return_id: ReturnId,
-    order_id: OrderId,
-    customer_id: CustomerId,
+    #[serde(flatten)]
+    head: ReturnHead,
     /// The admin who filed it for the customer.
     filed_by: Option<i64>,
-    status: Status,
-    version: i32,
     review_required: bool,
     reason: String,
     reason_code: Option<String>,
-    refund_amount: String,
-    currency: String,
-    created_at: String,
-    updated_at: String,
     events: Vec<EventView>,
 }
 
@@ -63,19 +56,11 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
 impl Report {
     fn of(return_id: ReturnId, row: ReturnRow, events: Vec<EventView>) -> Self {
         Self {
-            return_id,
-            order_id: row.order_id,
-            customer_id: row.customer_id,
+            head: ReturnHead::of(return_id, &row),
             filed_by: row.filed_by,
-            status: row.status,
-            version: row.version,
             review_required: row.review_required,
             reason: row.reason,
             reason_code: row.reason_code,
-            refund_amount: row.refund_amount.decimal_text(),
-            currency: row.refund_amount.currency.to_string(),
-            created_at: rfc3339(row.created_at),
-            updated_at: rfc3339(row.updated_at),
             events,
         }
     }
@@ -90,22 +75,19 @@ impl output::Report for Report {
         };
         let filed_by = self.filed_by.map(|admin| format!(" by admin {admin}"));
         format!(
-            "return {id} of order {}, customer {}: {}, version {}{review}\n\
+            "{}{review}\n\
              refund {} {}\nfiled {}{}, changed {}\nreason code {}; reason: {}\n\n{}\n\n\
              its refund: returnsctl refunds show {id}",
-            self.order_id,
-            self.customer_id,
-            self.status,
-            self.version,
-            self.refund_amount,
-            self.currency,
-            self.created_at,
+            self.head.title(),
+            self.head.refund_amount,
+            self.head.currency,
+            self.head.created_at,
             filed_by.unwrap_or_default(),
-            self.updated_at,
+            self.head.updated_at,
             or_dash(self.reason_code.as_deref().map(printable)),
             or_dash(Some(printable(&self.reason)).filter(|reason| !reason.is_empty())),
             events_text(&self.events),
-            id = self.return_id,
+            id = self.head.return_id,
         )
     }
 }

@@ -1,7 +1,8 @@
 use shared::domain::eligibility::OrderFacts;
-use shared::domain::ids::EventId;
+use shared::domain::ids::{CustomerId, EventId, OrderId};
 use shared::domain::money::{Currency, Money};
 use shared::domain::refund::AttemptId;
+use shared::domain::status::Status;
 use time::macros::datetime;
 use uuid::Uuid;
 
