@@ -28,7 +28,6 @@ use crate::gauges::LastRead;
 use crate::intake::{self, Intake};
 use crate::metrics::Metrics;
 use crate::open_attempts::OpenAttempts;
-use crate::recheck::Rechecker;
 use crate::reconcile::{Kind, Reconciler};
 use crate::refund::{self, Marked, RefundWorker};
 use crate::settle::{self, LookUpBackoff, Settlement, Settler};
@@ -68,8 +67,7 @@ struct Shares {
     mark_sent: Database,
     /// Reads of earlier attempts, one per gateway call at the same time.
     earlier: Database,
-    /// The expiry of the inbox, and the scan for paid refunds.
-    background: Database,
+    expiry: Database,
     gauges: Database,
 }
 
@@ -84,7 +82,7 @@ impl Shares {
             settle: one(),
             mark_sent: one(),
             earlier: all.share(rest),
-            background: one(),
+            expiry: one(),
             gauges: one(),
             all,
         }
@@ -187,13 +185,8 @@ impl Parts {
         let taking = tasks.stage();
         let (stop, metrics) = (taking.stop(), self.metrics.clone());
         let intake = self.intake(&claimer, &worker)?;
-        let rechecker = self.rechecker(&worker);
-        let (db, days) = (
-            self.db.background.clone(),
-            self.cfg.intake.inbox_retention_days,
-        );
+        let (db, days) = (self.db.expiry.clone(), self.cfg.intake.inbox_retention_days);
         let expiry = expiry::run(db, days, metrics, stop.clone());
-        taking.spawn("re-checks of paid refunds", rechecker.run(stop.clone()));
         taking.spawn_fallible("intake", intake.run(stop));
         taking.spawn("inbox expiry", expiry);
         self.spawn_scans(taking, &claimer, &worker, last_read);
@@ -256,6 +249,7 @@ impl Parts {
         mark_sent: Batcher<AttemptId, Marked>,
     ) -> Arc<RefundWorker<G>> {
         let pay = &self.cfg.pay;
+        let parallel_calls = usize::from(pay.gateway_parallel_calls);
         Arc::new(RefundWorker {
             gateway,
             db: self.db.earlier.clone(),
@@ -263,7 +257,8 @@ impl Parts {
             open: OpenAttempts::new(self.metrics.open_attempts.clone()),
             max_open: self.max_open(),
             call_deadline: pay.call_deadline(),
-            call_permits: Semaphore::new(usize::from(pay.gateway_parallel_calls)),
+            parallel_calls,
+            call_permits: Semaphore::new(parallel_calls),
             settlements,
             mark_sent,
             metrics: self.metrics.clone(),
@@ -310,15 +305,6 @@ impl Parts {
             metrics: self.metrics.clone(),
             sidelined: HashMap::new(),
             taken: HashSet::new(),
-        }
-    }
-
-    fn rechecker<G: RefundGateway>(&self, worker: &Arc<RefundWorker<G>>) -> Rechecker<G> {
-        Rechecker {
-            db: self.db.background.clone(),
-            worker: Arc::clone(worker),
-            interval: Duration::from_millis(self.cfg.reconcile.reconcile_interval_ms),
-            metrics: self.metrics.clone(),
         }
     }
 

@@ -146,7 +146,7 @@ pub struct ReconcileArgs {
 
 /// Claim, settlement, marking as sent, each kind of scan, sweep, expiry, gauges, and one read of earlier attempts at the
 /// same time.
-pub(crate) const CONNECTIONS_NEEDED: u32 = 12;
+pub(crate) const CONNECTIONS_NEEDED: u32 = 13;
 /// The call deadline must be far below the key's lifetime: a repeat could start within it and end after it.
 const DEADLINES_PER_WINDOW: u32 = 10;
 

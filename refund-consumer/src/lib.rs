@@ -26,7 +26,6 @@ pub mod expiry;
 pub mod floors;
 pub mod foreign;
 pub mod gauges;
-pub mod recheck;
 pub mod reconcile;
 
 pub mod metrics;

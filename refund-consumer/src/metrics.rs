@@ -134,7 +134,6 @@ impl Metrics {
                     "settle",
                     "reconcile",
                     "sweep",
-                    "recheck",
                     "expire_inbox",
                     "census",
                 ],

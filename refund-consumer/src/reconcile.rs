@@ -25,7 +25,7 @@ use crate::floors::Floors;
 use crate::gateway::RefundGateway;
 use crate::metrics::Metrics;
 use crate::refund::RefundWorker;
-use crate::store::{self, Due, Range, TakeOver, Waiting};
+use crate::store::{self, Due, DueKind, TakeOver, Waiting};
 
 /// Rows per statement.
 const PAGE: usize = 100;
@@ -36,6 +36,10 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
 /// Messages leave a quarter of the open attempts to the scans. Each kind that has a quota may hold this part of all.
 const QUOTA_DIVISOR: usize = 16;
+/// Re-checks use at most this part of the calls at the same time, and at most this many: at 100 ms a call that is 80 look-ups
+/// a second, enough for a million refunds a day.
+const RECHECK_DIVISOR: usize = 8;
+const RECHECKS_AT_ONCE: usize = 8;
 
 /// What one loop looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,15 +54,19 @@ pub enum Kind {
     Approved,
     /// New returns whose message is late.
     Initiated,
+    /// Paid attempts: a provider can take a refund back days later, and nobody else would learn of it. They are looked up only
+    /// by calls that no payment waits for. `shared::domain::refund` has the dates.
+    Recheck,
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Unclear,
         Self::Claimed,
         Self::Pending,
         Self::Approved,
         Self::Initiated,
+        Self::Recheck,
     ];
 
     /// The task's name.
@@ -69,6 +77,7 @@ impl Kind {
             Self::Pending => "scan for pending attempts",
             Self::Approved => "scan for approved returns",
             Self::Initiated => "scan for new returns",
+            Self::Recheck => "scan for paid attempts",
         }
     }
 }
@@ -140,13 +149,15 @@ impl<G: RefundGateway> Reconciler<G> {
     }
 
     async fn pass(&mut self, stop: &CancellationToken) -> Result<Pass, Error> {
+        let open = DueKind::Open;
         match self.kind {
-            Kind::Unclear => match self.due(AttemptState::Sent, stop).await? {
-                Pass::Whole => self.due(AttemptState::Unknown, stop).await,
+            Kind::Unclear => match self.due(open(AttemptState::Sent), stop).await? {
+                Pass::Whole => self.due(open(AttemptState::Unknown), stop).await,
                 Pass::NoRoom => Ok(Pass::NoRoom),
             },
-            Kind::Claimed => self.due(AttemptState::Claimed, stop).await,
-            Kind::Pending => self.due(AttemptState::Pending, stop).await,
+            Kind::Claimed => self.due(open(AttemptState::Claimed), stop).await,
+            Kind::Pending => self.due(open(AttemptState::Pending), stop).await,
+            Kind::Recheck => self.due(DueKind::Recheck, stop).await,
             Kind::Approved => {
                 let mut pass = Pass::Whole;
                 for reviewed in [false, true] {
@@ -166,15 +177,19 @@ impl<G: RefundGateway> Reconciler<G> {
     /// How many attempts this loop may take now. New returns count as a backlog, whether a message or a scan names them;
     /// each other kind has its quota, so that none takes the room of all.
     fn room(&mut self) -> usize {
-        if self.kind == Kind::Initiated {
-            return self.worker.room_for_messages();
-        }
-        let open = &self.worker.open;
-        self.taken.retain(|id| open.contains(*id));
-        let quota = (self.worker.max_open / QUOTA_DIVISOR).max(1);
-        quota
-            .saturating_sub(self.taken.len())
-            .min(self.worker.room())
+        let worker = &self.worker;
+        self.taken.retain(|id| worker.open.contains(*id));
+        let (quota, room) = match self.kind {
+            Kind::Initiated => return worker.room_for_messages(),
+            Kind::Recheck => (
+                (worker.parallel_calls / RECHECK_DIVISOR).clamp(1, RECHECKS_AT_ONCE),
+                worker.free_calls().min(worker.room_for_messages()),
+            ),
+            Kind::Unclear | Kind::Claimed | Kind::Pending | Kind::Approved => {
+                ((worker.max_open / QUOTA_DIVISOR).max(1), worker.room())
+            }
+        };
+        quota.saturating_sub(self.taken.len()).min(room)
     }
 
     fn take(&mut self, attempts: Vec<OwnedAttempt>) {
@@ -183,14 +198,14 @@ impl<G: RefundGateway> Reconciler<G> {
     }
 
     /// Takes over attempts that are due, as long as there is room.
-    async fn due(&mut self, state: AttemptState, stop: &CancellationToken) -> Result<Pass, Error> {
+    async fn due(&mut self, kind: DueKind, stop: &CancellationToken) -> Result<Pass, Error> {
         while !stop.is_cancelled() {
             let room = self.room().min(PAGE);
             if room == 0 {
                 return Ok(Pass::NoRoom);
             }
             let asked = Moment::now();
-            let (now, mut due) = self.due_attempts(state, room).await?;
+            let (now, mut due) = self.due_attempts(kind, room).await?;
             due.retain(|due| !self.worker.open.contains(due.attempt.id));
             due.truncate(room);
             let full = due.len() == room;
@@ -212,15 +227,15 @@ impl<G: RefundGateway> Reconciler<G> {
     /// others.
     async fn due_attempts(
         &self,
-        state: AttemptState,
+        kind: DueKind,
         room: usize,
     ) -> Result<(Option<time::OffsetDateTime>, Vec<Due>), Error> {
         let limit = u32::try_from(room + self.worker.open.count()).unwrap_or(u32::MAX);
         let gateway = self.worker.gateway.name().clone();
-        let floor = self.floors.of(Range::Attempts(state));
+        let floor = self.floors.of(kind.range());
         let due = self.db.run("due_attempts", DEADLINE, move |conn| {
             Box::pin(async move {
-                store::due_attempts(conn, gateway.as_str(), state, floor, limit).await
+                store::due_attempts(conn, gateway.as_str(), kind, floor, limit).await
             })
         });
         due.await
@@ -275,6 +290,7 @@ impl<G: RefundGateway> Reconciler<G> {
 fn send_state(due: &Attempt, by: &TakeOver, window: Duration) -> SendState {
     let may_resend = || {
         by.native_idempotency
+            && due.state.is_open()
             && due.sent_with_key
             && due
                 .first_sent_at
@@ -282,6 +298,9 @@ fn send_state(due: &Attempt, by: &TakeOver, window: Duration) -> SendState {
     };
     match (due.state, &due.gateway_ref) {
         (AttemptState::Pending, Some(gateway_ref)) => SendState::Pending {
+            gateway_ref: gateway_ref.clone(),
+        },
+        (AttemptState::Succeeded, Some(gateway_ref)) => SendState::Paid {
             gateway_ref: gateway_ref.clone(),
         },
         (AttemptState::Claimed, _) if due.first_sent_at.is_none() => SendState::Unsent,
@@ -293,93 +312,4 @@ fn send_state(due: &Attempt, by: &TakeOver, window: Duration) -> SendState {
 }
 
 #[cfg(test)]
-mod tests {
-    use shared::domain::money::{Currency, Money};
-    use shared::domain::refund::{AttemptId, ProviderKey};
-    use time::macros::datetime;
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::gateway::GatewayName;
-
-    const NOW: time::OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
-    const WINDOW: Duration = Duration::from_secs(24 * 3600);
-
-    /// Sent with its key, if at all.
-    fn due(state: AttemptState, sent_hours_ago: Option<i64>, gateway_ref: Option<&str>) -> Attempt {
-        Attempt {
-            id: AttemptId {
-                return_id: ReturnId(1),
-                number: 1,
-            },
-            key: ProviderKey("k".to_owned()),
-            amount: Money::new(1.into(), Currency::parse("EUR").expect("a code")),
-            state,
-            owner: None,
-            call_deadline: None,
-            first_sent_at: sent_hours_ago.map(|hours| NOW - time::Duration::hours(hours)),
-            sent_with_key: true,
-            next_check_at: NOW,
-            checks: 3,
-            tries: 0,
-            refusals: 0,
-            provider_answer: None,
-            gateway: None,
-            gateway_ref: gateway_ref.map(str::to_owned),
-            last_error: None,
-            succeeded_at: None,
-            recheck_at: None,
-            created_at: NOW,
-            updated_at: NOW,
-        }
-    }
-
-    fn by(native_idempotency: bool) -> TakeOver {
-        TakeOver {
-            owner: Uuid::nil(),
-            gateway: GatewayName::simulated(),
-            native_idempotency,
-            now: NOW,
-            call_deadline: NOW + Duration::from_secs(30),
-        }
-    }
-
-    #[test]
-    fn p5_only_a_key_within_its_lifetime_may_go_out_again() {
-        let maybe = |may_resend| SendState::MaybeSent {
-            may_resend,
-            checks: 3,
-        };
-        let pending = SendState::Pending {
-            gateway_ref: "r".to_owned(),
-        };
-        use AttemptState as S;
-        for (row, keys, expected) in [
-            (due(S::Claimed, None, None), true, SendState::Unsent),
-            (due(S::Claimed, None, None), false, SendState::Unsent),
-            (due(S::Claimed, Some(1), None), true, maybe(true)),
-            (due(S::Unknown, Some(23), None), true, maybe(true)),
-            (due(S::Unknown, Some(24), None), true, maybe(false)),
-            (due(S::Unknown, None, None), true, maybe(false)),
-            (due(S::Sent, Some(1), None), false, maybe(false)),
-            (due(S::Unknown, Some(1), None), false, maybe(false)),
-            (due(S::Pending, Some(1), Some("r")), true, pending.clone()),
-        ] {
-            assert_eq!(send_state(&row, &by(keys), WINDOW), expected, "{row:?}");
-        }
-        let mut without_key = due(S::Unknown, Some(1), None);
-        without_key.sent_with_key = false;
-        assert_eq!(
-            send_state(&without_key, &by(true), WINDOW),
-            maybe(false),
-            "a gateway that never saw the key would take it for a new call"
-        );
-        let mut edge = due(S::Unknown, Some(24), None);
-        edge.first_sent_at = Some(NOW - WINDOW + Duration::from_secs(30));
-        assert_eq!(
-            send_state(&edge, &by(true), WINDOW),
-            maybe(false),
-            "the call could end after the window"
-        );
-    }
-}
+mod tests;

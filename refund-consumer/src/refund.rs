@@ -56,6 +56,7 @@ pub struct RefundWorker<G> {
     pub max_open: usize,
     /// From the claim to the end of the call.
     pub call_deadline: Duration,
+    pub parallel_calls: usize,
     /// One permit per gateway call at the same time.
     pub call_permits: Semaphore,
     pub settlements: Batcher<Settlement, Result<Settled, NotSettled>>,
@@ -79,21 +80,6 @@ impl<G: RefundGateway> RefundWorker<G> {
         }
     }
 
-    /// Carries each attempt to its outcome, and waits for all of them. Cancel-safe: they are carried on.
-    pub async fn carry_all(self: &Arc<Self>, attempts: Vec<OwnedAttempt>) {
-        let mut tasks = Vec::with_capacity(attempts.len());
-        for attempt in attempts {
-            if self.open.add(attempt.id, attempt.sent.is_unsent()) {
-                let worker = Arc::clone(self);
-                tasks.push(self.tasks.spawn(async move { worker.carry(attempt).await }));
-            }
-        }
-        for task in tasks {
-            // A panic was logged when it happened.
-            let _ = task.await;
-        }
-    }
-
     /// How many more attempts this process should take.
     pub fn room(&self) -> usize {
         self.max_open.saturating_sub(self.open.count())
@@ -106,6 +92,12 @@ impl<G: RefundGateway> RefundWorker<G> {
             return 0;
         }
         self.most_for_messages().saturating_sub(self.open.count())
+    }
+
+    /// How many more calls could begin now. While attempts wait for a call permit there are none: a permit that becomes
+    /// free is theirs.
+    pub fn free_calls(&self) -> usize {
+        self.call_permits.available_permits()
     }
 
     /// Above this many open attempts no messages are taken.

@@ -7,7 +7,6 @@
 mod attempts;
 mod claims;
 mod oldest;
-mod rechecks;
 mod scans;
 
 use sqlx::MySqlConnection;
@@ -16,12 +15,11 @@ use uuid::Uuid;
 pub use attempts::{Due, GiveBack, TakeOver, mark_sent, read_earlier, release, take_over};
 pub use claims::{
     Filing, NewAttempts, OrderLock, insert_attempts, insert_dead_letter, insert_inbox, lock_orders,
-    read_filings, read_inbox,
+    orders_with_open_return, read_filings, read_inbox,
 };
 pub use oldest::{Gauges, Oldest, Range, Standstill, oldest, read_gauges};
-pub use rechecks::{due_rechecks, orders_with_open_return, take_rechecks};
 pub use scans::{
-    Foreign, Page, Waiting, due_attempts, expire_inbox, foreign_attempts, waiting_returns,
+    DueKind, Foreign, Page, Waiting, due_attempts, expire_inbox, foreign_attempts, waiting_returns,
 };
 
 use crate::error::Error;
@@ -30,6 +28,10 @@ use crate::error::Error;
 /// account that it may have been sent to: only that account knows whether it paid.
 const OURS: &str =
     "(f.gateway IS NULL OR f.gateway = ? OR (f.state = 'claimed' AND f.first_sent_at IS NULL))";
+
+/// Paid attempts of `refunds AS f` that the gateway of this name can be asked about; the name is bound once. Without the
+/// provider's reference people have marked them as paid.
+const PAID_BY_US: &str = "f.gateway = ? AND f.gateway_ref IS NOT NULL";
 
 /// `BINARY(16)` as text, for `UNHEX`.
 fn hex(id: Uuid) -> String {

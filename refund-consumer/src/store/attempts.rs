@@ -100,6 +100,30 @@ impl FromRow<'_, MySqlRow> for Due {
     }
 }
 
+impl Due {
+    /// When it fell due: the key of the index that the scan walks.
+    fn due_at(&self) -> OffsetDateTime {
+        let Attempt {
+            recheck_at,
+            next_check_at,
+            ..
+        } = self.attempt;
+        match self.attempt.state {
+            AttemptState::Succeeded => recheck_at.unwrap_or(next_check_at),
+            _ => next_check_at,
+        }
+    }
+}
+
+/// The rows of a scan, sorted by id, and the database's clock, which each row has.
+pub(super) fn due_of(rows: &[MySqlRow]) -> Result<(Option<OffsetDateTime>, Vec<Due>), Error> {
+    let now = rows.first().map(|row| row.try_get("now")).transpose()?;
+    let due: sqlx::Result<Vec<Due>> = rows.iter().map(Due::from_row).collect();
+    let mut due = due?;
+    due.sort_unstable_by_key(|due| due.attempt.id);
+    Ok((now, due))
+}
+
 /// Which process takes attempts over, until when and at which gateway.
 #[derive(Debug, Clone)]
 pub struct TakeOver {
@@ -113,7 +137,8 @@ pub struct TakeOver {
 /// Takes over those of `due`, sorted by id, that are still as the scan saw them; returns which.
 ///
 /// One conditional UPDATE decides between rivals: its WHERE requires the old owner, state and due time, that the old
-/// owner's call deadline has passed, and that the attempt does not belong to another gateway.
+/// owner's call deadline has passed, and that the attempt does not belong to another gateway. A paid attempt is due by
+/// `recheck_at`, every other by `next_check_at`.
 pub async fn take_over(
     conn: &mut Conn,
     due: &[Due],
@@ -122,13 +147,14 @@ pub async fn take_over(
     debug_assert!(due.is_sorted_by_key(|due| due.attempt.id));
     let seen: Vec<Value> = due
         .iter()
-        .map(|Due { attempt, .. }| {
+        .map(|due| {
+            let attempt = &due.attempt;
             json!({
                 "return_id": attempt.id.return_id,
                 "attempt": attempt.id.number,
                 "state": attempt.state.as_str(),
                 "owner": attempt.owner.map(hex),
-                "next_check_at": datetime(attempt.next_check_at),
+                "due_at": datetime(due.due_at()),
                 "with_key": i32::from(goes_with_key(attempt, by)),
             })
         })
@@ -136,19 +162,23 @@ pub async fn take_over(
     let sql = format!(
         "/* take_over */ UPDATE JSON_TABLE(?, '$[*]' COLUMNS (return_id BIGINT PATH '$.return_id', \
          attempt INT PATH '$.attempt', state VARCHAR(16) PATH '$.state', owner CHAR(32) PATH '$.owner', \
-         next_check_at VARCHAR(26) PATH '$.next_check_at', with_key TINYINT PATH '$.with_key')) AS seen \
+         due_at VARCHAR(26) PATH '$.due_at', with_key TINYINT PATH '$.with_key')) AS seen \
          STRAIGHT_JOIN refunds AS f FORCE INDEX (PRIMARY) ON f.return_id = seen.return_id AND f.attempt = seen.attempt \
          SET f.first_sent_at = IF(? AND f.state = 'claimed', COALESCE(f.first_sent_at, ?), f.first_sent_at), \
          f.sent_with_key = seen.with_key, f.call_deadline = ?, \
-         f.next_check_at = ?, f.gateway = ?, f.updated_at = ?, f.owner = UNHEX(?) \
+         f.next_check_at = IF(f.state = 'succeeded', f.next_check_at, ?), \
+         f.recheck_at = IF(f.state = 'succeeded', ?, f.recheck_at), \
+         f.gateway = ?, f.updated_at = ?, f.owner = UNHEX(?) \
          WHERE f.owner <=> UNHEX(seen.owner) AND f.state = CONVERT(seen.state USING ascii) \
-         AND f.next_check_at = CAST(seen.next_check_at AS DATETIME(6)) AND f.next_check_at <= UTC_TIMESTAMP(6) \
+         AND IF(f.state = 'succeeded', f.recheck_at, f.next_check_at) = CAST(seen.due_at AS DATETIME(6)) \
+         AND CAST(seen.due_at AS DATETIME(6)) <= UTC_TIMESTAMP(6) \
          AND (f.call_deadline IS NULL OR f.call_deadline <= UTC_TIMESTAMP(6)) AND {OURS}"
     );
     sqlx::query(AssertSqlSafe(sql))
         .bind(Value::from(seen).to_string())
         .bind(by.native_idempotency)
         .bind(datetime(by.now))
+        .bind(datetime(by.call_deadline))
         .bind(datetime(by.call_deadline))
         .bind(datetime(by.call_deadline))
         .bind(by.gateway.as_str())
@@ -169,11 +199,7 @@ fn goes_with_key(due: &Attempt, by: &TakeOver) -> bool {
 }
 
 /// Which of `due` have us as owner, with the deadline just written.
-pub(super) async fn taken(
-    conn: &mut Conn,
-    due: &[Due],
-    by: &TakeOver,
-) -> Result<Vec<AttemptId>, Error> {
+async fn taken(conn: &mut Conn, due: &[Due], by: &TakeOver) -> Result<Vec<AttemptId>, Error> {
     let ids: Vec<AttemptId> = due.iter().map(|due| due.attempt.id).collect();
     let taken = sqlx::query_as(
         "/* take_over */ SELECT f.return_id, f.attempt \

@@ -189,6 +189,25 @@ pub async fn insert_attempts(
     expect_rows("refunds", attempts.len(), wrote)
 }
 
+/// Which of these orders, locked by the caller, have an open return.
+pub async fn orders_with_open_return(
+    conn: &mut Conn,
+    orders: &[OrderId],
+) -> Result<Vec<OrderId>, Error> {
+    if orders.is_empty() {
+        return Ok(Vec::new());
+    }
+    let open = sqlx::query_scalar(
+        "/* orders_with_open_return */ SELECT r.open_order_id \
+         FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) AS wanted \
+         STRAIGHT_JOIN returns AS r FORCE INDEX (one_open_return_per_order) ON r.open_order_id = wanted.id",
+    )
+    .bind(json!(orders).to_string())
+    .fetch_all(conn)
+    .await?;
+    Ok(open)
+}
+
 /// Keeps a record byte for byte. A record that is already kept is no error: it was delivered again.
 pub async fn insert_dead_letter(conn: &mut Conn, dead_letter: &DeadLetter) -> Result<(), Error> {
     let record = &dead_letter.record;

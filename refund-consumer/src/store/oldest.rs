@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row};
 use strum::IntoEnumIterator;
 use time::OffsetDateTime;
 
-use super::{Conn, OURS};
+use super::{Conn, OURS, PAID_BY_US};
 use crate::error::Error;
 
 /// A range of an index that is read in the order of its keys.
@@ -18,6 +18,8 @@ pub enum Range {
     Returns(Status, bool),
     /// Attempts in this state, by `next_check_at`.
     Attempts(AttemptState),
+    /// Paid attempts that are looked up again, by `recheck_at`.
+    Rechecks,
 }
 
 impl Range {
@@ -25,7 +27,8 @@ impl Range {
     pub fn all() -> Vec<Self> {
         let returns = Standstill::ALL.into_iter().flat_map(Standstill::ranges);
         let open = AttemptState::iter().filter(|state| state.is_open());
-        returns.chain(open.map(Self::Attempts)).collect()
+        let attempts = open.map(Self::Attempts).chain([Self::Rechecks]);
+        returns.chain(attempts).collect()
     }
 }
 
@@ -79,6 +82,15 @@ pub async fn oldest(
             let sql = read("oldest_attempt", first);
             sqlx::query(AssertSqlSafe(sql))
                 .bind(state.as_str())
+                .bind(datetime(from))
+                .bind(gateway.to_owned())
+        }
+        Range::Rechecks => {
+            let first = format!(
+                "SELECT f.recheck_at FROM refunds AS f FORCE INDEX (recheck) WHERE f.recheck_at >= ? AND {PAID_BY_US} \
+                 AND f.state = 'succeeded' ORDER BY f.recheck_at"
+            );
+            sqlx::query(AssertSqlSafe(read("oldest_recheck", first)))
                 .bind(datetime(from))
                 .bind(gateway.to_owned())
         }

@@ -7,9 +7,9 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, FromRow, Row};
 use time::OffsetDateTime;
 
-use super::attempts::Due;
+use super::attempts::{Due, due_of};
 use super::oldest::Range;
-use super::{Conn, OURS};
+use super::{Conn, OURS, PAID_BY_US};
 use crate::error::Error;
 
 /// Returns that wait to be claimed.
@@ -94,20 +94,42 @@ pub async fn waiting_returns(
     rows.iter().map(read).collect()
 }
 
-/// Attempts in this state that are due at this gateway, from `floor` on, and the database's clock. No order: an attempt
+/// What a scan takes over: open attempts in this state, or paid attempts whose look-up is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DueKind {
+    Open(AttemptState),
+    Recheck,
+}
+
+impl DueKind {
+    pub fn range(self) -> Range {
+        match self {
+            Self::Open(state) => Range::Attempts(state),
+            Self::Recheck => Range::Rechecks,
+        }
+    }
+}
+
+/// Attempts of this kind that are due at this gateway, from `floor` on, and the database's clock. No order: an attempt
 /// that is taken is no longer due.
 pub async fn due_attempts(
     conn: &mut Conn,
     gateway: &str,
-    state: AttemptState,
+    kind: DueKind,
     floor: OffsetDateTime,
     limit: u32,
 ) -> Result<(Option<OffsetDateTime>, Vec<Due>), Error> {
+    let (state, index, due_at, ours) = match kind {
+        DueKind::Open(state) => (state, "due", "next_check_at", OURS),
+        DueKind::Recheck => (AttemptState::Succeeded, "recheck", "recheck_at", PAID_BY_US),
+    };
     let sql = format!(
-        "/* due_attempts */ SELECT UTC_TIMESTAMP(6) AS now, r.order_id, {ATTEMPT} FROM refunds AS f FORCE INDEX (due) STRAIGHT_JOIN returns AS r FORCE INDEX (PRIMARY) ON r.id = f.return_id \
-         WHERE f.state = '{}' AND f.next_check_at >= ? AND f.next_check_at <= UTC_TIMESTAMP(6) \
+        "/* due_attempts */ SELECT UTC_TIMESTAMP(6) AS now, r.order_id, {ATTEMPT} \
+         FROM refunds AS f FORCE INDEX ({index}) \
+         STRAIGHT_JOIN returns AS r FORCE INDEX (PRIMARY) ON r.id = f.return_id \
+         WHERE f.state = '{}' AND f.{due_at} >= ? AND f.{due_at} <= UTC_TIMESTAMP(6) \
          AND (f.call_deadline IS NULL OR f.call_deadline <= UTC_TIMESTAMP(6)) \
-         AND {OURS} LIMIT ?",
+         AND {ours} LIMIT ?",
         state.as_str()
     );
     let rows = sqlx::query(AssertSqlSafe(sql))
@@ -116,13 +138,7 @@ pub async fn due_attempts(
         .bind(limit)
         .fetch_all(conn)
         .await?;
-    let now = rows.first().map(|row| row.try_get("now")).transpose()?;
-    let mut due: Vec<Due> = rows
-        .iter()
-        .map(Due::from_row)
-        .collect::<sqlx::Result<_>>()?;
-    due.sort_unstable_by_key(|due| due.attempt.id);
-    Ok((now, due))
+    due_of(&rows)
 }
 
 /// Due attempts that belong to another gateway.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use refund_consumer::floors::BEGINNING;
-use refund_consumer::store::{self, Page, Waiting};
+use refund_consumer::store::{self, DueKind, Page, Waiting};
 use shared::domain::ids::CustomerId;
 use shared::domain::refund::AttemptState;
 use shared::test_support::{TestDb, keep_when_silent};
@@ -89,9 +89,11 @@ async fn the_scans_read_only_the_rows_that_they_find() {
          CASE WHEN id % 500 = 0 OR id % 500 > 470 THEN 'initiated' WHEN id % 500 = 1 THEN 'approved' \
          WHEN id % 500 = 2 THEN 'refund_pending' ELSE 'refunded' END, \
          1, 'x', 1, 'EUR', id % 500 > 470, UTC_TIMESTAMP(6) - INTERVAL 1 DAY, UTC_TIMESTAMP(6) - INTERVAL 1 DAY FROM orders",
-        "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, next_check_at, created_at, \
-         updated_at) SELECT id, 1, id, 1, 'EUR', IF(status = 'refunded', 'succeeded', 'unknown'), \
-         UTC_TIMESTAMP(6) - INTERVAL 1 DAY, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM returns \
+        "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, gateway, gateway_ref, \
+         next_check_at, recheck_at, created_at, updated_at) \
+         SELECT id, 1, id, 1, 'EUR', IF(status = 'refunded', 'succeeded', 'unknown'), 'simulated', 'r', \
+         UTC_TIMESTAMP(6) - INTERVAL 1 DAY, UTC_TIMESTAMP(6) + INTERVAL IF(id % 500 = 3, -1, 1) DAY, \
+         UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM returns \
          WHERE status IN ('refunded', 'refund_pending')",
         "INSERT INTO inbox (consumer, event_id, received_at) SELECT 'c', UUID_TO_BIN(UUID()), \
          UTC_TIMESTAMP(6) - INTERVAL IF(id <= 10, 15, 13) DAY FROM orders",
@@ -124,11 +126,15 @@ async fn every_scan(conn: &mut MySqlConnection) {
         assert_eq!(found.expect("a page").len(), finds);
         few(&before, &reads(conn).await, &format!("{waiting:?}"));
     }
-    for (state, finds) in [(AttemptState::Unknown, 10), (AttemptState::Claimed, 0)] {
+    for (kind, finds) in [
+        (DueKind::Open(AttemptState::Unknown), 10),
+        (DueKind::Open(AttemptState::Claimed), 0),
+        (DueKind::Recheck, 10),
+    ] {
         let before = reads(conn).await;
-        let due = store::due_attempts(conn, "simulated", state, BEGINNING, PAGE).await;
+        let due = store::due_attempts(conn, "simulated", kind, BEGINNING, PAGE).await;
         assert_eq!(due.expect("a page").1.len(), finds);
-        few(&before, &reads(conn).await, state.as_str());
+        few(&before, &reads(conn).await, &format!("{kind:?}"));
     }
     let before = reads(conn).await;
     let gauges = store::read_gauges(conn, "simulated", |_| BEGINNING).await;

@@ -4,9 +4,10 @@ use refund_consumer::gateway::RefundStatus;
 use shared::domain::ids::ReturnId;
 use shared::domain::transition::Filed;
 
+use crate::claims::approve;
 use crate::harness::decisions::retry;
-use crate::harness::fake::Fake;
-use crate::harness::{Running, World, types, until};
+use crate::harness::fake::{Fake, Step};
+use crate::harness::{Running, World, types, until, until_true};
 
 fn reversed() -> RefundStatus {
     RefundStatus::Declined {
@@ -204,48 +205,80 @@ async fn refunds_of_another_gateway_are_not_looked_up() {
     running.stop().await;
 }
 
-/// Many refunds are due for a look-up that hangs. A retry of another return does not wait for them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p6_look_ups_of_paid_refunds_hold_nothing_up() {
-    const PAID: i64 = 40;
-    let world = World::new().await;
-    let gateway = Fake::with_keys(&[]);
-    let running = world.start(gateway.clone(), &[]).await;
-    for filed in world.file_all(1..=PAID, false).await {
+/// Refunds that another consumer paid, each due for its next look-up.
+async fn paid(world: &World, orders: std::ops::RangeInclusive<i64>) {
+    let running = world.start(Fake::with_keys(&[]), &[]).await;
+    for filed in world.file_all(orders, false).await {
         world.announce(&filed).await;
+        world.wait_for(filed.return_id, "refunded").await;
     }
-    until("all are refunded", || async {
-        world
-            .count("SELECT COUNT(*) FROM returns WHERE status = 'refunded'")
-            .await
-            == PAID
-    })
-    .await;
-    gateway.status_hangs(true);
+    running.stop().await;
     world
         .execute(
             "UPDATE refunds SET recheck_at = UTC_TIMESTAMP(6) WHERE return_id > ?",
             0,
         )
         .await;
-    until("look-ups hang", || async {
-        world
-            .count("SELECT COUNT(*) FROM refunds WHERE owner IS NOT NULL")
-            .await
-            > 0
-    })
-    .await;
-    let at_once = world
-        .count("SELECT COUNT(*) FROM refunds WHERE owner IS NOT NULL")
+}
+
+const LOOKED_UP_NOW: &str =
+    "SELECT COUNT(*) FROM refunds WHERE state = 'succeeded' AND owner IS NOT NULL";
+const STILL_DUE: &str =
+    "SELECT COUNT(*) FROM refunds WHERE recheck_at <= UTC_TIMESTAMP(6) OR owner IS NOT NULL";
+
+/// The look-ups hang. A new refund does not wait for them, and few calls are used for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_look_ups_of_paid_refunds_hold_nothing_up() {
+    for (calls, at_once) in [(64, 8), (16, 2), (2, 1)] {
+        let world = World::new().await;
+        paid(&world, 1..=12).await;
+        let gateway = Fake::with_keys(&[]);
+        gateway.status_hangs(true);
+        let parallel = format!("--gateway-parallel-calls={calls}");
+        let running = world.start(gateway.clone(), &[&parallel]).await;
+        until("look-ups hang", || async {
+            world.count(LOOKED_UP_NOW).await >= at_once
+        })
         .await;
-    assert!(at_once <= 8, "{at_once} look-ups at once");
-    let plain = world.file(PAID + 1).await;
-    world.announce(&plain).await;
-    world.wait_for(plain.return_id, "refunded").await;
-    gateway.status_hangs(false);
+        let plain = world.file(13).await;
+        world.announce(&plain).await;
+        world.wait_for(plain.return_id, "refunded").await;
+        assert_eq!(world.count(LOOKED_UP_NOW).await, at_once, "of {calls}");
+        gateway.status_hangs(false);
+        until("all were looked up", || async {
+            world.count(STILL_DUE).await == 0
+        })
+        .await;
+        running.stop().await;
+    }
+}
+
+/// The only call is taken, so a look-up would wait, and the payments that come meanwhile would wait behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_no_paid_refund_is_looked_up_while_payments_wait() {
+    let world = World::new().await;
+    let gateway = Fake::with_keys(&[Step::Hold]);
+    paid(&world, 1..=3).await;
+    let later = "UPDATE refunds SET recheck_at = UTC_TIMESTAMP(6) + INTERVAL ? HOUR";
+    world.execute(later, 1).await;
+    let flags = ["--gateway-parallel-calls=1"];
+    let running = world.start(gateway.clone(), &flags).await;
+    let first = world.file(4).await;
+    world.announce(&first).await;
+    until_true("it is paid now", || gateway.submitted().len() == 1).await;
+    world.execute(later, 0).await;
+    // Each is claimed by a scan that began after the look-ups were due.
+    for order in 5..=7 {
+        let waiting = world.file_with(order, true).await;
+        approve(&world, waiting.return_id).await;
+        world.wait_for(waiting.return_id, "refund_pending").await;
+        assert_eq!(world.count(LOOKED_UP_NOW).await, 0, "order {order}");
+    }
+    gateway.let_go();
     until("all were looked up", || async {
-        world.count("SELECT COUNT(*) FROM refunds WHERE recheck_at <= UTC_TIMESTAMP(6) OR owner IS NOT NULL").await == 0
+        world.count(STILL_DUE).await == 0
     })
     .await;
+    assert_eq!(gateway.effects().len(), 4);
     running.stop().await;
 }
