@@ -3,13 +3,14 @@
 //! A row that moves on leaves a delete mark in each index, and while any session keeps an old snapshot open no mark is
 //! purged. A scan from the beginning of its range then walks over the marks of everything that was settled since: 0.1 to
 //! 0.4 s for a million returns, each time. So each range has a floor, at most the oldest key that was there. The gauges raise
-//! it every few seconds. The sweep reads each range from its very beginning and sets the floor anew, because an older
+//! it every few seconds. The sweep reads each range from its very beginning and sets the floor again, because an older
 //! key can appear: a clock is set back, or a transaction that began long ago commits.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use shared::domain::refund::{OverdueRechecks, overdue_rechecks};
 use shared::runtime::db::Database;
 use shared::runtime::tasks::{Outage, every};
 use time::OffsetDateTime;
@@ -69,7 +70,7 @@ fn floor_after(read: &Oldest) -> OffsetDateTime {
     read.key.map_or(late, |key| key.min(late))
 }
 
-/// Reads every range from its beginning, and counts what no scan of ours may take.
+/// Reads every range from its beginning, and counts what no scan of ours may take or has taken in time.
 #[derive(Debug)]
 pub struct Sweep {
     pub db: Database,
@@ -121,7 +122,22 @@ impl Sweep {
             Ok(found) => self.foreign.note(&found),
             Err(error) => failure = Some(error),
         }
+        let overdue = self.db.run("overdue_rechecks", SWEEP_DEADLINE, |conn| {
+            Box::pin(async move { Ok::<_, Error>(overdue_rechecks(conn).await?) })
+        });
+        match overdue.await {
+            Ok(found) => self.show(&found),
+            Err(error) => failure = Some(error),
+        }
         failure
+    }
+
+    fn show(&self, overdue: &[OverdueRechecks]) {
+        let oldest = overdue.iter().map(|one| one.oldest_secs).max();
+        let oldest = oldest.and_then(|secs| secs.try_into().ok()).unwrap_or(0);
+        self.metrics.oldest_recheck.set(Duration::from_secs(oldest));
+        let attempts = overdue.iter().map(|one| one.attempts).sum();
+        self.metrics.overdue_rechecks.set(attempts);
     }
 }
 

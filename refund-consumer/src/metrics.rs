@@ -39,12 +39,16 @@ pub struct Metrics {
     pub oldest: Vec<Age>,
     pub parked_attempts: IntGauge,
     pub foreign_attempts: IntGaugeVec,
+    pub overdue_rechecks: IntGauge,
+    pub oldest_recheck: Age,
 }
 
 const SECONDS: [f64; 12] = [
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0,
 ];
 const SIZES: [f64; 8] = [1.0, 2.0, 5.0, 20.0, 50.0, 100.0, 200.0, 500.0];
+/// The sweep is made at least once a minute, and may take half a minute.
+const SWEEP_GRACE: Duration = Duration::from_secs(100);
 /// The gauges are read every 5 s.
 const AGE_GRACE: Duration = Duration::from_secs(8);
 
@@ -176,6 +180,15 @@ impl Metrics {
                 "Due attempts of another GATEWAY_NAME than this consumer's, by state: they are left alone",
                 "state",
                 &["claimed", "sent", "pending", "unknown"],
+            ),
+            overdue_rechecks: set.gauge(
+                "refund_consumer_overdue_rechecks",
+                "Paid attempts of every GATEWAY_NAME whose look-up was due more than an hour ago: nobody learns whether the provider has taken them back",
+            ),
+            oldest_recheck: set.age(
+                "refund_consumer_oldest_recheck_seconds",
+                "For how long the oldest of refund_consumer_overdue_rechecks has been due; 0 if there is none; grows by itself while MySQL is away",
+                SWEEP_GRACE,
             ),
             set,
         }

@@ -1,12 +1,12 @@
 //! What waits: returns and refunds that no consumer works on, refunds that need a person, and records that could not be
 //! used.
 
-use shared::domain::refund::OVERDUE;
+use shared::domain::refund::{OVERDUE, OverdueRechecks, overdue_rechecks};
 
 use super::report::{Check, Report};
 use crate::session::Session;
 use crate::store::findings::{Findings, findings};
-use crate::text::counted;
+use crate::text::{counted, printable, span};
 
 /// Needs a database that has the schema of this build.
 pub(super) async fn examine(session: &Session, report: &mut Report) {
@@ -19,6 +19,34 @@ pub(super) async fn examine(session: &Session, report: &mut Report) {
             .for_each(|check| report.add(check)),
         Err(error) => report.add(Check::of_error("refunds", &error)),
     }
+    let overdue = session.check("overdue_rechecks", |conn| Box::pin(overdue_rechecks(conn)));
+    report.add(match overdue.await {
+        Ok(overdue) => rechecks(&overdue),
+        Err(error) => Check::of_error(RECHECKS, &error),
+    });
+}
+
+const RECHECKS: &str = "re-checks of paid refunds";
+
+/// No refund is unpaid because of them, so nothing is broken.
+fn rechecks(overdue: &[OverdueRechecks]) -> Check {
+    if overdue.is_empty() {
+        return Check::ok(RECHECKS, "none is late");
+    }
+    let late = |one: &OverdueRechecks| {
+        let (name, attempts) = (printable(&one.gateway), counted(one.attempts, "attempt"));
+        let since = span(f64::from(
+            i32::try_from(one.oldest_secs).unwrap_or(i32::MAX),
+        ));
+        format!("{name}: {attempts}, the oldest due for {since}")
+    };
+    let late: Vec<String> = overdue.iter().map(late).collect();
+    Check::warn(
+        RECHECKS,
+        late.join("; "),
+        "nobody learns whether these accounts have taken payments back: run a refund consumer with each GATEWAY_NAME for 30 \
+         days after its last payment; if one runs, payments need all of GATEWAY_PARALLEL_CALLS",
+    )
 }
 
 fn checks(found: &Findings) -> [Check; 7] {

@@ -205,6 +205,28 @@ async fn refunds_of_another_gateway_are_not_looked_up() {
     running.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_look_ups_that_no_consumer_makes_are_counted_for_every_account() {
+    let world = World::new().await;
+    paid(&world, 1..=3).await;
+    for due in [
+        "UPDATE refunds SET gateway = 'other', recheck_at = UTC_TIMESTAMP(6) - INTERVAL 3 HOUR WHERE return_id = ?",
+        "UPDATE refunds SET gateway = 'other', recheck_at = UTC_TIMESTAMP(6) - INTERVAL 50 MINUTE WHERE return_id = ? + 1",
+    ] {
+        world.execute(due, 1).await;
+    }
+    let flags = ["--reconcile-interval-ms=10"];
+    let running = world.start(Fake::with_keys(&[]), &flags).await;
+    let metrics = &running.metrics;
+    until_true("one is overdue", || metrics.overdue_rechecks.get() == 1).await;
+    assert_eq!(metrics.oldest_recheck.get().as_secs() / 3600, 3);
+    let again = "UPDATE refunds SET recheck_at = UTC_TIMESTAMP(6) + INTERVAL ? DAY";
+    world.execute(again, 1).await;
+    until_true("none is overdue", || metrics.overdue_rechecks.get() == 0).await;
+    until_true("none is old", || metrics.oldest_recheck.get().is_zero()).await;
+    running.stop().await;
+}
+
 /// Refunds that another consumer paid, each due for its next look-up.
 async fn paid(world: &World, orders: std::ops::RangeInclusive<i64>) {
     let running = world.start(Fake::with_keys(&[]), &[]).await;

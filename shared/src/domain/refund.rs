@@ -6,6 +6,7 @@
 mod attempt;
 pub mod notification;
 mod outcome;
+mod overdue;
 mod park_reason;
 mod recheck;
 mod rows;
@@ -15,6 +16,7 @@ pub use attempt::{
     Attempt, AttemptId, AttemptState, MARKED_NOT_PAID, NoFurther, OVERDUE, ProviderKey, following,
 };
 pub use outcome::{Outcome, OutcomeReport, Settled, UnusableAnswer};
+pub use overdue::{OverdueRechecks, overdue_rechecks};
 pub use park_reason::ParkReason;
 pub use recheck::RECHECKS;
 pub use rows::{ATTEMPT, IfHeld, datetime, lock_attempts, update_attempts};

@@ -54,6 +54,35 @@ async fn refunds_and_records_that_wait_for_a_person_are_counted() {
     );
 }
 
+/// No consumer has the account's `GATEWAY_NAME` any more: nobody would learn that it takes a payment back.
+#[tokio::test]
+async fn payments_that_nobody_looks_up_again_are_named_by_account() {
+    let fixture = Fixture::new().await;
+    expect_code(0, &["topics"], &fixture.topics.variables());
+    fixture.db.seed_orders(1, 6, CustomerId(42)).await;
+    for sql in [
+        "INSERT INTO returns (id, order_id, customer_id, reason, status, version, policy_version, refund_amount, \
+         currency, created_at, updated_at) SELECT id, id, 42, 'x', 'refunded', 1, 'x', 1, 'EUR', UTC_TIMESTAMP(6), \
+         UTC_TIMESTAMP(6) FROM orders",
+        "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, gateway, gateway_ref, \
+         next_check_at, recheck_at, created_at, updated_at) SELECT id, 1, id, 1, 'EUR', 'succeeded', \
+         IF(id = 6, 'sandbox', 'acme'), 'r', UTC_TIMESTAMP(6), \
+         UTC_TIMESTAMP(6) - INTERVAL ELT(id, -1, 50, 61, 72 * 60, 31 * 24 * 60, 90) MINUTE, UTC_TIMESTAMP(6), \
+         UTC_TIMESTAMP(6) FROM returns",
+        EVENTS,
+    ] {
+        fixture.db.pool.execute(sql).await.expect(sql);
+    }
+    let ran = fixture.doctor();
+    let name = "re-checks of paid refunds";
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(not_ok(&ran).contains(&pair(name, "warn")), "{ran:?}");
+    // Not the one that was due a month ago: by now it would not be asked about any more.
+    let found =
+        "acme: 2 attempts, the oldest due for 3 d; sandbox: 1 attempt, the oldest due for 90 min";
+    assert!(ran.stdout.contains(found), "{}", ran.stdout);
+}
+
 #[tokio::test]
 async fn returns_that_no_consumer_claims_are_a_problem() {
     let fixture = Fixture::new().await;
