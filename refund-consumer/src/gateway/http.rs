@@ -114,8 +114,7 @@ impl Http {
             body.extend_from_slice(&chunk);
         }
         // Without access every call fails: like an outage, that opens the circuit.
-        let no_access = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status);
-        if !status.is_server_error() && !no_access {
+        if !status.is_server_error() && !is_denied(status) {
             call.succeeded();
         }
         Ok((status, body))
@@ -123,6 +122,26 @@ impl Http {
 }
 
 impl Http {
+    /// The refusal, if access is denied to this refund only. For a lost right or a wrong token no single refund is to blame.
+    fn denied(
+        &self,
+        kind: CallKind,
+        key: &ProviderKey,
+        status: StatusCode,
+        body: &[u8],
+    ) -> Option<CallFailed> {
+        let is_alone = is_denied(status) && self.admission.is_about(kind, key);
+        is_alone.then(|| CallFailed::Refused {
+            reason: ParkReason::Refused,
+            answer: answer(NOT_AUTHORIZED, status, body),
+        })
+    }
+
+    fn not_looked_up(&self, key: &ProviderKey, status: StatusCode, body: &[u8]) -> CallFailed {
+        let denied = self.denied(CallKind::LookUp, key, status, body);
+        denied.unwrap_or_else(|| without_refund(status, body))
+    }
+
     /// Notes whether the provider has answered as in its contract.
     fn learned<T>(
         &self,
@@ -131,7 +150,7 @@ impl Http {
         result: Result<T, CallFailed>,
     ) -> Result<T, CallFailed> {
         match &result {
-            Ok(_) => self.admission.accepted(kind),
+            Ok(_) => self.admission.accepted(kind, key),
             Err(CallFailed::Refused { .. } | CallFailed::NotUnderstood(_)) => {
                 self.admission.refused(kind, key);
             }
@@ -178,7 +197,9 @@ impl RefundGateway for Http {
                 let refund = refund.and_then(|refund| refund.refund_of(&request.key));
                 refund.map_err(|failed| with_status(failed, status))
             }
-            (status, body) => Err(refused(status, &body)),
+            (status, body) => Err(self
+                .denied(CallKind::Submit, &request.key, status, &body)
+                .unwrap_or_else(|| refused(status, &body))),
         };
         self.learned(CallKind::Submit, &request.key, refund)
     }
@@ -192,7 +213,7 @@ impl RefundGateway for Http {
                 let found = wire::Found::read(&body).and_then(|found| found.refund_of(key));
                 found.map_err(|failed| with_status(failed, status))
             }
-            (status, body) => Err(without_refund(status, &body)),
+            (status, body) => Err(self.not_looked_up(key, status, &body)),
         };
         self.learned(CallKind::LookUp, key, found)
     }
@@ -212,7 +233,7 @@ impl RefundGateway for Http {
                     .map_err(|failed| with_status(failed, status))
             }
             (StatusCode::NOT_FOUND, _) => Ok(None),
-            (status, body) => Err(without_refund(status, &body)),
+            (status, body) => Err(self.not_looked_up(key, status, &body)),
         };
         self.learned(CallKind::LookUp, key, found)
     }
@@ -229,6 +250,12 @@ fn failed(error: &reqwest::Error) -> CallFailed {
     } else {
         CallFailed::Unknown("connection_lost")
     }
+}
+
+const NOT_AUTHORIZED: &str = "not_authorized";
+
+fn is_denied(status: StatusCode) -> bool {
+    [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status)
 }
 
 /// The contract's statuses for a refund that was not accepted. Any other status proves nothing.
@@ -252,7 +279,7 @@ fn refused(status: StatusCode, body: &[u8]) -> CallFailed {
 fn without_refund(status: StatusCode, body: &[u8]) -> CallFailed {
     match status {
         StatusCode::TOO_MANY_REQUESTS => CallFailed::NotSent("rate_limited"),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => CallFailed::NotSent("not_authorized"),
+        status if is_denied(status) => CallFailed::NotSent(NOT_AUTHORIZED),
         status if status.is_server_error() => CallFailed::Unknown("server_error"),
         status if status.is_redirection() => not_understood("redirected", status, body),
         status => not_understood("unexpected_status", status, body),

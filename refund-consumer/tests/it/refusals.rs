@@ -1,7 +1,7 @@
 //! A provider that refuses refunds: one of them, or every one.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
@@ -153,4 +153,69 @@ async fn p6_while_every_refund_is_refused_calls_wait_and_nothing_is_parked() {
         assert_eq!(refuses_all.get(), 0);
         running.stop().await;
     }
+}
+
+/// Access to one refund is denied, as for a customer whose account is blocked, while others are paid.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_a_refund_that_alone_is_denied_access_is_parked_with_the_providers_words() {
+    for status in ["401 Unauthorized", "403 Forbidden"] {
+        let denied = Arc::new(Mutex::new(String::new()));
+        let key = Arc::clone(&denied);
+        let provider = Provider::start(move |seen| {
+            if seen.reference() == *key.lock().expect("not poisoned") {
+                refuses(seen, status)
+            } else if seen.line.starts_with("POST") {
+                said(seen, &refund(&seen.reference()))
+            } else {
+                Reply::Say(http("200 OK", "", &json!({ "refunds": [] }).to_string()))
+            }
+        })
+        .await;
+        let world = World::new().await;
+        let filed = world.file(1).await;
+        *denied.lock().expect("not poisoned") = format!("refund-{}-1", filed.event_id);
+        let flags = ["--initiated-grace-secs=0", "--lookup-backoff-max-ms=200"];
+        let running = world.start(provider.gateway(), &flags).await;
+        // Each payment of another refund shows that the account as such has access.
+        let mut order = 1;
+        until("it is parked", || {
+            order += 1;
+            let world = &world;
+            async move {
+                let other = world.file(order).await;
+                world.wait_for(other.return_id, "refunded").await;
+                world.attempt_state(filed.return_id, 1).await == "parked"
+            }
+        })
+        .await;
+        let (reason, words) = parked(&world).await;
+        assert_eq!(reason, "refused");
+        assert!(words.ends_with(" invalid_amount amount"), "{words}");
+        running.stop().await;
+    }
+}
+
+/// The token has expired: the only refund of the night is not to blame.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_a_refund_that_is_denied_access_among_no_others_waits() {
+    let is_mended = Arc::new(AtomicBool::new(false));
+    let mended = Arc::clone(&is_mended);
+    let provider = Provider::start(move |seen| {
+        if mended.load(Ordering::SeqCst) {
+            said(seen, &refund(&seen.reference()))
+        } else {
+            Reply::Say(http("401 Unauthorized", "", WORDS))
+        }
+    })
+    .await;
+    let world = World::new().await;
+    let filed = world.file(1).await;
+    let flags = ["--initiated-grace-secs=0", "--lookup-backoff-max-ms=200"];
+    let running = world.start(provider.gateway(), &flags).await;
+    // More than five, had they counted.
+    until_true("it is tried for a while", || provider.seen().len() > 12).await;
+    assert_eq!(world.attempt_state(filed.return_id, 1).await, "claimed");
+    is_mended.store(true, Ordering::SeqCst);
+    world.wait_for(filed.return_id, "refunded").await;
+    running.stop().await;
 }

@@ -135,11 +135,17 @@ impl Admission {
     }
 
     /// The provider has answered as in its contract.
-    pub(super) fn accepted(&self, kind: CallKind) {
-        let was_open = self.state().refusals(kind).accepted(self.most_failures);
+    pub(super) fn accepted(&self, kind: CallKind, key: &ProviderKey) {
+        let most = self.most_failures;
+        let was_open = self.state().refusals(kind).accepted(key, most);
         if was_open {
             tracing::info!(calls = kind.as_str(), "the gateway accepts calls again");
         }
+    }
+
+    /// Whether a refusal now would be about this refund only.
+    pub(super) fn is_about(&self, kind: CallKind, key: &ProviderKey) -> bool {
+        self.state().refusals(kind).are_about(key)
     }
 
     pub(super) fn refuses_all(&self, kind: CallKind) -> bool {

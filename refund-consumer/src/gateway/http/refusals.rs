@@ -16,6 +16,8 @@ pub(super) struct Refusals {
     calls: u32,
     /// At most [`SEVERAL`].
     refunds: HashSet<ProviderKey>,
+    /// The refund of the last call that was accepted.
+    accepted: Option<ProviderKey>,
     next_probe: Instant,
 }
 
@@ -24,6 +26,7 @@ impl Refusals {
         Self {
             calls: 0,
             refunds: HashSet::new(),
+            accepted: None,
             next_probe: Instant::now(),
         }
     }
@@ -43,11 +46,17 @@ impl Refusals {
     }
 
     /// `true` if the circuit was open.
-    pub(super) fn accepted(&mut self, most: u32) -> bool {
+    pub(super) fn accepted(&mut self, key: &ProviderKey, most: u32) -> bool {
         let was_open = self.is_open(most);
+        self.accepted = Some(key.clone());
         self.calls = 0;
         self.refunds.clear();
         was_open
+    }
+
+    /// Whether only this refund can be at fault: the call before was accepted, and for another refund.
+    pub(super) fn are_about(&self, key: &ProviderKey) -> bool {
+        self.refunds.is_empty() && self.accepted.as_ref().is_some_and(|other| other != key)
     }
 
     pub(super) fn are_about_all(&self) -> bool {
@@ -81,6 +90,24 @@ mod tests {
         refusals.refused(&ProviderKey(key.to_owned()), MOST, INTERVAL)
     }
 
+    fn accept(refusals: &mut Refusals, key: &str) -> bool {
+        refusals.accepted(&ProviderKey(key.to_owned()), MOST)
+    }
+
+    #[test]
+    fn one_refund_alone_is_at_fault_only_after_another_was_accepted() {
+        let mut refusals = Refusals::none();
+        let key = |key: &str| ProviderKey(key.to_owned());
+        assert!(!refusals.are_about(&key("a")), "nothing was accepted yet");
+        accept(&mut refusals, "a");
+        assert!(!refusals.are_about(&key("a")), "it was accepted itself");
+        assert!(refusals.are_about(&key("b")));
+        refuse(&mut refusals, "b");
+        assert!(!refusals.are_about(&key("b")), "nothing was accepted since");
+        accept(&mut refusals, "a");
+        assert!(refusals.are_about(&key("b")));
+    }
+
     #[test]
     fn one_refund_is_to_blame_until_several_are_refused_in_a_row() {
         let mut refusals = Refusals::none();
@@ -89,7 +116,7 @@ mod tests {
         }
         assert!(!refuse(&mut refusals, "b"));
         assert!(!refusals.are_about_all());
-        refusals.accepted(MOST);
+        accept(&mut refusals, "z");
         for key in ["a", "b", "c"] {
             assert!(!refuse(&mut refusals, key), "too few calls");
         }
@@ -97,7 +124,7 @@ mod tests {
         assert!(refuse(&mut refusals, "a"), "opens");
         assert!(!refuse(&mut refusals, "a"), "is open");
         assert!(refusals.next_probe(MOST).is_some());
-        assert!(refusals.accepted(MOST));
+        assert!(accept(&mut refusals, "z"));
         assert!(!refusals.are_about_all() && refusals.next_probe(MOST).is_none());
     }
 }
