@@ -227,7 +227,7 @@ impl Provider {
         }
     }
 
-    /// Takes a refund back, and notifies whoever wants to know. 502 if the notification was not accepted.
+    /// Takes a refund back, and sends a notification. 502 if the notification was not accepted.
     async fn reverse(&self, reference: &str) -> HttpResponse {
         let reversed = self
             .state()

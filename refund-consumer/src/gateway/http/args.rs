@@ -56,7 +56,7 @@ pub struct HttpArgs {
     #[arg(long, env = "GATEWAY_BREAKER_PAUSE_MS", default_value_t = 5_000, value_parser = value_parser!(u64).range(10..=600_000))]
     pub gateway_breaker_pause_ms: u64,
 
-    /// Milliseconds for which an unused connection to the provider is kept for the next call; 0: each call connects anew. Keep
+    /// Milliseconds for which an unused connection to the provider is kept for the next call; 0: each call opens a new one. Keep
     /// it well below the time after which the provider, or a proxy before it, closes idle connections (often 5 s, seldom
     /// 2 s). Too high: a call is sent into a connection that is just being closed, and ends unknown. Too low: more TLS
     /// handshakes.
