@@ -7,7 +7,7 @@ use sqlx::Executor;
 use crate::harness::{Ran, expect_code, returnsctl};
 
 const OUTBOX: &str = "20261123000006_create_outbox.sql";
-const LAST: &str = "20261201000030";
+const LAST: &str = "20261201000031";
 
 fn migrate(db: &TestDb, code: i32, more: &[&str]) -> Ran {
     let args = [&["migrate"], more].concat();
@@ -132,7 +132,7 @@ async fn a_run_interrupted_after_its_statement_is_recorded_as_done() {
 async fn a_run_interrupted_before_its_statement_is_repeated() {
     let db = TestDb::create().await;
     db.pool
-        .execute("ALTER TABLE operator_actions DROP KEY created, DROP KEY actor_created, DROP KEY verb_created")
+        .execute("ALTER TABLE refunds DROP COLUMN planned_check_at")
         .await
         .expect("as it was before");
     let ran = cut_off_in_the_last(&db).await;
@@ -144,12 +144,12 @@ async fn a_run_interrupted_before_its_statement_is_repeated() {
     let report = migrate(&db, 0, &["--had-no-effect", LAST, "--json"]).json();
     assert_eq!(report["applied"], 1);
     let again: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM information_schema.statistics WHERE table_schema = DATABASE() \
-         AND table_name = 'operator_actions' AND index_name = 'verb_created' AND seq_in_index = 1",
+        "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = DATABASE() \
+         AND table_name = 'refunds' AND column_name = 'planned_check_at'",
     )
     .fetch_one(&db.pool)
     .await
-    .expect("the index");
+    .expect("the column");
     assert_eq!(again, 1, "the statement was run again");
 }
 

@@ -24,6 +24,7 @@ fn due(state: AttemptState, sent_hours_ago: Option<i64>, gateway_ref: Option<&st
         first_sent_at: sent_hours_ago.map(|hours| NOW - time::Duration::hours(hours)),
         sent_with_key: true,
         next_check_at: NOW,
+        planned_check_at: None,
         checks: 3,
         tries: 0,
         refusals: 0,

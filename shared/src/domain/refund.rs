@@ -13,7 +13,8 @@ mod rows;
 mod state;
 
 pub use attempt::{
-    Attempt, AttemptId, AttemptState, MARKED_NOT_PAID, NoFurther, OVERDUE, ProviderKey, following,
+    Attempt, AttemptId, AttemptState, GATEWAY_REF, MARKED_NOT_PAID, NoFurther, OVERDUE,
+    ProviderKey, following, is_gateway_ref,
 };
 pub use outcome::{Outcome, OutcomeReport, Settled, UnusableAnswer};
 pub use overdue::{OverdueRechecks, overdue_rechecks};

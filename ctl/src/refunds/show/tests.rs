@@ -30,6 +30,7 @@ fn wide() -> Rows {
         first_sent_at: Some(at),
         sent_with_key: true,
         next_check_at: at,
+        planned_check_at: None,
         checks: i32::MAX,
         tries: 0,
         refusals: 0,

@@ -37,6 +37,18 @@ impl fmt::Display for ProviderKey {
     }
 }
 
+/// The size of `refunds.gateway_ref`.
+const GATEWAY_REF_MAX: usize = 128;
+/// What [`is_gateway_ref`] requires, for a message.
+pub const GATEWAY_REF: &str = "1 to 128 printable ASCII characters without spaces, and not . or ..";
+
+/// Whether the text can be stored as the gateway's own reference, printed, and looked up: it is a segment of a URL's path.
+pub fn is_gateway_ref(text: &str) -> bool {
+    (1..=GATEWAY_REF_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+        && ![".", ".."].contains(&text)
+}
+
 /// The state of an attempt, as stored.
 #[derive(
     Debug,
@@ -116,6 +128,8 @@ pub struct Attempt {
     /// Whether that call carried the key.
     pub sent_with_key: bool,
     pub next_check_at: OffsetDateTime,
+    /// When it would be looked up, had no notification of the gateway brought that forward.
+    pub planned_check_at: Option<OffsetDateTime>,
     /// Look-ups so far.
     pub checks: i32,
     /// Calls that were refused or not made.
@@ -149,7 +163,18 @@ impl Attempt {
 
     /// Whether only another gateway than `name` can know whether it paid.
     pub fn belongs_to_another(&self, name: &str) -> bool {
-        let unsent = self.state == AttemptState::Claimed && self.first_sent_at.is_none();
+        let unsent = match self.state {
+            AttemptState::Claimed => self.first_sent_at.is_none(),
+            // Closed unsent, or two persons stated that it did not pay.
+            AttemptState::Void => true,
+            AttemptState::Sent
+            | AttemptState::Pending
+            | AttemptState::Succeeded
+            | AttemptState::Declined
+            | AttemptState::Unknown
+            | AttemptState::Parked
+            | AttemptState::Reversed => false,
+        };
         !unsent && self.gateway.as_deref().is_some_and(|own| own != name)
     }
 
@@ -158,12 +183,17 @@ impl Attempt {
         self.state == AttemptState::Declined && self.last_error.as_deref() == Some(MARKED_NOT_PAID)
     }
 
-    /// Ends it in `state`; without an owner, no consumer calls the gateway for it again.
-    pub(super) fn close(&mut self, state: AttemptState, gateway_ref: Option<&str>) {
+    /// Ends it in `state`; without an owner, no consumer calls the gateway for it again. A payment has a date only if the
+    /// gateway reported it ([`Attempt::succeed`]).
+    pub fn close(&mut self, state: AttemptState, gateway_ref: Option<&str>) {
         self.state = state;
         self.owner = None;
         self.call_deadline = None;
         self.recheck_at = None;
+        self.planned_check_at = None;
+        if state != AttemptState::Reversed {
+            self.succeeded_at = None;
+        }
         if let Some(gateway_ref) = gateway_ref {
             self.gateway_ref = Some(gateway_ref.to_owned());
         }
@@ -177,7 +207,15 @@ impl Attempt {
     pub(super) fn check_again(&mut self, at: OffsetDateTime) {
         self.owner = None;
         self.call_deadline = None;
+        let planned = self.planned_check_at.take();
+        self.planned_check_at = planned.filter(|planned| *planned > at);
         self.next_check_at = at;
+    }
+
+    /// Whether a notification has brought the look-up forward. Then it counts for nothing, and the planned one follows:
+    /// otherwise a provider that repeats its notifications would use up the look-ups that it is given.
+    pub(super) fn planned_after(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        self.planned_check_at.filter(|planned| *planned > now)
     }
 }
 
@@ -243,6 +281,39 @@ mod tests {
                 let unsettled = Err(NoFurther::Unsettled { number: 1, state });
                 assert_eq!(next(&[(1, state), (2, Declined)]), unsettled);
             }
+        }
+    }
+
+    #[test]
+    fn p5_what_was_never_sent_belongs_to_no_account() {
+        for state in AttemptState::iter() {
+            let mut attempt = row(1, state, None);
+            assert!(!attempt.belongs_to_another("fake"), "{state:?}");
+            assert_eq!(
+                attempt.belongs_to_another("other"),
+                state != AttemptState::Void
+            );
+            attempt.first_sent_at = None;
+            let unsent = matches!(state, AttemptState::Void | AttemptState::Claimed);
+            assert_eq!(attempt.belongs_to_another("other"), !unsent, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_reference_can_be_stored_printed_and_looked_up() {
+        for good in ["re_81", "a/b?c", "..."] {
+            assert!(is_gateway_ref(good), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a b",
+            "ä",
+            "a\n",
+            &"x".repeat(GATEWAY_REF_MAX + 1),
+        ] {
+            assert!(!is_gateway_ref(bad), "{bad:?}");
         }
     }
 

@@ -15,7 +15,7 @@ use crate::domain::row::decode_enum;
 
 /// The columns of an [`Attempt`], of the table `f`.
 pub const ATTEMPT: &str = "f.return_id, f.attempt, f.idempotency_key, f.amount, f.currency, f.state, f.owner, \
-     f.call_deadline, f.first_sent_at, f.sent_with_key, f.next_check_at, f.checks, f.tries, f.refusals, \
+     f.call_deadline, f.first_sent_at, f.sent_with_key, f.next_check_at, f.planned_check_at, f.checks, f.tries, f.refusals, \
      f.provider_answer, f.gateway, f.gateway_ref, f.last_error, f.succeeded_at, f.recheck_at, \
      f.created_at, f.updated_at";
 
@@ -40,6 +40,7 @@ impl FromRow<'_, MySqlRow> for Attempt {
             first_sent_at: row.try_get("first_sent_at")?,
             sent_with_key: row.try_get("sent_with_key")?,
             next_check_at: row.try_get("next_check_at")?,
+            planned_check_at: row.try_get("planned_check_at")?,
             checks: row.try_get("checks")?,
             tries: row.try_get("tries")?,
             refusals: row.try_get("refusals")?,
@@ -117,14 +118,16 @@ pub async fn update_attempts(
         "/* update_attempts */ UPDATE JSON_TABLE(?, '$[*]' COLUMNS (return_id BIGINT PATH '$.return_id', \
          attempt INT PATH '$.attempt', state VARCHAR(16) PATH '$.state', owner CHAR(32) PATH '$.owner', \
          call_deadline VARCHAR(26) PATH '$.call_deadline', first_sent_at VARCHAR(26) PATH '$.first_sent_at', \
-         next_check_at VARCHAR(26) PATH '$.next_check_at', checks INT PATH '$.checks', \
+         next_check_at VARCHAR(26) PATH '$.next_check_at', planned_check_at VARCHAR(26) PATH '$.planned_check_at', \
+         checks INT PATH '$.checks', \
          tries INT PATH '$.tries', refusals INT PATH '$.refusals', provider_answer VARCHAR(255) PATH '$.provider_answer', \
          gateway VARCHAR(32) PATH '$.gateway', gateway_ref VARCHAR(128) PATH '$.gateway_ref', \
          last_error VARCHAR(64) PATH '$.last_error', succeeded_at VARCHAR(26) PATH '$.succeeded_at', \
          recheck_at VARCHAR(26) PATH '$.recheck_at')) AS new \
          STRAIGHT_JOIN refunds AS f FORCE INDEX (PRIMARY) ON f.return_id = new.return_id AND f.attempt = new.attempt \
          SET f.state = new.state, f.owner = UNHEX(new.owner), f.call_deadline = new.call_deadline, \
-         f.first_sent_at = new.first_sent_at, f.next_check_at = new.next_check_at, f.checks = new.checks, \
+         f.first_sent_at = new.first_sent_at, f.next_check_at = new.next_check_at, \
+         f.planned_check_at = new.planned_check_at, f.checks = new.checks, \
          f.tries = new.tries, f.refusals = new.refusals, f.provider_answer = new.provider_answer, \
          f.gateway = new.gateway, f.gateway_ref = new.gateway_ref, f.last_error = new.last_error, \
          f.succeeded_at = new.succeeded_at, f.recheck_at = new.recheck_at, f.updated_at = ?",
@@ -145,6 +148,7 @@ fn attempt_json(attempt: &Attempt) -> Value {
         "call_deadline": attempt.call_deadline.map(datetime),
         "first_sent_at": attempt.first_sent_at.map(datetime),
         "next_check_at": datetime(attempt.next_check_at),
+        "planned_check_at": attempt.planned_check_at.map(datetime),
         "checks": attempt.checks,
         "tries": attempt.tries,
         "refusals": attempt.refusals,

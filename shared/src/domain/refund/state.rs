@@ -71,7 +71,7 @@ impl RefundState {
         let is_recheck = owned && self.attempts[at].state == AttemptState::Succeeded;
         if owned
             && !is_recheck
-            && let Some(reason) = self.attempts[at].refused(report.outcome.unusable_answer())
+            && let Some(reason) = self.attempts[at].refused(report.outcome.unusable_answer(), now)
         {
             let step = self.park(at, reason);
             return self.applied(step, before, at, now);
@@ -154,8 +154,7 @@ impl RefundState {
         row.last_error = None;
         row.refusals = 0;
         row.provider_answer = None;
-        row.check_again(now + (pauses.look_up)(row.looked_up()));
-        row.checks = row.checks.saturating_add(1);
+        row.postpone(now, (pauses.look_up)(row.looked_up()), true);
         only(Settled::Postponed)
     }
 
@@ -212,7 +211,7 @@ impl RefundState {
         let pause = (pauses.unsent)(u32::try_from(row.tries).unwrap_or(0));
         row.tries = row.tries.saturating_add(1);
         // Counted: an attempt that may have been sent before was looked up before it was to be sent again.
-        self.postpone(at, error, now + pause, true)
+        self.postpone(at, error, now, pause, true)
     }
 
     /// Only what is counted brings an attempt nearer to a person; what was not looked up is looked up soon.
@@ -230,22 +229,20 @@ impl RefundState {
         } else {
             (pauses.unsent)(checks.max(UNCOUNTED))
         };
-        self.postpone(at, error, now + pause, looked_up)
+        self.postpone(at, error, now, pause, looked_up)
     }
 
     fn postpone(
         &mut self,
         at: usize,
         error: &str,
-        until: OffsetDateTime,
+        now: OffsetDateTime,
+        pause: Duration,
         counts: bool,
     ) -> SettleStep {
         let row = &mut self.attempts[at];
         row.last_error = Some(error.to_owned());
-        row.check_again(until);
-        if counts {
-            row.checks = row.checks.saturating_add(1);
-        }
+        row.postpone(now, pause, counts);
         only(Settled::Postponed)
     }
 
@@ -289,20 +286,35 @@ impl Attempt {
     }
 
     /// Counts a response that refused it or was not understood; the reason to park it for, after several.
-    fn refused(&mut self, answer: Option<&UnusableAnswer>) -> Option<ParkReason> {
+    fn refused(
+        &mut self,
+        answer: Option<&UnusableAnswer>,
+        now: OffsetDateTime,
+    ) -> Option<ParkReason> {
         let answer = answer?;
         self.provider_answer = Some(answer.words.clone());
-        if answer.counts {
+        let counts = answer.counts && self.planned_after(now).is_none();
+        if counts {
             self.refusals = self.refusals.saturating_add(1);
         }
-        (self.refusals >= REFUSALS_BEFORE_PARKING && answer.counts).then_some(answer.reason)
+        (self.refusals >= REFUSALS_BEFORE_PARKING && counts).then_some(answer.reason)
+    }
+
+    /// Until the pause is over. `counts`: it was looked up, or a call was refused or not made.
+    fn postpone(&mut self, now: OffsetDateTime, pause: Duration, counts: bool) {
+        let planned = self.planned_after(now).filter(|_| counts);
+        self.check_again(planned.unwrap_or(now + pause));
+        if counts && planned.is_none() {
+            self.checks = self.checks.saturating_add(1);
+        }
     }
 
     fn looked_up(&self) -> u32 {
         u32::try_from(self.checks).unwrap_or(0)
     }
 
-    fn park(&mut self, reason: ParkReason, gateway_ref: Option<&str>) {
+    /// It waits for a person.
+    pub fn park(&mut self, reason: ParkReason, gateway_ref: Option<&str>) {
         self.close(AttemptState::Parked, gateway_ref);
         self.last_error = Some(reason.as_str().to_owned());
     }

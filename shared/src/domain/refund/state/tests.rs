@@ -56,6 +56,7 @@ pub(in crate::domain::refund) fn row(
         first_sent_at: Some(NOW),
         sent_with_key: true,
         next_check_at: NOW,
+        planned_check_at: None,
         checks: 0,
         tries: 0,
         refusals: 0,
@@ -400,6 +401,59 @@ fn p5_an_earlier_payment_that_the_order_cannot_bear_stops_later_attempts() {
         let again = state.settle(&report(1, success()), &mut order, NOW, PAUSES);
         assert_eq!(again, only(Settled::Agreed), "recorded once");
     }
+}
+
+/// A provider may repeat a notification as often as it likes. The look-ups that follow bring a person no nearer, and the
+/// planned ones no later.
+#[test]
+fn p5_a_look_up_that_a_notification_brought_forward_counts_for_nothing() {
+    let planned = NOW + LOOK_UP;
+    let answer = UnusableAnswer {
+        words: "409 in_progress".to_owned(),
+        counts: true,
+        reason: ParkReason::NotUnderstood,
+    };
+    let open = |looked_up, answer| Outcome::StillOpen {
+        error: "not_found",
+        looked_up,
+        answer,
+    };
+    let still_pending = Outcome::Pending {
+        gateway_ref: "ref".to_owned(),
+    };
+    for (state, outcome, next) in [
+        (S::Unknown, open(true, None), planned),
+        (S::Unknown, open(true, Some(answer)), planned),
+        (
+            S::Unknown,
+            open(false, None),
+            NOW + UNSENT * (UNCOUNTED + 1),
+        ),
+        (S::Pending, still_pending, planned),
+    ] {
+        let mut attempt = row(1, state, Some(ME));
+        attempt.planned_check_at = Some(planned);
+        (attempt.checks, attempt.refusals) = (2, 4);
+        let mut state = RefundState {
+            status: PENDING,
+            attempts: vec![attempt],
+        };
+        let step = state.settle(&report(1, outcome), &mut order(), NOW, PAUSES);
+        assert_eq!(step.settled, Settled::Postponed);
+        let attempt = &state.attempts[0];
+        assert_eq!((attempt.checks, attempt.next_check_at), (2, next));
+        assert!(attempt.refusals <= 4);
+        let still = (next < planned).then_some(planned);
+        assert_eq!(attempt.planned_check_at, still, "{:?}", attempt.state);
+    }
+    let mut late = row(1, S::Unknown, Some(ME));
+    late.planned_check_at = Some(NOW);
+    let mut state = RefundState {
+        status: PENDING,
+        attempts: vec![late],
+    };
+    state.settle(&report(1, open(true, None)), &mut order(), NOW, PAUSES);
+    assert_eq!(state.attempts[0].checks, 1, "its time had come");
 }
 
 #[test]
