@@ -36,7 +36,7 @@ impl Refund {
 
     /// What marking as paid by attempt `number` would do, or why it may not be done.
     pub(super) fn mark_paid(&self, number: i32) -> Result<MarkPaid<'_>, String> {
-        let paid = self.state.mark_paid(number, &self.order);
+        let paid = self.state.mark_paid(number);
         paid.map_err(|refusal| refusal.to_string())
     }
 

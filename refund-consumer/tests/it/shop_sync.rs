@@ -1,5 +1,6 @@
 //! The shop copies its orders as whole rows, also while a refund is under way. What was refunded here must still count.
 
+use refund_consumer::gateway::RefundStatus;
 use serde_json::json;
 
 use crate::harness::fake::{Fake, Step};
@@ -44,7 +45,30 @@ async fn p5_a_refund_counts_after_the_shop_has_rewritten_the_order() {
     running.stop().await;
 }
 
-/// The same amount must not be counted twice, whoever refunded it first: a person has to take one payment back.
+/// The shop hears of the refund before we do, and counts it in its own column. The payment is the one that was promised.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_a_payment_is_settled_although_the_shop_has_written_its_order_down() {
+    let (world, gateway) = (World::new().await, Fake::with_keys(&[Step::Pend]));
+    let running = world.start(gateway.clone(), &[]).await;
+    let filed = world.file(ORDER).await;
+    world.announce(&filed).await;
+    until_true("it is sent", || gateway.submitted().len() == 1).await;
+    until("it is pending", || async {
+        world.attempt_state(filed.return_id, 1).await == "pending"
+    })
+    .await;
+    let write_down = "UPDATE orders SET refunded_amount = total WHERE id = ?";
+    world.execute(write_down, ORDER).await;
+    gateway.settle(&gateway.submitted()[0], RefundStatus::Succeeded);
+    until("it is settled", || async {
+        world.attempt_state(filed.return_id, 1).await != "pending"
+    })
+    .await;
+    assert_eq!(world.status(filed.return_id).await.0, "refunded");
+    running.stop().await;
+}
+
+/// The same amount must not be counted twice, also if another return was refunded first: a person has to take one payment back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p5_a_refund_beside_one_that_was_settled_meanwhile_waits_for_a_person() {
     let (world, gateway) = (World::new().await, Fake::with_keys(&[Step::Hold]));

@@ -66,6 +66,13 @@ impl OrderFacts {
         Money::new(refunded.min(self.total.amount), self.total.currency.clone())
     }
 
+    /// Whether the total is enough for `amount` and what this system has refunded. The shop's own column does not count: it
+    /// may already have this very payment in it.
+    pub fn total_covers(&self, amount: &Money) -> bool {
+        let left = self.total.amount - self.refunded_here;
+        self.total.currency == amount.currency && left >= amount.amount
+    }
+
     /// Whether what is left to refund is enough for `amount`.
     pub fn covers(&self, amount: &Money) -> bool {
         let left = self.refundable();

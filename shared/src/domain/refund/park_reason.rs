@@ -26,7 +26,7 @@ pub enum ParkReason {
     SeveralFound,
     /// The provider has paid this attempt and another one.
     PaidTwice,
-    /// The provider has paid more than what was left of the order.
+    /// With this payment, this system has refunded more than the order's total.
     PaidMoreThanOrderTotal,
     /// No consumer of its account is at work, and a person has taken it on.
     GivenUp,
@@ -88,7 +88,9 @@ impl ParkReason {
             Self::UnexpectedPending => "a provider that settles at once says that it is pending",
             Self::SeveralFound => "the provider has more than one refund under the key",
             Self::PaidTwice => "this attempt has paid, and so has another",
-            Self::PaidMoreThanOrderTotal => "the provider paid more than was left of the order",
+            Self::PaidMoreThanOrderTotal => {
+                "the provider paid, and with that more than the order's total was refunded"
+            }
             Self::GivenUp => {
                 "no consumer of its account was at work, and an admin took it on; it may have paid"
             }

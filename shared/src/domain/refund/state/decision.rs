@@ -77,11 +77,12 @@ impl RefundState {
         }
     }
 
-    /// What marking the return as paid by attempt `number` would do.
+    /// What marking the return as paid by attempt `number` would do. The order is not asked: what was paid is paid, whatever
+    /// the shop has written meanwhile.
     ///
     /// # Errors
-    /// A consumer still works on it, another attempt has paid, or it is more than what is left of the order.
-    pub fn mark_paid(&self, number: i32, order: &OrderFacts) -> Result<MarkPaid<'_>, Refusal> {
+    /// A consumer still works on it, or another attempt has paid.
+    pub fn mark_paid(&self, number: i32) -> Result<MarkPaid<'_>, Refusal> {
         self.allows(
             Action::MarkPaid,
             "only a return that is refund_pending with a parked attempt, or refund_failed, is marked as paid",
@@ -103,7 +104,6 @@ impl RefundState {
                 named: number,
             });
         }
-        affords(order, &by.amount)?;
         let parked = |one: &&Attempt| one.id != by.id && one.state == AttemptState::Parked;
         let superfluous = self.attempts.iter().filter(parked).collect();
         Ok(MarkPaid { by, superfluous })

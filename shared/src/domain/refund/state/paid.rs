@@ -45,12 +45,23 @@ impl RefundState {
         if self.has_succeeded() {
             return self.paid_twice(at, gateway_ref);
         }
-        if !order.covers(&self.attempts[at].amount) {
+        if !order.total_covers(&self.attempts[at].amount) {
             return self.paid_too_much(at, gateway_ref);
         }
         if !self.void_unsent(at, report) {
             return self.two_payments_possible(at, gateway_ref, now);
         }
+        self.refunded(at, gateway_ref, order, now)
+    }
+
+    /// The return is refunded by this attempt.
+    fn refunded(
+        &mut self,
+        at: usize,
+        gateway_ref: &str,
+        order: &mut OrderFacts,
+        now: OffsetDateTime,
+    ) -> SettleStep {
         let late = at + 1 < self.attempts.len() || self.status == Status::RefundFailed;
         let row = &mut self.attempts[at];
         row.succeed(gateway_ref, now);
@@ -88,7 +99,7 @@ impl RefundState {
         self.disagreement(at, "succeeded")
     }
 
-    /// The provider has paid more than is left of the order. Nothing else may be sent until a person has looked.
+    /// With this payment, more than the order's total was refunded. Nothing else may be sent until a person has looked.
     fn paid_too_much(&mut self, at: usize, gateway_ref: &str) -> SettleStep {
         let reason = ParkReason::PaidMoreThanOrderTotal;
         if !self.park_paid(at, gateway_ref, reason) {

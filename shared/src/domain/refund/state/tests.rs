@@ -378,7 +378,7 @@ fn more_than_the_order_total_is_never_counted() {
     );
 }
 
-/// The order may have been refunded by the shop meanwhile, by that very payment.
+/// Another return of the order was refunded meanwhile.
 #[test]
 fn p5_an_earlier_payment_that_the_order_cannot_bear_stops_later_attempts() {
     for status in [PENDING, Status::RefundFailed] {
@@ -387,7 +387,7 @@ fn p5_an_earlier_payment_that_the_order_cannot_bear_stops_later_attempts() {
             attempts: vec![row(1, S::Declined, None), row(2, S::Claimed, Some(ME))],
         };
         let mut order = order();
-        order.refunded_by_shop = order.total.amount;
+        order.refunded_here = order.total.amount;
         let first = state.settle(&report(1, success()), &mut order, NOW, PAUSES);
         let record = if status == PENDING {
             Action::Park
@@ -401,6 +401,19 @@ fn p5_an_earlier_payment_that_the_order_cannot_bear_stops_later_attempts() {
         let again = state.settle(&report(1, success()), &mut order, NOW, PAUSES);
         assert_eq!(again, only(Settled::Agreed), "recorded once");
     }
+}
+
+/// The shop hears of the payment before we do, and counts it in its own column.
+#[test]
+fn p5_a_payment_is_settled_whatever_the_shop_has_refunded_itself() {
+    let mut state = RefundState {
+        status: PENDING,
+        attempts: vec![row(1, S::Pending, Some(ME))],
+    };
+    let mut order = order();
+    order.refunded_by_shop = order.total.amount;
+    let step = state.settle(&report(1, success()), &mut order, NOW, PAUSES);
+    assert_eq!(step.settled, Settled::Refunded);
 }
 
 /// A provider may repeat a notification as often as it likes. The look-ups that follow bring a person no nearer, and the
