@@ -49,7 +49,7 @@ fn rechecks(overdue: &[OverdueRechecks]) -> Check {
     )
 }
 
-fn checks(found: &Findings) -> [Check; 7] {
+fn checks(found: &Findings) -> [Check; 8] {
     let refunds = "see `returnsctl refunds list`: each wants a person's decision";
     [
         person_unless_none("parked refunds", found.parked_attempts, "attempt", refunds),
@@ -74,6 +74,7 @@ fn checks(found: &Findings) -> [Check; 7] {
             "see that a refund consumer runs for the gateway of these attempts, and its log: `returnsctl refunds \
              list --state claimed --state sent --state pending --state unknown`",
         ),
+        doubtful(found.doubtful_attempts),
         person_unless_none(
             "dead letters",
             found.dead_letters,
@@ -81,6 +82,22 @@ fn checks(found: &Findings) -> [Check; 7] {
             "see `returnsctl dead-letters list`, then redrive or discard each",
         ),
     ]
+}
+
+/// Nothing can be decided about them here, and a provider that forgets old refunds causes some.
+fn doubtful(count: i64) -> Check {
+    let name = "doubtful refunds";
+    match count {
+        0 => Check::ok(name, "none"),
+        count => Check::warn(
+            name,
+            format!(
+                "{} paid, and the provider no longer confirms it",
+                counted(count, "attempt")
+            ),
+            "see `returnsctl refunds list --state doubtful`, and ask the provider whether each payment stands",
+        ),
+    }
 }
 
 /// The attempts count among the parked ones already.
@@ -124,7 +141,7 @@ fn fail_unless_none(name: &str, count: i64, noun: &str, advice: &str) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::report::Verdict::{Fail, Ok, Person};
+    use crate::doctor::report::Verdict::{Fail, Ok, Person, Warn};
 
     #[test]
     fn overdue_work_of_a_consumer_is_a_problem_and_work_for_a_person_is_not() {
@@ -136,9 +153,10 @@ mod tests {
             dead_letters: 0,
             in_review: 0,
             mark_requests: 0,
+            doubtful_attempts: 0,
         };
         let verdicts = |found: Findings| checks(&found).map(|check| check.verdict());
-        assert_eq!(verdicts(none), [Ok; 7]);
+        assert_eq!(verdicts(none), [Ok; 8]);
         let person = Findings {
             parked_attempts: 1,
             failed_returns: 2,
@@ -149,13 +167,14 @@ mod tests {
         };
         assert_eq!(
             verdicts(person),
-            [Person, Person, Person, Person, Ok, Ok, Person]
+            [Person, Person, Person, Person, Ok, Ok, Ok, Person]
         );
         let unattended = Findings {
             overdue_attempts: 1,
             unclaimed_returns: 1,
+            doubtful_attempts: 1,
             ..none
         };
-        assert_eq!(verdicts(unattended), [Ok, Ok, Ok, Ok, Fail, Fail, Ok]);
+        assert_eq!(verdicts(unattended), [Ok, Ok, Ok, Ok, Fail, Fail, Warn, Ok]);
     }
 }

@@ -26,6 +26,9 @@ Without --state: refunds that wait for a person. `parked` attempts may have paid
 than five minutes ago, and no refund consumer does it: an attempt is carried on only by a consumer with the GATEWAY_NAME of \
 the gateway that it was sent to. All others continue without help.
 
+`doubtful` attempts have paid, and the provider no longer confirms it: `last error` is its answer, or says that a reversal \
+waits until another return of the order has ended.
+
 For a parked attempt, `next check` is the time when it would have been checked; no program checks it. `returnsctl \
 refunds show RETURN` shows what may be done.";
 
@@ -57,6 +60,8 @@ enum StateFilter {
     RefundFailed,
     /// Attempts that a consumer should have checked long ago.
     Overdue,
+    /// Paid attempts that the provider no longer confirms.
+    Doubtful,
 }
 
 const WAITING_FOR_A_PERSON: [StateFilter; 3] = [
@@ -68,10 +73,11 @@ const WAITING_FOR_A_PERSON: [StateFilter; 3] = [
 impl ValueEnum for StateFilter {
     fn value_variants<'a>() -> &'a [Self] {
         const STATES: &[AttemptState] = AttemptState::VARIANTS;
-        // The two places beside the states: the first is set here, the last keeps its initial value.
-        const ALL: [StateFilter; STATES.len() + 2] = {
-            let mut all = [StateFilter::Overdue; STATES.len() + 2];
+        // Of the three places beside the states, the last keeps its initial value.
+        const ALL: [StateFilter; STATES.len() + 3] = {
+            let mut all = [StateFilter::Doubtful; STATES.len() + 3];
             all[STATES.len()] = StateFilter::RefundFailed;
+            all[STATES.len() + 1] = StateFilter::Overdue;
             let mut at = 0;
             while at < STATES.len() {
                 all[at] = StateFilter::Attempts(STATES[at]);
@@ -87,6 +93,7 @@ impl ValueEnum for StateFilter {
             Self::Attempts(state) => state.as_str(),
             Self::RefundFailed => Status::RefundFailed.as_str(),
             Self::Overdue => "overdue",
+            Self::Doubtful => "doubtful",
         }))
     }
 }
@@ -139,12 +146,13 @@ impl Args {
         };
         let state = |filter: &StateFilter| match filter {
             StateFilter::Attempts(state) => Some(*state),
-            StateFilter::RefundFailed | StateFilter::Overdue => None,
+            StateFilter::RefundFailed | StateFilter::Overdue | StateFilter::Doubtful => None,
         };
         AttemptFilter {
             states: states.iter().filter_map(state).collect(),
             failed: states.contains(&StateFilter::RefundFailed),
             overdue: states.contains(&StateFilter::Overdue),
+            doubtful: states.contains(&StateFilter::Doubtful),
             after: self.after.unwrap_or(ReturnId(0)),
             limit: self.limit,
         }
@@ -259,6 +267,10 @@ mod tests {
         assert_eq!(
             StateFilter::from_str("overdue", false),
             Ok(StateFilter::Overdue)
+        );
+        assert_eq!(
+            StateFilter::from_str("doubtful", false),
+            Ok(StateFilter::Doubtful)
         );
         assert!(StateFilter::from_str("paid", false).is_err());
     }

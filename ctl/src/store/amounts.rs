@@ -1,9 +1,11 @@
-//! Orders whose amounts no provider can be asked for, for `doctor`.
+//! Orders whose amounts no provider can be asked for, or of which too much counts as refunded, for `doctor`.
 
+use rust_decimal::Decimal;
+use shared::domain::eligibility::REFUNDED_HERE;
 use shared::domain::ids::OrderId;
 use shared::domain::money::{Currency, Money};
-use sqlx::Row;
-use sqlx::mysql::MySqlConnection;
+use sqlx::mysql::{MySqlConnection, MySqlRow};
+use sqlx::{AssertSqlSafe, Row};
 
 /// The newest orders, up to which `doctor` looks: older ones are beyond every return window, and a table may hold any
 /// number of them.
@@ -43,6 +45,46 @@ pub(crate) async fn unpayable(conn: &mut MySqlConnection) -> sqlx::Result<Unpaya
         unpayable.examples.extend(example);
     }
     Ok(unpayable)
+}
+
+/// An order of which more than its total counts as refunded.
+#[derive(Debug)]
+pub(crate) struct Overcounted {
+    pub(crate) id: OrderId,
+    pub(crate) total: Money,
+    pub(crate) by_shop: Decimal,
+    /// By its returns.
+    pub(crate) here: Decimal,
+}
+
+/// Of the newest orders those where the shop's column and our returns together are more than the total: how many, and the
+/// newest of them.
+pub(crate) async fn overcounted(
+    conn: &mut MySqlConnection,
+    examples: u32,
+) -> sqlx::Result<(i64, Vec<Overcounted>)> {
+    let sql = format!(
+        "/* overcounted */ SELECT COUNT(*) OVER () AS orders, both_counted.* FROM (SELECT o.id, o.total, o.currency, \
+         o.refunded_amount, {REFUNDED_HERE} FROM (SELECT id, total, currency, refunded_amount FROM orders \
+         ORDER BY id DESC LIMIT ?) AS o WHERE o.refunded_amount > 0) AS both_counted \
+         WHERE refunded_here > 0 AND refunded_amount + refunded_here > total ORDER BY id DESC LIMIT ?"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(NEWEST_ORDERS)
+        .bind(examples)
+        .fetch_all(conn)
+        .await?;
+    let orders = rows.first().map(|row| row.try_get("orders")).transpose()?;
+    let read = |row: &MySqlRow| {
+        Ok(Overcounted {
+            id: row.try_get("id")?,
+            total: Money::from_row(row, "total")?,
+            by_shop: row.try_get("refunded_amount")?,
+            here: row.try_get("refunded_here")?,
+        })
+    };
+    let found: sqlx::Result<Vec<Overcounted>> = rows.iter().map(read).collect();
+    Ok((orders.unwrap_or(0), found?))
 }
 
 /// `None` if the shop has removed it meanwhile.

@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 use strum::IntoEnumIterator;
 
 use super::actions::Verb;
+use super::refunds::DISAGREEMENTS;
 
 /// The number of each kind that waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
@@ -21,6 +22,8 @@ pub(crate) struct Findings {
     pub(crate) in_review: i64,
     /// Parked attempts with a request of today that a second person has not confirmed.
     pub(crate) mark_requests: i64,
+    /// Paid attempts that the provider no longer confirms.
+    pub(crate) doubtful_attempts: i64,
 }
 
 pub(crate) async fn findings(
@@ -63,7 +66,8 @@ fn sql(overdue_secs: i64) -> String {
          (SELECT COUNT(*) FROM dead_letters FORCE INDEX (record)) AS dead_letters, \
          {} AND review_required = 1) AS in_review, \
          {} AND 0 < (SELECT COUNT(*) FROM operator_actions AS a FORCE INDEX (return_id) WHERE a.return_id = refunds.return_id \
-         AND a.verb IN ('{}', '{}') AND a.created_at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY)) AS mark_requests",
+         AND a.verb IN ('{}', '{}') AND a.created_at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY)) AS mark_requests, \
+         (SELECT COUNT(DISTINCT f.return_id, f.attempt) FROM {DISAGREEMENTS}) AS doubtful_attempts",
         attempts("parked"),
         returns("refund_failed"),
         overdue.join(" + "),
@@ -108,6 +112,8 @@ mod tests {
         let expected = [
             ("a", "return_id"),
             ("dead_letters", "record"),
+            ("e", "type_created"),
+            ("f", "PRIMARY"),
             ("refunds", "due"),
             ("refunds", "due"),
             ("refunds", "due"),

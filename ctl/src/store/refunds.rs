@@ -1,4 +1,5 @@
-//! What an operator reads about refunds. No read locks, and each uses an index; `settle` has the statements that lock.
+//! What an operator reads about refunds, each by an index. Only the order is locked, if the caller says so; `shared` locks and
+//! writes the return and its attempts.
 
 use shared::domain::eligibility::{ORDER, OrderFacts, REFUNDED_HERE};
 use shared::domain::ids::{OrderId, ReturnId};
@@ -24,6 +25,8 @@ pub(crate) struct AttemptFilter {
     pub(crate) failed: bool,
     /// Also those that a consumer should have checked long ago.
     pub(crate) overdue: bool,
+    /// Also paid ones that the provider no longer confirms.
+    pub(crate) doubtful: bool,
     /// Only returns with a higher id.
     pub(crate) after: ReturnId,
     /// At most this many returns.
@@ -40,6 +43,15 @@ pub(crate) struct Listed {
     /// The database's clock.
     pub(crate) now: OffsetDateTime,
 }
+
+/// The condition of [`DISAGREEMENTS`] for an attempt alone.
+const DOUBTFUL: &str = "f.state = 'succeeded' AND f.last_error IS NOT NULL";
+
+/// Paid attempts `f` whose payment the provider does not confirm any more, or has taken back without an effect yet. Each
+/// doubt was recorded as an event `e`, of which there are few, so the paid attempts need no index for them.
+pub(super) const DISAGREEMENTS: &str = "return_events AS e FORCE INDEX (type_created) \
+     STRAIGHT_JOIN refunds AS f FORCE INDEX (PRIMARY) ON f.return_id = e.return_id \
+     WHERE e.event_type = 'refund.answer_disagreed' AND f.state = 'succeeded' AND f.last_error IS NOT NULL";
 
 impl AttemptFilter {
     /// The states whose overdue attempts are to be listed.
@@ -79,6 +91,12 @@ impl AttemptFilter {
                     .to_owned(),
             );
         }
+        if self.doubtful {
+            sources.push(format!(
+                "(SELECT DISTINCT e.return_id FROM {DISAGREEMENTS} AND e.return_id > ? ORDER BY e.return_id LIMIT ?)"
+            ));
+            picked.push(format!("({DOUBTFUL})"));
+        }
         format!(
             "SELECT {ATTEMPT}, r.order_id, r.status, \
              TIMESTAMPDIFF(MICROSECOND, f.created_at, UTC_TIMESTAMP(6)) / 1e6 AS age_secs, \
@@ -97,8 +115,10 @@ impl AttemptFilter {
         for state in by_state() {
             query = query.bind(state.as_str()).bind(self.after).bind(self.limit);
         }
-        if self.failed {
-            query = query.bind(self.after).bind(self.limit);
+        for wanted in [self.failed, self.doubtful] {
+            if wanted {
+                query = query.bind(self.after).bind(self.limit);
+            }
         }
         query = query.bind(self.limit);
         for state in by_state() {
@@ -231,16 +251,18 @@ mod tests {
 
     async fn every_plan(conn: &mut MySqlConnection) {
         use AttemptState::{Parked, Succeeded, Unknown};
-        for (states, failed, overdue) in [
-            (vec![Parked], true, true),
-            (vec![Succeeded, Unknown], false, false),
-            (AttemptState::iter().collect(), true, true),
-            (vec![], true, false),
+        for (states, failed, overdue, doubtful) in [
+            (vec![Parked], true, true, false),
+            (vec![Succeeded, Unknown], false, false, false),
+            (AttemptState::iter().collect(), true, true, true),
+            (vec![], true, false, false),
+            (vec![], false, false, true),
         ] {
             let filter = AttemptFilter {
                 states,
                 failed,
                 overdue,
+                doubtful,
                 after: ReturnId(7),
                 limit: 100,
             };
@@ -261,7 +283,10 @@ mod tests {
                 usize::from(failed),
                 "{plan:?}"
             );
-            assert_eq!((by("r", "PRIMARY"), by("f", "PRIMARY")), (1, 1), "{plan:?}");
+            let doubts = usize::from(doubtful);
+            assert_eq!(by("e", "type_created"), doubts, "{plan:?}");
+            assert_eq!(by("r", "PRIMARY"), 1, "{plan:?}");
+            assert_eq!(by("f", "PRIMARY"), 1 + doubts, "{plan:?}");
         }
     }
 }

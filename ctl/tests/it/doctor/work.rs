@@ -83,6 +83,60 @@ async fn payments_that_nobody_looks_up_again_are_named_by_account() {
     assert!(ran.stdout.contains(found), "{}", ran.stdout);
 }
 
+/// An earlier version also added its refunds to the shop's column, so they count twice until the shop writes the row.
+#[tokio::test]
+async fn orders_of_which_more_than_the_total_counts_as_refunded_are_named() {
+    let fixture = Fixture::new().await;
+    expect_code(0, &["topics"], &fixture.topics.variables());
+    fixture.db.seed_orders(1, 4, CustomerId(42)).await;
+    for sql in [
+        "INSERT INTO returns (id, order_id, customer_id, reason, status, version, policy_version, refund_amount, \
+         currency, created_at, updated_at) SELECT id, id, 42, 'x', IF(id = 4, 'rejected', 'refunded'), 1, 'x', 49.90, \
+         'EUR', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM orders",
+        "UPDATE orders SET refunded_amount = 49.90 WHERE id IN (2, 4)",
+        EVENTS,
+    ] {
+        fixture.db.pool.execute(sql).await.expect(sql);
+    }
+    let ran = fixture.doctor();
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let counted_twice = pair("refunds of orders", "warn");
+    assert!(not_ok(&ran).contains(&counted_twice), "{ran:?}");
+    assert!(ran.stdout.contains("1 order"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("order 2:"), "{}", ran.stdout);
+    fixture
+        .execute("UPDATE orders SET refunded_amount = 0")
+        .await;
+    let ran = fixture.doctor();
+    assert!(!not_ok(&ran).contains(&counted_twice), "{ran:?}");
+}
+
+#[tokio::test]
+async fn payments_that_the_provider_no_longer_confirms_are_counted() {
+    let fixture = Fixture::new().await;
+    expect_code(0, &["topics"], &fixture.topics.variables());
+    fixture.db.seed_orders(1, 3, CustomerId(42)).await;
+    for sql in [
+        "INSERT INTO returns (id, order_id, customer_id, reason, status, version, policy_version, refund_amount, \
+         currency, created_at, updated_at) SELECT id, id, 42, 'x', 'refunded', IF(id > 1, 2, 1), 'x', 1, 'EUR', \
+         UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM orders",
+        "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, last_error, next_check_at, \
+         created_at, updated_at) SELECT id, 1, id, 1, 'EUR', 'succeeded', IF(id < 3, 'not_found', NULL), \
+         UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM returns",
+        EVENTS,
+        "INSERT INTO return_events (return_id, seq, event_id, event_type, event_data, actor_type, actor_id, created_at, \
+         prev_hash, hash) SELECT id, 2, UUID_TO_BIN(UUID()), 'refund.answer_disagreed', '{}', 'system', \
+         'refund-consumer', created_at, '', '' FROM returns WHERE id > 1",
+    ] {
+        fixture.db.pool.execute(sql).await.expect(sql);
+    }
+    let ran = fixture.doctor();
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let doubtful = pair("doubtful refunds", "warn");
+    assert!(not_ok(&ran).contains(&doubtful), "{ran:?}");
+    assert!(ran.stdout.contains("1 attempt"), "{}", ran.stdout);
+}
+
 #[tokio::test]
 async fn returns_that_no_consumer_claims_are_a_problem() {
     let fixture = Fixture::new().await;

@@ -83,6 +83,47 @@ async fn list_shows_what_waits_for_a_person() {
     }
 }
 
+/// Paid, and the provider no longer confirms it, or has taken it back while another return of the order is open.
+#[tokio::test]
+async fn p6_payments_in_doubt_are_listed() {
+    const CONFIRMED: &str = "UPDATE refunds SET last_error = NULL WHERE return_id = ?";
+    const WAITS: &str =
+        "UPDATE refunds SET last_error = 'reversed_order_has_open_return' WHERE return_id = ?";
+    let fixture = Fixture::new().await;
+    let mut doubted = Vec::new();
+    for (order, last_error) in [
+        (1, Some(CONFIRMED)),
+        (2, None),
+        (3, Some(WAITS)),
+        (4, Some(CONFIRMED)),
+    ] {
+        let id = fixture.file(order).await;
+        fixture.attempt(id, 1, "succeeded").await;
+        let paid = [Action::Approve, Action::Claim, Action::Confirm];
+        fixture.advance(id, &paid).await;
+        // The provider may confirm the payment again later.
+        if order > 1 {
+            fixture.advance(id, &[Action::Disagreement]).await;
+        }
+        if let Some(set) = last_error {
+            fixture.execute(set, id.0).await;
+        }
+        if last_error != Some(CONFIRMED) {
+            doubted.push(line(id, 1, "succeeded"));
+        }
+    }
+    let listed_as = |args: &[&str]| {
+        let args = [&["list", "--json"], args].concat();
+        listed(&fixture.query(0, &args).json())
+    };
+    assert_eq!(listed_as(&["--state", "doubtful"]), doubted);
+    assert_eq!(
+        listed_as(&[]),
+        [],
+        "the payment stands until a person knows better"
+    );
+}
+
 /// Only a consumer with the name of its gateway may carry an attempt on. If there is none, people must learn of it.
 #[tokio::test]
 async fn p6_an_attempt_that_no_consumer_carries_on_is_listed_with_its_gateway() {
