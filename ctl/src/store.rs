@@ -11,7 +11,6 @@ pub(crate) mod parked;
 pub(crate) mod refunds;
 pub(crate) mod returns;
 pub(crate) mod server;
-pub(crate) mod settle;
 pub(crate) mod tokens;
 pub(crate) mod trails;
 

@@ -10,13 +10,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use shared::domain::refund::{AttemptState, MARKED_NOT_PAID};
 
-use super::decision::{Decided, Decision, DecisionArgs, Outcome, close_attempt, not_now};
+use super::decision::{Decided, Decision, DecisionArgs, Outcome, not_now, write_attempts};
 use super::mark::{Allowed, Mark};
 use super::request::MarkRequest;
 use crate::error::CtlError;
 use crate::output;
 use crate::store::refunds::last_request;
-use crate::store::settle::Closing;
 
 const PAID_HELP: &str = "\
 WHAT THIS MEANS: the return is refunded for good, the amount counts against its order, and no further payment is made. \
@@ -175,25 +174,18 @@ async fn close(
     allowed: &Allowed<'_>,
     typed: Option<&str>,
 ) -> Result<(), CtlError> {
-    let closing = Closing {
-        state: allowed.state(),
-        gateway_ref: typed,
-        last_error: match allowed {
-            Allowed::Paid(_) => None,
-            Allowed::NotPaid(_) => Some(MARKED_NOT_PAID),
-        },
-    };
-    let locked = &decision.locked;
-    close_attempt(decision.tx, allowed.attempt(), closing, locked).await?;
-    for other in allowed.superfluous() {
-        let void = Closing {
-            state: AttemptState::Void,
-            gateway_ref: None,
-            last_error: other.last_error.as_deref(),
-        };
-        close_attempt(decision.tx, other, void, locked).await?;
+    let mut marked = allowed.attempt().clone();
+    marked.close(allowed.state(), allowed.reference(typed));
+    if let Allowed::NotPaid(_) = allowed {
+        marked.last_error = Some(MARKED_NOT_PAID.to_owned());
     }
-    Ok(())
+    let mut closed = vec![marked];
+    for superfluous in allowed.superfluous() {
+        let mut void = (*superfluous).clone();
+        void.close(AttemptState::Void, None);
+        closed.push(void);
+    }
+    write_attempts(decision.tx, closed, &decision.locked).await
 }
 
 /// The event's actor is the person who confirmed; this is the person who requested.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use clap::value_parser;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use shared::domain::event::TopicArgs;
 use shared::domain::ids::{EventId, ReturnId};
-use shared::domain::refund::{Attempt, IfHeld, RefundState, lock_attempts};
+use shared::domain::refund::{Attempt, IfHeld, RefundState, lock_attempts, update_attempts};
 use shared::domain::status::{Action, Status};
 use shared::domain::trace_context::TraceContext;
 use shared::domain::transition::{self, Cause, Change, Locked};
@@ -16,12 +17,11 @@ use sqlx::mysql::MySqlConnection;
 
 use super::refund::Refund;
 use crate::error::CtlError;
-use crate::operator::{Operator, OperatorToken};
+use crate::operator::{Operator, OperatorToken, parse_reason, parse_reason_code};
 use crate::return_id::{no_such_return, parse_return};
 use crate::session::SessionArgs;
 use crate::store::actions::{Author, Subject, Verb, record};
-use crate::store::refunds::{Lock, read_order};
-use crate::store::settle::{self, Closing};
+use crate::store::refunds::{Lock, order_of, read_order};
 
 // No doc comment: see `SessionArgs`.
 #[derive(Debug, Clone, clap::Args)]
@@ -38,6 +38,26 @@ pub(super) struct DecisionArgs {
 
     #[command(flatten)]
     pub(super) session: SessionArgs,
+}
+
+// No doc comment: see `SessionArgs`.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct AttemptArgs {
+    /// The attempt that you have looked at, with its number from `refunds show`.
+    #[arg(long, value_name = "N", value_parser = value_parser!(i32).range(1..))]
+    pub(super) attempt: i32,
+
+    /// Why, for a reader a year from now: an incident, a ticket, a sentence.
+    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
+    pub(super) reason: String,
+
+    /// A code of the shop that explains it, 1 to 32 of a-z, 0-9 and _. The event has it, beside the number of the action; your
+    /// own words stay with the action.
+    #[arg(long, value_name = "CODE", value_parser = parse_reason_code)]
+    pub(super) reason_code: Option<String>,
+
+    #[command(flatten)]
+    pub(super) decision: DecisionArgs,
 }
 
 impl DecisionArgs {
@@ -118,9 +138,7 @@ impl<'d> Decision<'d> {
     ) -> Result<Self, CtlError> {
         // The consumer waits for these rows.
         db::shorten_idle_timeout(tx).await?;
-        let order_id = settle::order_of(tx, id)
-            .await?
-            .ok_or_else(|| no_such_return(id))?;
+        let order_id = order_of(tx, id).await?.ok_or_else(|| no_such_return(id))?;
         let order = read_order(tx, order_id, order).await?;
         let locked = transition::lock(tx, &[id]).await?;
         let (Some(order), Some(row)) = (order, locked.get(id)) else {
@@ -236,23 +254,23 @@ pub(super) fn not_now(id: ReturnId, why: impl AsRef<str>) -> CtlError {
     ))
 }
 
-/// Closes an attempt as it was locked.
-pub(super) async fn close_attempt(
+/// Writes attempts that were closed under their lock. If it changes another number of rows, the decision is rolled back.
+pub(super) async fn write_attempts(
     tx: &mut MySqlConnection,
-    attempt: &Attempt,
-    closing: Closing<'_>,
+    mut closed: Vec<Attempt>,
     locked: &Locked,
 ) -> Result<(), CtlError> {
-    expect_one(settle::close_attempt(tx, attempt, closing, locked.now).await?)
-}
-
-/// A statement that changes another number of rows than were locked rolls the decision back.
-fn expect_one(rows: u64) -> Result<(), CtlError> {
-    if rows == 1 {
+    closed.sort_unstable_by_key(|attempt| attempt.id);
+    let closed: Vec<&Attempt> = closed.iter().collect();
+    let (expected, rows) = (
+        closed.len(),
+        update_attempts(tx, &closed, locked.now).await?,
+    );
+    if usize::try_from(rows) == Ok(expected) {
         return Ok(());
     }
     Err(CtlError::Problem(format!(
-        "a statement changed {rows} rows instead of one; everything was rolled back.\n\
+        "a statement changed {rows} rows instead of {expected}; everything was rolled back.\n\
          To do: see that nobody changes refunds by hand, then run again"
     )))
 }

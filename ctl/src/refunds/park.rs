@@ -2,18 +2,15 @@
 
 use std::process::ExitCode;
 
-use clap::value_parser;
 use serde_json::{Map, json};
-use shared::domain::refund::{AttemptState, ParkReason};
+use shared::domain::refund::ParkReason;
 use shared::domain::status::Action;
 
-use super::decision::{Decided, Decision, DecisionArgs, Outcome, close_attempt, not_now};
+use super::decision::{AttemptArgs, Decided, Decision, Outcome, not_now, write_attempts};
 use crate::error::CtlError;
-use crate::operator::{parse_reason, parse_reason_code};
 use crate::output;
 use crate::store::actions::Verb;
 use crate::store::refunds::Lock;
-use crate::store::settle::Closing;
 
 const HELP: &str = "\
 WHAT THIS MEANS: no refund consumer looks at the attempt any more, and no money moves. It is for an attempt whose account at \
@@ -30,21 +27,8 @@ Example:
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct Args {
-    /// The attempt, with its number from `refunds show`: the last one.
-    #[arg(long, value_name = "N", value_parser = value_parser!(i32).range(1..))]
-    attempt: i32,
-
-    /// Why, for a reader a year from now: an incident, a ticket, a sentence.
-    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
-    reason: String,
-
-    /// A code of the shop that explains it, 1 to 32 of a-z, 0-9 and _. The event has it, beside the number of the action; your
-    /// own words stay with the action.
-    #[arg(long, value_name = "CODE", value_parser = parse_reason_code)]
-    reason_code: Option<String>,
-
     #[command(flatten)]
-    decision: DecisionArgs,
+    about: AttemptArgs,
 }
 
 /// The decision that was written; the names are those of `--json`.
@@ -53,13 +37,17 @@ pub(super) struct Args {
 struct Report(Decided);
 
 pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
-    let (attempt, reason, code) = (args.attempt, args.reason, args.reason_code);
-    let parked = args
-        .decision
-        .decide("park_refund", Lock::None, move |decision| {
-            Box::pin(park(decision, attempt, reason.clone(), code.clone()))
-        });
-    output::report(&Report(parked.await?), args.decision.session.json)?;
+    let AttemptArgs {
+        attempt,
+        reason,
+        reason_code,
+        decision,
+    } = args.about;
+    let parked = decision.decide("park_refund", Lock::None, move |decision| {
+        let (reason, reason_code) = (reason.clone(), reason_code.clone());
+        Box::pin(park(decision, attempt, reason, reason_code))
+    });
+    output::report(&Report(parked.await?), decision.session.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -72,12 +60,9 @@ async fn park(
     let refund = &decision.refund;
     let attempt = refund.give_up(number, decision.locked.now);
     let attempt = attempt.map_err(|why| not_now(refund.return_id, why))?;
-    let parked = Closing {
-        state: AttemptState::Parked,
-        gateway_ref: None,
-        last_error: Some(ParkReason::GivenUp.as_str()),
-    };
-    close_attempt(decision.tx, attempt, parked, &decision.locked).await?;
+    let mut parked = attempt.clone();
+    parked.park(ParkReason::GivenUp, None);
+    write_attempts(decision.tx, vec![parked], &decision.locked).await?;
     let outcome = Outcome {
         command: "park",
         verb: Verb::ParkRefund,

@@ -2,16 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::value_parser;
 use serde::Serialize;
 use serde_json::{Map, json};
 use shared::domain::refund::ProviderKey;
 use shared::domain::status::Action;
 use shared::domain::transition;
 
-use super::decision::{Decided, Decision, DecisionArgs, Outcome, not_now};
+use super::decision::{AttemptArgs, Decided, Decision, Outcome, not_now};
 use crate::error::CtlError;
-use crate::operator::{parse_reason, parse_reason_code};
 use crate::output;
 use crate::return_id::no_such_return;
 use crate::store::actions::Verb;
@@ -36,21 +34,8 @@ Example:
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct Args {
-    /// The attempt that failed, with its number from `refunds show`: the last one.
-    #[arg(long, value_name = "N", value_parser = value_parser!(i32).range(1..))]
-    attempt: i32,
-
-    /// Why, for a reader a year from now: an incident, a ticket, a sentence.
-    #[arg(long, value_name = "TEXT", value_parser = parse_reason)]
-    reason: String,
-
-    /// A code of the shop that explains it, 1 to 32 of a-z, 0-9 and _. The event has it, beside the number of the action; your
-    /// own words stay with the action.
-    #[arg(long, value_name = "CODE", value_parser = parse_reason_code)]
-    reason_code: Option<String>,
-
     #[command(flatten)]
-    decision: DecisionArgs,
+    about: AttemptArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -61,13 +46,17 @@ struct Report {
 }
 
 pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
-    let (attempt, reason, code) = (args.attempt, args.reason, args.reason_code);
-    let report = args
-        .decision
-        .decide("retry_refund", Lock::None, move |decision| {
-            Box::pin(retry(decision, attempt, reason.clone(), code.clone()))
-        });
-    output::report(&report.await?, args.decision.session.json)?;
+    let AttemptArgs {
+        attempt,
+        reason,
+        reason_code,
+        decision,
+    } = args.about;
+    let report = decision.decide("retry_refund", Lock::None, move |decision| {
+        let (reason, reason_code) = (reason.clone(), reason_code.clone());
+        Box::pin(retry(decision, attempt, reason, reason_code))
+    });
+    output::report(&report.await?, decision.session.json)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -153,6 +153,17 @@ pub(crate) async fn snapshot_next(conn: &mut MySqlConnection) -> sqlx::Result<()
     Ok(())
 }
 
+/// The order of a return: it never changes, so no lock is needed.
+pub(crate) async fn order_of(
+    conn: &mut MySqlConnection,
+    id: ReturnId,
+) -> sqlx::Result<Option<OrderId>> {
+    sqlx::query_scalar("/* order_of */ SELECT order_id FROM returns WHERE id = ?")
+        .bind(id)
+        .fetch_optional(conn)
+        .await
+}
+
 /// Whether a read locks the rows that it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lock {
