@@ -196,7 +196,7 @@ async fn a_duplicate_is_isolated_and_the_rest_of_its_group_goes_on() {
     let commit = async {
         let waiting = "SELECT COUNT(*) FROM performance_schema.data_lock_waits w \
                        JOIN performance_schema.data_locks l ON l.engine_lock_id = w.requesting_engine_lock_id \
-                       WHERE l.object_schema = DATABASE()";
+                       WHERE l.object_schema = DATABASE() AND l.index_name = 'PRIMARY'";
         until(
             "a session waits for the duplicate",
             Duration::from_secs(4),
