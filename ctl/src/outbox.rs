@@ -11,6 +11,7 @@ mod redrive;
 mod stats;
 mod topics;
 
+mod by_topic;
 mod shard;
 
 use std::process::ExitCode;

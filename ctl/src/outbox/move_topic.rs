@@ -8,13 +8,13 @@ use shared::domain::event::is_topic_name;
 use shared::domain::ids::Shard;
 use sqlx::mysql::MySqlConnection;
 
+use super::by_topic::change_rows;
 use crate::error::CtlError;
 use crate::operator::OperatorArgs;
 use crate::output;
 use crate::session::SessionArgs;
 use crate::store::actions::{Author, Subject, Verb, record};
-use crate::store::leases::lock_lease;
-use crate::store::parked::{ParkedRows, move_parked};
+use crate::store::parked::{ParkedRows, RowId, RowsOfTopic, move_parked};
 use crate::text::counted;
 
 const HELP: &str = "\
@@ -57,20 +57,23 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     let session = args.session.connect().await?;
     let author = Arc::new(args.operator.author());
     let (topic, to): (Arc<str>, Arc<str>) = (args.topic.into(), args.to.into());
-    let mut report = Report {
+    let new_topic = Arc::clone(&to);
+    let moved = change_rows(
+        &session,
+        "move_rows",
+        RowsOfTopic::Parked,
+        &topic,
+        move |conn, shard, rows| {
+            let (to, author) = (Arc::clone(&new_topic), Arc::clone(&author));
+            Box::pin(async move { Ok(move_in(conn, shard, &rows, &to, &author).await?) })
+        },
+    );
+    let report = Report {
         action: "move",
+        moved_rows: moved.await?,
         topic: topic.to_string(),
         to: to.to_string(),
-        moved_rows: 0,
     };
-    for shard in Shard::all() {
-        let (topic, to, author) = (Arc::clone(&topic), Arc::clone(&to), Arc::clone(&author));
-        let moved = session.transaction("move_rows", move |conn| {
-            let (topic, to, author) = (Arc::clone(&topic), Arc::clone(&to), Arc::clone(&author));
-            Box::pin(async move { Ok(move_in(conn, shard, &topic, &to, &author).await?) })
-        });
-        report.moved_rows += moved.await?;
-    }
     output::report(&report, args.session.json)?;
     Ok(ExitCode::from(u8::from(report.moved_rows == 0)))
 }
@@ -78,12 +81,11 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
 async fn move_in(
     conn: &mut MySqlConnection,
     shard: Shard,
-    topic: &str,
+    rows: &[RowId],
     to: &str,
     author: &Author,
 ) -> sqlx::Result<u64> {
-    lock_lease(conn, shard).await?;
-    let rows = ParkedRows::Topic(shard, topic);
+    let rows = ParkedRows::Ids(shard, rows);
     record(conn, Verb::MoveRows, author, Subject::Moved(rows, to)).await?;
     move_parked(conn, rows, to).await
 }

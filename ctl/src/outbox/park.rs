@@ -7,13 +7,14 @@ use serde::Serialize;
 use shared::domain::ids::Shard;
 use sqlx::mysql::MySqlConnection;
 
+use super::by_topic::change_rows;
 use crate::error::CtlError;
 use crate::operator::OperatorArgs;
 use crate::output;
-use crate::session::{Session, SessionArgs};
+use crate::session::SessionArgs;
 use crate::store::actions::{Author, Subject, Verb, record};
-use crate::store::leases::{lock_lease, raise_redrive_gen};
-use crate::store::parked::{ParkedRows, RowId, copy_to_parked, delete_waiting, waiting_of_topic};
+use crate::store::leases::raise_redrive_gen;
+use crate::store::parked::{ParkedRows, RowId, RowsOfTopic, copy_to_parked, delete_waiting};
 use crate::text::counted;
 
 const HELP: &str = "\
@@ -38,9 +39,6 @@ pub(super) struct Args {
     session: SessionArgs,
 }
 
-/// Of one transaction: milliseconds of work, so that the shard's relay can renew its lease.
-const ROWS_PER_TRANSACTION: usize = 500;
-
 #[derive(Debug, Serialize)]
 struct Report {
     action: &'static str,
@@ -52,45 +50,23 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     let session = args.session.connect().await?;
     let author = Arc::new(args.operator.author());
     let topic: Arc<str> = args.topic.into();
-    let mut report = Report {
+    let parked = change_rows(
+        &session,
+        "park_rows",
+        RowsOfTopic::Waiting,
+        &topic,
+        move |conn, shard, rows| {
+            let author = Arc::clone(&author);
+            Box::pin(async move { park(conn, shard, &rows, &author).await })
+        },
+    );
+    let report = Report {
         action: "park",
+        parked_rows: parked.await?,
         topic: topic.to_string(),
-        parked_rows: 0,
     };
-    for shard in Shard::all() {
-        report.parked_rows += park_in(&session, shard, &topic, &author).await?;
-    }
     output::report(&report, args.session.json)?;
     Ok(ExitCode::from(u8::from(report.parked_rows == 0)))
-}
-
-/// Parks the rows that wait in one shard now, group after group.
-async fn park_in(
-    session: &Session,
-    shard: Shard,
-    topic: &Arc<str>,
-    author: &Arc<Author>,
-) -> Result<u64, CtlError> {
-    let (mut parked, mut after) = (0, 0);
-    loop {
-        let wanted = Arc::clone(topic);
-        let rows = session.read("waiting_of_topic", move |conn| {
-            Box::pin(async move {
-                waiting_of_topic(conn, shard, &wanted, after, ROWS_PER_TRANSACTION).await
-            })
-        });
-        let rows: Arc<[RowId]> = rows.await?.into();
-        let Some(last) = rows.last() else {
-            return Ok(parked);
-        };
-        after = last.id;
-        let author = Arc::clone(author);
-        let moved = session.transaction("park_rows", move |conn| {
-            let (rows, author) = (Arc::clone(&rows), Arc::clone(&author));
-            Box::pin(async move { park(conn, shard, &rows, &author).await })
-        });
-        parked += moved.await?;
-    }
 }
 
 /// Rows that were sent in the meantime are no longer there, and are not parked.
@@ -100,7 +76,6 @@ async fn park(
     rows: &[RowId],
     author: &Author,
 ) -> Result<u64, CtlError> {
-    lock_lease(conn, shard).await?;
     let why = format!("parked by {}: {}", author.actor_id, author.reason);
     let copied = copy_to_parked(conn, shard, rows, &why).await?;
     let deleted = delete_waiting(conn, shard, rows).await?;

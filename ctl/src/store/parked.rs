@@ -16,7 +16,6 @@ pub(crate) enum ParkedRows<'a> {
     Row(Shard, i64, EventId),
     /// At least one row.
     Ids(Shard, &'a [RowId]),
-    Topic(Shard, &'a str),
 }
 
 /// Identifies a row of a shard, as the relay does.
@@ -37,7 +36,6 @@ impl ParkedRows<'_> {
             }
             Self::Row(..) => "shard = ? AND id = ? AND event_id = ?".to_owned(),
             Self::Ids(_, rows) => these(rows),
-            Self::Topic(..) => "shard = ? AND topic = ?".to_owned(),
         }
     }
 
@@ -45,7 +43,7 @@ impl ParkedRows<'_> {
     pub(super) fn index(&self) -> &'static str {
         match self {
             Self::Orders(..) => "msg_key",
-            Self::Row(..) | Self::Ids(..) | Self::Topic(..) => "PRIMARY",
+            Self::Row(..) | Self::Ids(..) => "PRIMARY",
         }
     }
 
@@ -59,7 +57,6 @@ impl ParkedRows<'_> {
                 .fold(query.bind(shard), |query, key| query.bind(key.clone())),
             Self::Row(shard, id, event) => query.bind(shard).bind(id).bind(event),
             Self::Ids(shard, rows) => bind_these(query.bind(shard), rows),
-            Self::Topic(shard, topic) => query.bind(shard).bind(topic.to_owned()),
         }
     }
 }
@@ -77,24 +74,37 @@ fn bind_these<'q>(
         .fold(query, |query, row| query.bind(row.id).bind(row.event_id))
 }
 
-/// Waiting rows of a topic in one shard above an id, lowest id first.
-pub(crate) async fn waiting_of_topic(
+/// Where rows of a topic are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowsOfTopic {
+    Waiting,
+    Parked,
+}
+
+/// Rows of a topic in one shard above an id, lowest id first.
+pub(crate) async fn rows_of_topic(
     conn: &mut MySqlConnection,
+    which: RowsOfTopic,
     shard: Shard,
     topic: &str,
     after: i64,
     limit: usize,
 ) -> sqlx::Result<Vec<RowId>> {
-    sqlx::query_as(
-        "/* waiting_of_topic */ SELECT id, event_id FROM outbox FORCE INDEX (PRIMARY) \
-         WHERE shard = ? AND id > ? AND topic = ? ORDER BY id LIMIT ?",
-    )
-    .bind(shard)
-    .bind(after)
-    .bind(topic)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .fetch_all(conn)
-    .await
+    let table = match which {
+        RowsOfTopic::Waiting => "outbox",
+        RowsOfTopic::Parked => "outbox_parked",
+    };
+    let sql = format!(
+        "/* rows_of_topic */ SELECT id, event_id FROM {table} FORCE INDEX (PRIMARY) \
+         WHERE shard = ? AND id > ? AND topic = ? ORDER BY id LIMIT ?"
+    );
+    sqlx::query_as(AssertSqlSafe(sql))
+        .bind(shard)
+        .bind(after)
+        .bind(topic)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(conn)
+        .await
 }
 
 /// Copies waiting rows to `outbox_parked`. They count as refused, so that they are shown as the cause.
@@ -138,7 +148,8 @@ pub(crate) async fn move_parked(
     to: &str,
 ) -> sqlx::Result<u64> {
     let sql = format!(
-        "/* move_parked */ UPDATE outbox_parked SET topic = ? WHERE {}",
+        "/* move_parked */ UPDATE /*+ INDEX(outbox_parked {}) */ outbox_parked SET topic = ? WHERE {}",
+        rows.index(),
         rows.condition()
     );
     let query = sqlx::query(AssertSqlSafe(sql)).bind(to.to_owned());

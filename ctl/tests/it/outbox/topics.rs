@@ -105,6 +105,45 @@ async fn p3_rows_of_a_mistyped_topic_are_parked_moved_and_put_back_by_a_named_pe
     assert_eq!(details["moved_to"], "order.returns");
 }
 
+/// A transaction holds the shard's lease row, which the relay has to renew.
+#[tokio::test]
+async fn many_rows_are_parked_and_moved_in_transactions_of_500() {
+    const ROWS: i64 = 900;
+    let fixture = Fixture::new().await;
+    let rows = "INSERT INTO outbox (shard, id, event_id, aggregate_id, seq, event_type, topic, msg_key, payload, created_at) \
+                WITH RECURSIVE row_ids AS (SELECT 1 AS id UNION ALL SELECT id + 1 FROM row_ids WHERE id < 900) \
+                SELECT 3, id, UUID_TO_BIN(UUID()), id, 1, 'return.tested', 'order returns', '1', '{}', UTC_TIMESTAMP(6) \
+                FROM row_ids";
+    fixture.run(rows).await;
+    let parked = fixture.act(0, &["park", "--topic", "order returns"]);
+    assert_eq!(parked.json()["parked_rows"], ROWS);
+    let to = ["move", "--topic", "order returns", "--to", "order.returns"];
+    assert_eq!(fixture.act(0, &to).json()["moved_rows"], ROWS);
+    let parked = fixture.parked().await;
+    assert!(parked.iter().all(|row| row.topic == "order.returns"));
+
+    // Every row of a statement has its time.
+    let of_one: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT verb, COUNT(*) FROM operator_actions GROUP BY verb, created_at ORDER BY verb DESC, created_at",
+    )
+    .fetch_all(&fixture.db.pool)
+    .await
+    .expect("actions");
+    let groups: Vec<(&str, i64)> = of_one
+        .iter()
+        .map(|(verb, rows)| (verb.as_str(), *rows))
+        .collect();
+    assert_eq!(
+        groups,
+        [
+            ("outbox.park", 500),
+            ("outbox.park", 400),
+            ("outbox.move", 500),
+            ("outbox.move", 400)
+        ]
+    );
+}
+
 #[tokio::test]
 async fn a_row_is_never_moved_to_a_name_that_kafka_refuses() {
     let fixture = Fixture::new().await;
