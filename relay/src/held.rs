@@ -1,11 +1,11 @@
 //! The rows of one shard that are held back: their topic or partition is in trouble, or they follow such a row.
 //!
 //! There may be millions of them, and each read from the beginning would return them all. So the shard remembers how far
-//! it knows every row (`up_to`), how many held rows lie there, and the exclusive or of their ids. Reads begin above
-//! `up_to`. A sweep asks MySQL for the same two numbers: if they differ, a row committed late or was removed, and the
-//! shard is read from 0 again. Nothing is forgotten, and nothing is read again and again.
+//! it knows every row (`up_to`), how many held rows lie there, and the exclusive or of their ids. With each sweep the rows
+//! there are counted (module `held_counter`): if the numbers differ, a row committed late or was removed, and the shard is
+//! read from 0 again. Nothing is forgotten, and nothing is read again and again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use shared::domain::ids::{ReturnId, Shard};
 
@@ -26,7 +26,7 @@ pub(crate) struct HeldCheck {
     pub(crate) up_to: i64,
     pub(crate) rows: u64,
     pub(crate) xor: i64,
-    pub(crate) in_flight: Vec<i64>,
+    pub(crate) in_flight: HashSet<i64>,
 }
 
 impl HeldRows {
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!((held.up_to(), held.rows()), (9, 2));
         assert!(held.has_return(ReturnId(50)) && !held.has_return(ReturnId(51)));
         let check = held.check(Shard(2), [3, 6, 10].iter()).expect("rows");
-        assert_eq!((check.xor, check.in_flight), (5 ^ 9, vec![3, 6]));
+        assert_eq!((check.xor, check.in_flight), (5 ^ 9, HashSet::from([3, 6])));
         held.clear();
         assert_eq!(held.check(Shard(2), [].iter()), None);
     }

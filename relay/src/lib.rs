@@ -17,6 +17,7 @@ mod shard_state;
 
 mod cursor;
 mod held;
+mod held_counter;
 pub mod in_flight;
 mod partitions;
 pub mod pending;
@@ -189,6 +190,7 @@ impl<P: Publish> Relay<P> {
 
         let serving = tasks.stage();
         serving.spawn("outbox reader", helpers.reader.run(serving.stop()));
+        serving.spawn("held row counter", helpers.counter.run(serving.stop()));
         for worker in helpers.delete_workers {
             serving.spawn("delete worker", worker.run(serving.stop()));
         }

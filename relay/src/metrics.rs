@@ -19,8 +19,9 @@ const DELIVERY_BUCKETS: [f64; 13] = [
     0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0, 600.0,
 ];
 /// Values of label `work` of `outbox_database_errors_total`.
-const WORK: [&str; 9] = [
+const WORK: [&str; 10] = [
     "read",
+    "count",
     "predecessors",
     "parked_keys",
     "delete",

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use shared::domain::ids::Shard;
 use shared::runtime::db::{Database, DbError};
 use shared::runtime::tasks::Backoff;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::PumpArgs;
-use crate::held::HeldCheck;
 use crate::metrics::{Metrics, WorkMonitor};
 use crate::store::outbox::{self, Batch, ReadLimit, ShardRange};
 
@@ -23,8 +21,6 @@ const BACKOFF: Backoff = Backoff {
 #[derive(Debug, Clone)]
 pub(crate) struct ReadRequest {
     pub(crate) ranges: Vec<ShardRange>,
-    /// Held rows to count, in shards that are swept.
-    pub(crate) checks: Vec<HeldCheck>,
     /// Some shards were left out; the next read begins with them, without a pause.
     pub(crate) is_partial: bool,
     /// The generation of the pump's state that this read belongs to.
@@ -35,8 +31,6 @@ pub(crate) struct ReadRequest {
 pub(crate) struct ReadResult {
     pub(crate) request: ReadRequest,
     pub(crate) batch: Batch,
-    /// Shards whose held rows are not those that are known.
-    pub(crate) changed: Vec<Shard>,
 }
 
 /// The pump's side.
@@ -103,52 +97,26 @@ impl ReadTask {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         while let Some(Some(request)) = stop.run_until_cancelled(self.requests.recv()).await {
             let read = self.read_with_retries(&request);
-            let Some((batch, changed)) = stop.run_until_cancelled(read).await else {
+            let Some(batch) = stop.run_until_cancelled(read).await else {
                 break;
             };
-            let result = ReadResult {
-                request,
-                batch,
-                changed,
-            };
-            if self.done.send(result).is_err() {
+            if self.done.send(ReadResult { request, batch }).is_err() {
                 break;
             }
         }
         self.database.close().await;
     }
 
-    async fn read_with_retries(&mut self, request: &ReadRequest) -> (Batch, Vec<Shard>) {
+    async fn read_with_retries(&mut self, request: &ReadRequest) -> Batch {
         let mut attempt = 0;
         loop {
             let read = self.read(request.ranges.clone()).await;
             if let Some(batch) = self.monitor.note(read) {
-                return (batch, self.check(&request.checks).await);
+                return batch;
             }
             tokio::time::sleep(BACKOFF.pause(attempt)).await;
             attempt += 1;
         }
-    }
-
-    /// A shard that could not be counted is counted again in the next sweep.
-    async fn check(&mut self, checks: &[HeldCheck]) -> Vec<Shard> {
-        let mut changed = Vec::new();
-        for check in checks {
-            let counted = check.clone();
-            let count = self.database.run("count_held", DEADLINE, move |conn| {
-                Box::pin(async move { Ok(outbox::count_held(conn, &counted).await?) })
-            });
-            let count: Result<(u64, i64), DbError> = count.await;
-            let is_same = |found| found == (check.rows, check.xor);
-            if self
-                .monitor
-                .note(count)
-                .is_some_and(|found| !is_same(found))
-            {
-                changed.push(check.shard);
-            }
-        }
-        changed
     }
 
     async fn read(&mut self, ranges: Vec<ShardRange>) -> Result<Batch, DbError> {

@@ -31,6 +31,7 @@ use crate::config::PumpArgs;
 use crate::deleter::{DeleteWorker, Deleter};
 use crate::delivery::Delivery;
 use crate::error::{RelayError, RestartCause};
+use crate::held_counter::{CountTask, HeldCount, HeldCounter};
 use crate::lease::LeaseHandle;
 use crate::metrics::{Metrics, WorkMonitor};
 use crate::outbox_reader::{OutboxReader, ReadResult, ReadTask};
@@ -58,6 +59,7 @@ pub struct Pump<P> {
     /// How records are sent, and how sending recovers.
     delivery: Delivery<P>,
     deleter: Deleter,
+    counter: HeldCounter,
     /// For look-ups.
     database: Database,
     parking_database: Database,
@@ -81,6 +83,7 @@ struct WorkMonitors {
 #[derive(Debug)]
 pub(crate) struct PumpTasks {
     pub(crate) reader: ReadTask,
+    pub(crate) counter: CountTask,
     pub(crate) delete_workers: Vec<DeleteWorker>,
 }
 
@@ -89,6 +92,7 @@ enum Event {
     Read(ReadResult),
     Reported(Vec<DeliveryReport>),
     Deleted(Vec<RowKey>),
+    Counted(HeldCount),
     LeasesChanged,
     Tick,
     TaskEnded(&'static str),
@@ -117,12 +121,14 @@ impl<P: Publish> Pump<P> {
     ) -> (Self, PumpTasks) {
         let (reader, read_task) = OutboxReader::new(database.separate(1), &args, &metrics);
         let (deleter, delete_workers) = Deleter::new(database, &metrics);
+        let (counter, count_task) = HeldCounter::new(database.separate(1), &metrics);
         let pace = Pace::new(args.poll_min(), args.poll_max());
         let pump = Self {
             owned: OwnedShards::new(leases, metrics.clone()),
             reads: ReadAhead::new(reader, pace, metrics.clone()),
             delivery: Delivery::new(publisher, metrics.clone()),
             deleter,
+            counter,
             database: database.separate(1),
             parking_database: database.separate(1),
             released_at: None,
@@ -137,6 +143,7 @@ impl<P: Publish> Pump<P> {
         };
         let tasks = PumpTasks {
             reader: read_task,
+            counter: count_task,
             delete_workers,
         };
         (pump, tasks)
@@ -169,6 +176,7 @@ impl<P: Publish> Pump<P> {
             Event::Read(result) => self.publish(result).await?,
             Event::Reported(reports) => self.settle(&reports)?,
             Event::Deleted(keys) => self.note_deleted(keys),
+            Event::Counted(count) => self.note_counted(&count),
             Event::LeasesChanged | Event::Tick => {}
             Event::TaskEnded(task) => return Err(TurnError::TaskEnded(task)),
         }
@@ -188,6 +196,9 @@ impl<P: Publish> Pump<P> {
             }
             keys = self.deleter.deleted() => {
                 keys.map_or(Event::TaskEnded("deleter"), Event::Deleted)
+            }
+            count = self.counter.counted() => {
+                count.map_or(Event::TaskEnded("held row counter"), Event::Counted)
             }
             is_alive = self.owned.leases_changed() => match is_alive {
                 true => Event::LeasesChanged,
@@ -214,7 +225,10 @@ impl<P: Publish> Pump<P> {
         }
         let now = Instant::now();
         if now >= self.reads.due() && self.may_read() {
-            self.reads.start(&mut self.owned, now);
+            let checks = self.reads.start(&mut self.owned, now);
+            checks
+                .into_iter()
+                .for_each(|check| self.counter.request(check));
         }
     }
 
@@ -236,16 +250,7 @@ impl<P: Publish> Pump<P> {
         if !self.reads.is_current(&result) {
             return Ok(());
         }
-        let ReadResult {
-            request,
-            batch,
-            changed,
-        } = result;
-        for shard in changed {
-            if let Some(state) = self.owned.get_mut(shard) {
-                state.release_held();
-            }
-        }
+        let ReadResult { request, batch } = result;
         self.delivery
             .choose_mode(batch.is_full, request.is_partial, &self.owned);
         let read: Vec<ReadRow> = batch.rows.iter().map(ReadRow::of).collect();

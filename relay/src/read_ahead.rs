@@ -6,6 +6,7 @@ use std::time::Instant;
 use shared::domain::ids::Shard;
 use shared::runtime::clock::Moment;
 
+use crate::held::HeldCheck;
 use crate::metrics::Metrics;
 use crate::outbox_reader::{OutboxReader, ReadRequest, ReadResult};
 use crate::owned_shards::OwnedShards;
@@ -74,8 +75,8 @@ impl ReadAhead {
         self.reader.result().await
     }
 
-    /// Starts a read of every readable shard. Call it only while no read is in progress.
-    pub(crate) fn start(&mut self, shards: &mut OwnedShards, now: Instant) {
+    /// Starts a read of every readable shard. Call it only while no read is in progress. Returns which held rows to count.
+    pub(crate) fn start(&mut self, shards: &mut OwnedShards, now: Instant) -> Vec<HeldCheck> {
         let moment = Moment::now();
         let (first, rest): (Vec<_>, Vec<_>) = shards
             .iter_mut()
@@ -91,14 +92,14 @@ impl ReadAhead {
         }
         if ranges.is_empty() {
             self.pace.idle(now);
-            return;
+            return checks;
         }
         self.reader.request(ReadRequest {
             ranges,
-            checks,
             is_partial,
             generation: self.generation,
         });
+        checks
     }
 
     /// Returns the rows of a read that are not sent yet. Moves the cursors, and decides when and where to read next.

@@ -50,7 +50,7 @@ impl<P: Publish> Pump<P> {
                 self.reads.settle_deleted(&mut self.owned);
             }
             Event::TaskEnded(_) => return false,
-            Event::Read(_) | Event::LeasesChanged | Event::Tick => {}
+            Event::Read(_) | Event::Counted(_) | Event::LeasesChanged | Event::Tick => {}
         }
         true
     }

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use shared::domain::ids::{ReturnId, Shard};
 
 use super::Pump;
+use crate::held_counter::HeldCount;
 use crate::pending::Pending;
 use crate::publisher::Publish;
 use crate::shard_state::ReadRow;
 use crate::store::outbox::ShardRange;
 
-/// All held rows are read again at most this often: a partition that stands again and again must not stop the others.
+/// All held rows are read again at most this often: a partition that stalls again and again must not stop the others.
 const RELEASE_EVERY: Duration = Duration::from_secs(2);
 /// The pause doubles with this many held rows, and triples with twice as many.
 const ROWS_PER_RELEASE: u64 = 50_000;
@@ -53,6 +54,15 @@ impl<P: Publish> Pump<P> {
                 continue;
             }
             state.pass_over(range.after, &mut rows, |row| held.has(row));
+        }
+    }
+
+    /// Reads a shard from its beginning when its held rows are not those that are known.
+    pub(super) fn note_counted(&mut self, count: &HeldCount) {
+        if count.has_changed
+            && let Some(state) = self.owned.get_mut(count.shard)
+        {
+            state.release_held();
         }
     }
 

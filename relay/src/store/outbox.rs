@@ -8,7 +8,6 @@ use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 use time::OffsetDateTime;
 
-use crate::held::HeldCheck;
 use crate::pending::{Pending, RowKey};
 use crate::predecessor::{RowBefore, UnverifiedRow};
 
@@ -106,8 +105,8 @@ fn decode(row: &MySqlRow, clock: (Instant, OffsetDateTime)) -> sqlx::Result<Pend
 }
 
 /// Reads the rows that may have to be sent before the `unverified` rows: rows of their returns in the outbox, in each
-/// shard from the rows that are held back up to its highest unverified row, and parked rows of their orders. One statement reads one snapshot, so
-/// a row that is being put back is in exactly one of the two tables.
+/// shard from its beginning up to its highest unverified row, and parked rows of their orders. One statement reads one
+/// snapshot, so a row that is being put back is in exactly one of the two tables.
 ///
 /// Each shard is scanned once, not once per unverified row; the caller decides which row comes before which. A join with
 /// `JSON_TABLE` takes ten times as long, or parses the list again for every row.
@@ -187,26 +186,24 @@ pub async fn delete_published(conn: &mut MySqlConnection, keys: &[RowKey]) -> sq
     Ok(query.execute(conn).await?.rows_affected())
 }
 
-/// The number of rows that are held back in a shard, and the exclusive or of their ids.
+/// The ids of a shard above `after` and up to `up_to`, in their order.
 pub(crate) async fn count_held(
     conn: &mut MySqlConnection,
-    check: &HeldCheck,
-) -> sqlx::Result<(u64, i64)> {
-    // No row has the id 0: the list is never empty.
-    let in_flight = [&[0], check.in_flight.as_slice()].concat();
-    let sql = format!(
-        "/* count_held */ SELECT COUNT(*), CAST(BIT_XOR(id) AS SIGNED) FROM outbox FORCE INDEX (PRIMARY) \
-         WHERE shard = ? AND id <= ? AND id NOT IN ({})",
-        vec!["?"; padded(&in_flight).count()].join(",")
-    );
-    let query = sqlx::query_as(AssertSqlSafe(sql))
-        .bind(check.shard)
-        .bind(check.up_to);
-    let (rows, xor): (i64, i64) = padded(&in_flight)
-        .fold(query, |query, id| query.bind(*id))
-        .fetch_one(conn)
-        .await?;
-    Ok((u64::try_from(rows).unwrap_or_default(), xor))
+    shard: Shard,
+    after: i64,
+    up_to: i64,
+    limit: u16,
+) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar(
+        "/* count_held */ SELECT id FROM outbox FORCE INDEX (PRIMARY) \
+         WHERE shard = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?",
+    )
+    .bind(shard)
+    .bind(after)
+    .bind(up_to)
+    .bind(limit)
+    .fetch_all(conn)
+    .await
 }
 
 /// Repeats the last item up to a power of two, so that a list of up to a thousand items has eleven texts to prepare and not

@@ -13,6 +13,7 @@ use crate::program::Program;
 
 const DELETE: &str = "/* delete_published */";
 const LOOK_UP: &str = "/* read_predecessors */";
+const COUNT: &str = "/* count_held */";
 const HEARTBEAT: &str = "/* heartbeat */";
 const OLDEST: &str = "/* read_oldest */";
 const LAST_OF_PARKING: &str = "/* delete_copied */";
@@ -66,6 +67,32 @@ async fn p3_p4_a_connection_cut_after_the_server_did_the_delete_costs_nothing() 
         cut_at_the_delete(Cut::BeforeAnswer).await > 0,
         "the retry found them deleted"
     );
+}
+
+/// The connection that counts held rows freezes. All others flow before its deadline has passed.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_count_of_held_rows_that_is_not_answered_delays_no_other_row() {
+    let fixture = Fixture::create().await;
+    let (relay, proxy) = relay_behind_proxy(&fixture, &[]).await;
+    fixture.insert(&Event::new(5, 5, 1).to("no topic")).await;
+    until("it is passed over", || async {
+        relay.metrics.held_back_rows.get() == 1
+    })
+    .await;
+    proxy.arm(COUNT, Cut::FrozenAfterServer);
+    until("a count waits", || async { proxy.sprung() }).await;
+    let errors = |work| relay.database_errors(work, "silent");
+    for seq in 1..=3 {
+        fixture.insert(&Event::new(7, 7, seq)).await;
+        until("it is sent", || async {
+            fixture.count("outbox").await == 1
+        })
+        .await;
+    }
+    assert_eq!((errors("count"), errors("read")), (0, 0), "it still waits");
+    until("its deadline has passed", || async { errors("count") == 1 }).await;
+    assert_eq!(errors("read"), 0);
+    relay.stop().await;
 }
 
 /// Every look-up of a predecessor fails. Rows that need no look-up are sent all the same.
