@@ -15,4 +15,5 @@ mod parking;
 mod partitions;
 mod program;
 mod redrive;
+mod suspended;
 mod troubled_topics;

@@ -26,10 +26,19 @@ impl Program {
 
     /// Like [`Self::start`], with kill points. They exist only with the feature `failpoints`.
     pub(crate) async fn start_armed(fixture: &Fixture, extra: &[&str], points: &str) -> Self {
+        Self::start_in(fixture, extra, &[("FAILPOINTS", points.to_owned())]).await
+    }
+
+    /// Like [`Self::start`], with further variables.
+    pub(crate) async fn start_in(
+        fixture: &Fixture,
+        extra: &[&str],
+        variables: &[(&str, String)],
+    ) -> Self {
         let mut child = Command::new(BINARY)
             .args(fixture.args(extra))
             .env("LOG_FORMAT", "json")
-            .env("FAILPOINTS", points)
+            .envs(variables.iter().map(|(name, value)| (*name, value)))
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
