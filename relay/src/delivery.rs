@@ -1,7 +1,8 @@
 //! How records reach Kafka: the producer, its send mode, and what its failures say about single records.
 //!
 //! A broker refuses a whole batch because of one record. So after a refusal each record of the batch is *isolated*: sent
-//! again with nothing else in flight. A record that is refused in isolation is the cause and is parked.
+//! again with nothing else in flight, but for the records of stalled partitions. A batch belongs to one partition, so a
+//! record that is refused alone in its partition is the cause and is parked.
 
 mod troubles;
 
@@ -51,12 +52,22 @@ pub(crate) struct Delivery<P> {
     change_mode_by: Instant,
     /// Records to send in isolation, each with the time of its refusal.
     isolated: HashMap<EventId, Instant>,
-    /// Records that the failed producer reported as refused, with the reason.
-    refused: Vec<(RowKey, String)>,
+    /// Records that the failed producer reported as refused.
+    refused: Vec<Refused>,
+    /// No broker can be reached; the next delivery ends that.
+    has_no_broker: bool,
     failures_in_a_row: u32,
     restarts: Outage,
-    standing: Outage,
+    stalled: Outage,
     metrics: Metrics,
+}
+
+#[derive(Debug)]
+struct Refused {
+    key: RowKey,
+    reason: String,
+    /// No other record of its partition was in flight.
+    is_alone: bool,
 }
 
 /// The result of an attempt to enqueue a row.
@@ -86,9 +97,10 @@ impl<P: Publish> Delivery<P> {
             change_mode_by: Instant::now(),
             isolated: HashMap::new(),
             refused: Vec::new(),
+            has_no_broker: false,
             failures_in_a_row: 0,
             restarts: Outage::new("the producer"),
-            standing: Outage::new("sending to some partitions"),
+            stalled: Outage::new("sending to some partitions"),
             metrics,
         }
     }
@@ -127,11 +139,11 @@ impl<P: Publish> Delivery<P> {
 
     /// Whether more rows could be sent now.
     pub(crate) fn has_room(&self, shards: &OwnedShards) -> bool {
-        !self.topics.is_blocking() && (self.isolated.is_empty() || shards.in_flight() == 0)
+        !self.topics.is_blocking() && (self.isolated.is_empty() || !self.has_moving_records(shards))
     }
 
     /// Whether the rows of a read may be taken now. Order holds within one mode, so the mode changes only while nothing
-    /// is in flight. A backlog waits for that only briefly: one partition that stands still must not stop the others.
+    /// is in flight. A backlog waits for that only briefly: one stalled partition must not stop the others.
     pub(crate) fn may_take_rows(&self, shards: &OwnedShards) -> bool {
         self.mode == self.fitting_mode
             || shards.in_flight() == 0
@@ -174,7 +186,7 @@ impl<P: Publish> Delivery<P> {
             return Ok(Enqueued::TooLarge(limit));
         }
         let is_isolated = self.isolated.contains_key(&row.key.event_id);
-        if is_isolated && shards.in_flight() > 0 {
+        if is_isolated && self.has_moving_records(shards) {
             return Ok(Enqueued::MustWait);
         }
         let state = shards
@@ -207,13 +219,15 @@ impl<P: Publish> Delivery<P> {
     }
 
     /// Kafka has a record: the outage, if there was one, is over.
-    pub(crate) fn note_delivered(&mut self, record: SentRecord) {
+    pub(crate) fn note_delivered(&mut self, record: SentRecord, partition: usize) {
         self.isolated.remove(&record.key.event_id);
         let topic = self.partitions.topic(record.partition);
         self.topics.note_delivered(topic);
+        self.topics
+            .note_partition(&self.publisher, topic, partition);
         let now = Instant::now();
         self.has_recovered |= self.partitions.note_acknowledged(record.partition, now);
-        self.metrics.no_broker.set(0);
+        self.has_no_broker = false;
         self.failures_in_a_row = 0;
         self.restarts.ended();
     }
@@ -221,7 +235,11 @@ impl<P: Publish> Delivery<P> {
     pub(crate) fn note_undelivered(&mut self, record: SentRecord, code: RDKafkaErrorCode) {
         if is_record_error(code) {
             let reason = format!("refused by Kafka: {code:?}");
-            self.refused.push((record.key, reason));
+            self.refused.push(Refused {
+                key: record.key,
+                reason,
+                is_alone: self.partitions.has_one_record(record.partition),
+            });
         } else if let Some(problem) = TopicProblem::of_refusal(code) {
             let topic = self.partitions.topic(record.partition);
             self.topics.note_refusal(topic, problem);
@@ -235,24 +253,22 @@ impl<P: Publish> Delivery<P> {
         self.restarts.failed(cause);
     }
 
-    pub(crate) fn note_brokers_down(&self, shards: &OwnedShards) {
-        if shards.in_flight() > 0 {
-            self.metrics.no_broker.set(1);
-        }
+    pub(crate) fn note_brokers_down(&mut self, shards: &OwnedShards) {
+        self.has_no_broker |= shards.in_flight() > 0;
     }
 
-    /// Isolates the refused records. If the only record in flight was refused, returns it instead: it is the cause.
-    pub(crate) fn isolate_refused(&mut self, was_in_isolation: bool) -> Option<(RowKey, String)> {
+    /// Isolates the refused records. If there is only one, and it was alone in its partition, returns it instead: it is the
+    /// cause.
+    pub(crate) fn isolate_refused(&mut self) -> Option<(RowKey, String)> {
         let mut refused = std::mem::take(&mut self.refused);
-        if was_in_isolation && refused.len() == 1 {
-            let cause = refused.pop();
-            if let Some((key, _)) = &cause {
-                self.isolated.remove(&key.event_id);
-            }
-            return cause;
+        if refused.len() == 1
+            && let Some(cause) = refused.pop_if(|only| only.is_alone)
+        {
+            self.isolated.remove(&cause.key.event_id);
+            return Some((cause.key, cause.reason));
         }
         let now = Instant::now();
-        let isolated = refused.iter().map(|(key, _)| (key.event_id, now));
+        let isolated = refused.iter().map(|refused| (refused.key.event_id, now));
         self.isolated.extend(isolated);
         None
     }

@@ -65,7 +65,7 @@ pub struct Metrics {
     pub restarts: IntCounterVec,
     pub blocked: IntGaugeVec,
     pub troubled_topics: TroubledTopics,
-    /// One of the reasons of `blocked`; the next delivery clears it.
+    /// One of the reasons of `blocked`.
     pub no_broker: IntGauge,
     pub leases_lost: IntCounter,
     pub database_errors: IntCounterVec,
@@ -160,7 +160,7 @@ fn with_labels(set: &MetricSet) -> (IntGaugeVec, IntCounterVec, IntCounterVec) {
         "reason",
         &[
             &TopicProblem::CODES[..],
-            &[TopicProblem::PARTITION_STANDS, "no_broker"],
+            &[TopicProblem::PARTITION_STALLED, "no_broker"],
         ]
         .concat(),
     );

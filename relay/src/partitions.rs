@@ -1,19 +1,19 @@
 //! The records in flight of each partition.
 //!
 //! A partition without a leader acknowledges nothing, perhaps for minutes. Its records would fill the window of rows in
-//! flight and stop all others. So a partition that acknowledges nothing for a while *stands*: it gets no more records
-//! than its share, and the records that it has do not count for the window.
+//! flight and stop all others. So a partition that acknowledges nothing for a while is *stalled*: it gets no more
+//! records than its share, and the records that it has do not count for the window.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The maximum number of unsettled rows, not counting those of partitions that stand: bounds memory, and what is sent
+/// The maximum number of unsettled rows, not counting those of stalled partitions: bounds memory, and what is sent
 /// twice after a crash.
 pub const MAX_UNSETTLED: usize = 8_192;
-/// A partition stands if it has acknowledged nothing for this long: far above the time of an acknowledgement.
-const STANDS_AFTER: Duration = Duration::from_secs(1);
-/// A partition that stands gets no more records once it has its share: all of them together as much as the window, each at
+/// A partition is stalled if it has acknowledged nothing for this long: far above the time of an acknowledgement.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
+/// A stalled partition gets no more records once it has its share: all of them together as much as the window, each at
 /// least the first and at most the second number.
 const SHARE: (usize, usize) = (64, 1_024);
 const TOGETHER: usize = MAX_UNSETTLED;
@@ -39,8 +39,8 @@ struct Partition {
 }
 
 impl Partition {
-    fn stands(&self, now: Instant) -> bool {
-        self.in_flight > 0 && now.saturating_duration_since(self.moved) >= STANDS_AFTER
+    fn is_stalled(&self, now: Instant) -> bool {
+        self.in_flight > 0 && now.saturating_duration_since(self.moved) >= STALLED_AFTER
     }
 }
 
@@ -73,12 +73,24 @@ impl Partitions {
     /// Whether the partition takes no further record now.
     pub(crate) fn is_full(&self, id: PartitionId, now: Instant) -> bool {
         let partition = &self.all[id.0];
-        partition.stands(now) && partition.in_flight >= self.share(now)
+        partition.is_stalled(now) && partition.in_flight >= self.share(now)
+    }
+
+    pub(crate) fn is_stalled(&self, id: PartitionId, now: Instant) -> bool {
+        self.all[id.0].is_stalled(now)
+    }
+
+    /// Whether the partition has exactly one record in flight.
+    pub(crate) fn has_one_record(&self, id: PartitionId) -> bool {
+        self.all[id.0].in_flight == 1
     }
 
     fn share(&self, now: Instant) -> usize {
-        let standing = self.all.iter().filter(|partition| partition.stands(now));
-        (TOGETHER / standing.count().max(1)).clamp(SHARE.0, SHARE.1)
+        let stalled = self
+            .all
+            .iter()
+            .filter(|partition| partition.is_stalled(now));
+        (TOGETHER / stalled.count().max(1)).clamp(SHARE.0, SHARE.1)
     }
 
     /// A row of this partition was held back.
@@ -94,7 +106,7 @@ impl Partitions {
         partition.in_flight += 1;
     }
 
-    /// Returns whether rows were held back because the partition stood.
+    /// Returns whether rows were held back because the partition was stalled.
     pub(crate) fn note_acknowledged(&mut self, id: PartitionId, now: Instant) -> bool {
         let partition = &mut self.all[id.0];
         partition.in_flight = partition.in_flight.saturating_sub(1);
@@ -102,13 +114,16 @@ impl Partitions {
         std::mem::take(&mut partition.holds)
     }
 
-    /// The number of records in flight of partitions that stand.
-    pub(crate) fn standing_records(&self, now: Instant) -> usize {
-        let standing = self.all.iter().filter(|partition| partition.stands(now));
-        standing.map(|partition| partition.in_flight).sum()
+    /// The number of records in flight of stalled partitions.
+    pub(crate) fn stalled_records(&self, now: Instant) -> usize {
+        let stalled = self
+            .all
+            .iter()
+            .filter(|partition| partition.is_stalled(now));
+        stalled.map(|partition| partition.in_flight).sum()
     }
 
-    /// The topics that have rows held back by partitions that stand, with the number of those partitions.
+    /// The topics that have rows held back by stalled partitions, with the number of those partitions.
     pub(crate) fn holding(&self) -> BTreeMap<Arc<str>, i64> {
         let mut topics = BTreeMap::new();
         for partition in self.all.iter().filter(|partition| partition.holds) {
@@ -173,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_partition_that_stands_is_full_and_it_moves_again() {
+    fn only_a_stalled_partition_is_full_and_it_moves_again() {
         let mut partitions = Partitions::default();
         let start = Instant::now();
         let (one, other) = (partitions.of("t", "1", 1), partitions.of("u", "1", 1));
@@ -181,10 +196,10 @@ mod tests {
             partitions.note_sent(one, start);
         }
         partitions.note_sent(other, start);
-        let later = start + STANDS_AFTER;
+        let later = start + STALLED_AFTER;
         assert!(!partitions.is_full(one, start), "it may answer yet");
         assert!(partitions.is_full(one, later) && !partitions.is_full(other, later));
-        assert_eq!(partitions.standing_records(later), SHARE.1 + 1);
+        assert_eq!(partitions.stalled_records(later), SHARE.1 + 1);
         assert!(
             !partitions.note_acknowledged(one, later),
             "nothing was held"

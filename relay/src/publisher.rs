@@ -7,6 +7,8 @@
 
 pub mod kafka;
 
+use std::collections::HashSet;
+
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use shared::domain::ids::Shard;
 use tokio::sync::mpsc::UnboundedSender;
@@ -36,7 +38,8 @@ impl RecordId {
 /// What a producer reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryReport {
-    Delivered(RecordId),
+    /// Acknowledged, in the partition of this number.
+    Delivered(RecordId, usize),
     Undelivered(RecordId, RDKafkaErrorCode),
     /// The producer cannot send any more.
     Fatal(RDKafkaErrorCode),
@@ -107,7 +110,7 @@ impl TopicProblem {
     ];
 
     /// The code of a topic with partitions that acknowledge nothing.
-    pub const PARTITION_STANDS: &'static str = "partition_stands";
+    pub const PARTITION_STALLED: &'static str = "partition_stalled";
 
     /// Whether the rows of other topics can be sent all the same.
     pub fn is_of_topic(self) -> bool {
@@ -198,6 +201,11 @@ pub trait Publish: Send + 'static {
         &self,
         topic: String,
     ) -> impl Future<Output = Result<Topic, TopicProblem>> + Send + 'static;
+
+    /// Asks Kafka for the names of all topics that this client may see.
+    fn list_topics(
+        &self,
+    ) -> impl Future<Output = Result<HashSet<String>, TopicProblem>> + Send + 'static;
 }
 
 /// Whether a delivery error is about the record itself. `InvalidTimestamp` is not: records carry this machine's time, so

@@ -238,10 +238,10 @@ impl<P: Publish> Pump<P> {
             && self.delivery.has_room(&self.owned)
     }
 
-    /// Records of partitions that stand leave their room to others; at most as many again are in flight.
+    /// Records of stalled partitions leave their room to others; at most as many again are in flight.
     fn unsettled_in_window(&self) -> usize {
-        let standing = self.delivery.standing_records().min(MAX_UNSETTLED);
-        self.owned.unsettled().saturating_sub(standing)
+        let stalled = self.delivery.stalled_records().min(MAX_UNSETTLED);
+        self.owned.unsettled().saturating_sub(stalled)
     }
 
     /// Sends the new rows of a read, in order, while the next read runs.

@@ -1,7 +1,10 @@
 //! What is known about each topic. Nothing is enqueued for a topic before its limit is known. So a missing topic, or a
 //! broker that is away at the start, makes rows wait and fails no record.
 //!
-//! A topic in *trouble* holds back its own rows; all others flow. A broker that does not respond holds back everything.
+//! A topic in *trouble* holds back its own rows; all others flow. A broker that does not respond holds back everything, but
+//! only a topic that is not in trouble shows that.
+
+mod existing;
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -10,6 +13,7 @@ use shared::domain::event::is_topic_name;
 use shared::runtime::tasks::{Backoff, Outage};
 use tokio::sync::mpsc;
 
+use self::existing::ExistingTopics;
 use crate::metrics::Metrics;
 use crate::publisher::{Publish, Topic, TopicProblem};
 
@@ -28,17 +32,22 @@ const BACKOFF_AFTER_REFUSAL: Backoff = Backoff {
     base: Duration::from_secs(2),
     cap: Duration::from_secs(60),
 };
-/// A program that writes a new name into each row must not make the relay ask for each of them. Rows of further topics
-/// wait until an operator has put rows aside.
+/// A program that writes a new name into each row must not make the relay ask for each of them. From this number on, only
+/// topics that exist are asked for. Rows of other names wait until an operator has put rows aside, or made the topic.
 const MAX_TROUBLES: usize = 64;
 
-type Response = (String, Result<Topic, TopicProblem>);
+#[derive(Debug)]
+enum Response {
+    Described(String, Result<Topic, TopicProblem>),
+    Listed(Result<HashSet<String>, TopicProblem>),
+}
 
 #[derive(Debug)]
 pub(crate) struct Topics {
     known: HashMap<String, Topic>,
     requested: HashSet<String>,
     troubles: HashMap<String, Trouble>,
+    existing: ExistingTopics,
     /// How often in a row a topic's records were refused.
     refusals: HashMap<String, u32>,
     /// A topic is not in trouble any more, and its rows have not been read since.
@@ -74,6 +83,7 @@ impl Topics {
             known: HashMap::new(),
             requested: HashSet::new(),
             troubles: HashMap::new(),
+            existing: ExistingTopics::default(),
             refusals: HashMap::new(),
             has_recovered: false,
             respond,
@@ -87,10 +97,7 @@ impl Topics {
         if let Some(known) = self.known.get(topic) {
             return TopicState::Known(*known);
         }
-        if self.troubles.contains_key(topic) {
-            return self.state_in_trouble(topic);
-        }
-        if self.troubles.len() >= MAX_TROUBLES {
+        if self.is_in_trouble(topic) {
             return TopicState::InTrouble;
         }
         if !is_topic_name(topic) {
@@ -98,46 +105,67 @@ impl Topics {
             self.show();
             return TopicState::InTrouble;
         }
-        self.request(publisher, topic);
-        TopicState::Awaited
-    }
-
-    fn state_in_trouble(&self, topic: &str) -> TopicState {
-        match self.troubles.get(topic) {
-            Some(trouble) if trouble.problem.is_of_topic() => TopicState::InTrouble,
-            _ => TopicState::Awaited,
+        if !self.troubles.contains_key(topic) {
+            self.request(publisher, topic);
         }
+        TopicState::Awaited
     }
 
     pub(crate) fn known(&self, topic: &str) -> Option<Topic> {
         self.known.get(topic).copied()
     }
 
-    /// Whether rows of a topic are held back.
-    pub(crate) fn is_in_trouble(&self, topic: &str) -> bool {
-        !self.known.contains_key(topic)
-            && (self.troubles.len() >= MAX_TROUBLES
-                || self.state_in_trouble(topic) == TopicState::InTrouble)
+    /// A record went to the partition of this number. If there was none when the topic was described, asks again.
+    pub(crate) fn note_partition<P: Publish>(&mut self, publisher: &P, topic: &str, number: usize) {
+        let known = self.known.get(topic);
+        if known.is_some_and(|known| number >= known.partitions) {
+            self.request(publisher, topic);
+        }
     }
 
-    /// Asks again for the topics in trouble whose retry is due.
+    /// Whether rows of a topic are held back.
+    pub(crate) fn is_in_trouble(&self, topic: &str) -> bool {
+        match self.troubles.get(topic) {
+            Some(trouble) => trouble.problem.is_of_topic(),
+            None => {
+                self.has_most_troubles()
+                    && !self.known.contains_key(topic)
+                    && !self.existing.has(topic)
+            }
+        }
+    }
+
+    fn has_most_troubles(&self) -> bool {
+        self.troubles.len() >= MAX_TROUBLES
+    }
+
+    /// Asks again for the topics in trouble whose retry is due, and for the names of all topics when they are needed.
     pub(crate) fn retry<P: Publish>(&mut self, publisher: &P, now: Instant) {
         let is_due = |trouble: &Trouble| trouble.retry_at.is_some_and(|at| now >= at);
         let due = self.troubles.iter().filter(|(_, trouble)| is_due(trouble));
         for topic in due.map(|(topic, _)| topic.clone()).collect::<Vec<_>>() {
             self.request(publisher, &topic);
         }
+        if self.has_most_troubles() && self.existing.take_due(now) {
+            let listed = publisher.list_topics();
+            self.respond_with(async { Response::Listed(listed.await) });
+        }
     }
 
     fn request<P: Publish>(&mut self, publisher: &P, topic: &str) {
         if self.requested.insert(topic.to_owned()) {
-            let (respond, topic) = (self.respond.clone(), topic.to_owned());
-            let request = publisher.describe_topic(topic.clone());
-            tokio::spawn(async move {
-                // If the receiver is closed, the pump has ended.
-                let _ = respond.send((topic, request.await));
-            });
+            let topic = topic.to_owned();
+            let described = publisher.describe_topic(topic.clone());
+            self.respond_with(async { Response::Described(topic, described.await) });
         }
+    }
+
+    fn respond_with(&self, response: impl Future<Output = Response> + Send + 'static) {
+        let respond = self.respond.clone();
+        tokio::spawn(async move {
+            // If the receiver is closed, the pump has ended.
+            let _ = respond.send(response.await);
+        });
     }
 
     /// Whether more rows could not be sent: Kafka has not responded about a topic yet, or does not respond.
@@ -145,7 +173,12 @@ impl Topics {
         let mut troubles = self.troubles.values();
         let mut requested = self.requested.iter();
         troubles.any(|trouble| !trouble.problem.is_of_topic())
-            || requested.any(|topic| !self.troubles.contains_key(topic))
+            || requested.any(|topic| !self.is_decided(topic))
+    }
+
+    /// Whether Kafka has responded about the topic before.
+    fn is_decided(&self, topic: &str) -> bool {
+        self.known.contains_key(topic) || self.troubles.contains_key(topic)
     }
 
     /// Requests all limits again: a topic may have been changed or created again.
@@ -169,11 +202,16 @@ impl Topics {
 
     /// Waits for the next response, good or bad. Cancel-safe.
     pub(crate) async fn updated(&mut self) {
-        let Some((topic, response)) = self.responses.recv().await else {
-            return;
-        };
+        match self.responses.recv().await {
+            Some(Response::Described(topic, described)) => self.note_described(topic, described),
+            Some(Response::Listed(listed)) => self.has_recovered |= self.existing.take(listed),
+            None => {}
+        }
+    }
+
+    fn note_described(&mut self, topic: String, described: Result<Topic, TopicProblem>) {
         self.requested.remove(&topic);
-        match response {
+        match described {
             Ok(known) => {
                 if let Some(mut trouble) = self.troubles.remove(&topic) {
                     trouble.outage.ended();
@@ -181,6 +219,8 @@ impl Topics {
                 }
                 self.known.insert(topic, known);
             }
+            // The topic takes records: it is no news that no broker answers, as with a topic in trouble.
+            Err(problem) if !problem.is_of_topic() && self.known.contains_key(&topic) => {}
             Err(problem) => self.note_problem(&topic, problem),
         }
         self.show();
@@ -197,10 +237,13 @@ impl Topics {
                 outage: Outage::new(what),
             }
         });
-        trouble.problem = problem;
-        trouble.outage.failed(&problem);
-        let is_final = problem == TopicProblem::Illegal;
-        let backoff = match problem.is_of_topic() {
+        // No answer about a topic in trouble is no news: topics that are not in trouble show whether a broker responds.
+        if problem.is_of_topic() {
+            trouble.problem = problem;
+        }
+        trouble.outage.failed(&trouble.problem);
+        let is_final = trouble.problem == TopicProblem::Illegal;
+        let backoff = match trouble.problem.is_of_topic() {
             true => BACKOFF,
             false => BACKOFF_OF_BROKER,
         };

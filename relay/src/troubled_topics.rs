@@ -19,7 +19,7 @@ pub struct TroubledTopics {
 
 impl TroubledTopics {
     pub(crate) fn new(set: &MetricSet) -> Self {
-        let help = "Topics whose rows are held back, by topic and reason; no series means none. With partition_stands the \
+        let help = "Topics whose rows are held back, by topic and reason; no series means none. With partition_stalled the \
                     number of partitions that acknowledge nothing";
         Self {
             gauges: set.open_gauges("outbox_relay_troubled_topic", help, &["topic", "reason"]),

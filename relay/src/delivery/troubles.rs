@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Delivery;
+use crate::owned_shards::OwnedShards;
 use crate::partitions::PartitionId;
 use crate::publisher::{Publish, TopicProblem};
 
 /// For the log.
 #[derive(Debug, thiserror::Error)]
 #[error("partitions that acknowledge nothing, by topic: {0}")]
-struct Standing(String);
+struct Stalled(String);
 
 impl<P: Publish> Delivery<P> {
     /// Requests the topics again that are in trouble, and shows what is in trouble.
@@ -43,10 +44,15 @@ impl<P: Publish> Delivery<P> {
         self.takes_no_more(partition)
     }
 
-    /// While no broker can be reached, no partition is worse than the others, and the window stops the reading.
+    /// While no broker can be reached, no partition is worse than the others, and the window stops the reading. While
+    /// records are isolated, a stalled partition gets nothing more: an isolated record must be alone in its partition.
     pub(super) fn takes_no_more(&mut self, partition: PartitionId) -> bool {
-        let takes_no_more =
-            self.metrics.no_broker.get() == 0 && self.partitions.is_full(partition, Instant::now());
+        let now = Instant::now();
+        let is_full = match self.isolated.is_empty() {
+            true => self.partitions.is_full(partition, now),
+            false => self.partitions.is_stalled(partition, now),
+        };
+        let takes_no_more = !self.has_no_broker && is_full;
         if takes_no_more {
             self.partitions.note_held(partition);
         }
@@ -54,25 +60,28 @@ impl<P: Publish> Delivery<P> {
     }
 
     /// The number of records in flight that leave their room in the window to others.
-    pub(crate) fn standing_records(&self) -> usize {
-        match self.metrics.no_broker.get() {
-            0 => self.partitions.standing_records(Instant::now()),
-            _ => 0,
+    pub(crate) fn stalled_records(&self) -> usize {
+        match self.has_no_broker {
+            false => self.partitions.stalled_records(Instant::now()),
+            true => 0,
         }
+    }
+
+    /// Whether records of partitions that are not stalled are in flight.
+    pub(super) fn has_moving_records(&self, shards: &OwnedShards) -> bool {
+        shards.in_flight() > self.stalled_records()
     }
 
     fn show_troubles(&mut self) {
         let holding = self.partitions.holding();
-        let standing = i64::from(!holding.is_empty());
-        let code = TopicProblem::PARTITION_STANDS;
-        self.metrics
-            .blocked
-            .with_label_values(&[code])
-            .set(standing);
+        let code = TopicProblem::PARTITION_STALLED;
+        let blocked = self.metrics.blocked.with_label_values(&[code]);
+        blocked.set(i64::from(!holding.is_empty()));
+        self.metrics.no_broker.set(i64::from(self.has_no_broker));
         if holding.is_empty() {
-            self.standing.ended();
+            self.stalled.ended();
         } else {
-            self.standing.failed(&Standing(format!("{holding:?}")));
+            self.stalled.failed(&Stalled(format!("{holding:?}")));
         }
         let mut shown: BTreeMap<_, _> = holding
             .into_iter()

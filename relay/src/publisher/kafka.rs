@@ -1,11 +1,13 @@
 //! [`Publish`] by librdkafka.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::{ClientContext, Statistics};
 use shared::runtime::kafka::{ClientLog, KafkaArgs, WATCH_INTERVAL_MS, has_forgotten_brokers};
@@ -163,6 +165,22 @@ impl Publish for KafkaPublisher {
         let config = self.admin_config.clone();
         async move { describe_topic(&config, &topic).await }
     }
+
+    fn list_topics(
+        &self,
+    ) -> impl Future<Output = Result<HashSet<String>, TopicProblem>> + Send + 'static {
+        let config = self.admin_config.clone();
+        async move {
+            let admin: AdminClient<Quiet> = config
+                .create_with_context(Quiet)
+                .map_err(|e| TopicProblem::of_error(&e))?;
+            fetch_metadata(admin, None, |metadata| {
+                let names = metadata.topics().iter().map(|topic| topic.name());
+                names.map(str::to_owned).collect()
+            })
+            .await
+        }
+    }
 }
 
 /// Creates a client for this one request, which is made once per topic and producer.
@@ -188,18 +206,31 @@ async fn describe_topic(config: &ClientConfig, topic: &str) -> Result<Topic, Top
 }
 
 async fn count_partitions(admin: AdminClient<Quiet>, topic: &str) -> Result<usize, TopicProblem> {
-    let name = topic.to_owned();
-    let fetched = tokio::task::spawn_blocking(move || {
-        let metadata = admin.inner().fetch_metadata(Some(&name), ADMIN_DEADLINE)?;
+    let fetched = fetch_metadata(admin, Some(topic.to_owned()), |metadata| {
         let topic = metadata.topics().first();
-        Ok::<_, KafkaError>(topic.map(|topic| (topic.error(), topic.partitions().len())))
+        topic.map(|topic| (topic.error(), topic.partitions().len()))
     });
-    let fetched = fetched.await.expect("fetching metadata does not panic");
-    match fetched.map_err(|e| TopicProblem::of_error(&e))? {
+    match fetched.await? {
         Some((None, partitions)) if partitions > 0 => Ok(partitions),
         Some((Some(error), _)) => Err(TopicProblem::in_description(error.into())),
         Some((None, _)) | None => Err(TopicProblem::Missing),
     }
+}
+
+/// Of one topic, or of all.
+async fn fetch_metadata<T: Send + 'static>(
+    admin: AdminClient<Quiet>,
+    topic: Option<String>,
+    read: impl FnOnce(&Metadata) -> T + Send + 'static,
+) -> Result<T, TopicProblem> {
+    let fetched = tokio::task::spawn_blocking(move || {
+        let metadata = admin
+            .inner()
+            .fetch_metadata(topic.as_deref(), ADMIN_DEADLINE);
+        Ok::<_, KafkaError>(read(&metadata?))
+    });
+    let fetched = fetched.await.expect("fetching metadata does not panic");
+    fetched.map_err(|e| TopicProblem::of_error(&e))
 }
 
 /// An admin client whose failures are the results of its requests: it logs nothing.
@@ -263,7 +294,10 @@ impl ProducerContext for Reporter {
     fn delivery(&self, result: &DeliveryResult<'_>, id: usize) {
         let id = RecordId(id);
         self.send(match result {
-            Ok(_) => DeliveryReport::Delivered(id),
+            Ok(message) => {
+                let partition = usize::try_from(message.partition());
+                DeliveryReport::Delivered(id, partition.expect("it was sent"))
+            }
             Err((error, _)) => DeliveryReport::Undelivered(
                 id,
                 error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail),

@@ -19,14 +19,13 @@ impl<P: Publish> Pump<P> {
         stop: &CancellationToken,
     ) -> Result<(), RelayError> {
         self.delivery.note_restart(&cause);
-        let was_in_isolation = self.owned.in_flight() == 1;
         kill_point("relay.before_purge");
         self.destroy_producer().await;
         self.reads.invalidate();
         self.delivery.forget_topics();
         self.owned.reset_in_flight();
         self.owned.drop_lost(Moment::now());
-        if let Some((key, reason)) = self.delivery.isolate_refused(was_in_isolation) {
+        if let Some((key, reason)) = self.delivery.isolate_refused() {
             self.park_refused(key, reason).await;
         }
         let pause = tokio::time::sleep(self.delivery.next_backoff());

@@ -28,8 +28,8 @@ impl<P: Publish> Pump<P> {
         delivered: &mut Vec<RowKey>,
     ) -> Result<(), RestartCause> {
         match report {
-            DeliveryReport::Delivered(id) => {
-                delivered.extend(self.note_delivered(id));
+            DeliveryReport::Delivered(id, partition) => {
+                delivered.extend(self.note_delivered(id, partition));
                 Ok(())
             }
             DeliveryReport::Undelivered(id, code) => {
@@ -49,14 +49,14 @@ impl<P: Publish> Pump<P> {
         }
     }
 
-    fn note_delivered(&mut self, id: RecordId) -> Option<RowKey> {
+    fn note_delivered(&mut self, id: RecordId, partition: usize) -> Option<RowKey> {
         let state = self.owned.get_mut(id.shard())?;
         let record = state.in_flight.acknowledge(id.number())?;
         self.metrics.published_rows.inc();
         self.metrics
             .delivery_seconds
             .observe(record.created.elapsed().as_secs_f64());
-        self.delivery.note_delivered(record);
+        self.delivery.note_delivered(record, partition);
         Some(record.key)
     }
 

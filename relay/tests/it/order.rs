@@ -86,7 +86,7 @@ async fn p4_order_holds_when_single_events_follow_a_backlog_and_a_backlog_follow
 }
 
 /// There is no order between two producers, so a backlog uses the producer whose records are still in flight. It must not
-/// wait for these records either: one partition that stands still would stop the others.
+/// wait for these records either: one stalled partition would stop the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_a_backlog_behind_a_record_in_flight_is_sent_in_the_send_mode_of_that_record() {
     const RETURNS: i64 = 500;

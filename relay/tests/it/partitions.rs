@@ -28,17 +28,17 @@ async fn p3_p4_partitions_that_acknowledge_nothing_do_not_stop_the_others_and_co
     let fixture = Fixture::create().await;
     let cfg = fixture.config(&[]);
     let kafka = KafkaPublisher::new(&cfg.kafka);
-    let publisher = FaultyPublisher::withholding(kafka, &fixture.topics.status);
-    let stands = publisher.denied.clone();
+    let publisher = FaultyPublisher::counting(kafka).withholding(&fixture.topics.status);
+    let is_stalled = publisher.denied.clone();
     let relay = fixture.relay_with(cfg, publisher).await;
     let mut events = history(0..RETURNS, 1);
     fixture.insert_all(&events).await;
     fixture.outbox_is_empty().await;
-    stands.store(true, Ordering::Relaxed);
+    is_stalled.store(true, Ordering::Relaxed);
     let round = |seq| (0..RETURNS).map(move |id| Event::new(id, id, seq));
-    let standing: Vec<Event> = (2..=14).flat_map(round).collect();
-    fixture.insert_all(&standing).await;
-    let rows = i64::try_from(standing.len()).expect("small");
+    let stalled: Vec<Event> = (2..=14).flat_map(round).collect();
+    fixture.insert_all(&stalled).await;
+    let rows = i64::try_from(stalled.len()).expect("small");
     // Each of these would wait behind the others for ever.
     for more in [10_000..10_400, 20_000..20_400] {
         let more = history(more, 1);
@@ -49,19 +49,19 @@ async fn p3_p4_partitions_that_acknowledge_nothing_do_not_stop_the_others_and_co
     let blocked = relay
         .metrics
         .blocked
-        .with_label_values(&["partition_stands"]);
+        .with_label_values(&["partition_stalled"]);
     until("the gauge is 1", || async { blocked.get() == 1 }).await;
     let unsettled = relay.metrics.unsettled_rows.get();
     assert!(unsettled <= 2 * 8_192, "the window is bounded: {unsettled}");
     let page = relay.ops_page("/readyz?verbose").await;
-    assert!(page.contains("partition_stands"), "{page}");
+    assert!(page.contains("partition_stalled"), "{page}");
 
-    stands.store(false, Ordering::Relaxed);
+    is_stalled.store(false, Ordering::Relaxed);
     let last = history(30_000..30_010, 2);
     fixture.insert_all(&last).await;
     fixture.outbox_is_empty().await;
     until("the gauge is 0", || async { blocked.get() == 0 }).await;
-    let events = [events, standing, last].concat();
+    let events = [events, stalled, last].concat();
     let received = fixture.topics.read_events(events.len()).await;
     assert_eq!(
         assert_history(&received, &events),
@@ -72,6 +72,72 @@ async fn p3_p4_partitions_that_acknowledge_nothing_do_not_stop_the_others_and_co
         (restarts(&relay), fixture.count("outbox_parked").await),
         (0, 0)
     );
+    relay.stop().await;
+}
+
+/// A refused batch holds records of a partition that acknowledges nothing, and of others.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_p4_a_poison_record_is_isolated_and_parked_beside_partitions_that_acknowledge_nothing() {
+    const STALLED: i64 = 20;
+    let fixture = Fixture::create().await;
+    let cfg = fixture.config(&[]);
+    let kafka = KafkaPublisher::new(&cfg.kafka);
+    let publisher = FaultyPublisher::refusing(kafka, b"poison").withholding(&fixture.topics.status);
+    let is_stalled = publisher.denied.clone();
+    let relay = fixture.relay_with(cfg, publisher).await;
+    let mut events = history(0..STALLED, 1);
+    fixture.insert_all(&events).await;
+    fixture.outbox_is_empty().await;
+    is_stalled.store(true, Ordering::Relaxed);
+    let round = |seq| (0..STALLED).map(move |id| Event::new(id, id, seq));
+    let stalled: Vec<Event> = round(2).collect();
+    fixture.insert_all(&stalled).await;
+    until("they are in flight", || async {
+        relay.metrics.unsettled_rows.get() == STALLED
+    })
+    .await;
+    let mut batch: Vec<Event> = (1_000..1_040).map(|n| Event::new(n, n, 1)).collect();
+    let mut poison = batch.remove(7);
+    poison.payload = b"poison".to_vec();
+    let refused: Vec<Event> = [batch, round(3).collect()].concat();
+    fixture
+        .insert_at_once(&[vec![poison], refused.clone()].concat())
+        .await;
+    waits(&fixture, "all others are sent", 2 * STALLED).await;
+    assert_eq!(fixture.count("outbox_parked").await, 1);
+
+    is_stalled.store(false, Ordering::Relaxed);
+    let last = history(30_000..30_010, 2);
+    fixture.insert_all(&last).await;
+    fixture.outbox_is_empty().await;
+    events.extend([stalled, refused, last].concat());
+    let received = fixture.topics.read_events(events.len()).await;
+    assert_history(&received, &events);
+    relay.stop().await;
+}
+
+/// The relay believes that each topic has one partition, as if the others had been added since it asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_are_added_to_a_topic_are_noticed_with_the_first_record_in_one_of_them() {
+    let fixture = Fixture::create().await;
+    let cfg = fixture.config(&[]);
+    let publisher = FaultyPublisher::outdated(KafkaPublisher::new(&cfg.kafka));
+    let described = publisher.described.clone();
+    let relay = fixture.relay_with(cfg, publisher).await;
+    let mut events = history(0..50, 1);
+    fixture.insert_all(&events).await;
+    until("the topic is described again", || async {
+        described.load(Ordering::Relaxed) == 2
+    })
+    .await;
+    let more = history(100..150, 1);
+    fixture.insert_all(&more).await;
+    fixture.outbox_is_empty().await;
+    events.extend(more);
+    let received = fixture.topics.read_events(events.len()).await;
+    assert_eq!(assert_history(&received, &events), 0);
+    assert_eq!(described.load(Ordering::Relaxed), 2, "no more than needed");
+    assert_eq!(restarts(&relay), 0);
     relay.stop().await;
 }
 

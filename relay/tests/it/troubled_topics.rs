@@ -1,12 +1,17 @@
 //! A topic that cannot be written to holds back its own events, and the later events of their returns. Every other event
 //! flows, and nothing is forgotten.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use relay::publisher::kafka::KafkaPublisher;
 use shared::domain::ids::{OrderId, Shard};
+use sqlx::Executor;
 use uuid::Uuid;
 
-use crate::harness::{Event, Fixture, RunningRelay, assert_history, history, until};
+use crate::harness::{
+    Event, FaultyPublisher, Fixture, RunningRelay, assert_history, history, until,
+};
 
 /// The name of a topic that does not exist.
 fn missing() -> String {
@@ -152,5 +157,162 @@ async fn p3_a_row_that_commits_late_below_rows_of_a_missing_topic_is_sent() {
     waits(&fixture, 2_000).await;
     let received = fixture.topics.read_events(1).await;
     assert_eq!(assert_history(&received, &[late]), 0);
+    relay.stop().await;
+}
+
+/// The producer is replaced again and again, so that the relay often knows no topic at all, as after a start.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_healthy_topics_flow_beside_any_number_of_missing_ones_also_after_a_restart() {
+    const MISSING: i64 = 100;
+    let fixture = Fixture::create().await;
+    let names: Vec<String> = (0..MISSING).map(|_| missing()).collect();
+    let bad: Vec<Event> = (0..)
+        .zip(&names)
+        .map(|(n, topic)| Event::new(n, n, 1).to(topic))
+        .collect();
+    let mut events = history(1_000..1_030, 2);
+    fixture.insert_all(&bad).await;
+    fixture.insert_all(&events).await;
+    let cfg = fixture.config(&[]);
+    let publisher = FaultyPublisher::breaking_at_each(KafkaPublisher::new(&cfg.kafka), 25);
+    let producers = publisher.producers.clone();
+    let relay = fixture.relay_with(cfg, publisher).await;
+    waits(&fixture, MISSING).await;
+    let more = history(2_000..2_030, 2);
+    fixture.insert_all(&more).await;
+    waits(&fixture, MISSING).await;
+    assert!(producers.load(Ordering::Relaxed) > 2);
+    let series = relay.ops_page("/metrics").await;
+    let series = series.matches("outbox_relay_troubled_topic{").count();
+    assert!((64..100).contains(&series), "the bound: {series}");
+    events.extend(more);
+    let received = fixture.topics.read_events(events.len()).await;
+    assert_history(&received, &events);
+
+    // Also the topics that the relay has not asked for.
+    for name in &names {
+        fixture.topics.create_one(name).await;
+    }
+    fixture.outbox_is_empty().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_troubled_topic_about_which_no_broker_answers_stops_no_other() {
+    let fixture = Fixture::create().await;
+    let topic = missing();
+    let cfg = fixture.config(&[]);
+    let publisher = FaultyPublisher::silent_about(KafkaPublisher::new(&cfg.kafka), &topic);
+    let (is_silent, unanswered) = (publisher.denied.clone(), publisher.unanswered.clone());
+    let relay = fixture.relay_with(cfg, publisher).await;
+    fixture.insert(&Event::new(7, 7, 1).to(&topic)).await;
+    until("the topic is in trouble", || async {
+        blocked(&relay, "topic_missing") == 1
+    })
+    .await;
+    is_silent.store(true, Ordering::Relaxed);
+    until("its retry was not answered", || async {
+        unanswered.load(Ordering::Relaxed) > 1
+    })
+    .await;
+    let events = history(100..120, 2);
+    fixture.insert_all(&events).await;
+    waits(&fixture, 1).await;
+    assert_eq!(
+        (
+            blocked(&relay, "broker_away"),
+            blocked(&relay, "topic_missing")
+        ),
+        (0, 1)
+    );
+    let received = fixture.topics.read_events(events.len()).await;
+    assert_eq!(assert_history(&received, &events), 0);
+    relay.stop().await;
+}
+
+/// The second event of a return commits late, below the rows that reads pass over; the third one commits above them.
+#[tokio::test(flavor = "multi_thread")]
+async fn p4_an_event_that_commits_late_below_held_rows_goes_before_the_next_of_its_return() {
+    let fixture = Fixture::create().await;
+    let topic = missing();
+    let relay = fixture.relay().await;
+    let events: Vec<Event> = (1..=3)
+        .map(|seq| Event::new(5, 5, seq).to(&fixture.topics.status))
+        .collect();
+    fixture.insert(&events[0]).await;
+    fixture.outbox_is_empty().await;
+    let mut open = fixture.pool().begin().await.expect("begin");
+    fixture.insert_on(&mut *open, &events[1]).await;
+    let held: Vec<Event> = (0..100)
+        .map(|n| Event::new(5, 1_000 + n, 1).to(&topic))
+        .collect();
+    fixture.insert_all(&held).await;
+    until("they are passed over", || async {
+        relay.metrics.held_back_rows.get() == 100
+    })
+    .await;
+    open.commit().await.expect("commit");
+    fixture.insert(&events[2]).await;
+    waits(&fixture, 100).await;
+    let received = fixture.topics.read_events(events.len()).await;
+    assert_eq!(assert_history(&received, &events), 0);
+    relay.stop().await;
+}
+
+/// An operator puts a row of another shard back, which has no rows of the topic.
+#[tokio::test(flavor = "multi_thread")]
+async fn p3_a_redrive_in_one_shard_forgets_no_held_rows_of_another() {
+    let fixture = Fixture::create().await;
+    let topic = missing();
+    let shard = Shard::of(OrderId(5));
+    let other = (6..).find(|order| Shard::of(OrderId(*order)) != shard);
+    let other = other.expect("sixteen shards");
+    fixture.insert(&Event::new(other, other, 1)).await;
+    for sql in [
+        "INSERT INTO outbox_parked SELECT outbox.*, 'test', 1, UTC_TIMESTAMP(6) FROM outbox",
+        "DELETE FROM outbox",
+    ] {
+        fixture.pool().execute(sql).await.expect(sql);
+    }
+    let relay = fixture.relay().await;
+    fixture.insert(&Event::new(5, 5, 1).to(&topic)).await;
+    until("it is passed over", || async {
+        relay.metrics.held_back_rows.get() == 1
+    })
+    .await;
+    fixture.redrive(Shard::of(OrderId(other))).await;
+    waits(&fixture, 1).await;
+    fixture.topics.create_one(&topic).await;
+    fixture.outbox_is_empty().await;
+    relay.stop().await;
+}
+
+/// There may be millions: one statement must not count them all.
+#[tokio::test(flavor = "multi_thread")]
+async fn p12_held_rows_are_counted_in_bounded_chunks() {
+    const HELD: i64 = 25_000;
+    let fixture = Fixture::create().await;
+    let topic = missing();
+    let held: Vec<Event> = (0..HELD).map(|n| Event::new(5, n, 1).to(&topic)).collect();
+    fixture.insert_all(&held).await;
+    let relay = fixture.relay().await;
+    until("all are passed over", || async {
+        relay.metrics.held_back_rows.get() == HELD
+    })
+    .await;
+    let largest = until("all are counted", || async {
+        let (statements, largest): (i64, u64) = sqlx::query_as(
+            "SELECT COUNT(*), CAST(COALESCE(MAX(rows_examined), 0) AS UNSIGNED) \
+             FROM performance_schema.events_statements_history \
+             WHERE current_schema = DATABASE() AND sql_text LIKE '/* count_held */%' AND rows_examined > 0",
+        )
+        .fetch_one(fixture.pool())
+        .await
+        .expect("the last statements of each session");
+        (statements >= 3).then_some(largest)
+    })
+    .await;
+    assert!(largest <= 10_000, "rows of one statement: {largest}");
+    assert_eq!(relay.metrics.held_back_rows.get(), HELD, "nothing changed");
     relay.stop().await;
 }

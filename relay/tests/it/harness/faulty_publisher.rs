@@ -1,5 +1,6 @@
 //! A publisher to Kafka that fails like a real producer: after a failure it delivers nothing more.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -24,9 +25,15 @@ pub(crate) struct FaultyPublisher {
     /// How often the send mode changed.
     pub(crate) mode_changes: Arc<AtomicUsize>,
     mode: Mutex<Option<SendMode>>,
-    /// Switches [`Fault::Deny`] or [`Fault::Withhold`] on.
-    pub(crate) denied: Arc<AtomicBool>,
+    /// No record of this topic is sent, while `denied`.
+    withheld_topic: Option<String>,
     withheld: Mutex<Vec<(Pending, i64, RecordId, SendMode)>>,
+    /// Switches [`Fault::Deny`], [`Fault::Silence`] or the withholding on.
+    pub(crate) denied: Arc<AtomicBool>,
+    /// How often a topic was asked for.
+    pub(crate) described: Arc<AtomicUsize>,
+    /// How often no broker answered about the topic of [`Fault::Silence`].
+    pub(crate) unanswered: Arc<AtomicUsize>,
 }
 
 enum Fault {
@@ -36,12 +43,14 @@ enum Fault {
     Refuse(Vec<u8>),
     /// The broker denies the right to write, while `denied`.
     Deny,
-    /// No record of this topic is sent, while `denied`.
-    Withhold(String),
+    /// No broker answers about this topic, while `denied`.
+    Silence(String),
     /// The acknowledgement of the first record is lost.
     LoseFirstAck,
     /// The producer fails to enqueue the first record.
     FailFirst,
+    /// The first description of a topic is from a time when it had one partition.
+    Outdated,
     None,
 }
 
@@ -58,8 +67,15 @@ impl FaultyPublisher {
         Self::new(kafka, Fault::Deny)
     }
 
-    pub(crate) fn withholding(kafka: KafkaPublisher, topic: &str) -> Self {
-        Self::new(kafka, Fault::Withhold(topic.to_owned()))
+    pub(crate) fn silent_about(kafka: KafkaPublisher, topic: &str) -> Self {
+        Self::new(kafka, Fault::Silence(topic.to_owned()))
+    }
+
+    pub(crate) fn withholding(self, topic: &str) -> Self {
+        Self {
+            withheld_topic: Some(topic.to_owned()),
+            ..self
+        }
     }
 
     pub(crate) fn losing_the_first_ack(kafka: KafkaPublisher) -> Self {
@@ -68,6 +84,10 @@ impl FaultyPublisher {
 
     pub(crate) fn failing_first(kafka: KafkaPublisher) -> Self {
         Self::new(kafka, Fault::FailFirst)
+    }
+
+    pub(crate) fn outdated(kafka: KafkaPublisher) -> Self {
+        Self::new(kafka, Fault::Outdated)
     }
 
     /// Only counts.
@@ -86,8 +106,11 @@ impl FaultyPublisher {
             overflows: Arc::default(),
             mode_changes: Arc::default(),
             mode: Mutex::default(),
-            denied: Arc::default(),
+            withheld_topic: None,
             withheld: Mutex::default(),
+            denied: Arc::default(),
+            described: Arc::default(),
+            unanswered: Arc::default(),
         }
     }
 
@@ -104,9 +127,9 @@ impl FaultyPublisher {
         }
     }
 
-    /// Keeps a record of a topic that stands. Otherwise the records kept before go first.
+    /// Keeps a record of the stalled topic. Otherwise the records kept before go first.
     fn withholds(&self, event: &Pending, epoch: i64, id: RecordId, mode: SendMode) -> bool {
-        let Fault::Withhold(topic) = &self.fault else {
+        let Some(topic) = &self.withheld_topic else {
             return false;
         };
         let mut withheld = self.withheld.lock().expect("not poisoned");
@@ -137,7 +160,11 @@ impl FaultyPublisher {
                 let denied = self.denied.load(Ordering::Relaxed);
                 denied.then_some(RDKafkaErrorCode::TopicAuthorizationFailed)
             }
-            Fault::Withhold(_) | Fault::LoseFirstAck | Fault::FailFirst | Fault::None => None,
+            Fault::Silence(_)
+            | Fault::LoseFirstAck
+            | Fault::FailFirst
+            | Fault::Outdated
+            | Fault::None => None,
         }
     }
 
@@ -147,9 +174,11 @@ impl FaultyPublisher {
             Fault::BreakAtEach(_) => RDKafkaErrorCode::PurgeQueue,
             Fault::Refuse(_) => RDKafkaErrorCode::InvalidRecord,
             Fault::Deny => RDKafkaErrorCode::TopicAuthorizationFailed,
-            Fault::Withhold(_) | Fault::LoseFirstAck | Fault::FailFirst | Fault::None => {
-                RDKafkaErrorCode::Fail
-            }
+            Fault::Silence(_)
+            | Fault::LoseFirstAck
+            | Fault::FailFirst
+            | Fault::Outdated
+            | Fault::None => RDKafkaErrorCode::Fail,
         }
     }
 }
@@ -166,6 +195,7 @@ impl Publish for FaultyPublisher {
     }
 
     async fn destroy(&mut self) {
+        self.withheld.lock().expect("not poisoned").clear();
         self.kafka.destroy().await;
     }
 
@@ -204,15 +234,35 @@ impl Publish for FaultyPublisher {
         &self,
         topic: String,
     ) -> impl Future<Output = Result<Topic, TopicProblem>> + Send + 'static {
-        let is_denying = matches!(self.fault, Fault::Deny);
-        let denied = is_denying && self.denied.load(Ordering::Relaxed);
+        let is_first = self.described.fetch_add(1, Ordering::Relaxed) == 0;
+        let is_outdated = is_first && matches!(self.fault, Fault::Outdated);
+        let is_on = self.denied.load(Ordering::Relaxed);
+        let problem = match &self.fault {
+            Fault::Deny if is_on => Some(TopicProblem::NotAuthorized),
+            Fault::Silence(about) if is_on && *about == topic => {
+                self.unanswered.fetch_add(1, Ordering::Relaxed);
+                let code = RDKafkaErrorCode::OperationTimedOut;
+                Some(TopicProblem::BrokerAway(code))
+            }
+            _ => None,
+        };
         let known = self.kafka.describe_topic(topic);
         async move {
-            if denied {
-                return Err(TopicProblem::NotAuthorized);
+            match problem {
+                Some(problem) => Err(problem),
+                None if is_outdated => known.await.map(|known| Topic {
+                    partitions: 1,
+                    ..known
+                }),
+                None => known.await,
             }
-            known.await
         }
+    }
+
+    fn list_topics(
+        &self,
+    ) -> impl Future<Output = Result<HashSet<String>, TopicProblem>> + Send + 'static {
+        self.kafka.list_topics()
     }
 }
 
@@ -224,7 +274,7 @@ fn without_the_first_ack(
     tokio::spawn(async move {
         let mut is_lost = false;
         while let Some(report) = from_kafka.recv().await {
-            if !is_lost && matches!(report, DeliveryReport::Delivered(_)) {
+            if !is_lost && matches!(report, DeliveryReport::Delivered(..)) {
                 is_lost = true;
             } else if reports.send(report).is_err() {
                 break;
