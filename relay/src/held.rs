@@ -12,6 +12,8 @@ use shared::domain::ids::{ReturnId, Shard};
 /// Every row up to an id is held, in flight, or gone.
 #[derive(Debug, Default)]
 pub(crate) struct HeldRows {
+    /// Rises whenever all is forgotten, so that an older count is not compared with the rows that are held now.
+    generation: usize,
     up_to: i64,
     rows: u64,
     xor: i64,
@@ -23,6 +25,7 @@ pub(crate) struct HeldRows {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HeldCheck {
     pub(crate) shard: Shard,
+    pub(crate) generation: usize,
     pub(crate) up_to: i64,
     pub(crate) rows: u64,
     pub(crate) xor: i64,
@@ -30,6 +33,18 @@ pub(crate) struct HeldCheck {
 }
 
 impl HeldRows {
+    /// Nothing is held. The counts of no other tenure of the shard have this generation or a later one.
+    pub(crate) fn starting_at(generation: usize) -> Self {
+        Self {
+            generation,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn generation(&self) -> usize {
+        self.generation
+    }
+
     pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
@@ -62,7 +77,7 @@ impl HeldRows {
     }
 
     pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self::starting_at(self.generation + 1);
     }
 
     /// `None` if nothing is held. `unsettled` are the rows of the shard that are in flight or just deleted.
@@ -73,6 +88,7 @@ impl HeldRows {
     ) -> Option<HeldCheck> {
         (self.rows > 0).then(|| HeldCheck {
             shard,
+            generation: self.generation,
             up_to: self.up_to,
             rows: self.rows,
             xor: self.xor,

@@ -20,6 +20,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct HeldCount {
     pub(crate) shard: Shard,
+    /// Of the [`HeldCheck`].
+    pub(crate) generation: usize,
     /// They are not those that are known.
     pub(crate) has_changed: bool,
 }
@@ -86,6 +88,7 @@ impl CountTask {
             let counted = self.monitor.note(counted);
             let count = HeldCount {
                 shard: check.shard,
+                generation: check.generation,
                 has_changed: counted.is_some_and(|found| found != (check.rows, check.xor)),
             };
             if self.done.send(count).is_err() {
@@ -103,9 +106,9 @@ impl CountTask {
         loop {
             let chunk = self
                 .database
-                .run::<_, DbError, _>("count_held", DEADLINE, move |conn| {
+                .run::<_, DbError, _>("read_ids", DEADLINE, move |conn| {
                     Box::pin(async move {
-                        Ok(outbox::count_held(conn, shard, after, up_to, CHUNK_ROWS).await?)
+                        Ok(outbox::read_ids(conn, shard, after, up_to, CHUNK_ROWS).await?)
                     })
                 });
             let ids = chunk.await?;

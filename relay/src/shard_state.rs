@@ -11,6 +11,7 @@ use shared::runtime::clock::Moment;
 
 use crate::cursor::Cursor;
 use crate::held::{HeldCheck, HeldRows};
+use crate::held_counter::HeldCount;
 use crate::in_flight::InFlight;
 use crate::lease::HeldLease;
 use crate::partitions::PartitionId;
@@ -61,7 +62,7 @@ impl ShardState {
         Self {
             lease,
             cursor: Cursor::at_zero(shard, Instant::now()),
-            held: HeldRows::default(),
+            held: HeldRows::starting_at(first_number),
             sent_seqs: SentSeqs::default(),
             in_flight: InFlight::starting_at(first_number),
             unsettled: HashSet::new(),
@@ -115,6 +116,14 @@ impl ShardState {
     pub(crate) fn release_held(&mut self) {
         self.held.clear();
         self.cursor.rewind_to(1);
+    }
+
+    /// Reads the shard from its beginning if its held rows are not those that are known.
+    pub(crate) fn note_counted(&mut self, count: &HeldCount) {
+        // A release may have come between: then the count says nothing about the rows that are held now.
+        if count.has_changed && count.generation == self.held.generation() {
+            self.release_held();
+        }
     }
 
     /// Makes the next read return row `id` again before any row above it.
@@ -180,15 +189,52 @@ mod tests {
         }
     }
 
-    #[test]
-    fn rows_that_two_reads_return_are_counted_once() {
+    fn state(first_number: usize) -> ShardState {
         let lease = HeldLease {
             epoch: 1,
             redrive_gen: 0,
             trust: Expiry::new(Moment::now(), Duration::from_secs(60)),
             handing_over: false,
         };
-        let mut state = ShardState::new(Shard(3), lease, 0);
+        ShardState::new(Shard(3), lease, first_number)
+    }
+
+    fn count_of(state: &ShardState) -> HeldCount {
+        let check = state.held.check(Shard(3), [].iter()).expect("held rows");
+        HeldCount {
+            shard: check.shard,
+            generation: check.generation,
+            has_changed: true,
+        }
+    }
+
+    #[test]
+    fn a_count_from_before_a_release_does_not_release_the_rows_again() {
+        let mut state = state(0);
+        let rows: Vec<ReadRow> = (1..=4).map(row).collect();
+        state.pass_over(0, rows.iter(), |_| true);
+        let old = count_of(&state);
+        state.release_held();
+        state.pass_over(0, rows[..3].iter(), |_| true);
+        state.note_counted(&old);
+        assert_eq!(state.held.rows(), 3, "they are not read a second time");
+        state.note_counted(&count_of(&state));
+        assert_eq!(state.held.rows(), 0, "a count of these rows counts");
+    }
+
+    #[test]
+    fn a_count_of_another_tenure_of_the_shard_releases_nothing() {
+        let (mut before, mut state) = (state(0), state(1 << 32));
+        let rows: Vec<ReadRow> = (1..=4).map(row).collect();
+        before.pass_over(0, rows.iter(), |_| true);
+        state.pass_over(0, rows.iter(), |_| true);
+        state.note_counted(&count_of(&before));
+        assert_eq!(state.held.rows(), 4);
+    }
+
+    #[test]
+    fn rows_that_two_reads_return_are_counted_once() {
+        let mut state = state(0);
         let rows: Vec<ReadRow> = (1..=4).map(row).collect();
         state.pass_over(0, rows[..3].iter(), |_| true);
         // This read began before the rows of the first one were passed over.

@@ -57,12 +57,9 @@ impl<P: Publish> Pump<P> {
         }
     }
 
-    /// Reads a shard from its beginning when its held rows are not those that are known.
     pub(super) fn note_counted(&mut self, count: &HeldCount) {
-        if count.has_changed
-            && let Some(state) = self.owned.get_mut(count.shard)
-        {
-            state.release_held();
+        if let Some(state) = self.owned.get_mut(count.shard) {
+            state.note_counted(count);
         }
     }
 

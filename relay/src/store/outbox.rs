@@ -187,7 +187,7 @@ pub async fn delete_published(conn: &mut MySqlConnection, keys: &[RowKey]) -> sq
 }
 
 /// The ids of a shard above `after` and up to `up_to`, in their order.
-pub(crate) async fn count_held(
+pub(crate) async fn read_ids(
     conn: &mut MySqlConnection,
     shard: Shard,
     after: i64,
@@ -195,7 +195,7 @@ pub(crate) async fn count_held(
     limit: u16,
 ) -> sqlx::Result<Vec<i64>> {
     sqlx::query_scalar(
-        "/* count_held */ SELECT id FROM outbox FORCE INDEX (PRIMARY) \
+        "/* read_ids */ SELECT id FROM outbox FORCE INDEX (PRIMARY) \
          WHERE shard = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?",
     )
     .bind(shard)

@@ -13,7 +13,7 @@ use crate::program::Program;
 
 const DELETE: &str = "/* delete_published */";
 const LOOK_UP: &str = "/* read_predecessors */";
-const COUNT: &str = "/* count_held */";
+const COUNT: &str = "/* read_ids */";
 const HEARTBEAT: &str = "/* heartbeat */";
 const OLDEST: &str = "/* read_oldest */";
 const LAST_OF_PARKING: &str = "/* delete_copied */";

@@ -304,7 +304,7 @@ async fn p12_held_rows_are_counted_in_bounded_chunks() {
         let (statements, largest): (i64, u64) = sqlx::query_as(
             "SELECT COUNT(*), CAST(COALESCE(MAX(rows_examined), 0) AS UNSIGNED) \
              FROM performance_schema.events_statements_history \
-             WHERE current_schema = DATABASE() AND sql_text LIKE '/* count_held */%' AND rows_examined > 0",
+             WHERE current_schema = DATABASE() AND sql_text LIKE '/* read_ids */%' AND rows_examined > 0",
         )
         .fetch_one(fixture.pool())
         .await
