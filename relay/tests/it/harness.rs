@@ -223,22 +223,19 @@ impl Fixture {
         .expect("the process list")
     }
 
-    /// How many rows the statement `name` returned in the next 400 ms.
-    pub(crate) async fn rows_sent(&self, name: &str) -> u64 {
-        let total = || async {
-            let rows: Option<u64> = sqlx::query_scalar(
-                "SELECT CAST(SUM(sum_rows_sent) AS UNSIGNED) FROM performance_schema.events_statements_summary_by_digest \
-                 WHERE schema_name = DATABASE() AND query_sample_text LIKE ?",
-            )
-            .bind(format!("/* {name} */%"))
-            .fetch_one(self.pool())
-            .await
-            .expect("the statement summary");
-            rows.unwrap_or_default()
-        };
-        let before = total().await;
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        total().await - before
+    /// Whether the last runs of the statement `name` have returned no rows: five to ten of them, as many as the server
+    /// remembers of a session.
+    pub(crate) async fn returns_no_rows(&self, name: &str) -> bool {
+        let (runs, rows): (i64, u64) = sqlx::query_as(
+            "SELECT COUNT(*), CAST(COALESCE(SUM(rows_sent), 0) AS UNSIGNED) \
+             FROM performance_schema.events_statements_history WHERE event_name = 'statement/com/Execute' \
+             AND current_schema = DATABASE() AND sql_text LIKE ?",
+        )
+        .bind(format!("/* {name} */%"))
+        .fetch_one(self.pool())
+        .await
+        .expect("the last statements of each session");
+        runs >= 5 && rows == 0
     }
 
     /// The number of shards of each owner.
