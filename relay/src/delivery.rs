@@ -117,6 +117,11 @@ impl<P: Publish> Delivery<P> {
     /// Destroys the producer with its queue. Returns its last reports.
     pub(crate) async fn destroy(&mut self) -> Vec<DeliveryReport> {
         self.publisher.destroy().await;
+        self.waiting_reports()
+    }
+
+    /// The reports that have arrived.
+    pub(crate) fn waiting_reports(&mut self) -> Vec<DeliveryReport> {
         std::iter::from_fn(|| self.reports.try_recv().ok()).collect()
     }
 

@@ -168,6 +168,7 @@ impl<P: Publish> Pump<P> {
     /// Follows the leases, starts what is due, and handles the next event.
     async fn turn(&mut self, stop: &CancellationToken) -> Result<(), TurnError> {
         self.follow_leases().await?;
+        self.settle_waiting()?;
         self.delivery.look_after_troubles();
         self.release_recovered();
         self.deleter.dispatch(false);
@@ -266,13 +267,7 @@ impl<P: Publish> Pump<P> {
     async fn send_new(&mut self, mut rows: Vec<Pending>) -> Result<Held, RestartCause> {
         self.read_if_due();
         self.delivery.put_isolated_first(&mut rows);
-        let looked_up = self.look_up_predecessors(&rows).await;
-        let predecessors = self.monitors.predecessors.note(looked_up);
-        if predecessors.is_none() {
-            self.reads.not_before(Instant::now() + RETRY_PAUSE);
-        }
-        // After a failure, unverified rows are put back; all others can be sent.
-        let predecessors = predecessors.unwrap_or_default();
+        let predecessors = self.look_up_predecessors(&rows).await?;
         self.send_all(&rows, &predecessors).await
     }
 }

@@ -29,7 +29,7 @@ impl<P: Publish> Pump<P> {
     pub(super) async fn look_up_predecessors(
         &mut self,
         rows: &[Pending],
-    ) -> Result<Predecessors, DbError> {
+    ) -> Result<Predecessors, RestartCause> {
         let allows = |row: &Pending| {
             let state = self.owned.get(row.key.shard);
             state.is_some_and(|state| state.sent_seqs.allows(row.return_id, row.seq))
@@ -44,8 +44,17 @@ impl<P: Publish> Pump<P> {
                 .map(UnverifiedRow::from)
                 .partition(|row| has_held(&row));
         let found = match unverified.as_slice() {
-            [] => Vec::new(),
-            rows => self.read_predecessors(rows).await?,
+            [] => Some(Vec::new()),
+            rows => {
+                let read = self.read_predecessors(rows).await;
+                self.monitors.predecessors.note(read)
+            }
+        };
+        self.settle_waiting()?;
+        let Some(found) = found else {
+            self.reads.not_before(Instant::now() + RETRY_PAUSE);
+            // Unverified rows are put back; all others can be sent.
+            return Ok(Predecessors::default());
         };
         let is_sent = |key: RowKey, id: i64| {
             let state = self.owned.get(key.shard);

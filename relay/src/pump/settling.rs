@@ -8,6 +8,13 @@ use crate::pending::RowKey;
 use crate::publisher::{DeliveryReport, Publish, RecordId};
 
 impl<P: Publish> Pump<P> {
+    /// Settles what Kafka has acknowledged while the pump waited for the database: otherwise a partition that moves
+    /// would look as if it had acknowledged nothing since.
+    pub(super) fn settle_waiting(&mut self) -> Result<(), RestartCause> {
+        let reports = self.delivery.waiting_reports();
+        self.settle(&reports)
+    }
+
     pub(super) fn settle(&mut self, reports: &[DeliveryReport]) -> Result<(), RestartCause> {
         let mut delivered = Vec::new();
         let mut outcome = Ok(());
