@@ -14,6 +14,7 @@ use shared::domain::ids::{EventId, Shard};
 use shared::runtime::tasks::{Backoff, Outage};
 use tokio::sync::mpsc;
 
+use self::troubles::Room;
 use crate::error::RestartCause;
 use crate::in_flight::SentRecord;
 use crate::metrics::Metrics;
@@ -144,7 +145,9 @@ impl<P: Publish> Delivery<P> {
 
     /// Whether more rows could be sent now.
     pub(crate) fn has_room(&self, shards: &OwnedShards) -> bool {
-        !self.topics.is_blocking() && (self.isolated.is_empty() || !self.has_moving_records(shards))
+        !self.topics.is_blocking()
+            && !self.is_crowded(shards)
+            && (self.isolated.is_empty() || !self.has_moving_records(shards))
     }
 
     /// Whether the rows of a read may be taken now. Order holds within one mode, so the mode changes only while nothing
@@ -183,8 +186,10 @@ impl<P: Publish> Delivery<P> {
         };
         let key = &row.msg_key;
         let partition = self.partitions.of(&row.topic, key, topic.partitions);
-        if self.takes_no_more(partition) {
-            return Ok(Enqueued::Held);
+        match self.room_of(partition, shards.unsettled()) {
+            Room::Some => {}
+            Room::AfterAnAnswer => return Ok(Enqueued::MustWait),
+            Room::None => return Ok(Enqueued::Held),
         }
         let limit = topic.limit;
         if row.payload.len() + ENVELOPE_ROOM > limit && row.record_bytes() > limit {

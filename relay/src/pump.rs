@@ -239,9 +239,9 @@ impl<P: Publish> Pump<P> {
             && self.delivery.has_room(&self.owned)
     }
 
-    /// Records of stalled partitions leave their room to others; at most as many again are in flight.
+    /// Records of stalled partitions leave their room to others.
     fn unsettled_in_window(&self) -> usize {
-        let stalled = self.delivery.stalled_records().min(MAX_UNSETTLED);
+        let stalled = self.delivery.stalled_records();
         self.owned.unsettled().saturating_sub(stalled)
     }
 

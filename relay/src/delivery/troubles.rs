@@ -8,6 +8,16 @@ use crate::owned_shards::OwnedShards;
 use crate::partitions::PartitionId;
 use crate::publisher::{Publish, TopicProblem};
 
+/// Whether a partition gets a further record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    Some,
+    /// It has many records and may still answer.
+    AfterAnAnswer,
+    /// It is stalled.
+    None,
+}
+
 /// For the log.
 #[derive(Debug, thiserror::Error)]
 #[error("partitions that acknowledge nothing, by topic: {0}")]
@@ -33,7 +43,7 @@ impl<P: Publish> Delivery<P> {
     }
 
     /// Whether a row of this topic with this key is held back.
-    pub(crate) fn is_held(&mut self, topic: &str, key: &str) -> bool {
+    pub(crate) fn is_held(&mut self, topic: &str, key: &str, shards: &OwnedShards) -> bool {
         if self.topics.is_in_trouble(topic) {
             return true;
         }
@@ -41,22 +51,35 @@ impl<P: Publish> Delivery<P> {
             return false;
         };
         let partition = self.partitions.of(topic, key, known.partitions);
-        self.takes_no_more(partition)
+        self.room_of(partition, shards.unsettled()) == Room::None
     }
 
     /// While no broker can be reached, no partition is worse than the others, and the window stops the reading. While
     /// records are isolated, a stalled partition gets nothing more: an isolated record must be alone in its partition.
-    pub(super) fn takes_no_more(&mut self, partition: PartitionId) -> bool {
+    pub(super) fn room_of(&mut self, partition: PartitionId, unsettled: usize) -> Room {
         let now = Instant::now();
         let is_full = match self.isolated.is_empty() {
-            true => self.partitions.is_full(partition, now),
+            true => self.partitions.is_full(partition, unsettled, now),
             false => self.partitions.is_stalled(partition, now),
         };
-        let takes_no_more = !self.has_no_broker && is_full;
-        if takes_no_more {
+        if self.has_no_broker {
+            Room::Some
+        } else if is_full {
             self.partitions.note_held(partition);
+            Room::None
+        } else if self.partitions.must_answer(partition, unsettled, now) {
+            Room::AfterAnAnswer
+        } else {
+            Room::Some
         }
-        takes_no_more
+    }
+
+    /// Whether a partition that may still answer has so many records that further rows should not be read.
+    pub(super) fn is_crowded(&self, shards: &OwnedShards) -> bool {
+        !self.has_no_broker
+            && self
+                .partitions
+                .is_crowded(shards.unsettled(), Instant::now())
     }
 
     /// The number of records in flight that leave their room in the window to others.

@@ -60,7 +60,10 @@ impl<P: Publish> Pump<P> {
             let state = self.owned.get(key.shard);
             state.is_some_and(|state| state.unsettled.contains(&id))
         };
-        let is_held = |row: &UnverifiedRow, topic: &str| self.delivery.is_held(topic, &row.msg_key);
+        let is_held = |row: &UnverifiedRow, topic: &str| {
+            let key = &row.msg_key;
+            self.delivery.is_held(topic, key, &self.owned)
+        };
         let mut predecessors = Predecessors::of(&unverified, &found, is_sent, is_held);
         predecessors.hold(&held);
         Ok(predecessors)

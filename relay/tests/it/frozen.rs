@@ -13,8 +13,8 @@ use crate::harness::{BrokerProxy, Event, Fixture, Record, assert_history, histor
 use crate::program::Program;
 
 /// `BATCH_ROWS`. A read starts while fewer than `MAX_UNSETTLED` rows are unsettled. Its rows, and those of the read that
-/// runs while they are sent, may still be added. A partition that acknowledges nothing for a second does not count; all
-/// such partitions together have as many records again.
+/// runs while they are sent, may still be added. A partition that acknowledges nothing for a second does not count, but
+/// all rows together are at most twice as many.
 const BATCH_ROWS: usize = 1_000;
 const MAX_IN_FLIGHT: usize = 2 * MAX_UNSETTLED - 1 + 2 * BATCH_ROWS;
 

@@ -25,10 +25,10 @@ pub(crate) struct FaultyPublisher {
     /// How often the send mode changed.
     pub(crate) mode_changes: Arc<AtomicUsize>,
     mode: Mutex<Option<SendMode>>,
-    /// No record of this topic is sent, while `denied`.
-    withheld_topic: Option<String>,
+    /// No record of these topics is sent.
+    pub(crate) stalled_topics: Arc<Mutex<HashSet<String>>>,
     withheld: Mutex<Vec<(Pending, i64, RecordId, SendMode)>>,
-    /// Switches [`Fault::Deny`], [`Fault::Silence`] or the withholding on.
+    /// Switches [`Fault::Deny`] or [`Fault::Silence`] on.
     pub(crate) denied: Arc<AtomicBool>,
     /// How often a topic was asked for.
     pub(crate) described: Arc<AtomicUsize>,
@@ -71,13 +71,6 @@ impl FaultyPublisher {
         Self::new(kafka, Fault::Silence(topic.to_owned()))
     }
 
-    pub(crate) fn withholding(self, topic: &str) -> Self {
-        Self {
-            withheld_topic: Some(topic.to_owned()),
-            ..self
-        }
-    }
-
     pub(crate) fn losing_the_first_ack(kafka: KafkaPublisher) -> Self {
         Self::new(kafka, Fault::LoseFirstAck)
     }
@@ -106,7 +99,7 @@ impl FaultyPublisher {
             overflows: Arc::default(),
             mode_changes: Arc::default(),
             mode: Mutex::default(),
-            withheld_topic: None,
+            stalled_topics: Arc::default(),
             withheld: Mutex::default(),
             denied: Arc::default(),
             described: Arc::default(),
@@ -127,18 +120,15 @@ impl FaultyPublisher {
         }
     }
 
-    /// Keeps a record of the stalled topic. Otherwise the records kept before go first.
+    /// Keeps a record of a stalled topic. Once no topic is stalled, the records kept before go first.
     fn withholds(&self, event: &Pending, epoch: i64, id: RecordId, mode: SendMode) -> bool {
-        let Some(topic) = &self.withheld_topic else {
-            return false;
-        };
+        let stalled = self.stalled_topics.lock().expect("not poisoned");
         let mut withheld = self.withheld.lock().expect("not poisoned");
-        let is_on = self.denied.load(Ordering::Relaxed);
-        if is_on && event.topic == *topic {
+        if stalled.contains(&event.topic) {
             withheld.push((event.clone(), epoch, id, mode));
             return true;
         }
-        if !is_on {
+        if stalled.is_empty() {
             for (event, epoch, id, mode) in withheld.drain(..) {
                 let sent = self.kafka.enqueue(&event, epoch, id, mode);
                 sent.expect("room in the queue");
