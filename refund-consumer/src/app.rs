@@ -212,7 +212,7 @@ impl Parts {
             db,
             gateway: gateway.clone(),
             floors: floors.clone(),
-            foreign: ForeignReport::new(metrics.foreign_attempts.clone()),
+            foreign: ForeignReport::new(metrics.rows.foreign_attempts.clone()),
             metrics,
         };
         stage.spawn("sweep", sweep.run(interval, stop));
@@ -254,7 +254,7 @@ impl Parts {
             gateway,
             db: self.db.earlier.clone(),
             owner,
-            open: OpenAttempts::new(self.metrics.open_attempts.clone()),
+            open: OpenAttempts::new(self.metrics.intake.open_attempts.clone()),
             max_open: self.max_open(),
             call_deadline: pay.call_deadline(),
             parallel_calls,

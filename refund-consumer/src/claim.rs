@@ -127,6 +127,7 @@ impl Claimer {
                 .await;
         }
         self.metrics
+            .intake
             .messages
             .with_label_values(&["left"])
             .inc_by(batch.records());
@@ -179,6 +180,7 @@ impl Claimer {
         };
         tracing::error!(error = chain(&error), return.id = %candidate.return_id, "a return cannot be claimed");
         self.metrics
+            .work
             .permanent_failures
             .with_label_values(&["claim"])
             .inc();
@@ -209,6 +211,7 @@ impl Claimer {
             name: "claim",
             failures: &self
                 .metrics
+                .work
                 .transient_failures
                 .with_label_values(&["claim"]),
         };
@@ -299,23 +302,30 @@ impl Claimer {
     fn count(&self, claimed: &Claimed) {
         if let Some(began) = claimed.began {
             let seconds = began.elapsed().as_secs_f64();
-            self.metrics.claim_seconds.observe(seconds);
+            self.metrics.intake.claim_seconds.observe(seconds);
         }
         let counted = claimed.results.len() + claimed.dead.len();
         if counted > 0 {
             self.metrics
+                .intake
                 .claim_group
                 .observe(f64::from(u32::try_from(counted).unwrap_or(u32::MAX)));
         }
         for result in &claimed.results {
-            self.metrics.messages.with_label_values(&[result]).inc();
+            self.metrics
+                .intake
+                .messages
+                .with_label_values(&[result])
+                .inc();
         }
         for reason in &claimed.dead {
             self.metrics
+                .intake
                 .messages
                 .with_label_values(&["dead_letter"])
                 .inc();
             self.metrics
+                .intake
                 .dead_letters
                 .with_label_values(&[reason.as_str()])
                 .inc();

@@ -26,13 +26,14 @@ pub async fn run(db: Database, retention_days: u16, metrics: Metrics, stop: Canc
         match expired.await {
             Ok(deleted) => {
                 outage.ended();
-                metrics.inbox_expired.inc_by(deleted);
+                metrics.work.inbox_expired.inc_by(deleted);
                 if deleted == u64::from(BATCH) {
                     rounds.pause_next(PAUSE);
                 }
             }
             Err(error) => {
                 metrics
+                    .work
                     .transient_failures
                     .with_label_values(&["expire_inbox"])
                     .inc();

@@ -91,7 +91,7 @@ impl Sweep {
                 None => return,
                 Some(None) => outage.ended(),
                 Some(Some(error)) => {
-                    let failures = &self.metrics.transient_failures;
+                    let failures = &self.metrics.work.transient_failures;
                     failures.with_label_values(&["sweep"]).inc();
                     outage.failed(&error);
                 }
@@ -135,9 +135,12 @@ impl Sweep {
     fn show(&self, overdue: &[OverdueRechecks]) {
         let oldest = overdue.iter().map(|one| one.oldest_secs).max();
         let oldest = oldest.and_then(|secs| secs.try_into().ok()).unwrap_or(0);
-        self.metrics.oldest_recheck.set(Duration::from_secs(oldest));
+        self.metrics
+            .rows
+            .oldest_recheck
+            .set(Duration::from_secs(oldest));
         let attempts = overdue.iter().map(|one| one.attempts).sum();
-        self.metrics.overdue_rechecks.set(attempts);
+        self.metrics.rows.overdue_rechecks.set(attempts);
     }
 }
 

@@ -76,14 +76,15 @@ pub async fn run(
             Ok(gauges) => {
                 outage.ended();
                 last_read.now();
-                metrics.parked_attempts.set(gauges.parked);
-                for (shown, kind) in metrics.oldest.iter().zip(Standstill::ALL) {
+                metrics.rows.parked_attempts.set(gauges.parked);
+                for (shown, kind) in metrics.rows.oldest.iter().zip(Standstill::ALL) {
                     shown.set(gauges.age(kind));
                 }
                 gauges.oldest.iter().for_each(|read| floors.raise(read));
             }
             Err(error) => {
                 metrics
+                    .work
                     .transient_failures
                     .with_label_values(&["census"])
                     .inc();

@@ -169,7 +169,7 @@ impl<G: RefundGateway> Intake<G> {
                 }
                 // Brokers away, topic not there yet: the client goes on trying by itself.
                 Event::Received(Err(error)) => {
-                    self.metrics.kafka_errors.inc();
+                    self.metrics.work.kafka_errors.inc();
                     self.subscription.log.error(&error, "");
                 }
                 Event::NothingMore => self.start_claim(),
@@ -190,12 +190,12 @@ impl<G: RefundGateway> Intake<G> {
     /// The client would stay silent for ever. Records that were received and not claimed come again.
     fn rejoin(&mut self) -> Result<(), Error> {
         tracing::error!("the Kafka client has forgotten all brokers: joining the group again");
-        self.metrics.rejoined.inc();
+        self.metrics.work.rejoined.inc();
         let joined = Arc::new(self.subscription.join(&self.metrics)?);
         let forgetful = std::mem::replace(&mut self.consumer, joined);
         self.waiting.clear();
         self.paused = false;
-        self.metrics.paused.set(0);
+        self.metrics.intake.paused.set(0);
         // Dropping it waits for a response that does not come.
         std::thread::spawn(move || drop(forgetful));
         Ok(())
@@ -294,7 +294,7 @@ impl<G: RefundGateway> Intake<G> {
         match done {
             Ok(()) => {
                 self.paused = pause;
-                self.metrics.paused.set(i64::from(pause));
+                self.metrics.intake.paused.set(i64::from(pause));
             }
             Err(error) => {
                 tracing::warn!(%error, "could not pause or resume");

@@ -12,21 +12,40 @@ use crate::gateway::{CALL_OPERATIONS, CALL_RESULTS, CallKind};
 use crate::message::Reason;
 use crate::store::Standstill;
 
-/// See each field's help text.
+/// See each metric's help text.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     pub set: MetricSet,
+    pub intake: Intake,
+    pub gateway: Gateway,
+    pub work: Work,
+    pub rows: Rows,
+}
+
+/// Messages and claims.
+#[derive(Debug, Clone)]
+pub struct Intake {
     pub messages: IntCounterVec,
     pub dead_letters: IntCounterVec,
     pub claim_seconds: Histogram,
     pub claim_group: Histogram,
     pub open_attempts: IntGauge,
     pub paused: IntGauge,
-    pub gateway_calls: IntCounterVec,
-    pub gateway_seconds: HistogramVec,
+}
+
+/// Calls and what they led to.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    pub calls: IntCounterVec,
+    pub seconds: HistogramVec,
     pub refuses_all: IntGaugeVec,
     pub settlements: IntCounterVec,
     pub settle_group: Histogram,
+}
+
+/// The scans, and what failed.
+#[derive(Debug, Clone)]
+pub struct Work {
     pub found_waiting: IntCounterVec,
     pub expired_before_call: IntCounter,
     pub transient_failures: IntCounterVec,
@@ -35,6 +54,11 @@ pub struct Metrics {
     pub rebalances: IntCounter,
     pub rejoined: IntCounter,
     pub inbox_expired: IntCounter,
+}
+
+/// What waits, as the rows show it.
+#[derive(Debug, Clone)]
+pub struct Rows {
     /// In the order of [`Standstill::ALL`].
     pub oldest: Vec<Age>,
     pub parked_attempts: IntGauge,
@@ -56,48 +80,12 @@ impl Metrics {
     /// Registers everything.
     pub fn new() -> Self {
         let set = MetricSet::new();
-        let (messages, dead_letters, claim_seconds, claim_group, open_attempts, paused) =
-            intake(&set);
-        let (gateway_calls, gateway_seconds, refuses_all, settlements, settle_group) =
-            gateway(&set);
-        let (
-            found_waiting,
-            expired_before_call,
-            transient_failures,
-            permanent_failures,
-            kafka_errors,
-            rebalances,
-            rejoined,
-            inbox_expired,
-        ) = work(&set);
-        let (oldest, parked_attempts, foreign_attempts, overdue_rechecks, oldest_recheck) =
-            waiting(&set);
         Self {
+            intake: Intake::new(&set),
+            gateway: Gateway::new(&set),
+            work: Work::new(&set),
+            rows: Rows::new(&set),
             set,
-            messages,
-            dead_letters,
-            claim_seconds,
-            claim_group,
-            open_attempts,
-            paused,
-            gateway_calls,
-            gateway_seconds,
-            refuses_all,
-            settlements,
-            settle_group,
-            found_waiting,
-            expired_before_call,
-            transient_failures,
-            permanent_failures,
-            kafka_errors,
-            rebalances,
-            rejoined,
-            inbox_expired,
-            oldest,
-            parked_attempts,
-            foreign_attempts,
-            overdue_rechecks,
-            oldest_recheck,
         }
     }
 }
@@ -108,189 +96,165 @@ impl Default for Metrics {
     }
 }
 
-/// Messages and claims.
-fn intake(
-    set: &MetricSet,
-) -> (
-    IntCounterVec,
-    IntCounterVec,
-    Histogram,
-    Histogram,
-    IntGauge,
-    IntGauge,
-) {
-    (
-        set.counters(
-            "refund_consumer_messages_total",
-            "Records taken, by result",
-            "result",
-            &[
-                "claimed",
-                "rejected",
-                "awaits_review",
-                "already_moved",
-                "duplicate",
-                "left",
-                "dead_letter",
-            ],
-        ),
-        set.counters(
-            "refund_consumer_dead_letters_total",
-            "Records that became dead letters, by reason",
-            "reason",
-            Reason::VARIANTS,
-        ),
-        set.histogram(
-            "refund_consumer_claim_seconds",
-            "Time of one claim transaction",
-            &SECONDS,
-        ),
-        set.histogram(
-            "refund_consumer_claim_group_size",
-            "Returns in one claim",
-            &SIZES,
-        ),
-        set.gauge(
-            "refund_consumer_open_attempts",
-            "Attempts this process is carrying to an outcome",
-        ),
-        set.gauge(
-            "refund_consumer_paused",
-            "1 while no messages are taken: no room, or the gateway accepts no calls",
-        ),
-    )
+impl Intake {
+    fn new(set: &MetricSet) -> Self {
+        Self {
+            messages: set.counters(
+                "refund_consumer_messages_total",
+                "Records taken, by result",
+                "result",
+                &[
+                    "claimed",
+                    "rejected",
+                    "awaits_review",
+                    "already_moved",
+                    "duplicate",
+                    "left",
+                    "dead_letter",
+                ],
+            ),
+            dead_letters: set.counters(
+                "refund_consumer_dead_letters_total",
+                "Records that became dead letters, by reason",
+                "reason",
+                Reason::VARIANTS,
+            ),
+            claim_seconds: set.histogram(
+                "refund_consumer_claim_seconds",
+                "Time of one claim transaction",
+                &SECONDS,
+            ),
+            claim_group: set.histogram(
+                "refund_consumer_claim_group_size",
+                "Returns in one claim",
+                &SIZES,
+            ),
+            open_attempts: set.gauge(
+                "refund_consumer_open_attempts",
+                "Attempts this process is carrying to an outcome",
+            ),
+            paused: set.gauge(
+                "refund_consumer_paused",
+                "1 while no messages are taken: no room, or the gateway accepts no calls",
+            ),
+        }
+    }
 }
 
-/// Calls and what they led to.
-fn gateway(
-    set: &MetricSet,
-) -> (
-    IntCounterVec,
-    HistogramVec,
-    IntGaugeVec,
-    IntCounterVec,
-    Histogram,
-) {
-    (
-        set.counters(
+impl Gateway {
+    fn new(set: &MetricSet) -> Self {
+        Self {
+            calls: set.counters(
                 "refund_consumer_gateway_calls_total",
                 "Gateway calls, by result",
                 "result",
                 &CALL_RESULTS,
             ),
-        gateway_seconds(set),
-        set.gauges(
+            seconds: gateway_seconds(set),
+            refuses_all: set.gauges(
                 "refund_consumer_gateway_refuses_all",
                 "1 while the gateway refuses the calls of several refunds in a row, or answers them as none of its contract: the settings or the account are wrong, and no refund is parked for it",
                 "calls",
                 &CallKind::ALL.map(CallKind::as_str),
             ),
-        set.counters(
+            settlements: set.counters(
                 "refund_consumer_settlements_total",
                 "Settled outcomes, by result; `held` each time that another transaction held the rows",
                 "result",
                 &[Settled::VARIANTS, NotSettled::VARIANTS].concat(),
             ),
-        set.histogram(
+            settle_group: set.histogram(
                 "refund_consumer_settle_group_size",
                 "Outcomes settled together",
                 &SIZES,
             ),
-    )
+        }
+    }
 }
 
-/// The scans, and what failed.
-fn work(
-    set: &MetricSet,
-) -> (
-    IntCounterVec,
-    IntCounter,
-    IntCounterVec,
-    IntCounterVec,
-    IntCounter,
-    IntCounter,
-    IntCounter,
-    IntCounter,
-) {
-    (
-        set.counters(
-            "refund_consumer_found_waiting_total",
-            "Attempts (due) and returns (approved, initiated) that the scans found",
-            "kind",
-            &["due", "approved", "initiated"],
-        ),
-        set.counter(
-            "refund_consumer_expired_before_call_total",
-            "Attempts that were given up because no call permit became free in time",
-        ),
-        set.counters(
-            "refund_consumer_transient_failures_total",
-            "Uses of the database that failed and are tried again",
-            "step",
-            &[
-                "claim",
-                "settle",
-                "reconcile",
-                "sweep",
-                "expire_inbox",
-                "census",
-            ],
-        ),
-        set.counters(
-            "refund_consumer_permanent_failures_total",
-            "Returns or attempts that cannot be written; a person should look",
-            "step",
-            &["claim", "settle"],
-        ),
-        set.counter(
-            "refund_consumer_kafka_errors_total",
-            "Errors reported by the Kafka client",
-        ),
-        set.counter(
-            "refund_consumer_rebalances_total",
-            "Times that partitions were assigned to this consumer or revoked",
-        ),
-        set.counter(
-            "refund_consumer_rejoined_total",
-            "Kafka clients replaced because they had forgotten all brokers",
-        ),
-        set.counter(
-            "refund_consumer_inbox_expired_total",
-            "Inbox rows deleted after their retention",
-        ),
-    )
+impl Work {
+    fn new(set: &MetricSet) -> Self {
+        Self {
+            found_waiting: set.counters(
+                "refund_consumer_found_waiting_total",
+                "Attempts (due) and returns (approved, initiated) that the scans found",
+                "kind",
+                &["due", "approved", "initiated"],
+            ),
+            expired_before_call: set.counter(
+                "refund_consumer_expired_before_call_total",
+                "Attempts that were given up because no call permit became free in time",
+            ),
+            transient_failures: set.counters(
+                "refund_consumer_transient_failures_total",
+                "Uses of the database that failed and are tried again",
+                "step",
+                &[
+                    "claim",
+                    "settle",
+                    "reconcile",
+                    "sweep",
+                    "expire_inbox",
+                    "census",
+                ],
+            ),
+            permanent_failures: set.counters(
+                "refund_consumer_permanent_failures_total",
+                "Returns or attempts that cannot be written; a person should look",
+                "step",
+                &["claim", "settle"],
+            ),
+            kafka_errors: set.counter(
+                "refund_consumer_kafka_errors_total",
+                "Errors reported by the Kafka client",
+            ),
+            rebalances: set.counter(
+                "refund_consumer_rebalances_total",
+                "Times that partitions were assigned to this consumer or revoked",
+            ),
+            rejoined: set.counter(
+                "refund_consumer_rejoined_total",
+                "Kafka clients replaced because they had forgotten all brokers",
+            ),
+            inbox_expired: set.counter(
+                "refund_consumer_inbox_expired_total",
+                "Inbox rows deleted after their retention",
+            ),
+        }
+    }
 }
 
-/// What waits, as the rows show it.
-fn waiting(set: &MetricSet) -> (Vec<Age>, IntGauge, IntGaugeVec, IntGauge, Age) {
-    (
-        set.ages(
+impl Rows {
+    fn new(set: &MetricSet) -> Self {
+        Self {
+            oldest: set.ages(
                 "refund_consumer_oldest_return_seconds",
                 "For each status, the age of the return that has not moved for longest (in_review: initiated, waits for a person); grows by itself while MySQL is away",
                 "status",
                 &Standstill::ALL.map(Standstill::code),
                 AGE_GRACE,
             ),
-        set.gauge(
+            parked_attempts: set.gauge(
                 "refund_consumer_parked_attempts",
                 "Attempts that wait for a person",
             ),
-        set.gauges(
+            foreign_attempts: set.gauges(
                 "refund_consumer_foreign_attempts",
                 "Due attempts of another GATEWAY_NAME than this consumer's, by state: they are left alone",
                 "state",
                 &["claimed", "sent", "pending", "unknown"],
             ),
-        set.gauge(
+            overdue_rechecks: set.gauge(
                 "refund_consumer_overdue_rechecks",
                 "Paid attempts of every GATEWAY_NAME whose look-up was due more than an hour ago: nobody learns whether the provider has taken them back",
             ),
-        set.age(
+            oldest_recheck: set.age(
                 "refund_consumer_oldest_recheck_seconds",
                 "For how long the oldest of refund_consumer_overdue_rechecks has been due; 0 if there is none; grows by itself while MySQL is away",
                 SWEEP_GRACE,
             ),
-    )
+        }
+    }
 }
 
 fn gateway_seconds(set: &MetricSet) -> HistogramVec {

@@ -126,6 +126,7 @@ impl<G: RefundGateway> Reconciler<G> {
                 Err(error) => {
                     failures += 1;
                     self.metrics
+                        .work
                         .transient_failures
                         .with_label_values(&["reconcile"])
                         .inc();
@@ -280,6 +281,7 @@ impl<G: RefundGateway> Reconciler<G> {
     fn count(&self, kind: &str, found: usize) {
         let found = u64::try_from(found).unwrap_or(u64::MAX);
         self.metrics
+            .work
             .found_waiting
             .with_label_values(&[kind])
             .inc_by(found);

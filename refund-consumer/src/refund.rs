@@ -114,7 +114,7 @@ impl<G: RefundGateway> RefundWorker<G> {
         let report = if self.has_time(&attempt.deadline) {
             self.call_gateway(&attempt).await
         } else {
-            self.metrics.expired_before_call.inc();
+            self.metrics.work.expired_before_call.inc();
             Some(self.too_late(&attempt))
         };
         drop(permit);
@@ -186,7 +186,11 @@ impl<G: RefundGateway> RefundWorker<G> {
         let settled = self.write(settlement).await;
         kill_point("consumer.after_settle");
         let result = settled.map_or_else(NotSettled::as_str, Settled::as_str);
-        self.metrics.settlements.with_label_values(&[result]).inc();
+        self.metrics
+            .gateway
+            .settlements
+            .with_label_values(&[result])
+            .inc();
         if let Ok(Settled::Parked | Settled::Disagreed | Settled::Stuck | Settled::Reversed) =
             settled
         {
@@ -207,7 +211,11 @@ impl<G: RefundGateway> RefundWorker<G> {
                 done => return done,
             }
             let held = NotSettled::Held.as_str();
-            self.metrics.settlements.with_label_values(&[held]).inc();
+            self.metrics
+                .gateway
+                .settlements
+                .with_label_values(&[held])
+                .inc();
             if tries == HELD_FOR_LONG {
                 tracing::warn!(return.id = %id.return_id, attempt = id.number, "another transaction holds a return or its order: the gateway's response waits");
             }

@@ -97,7 +97,7 @@ impl Settler {
     ) -> Vec<Result<Settled, NotSettled>> {
         let batch: Arc<[Settlement]> = batch.into();
         let size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-        self.metrics.settle_group.observe(f64::from(size));
+        self.metrics.gateway.settle_group.observe(f64::from(size));
         let error = match self.until_done(Arc::clone(&batch)).await {
             Ok(settled) => return settled,
             Err(error) => error,
@@ -125,6 +125,7 @@ impl Settler {
                 let id = settlement.report.attempt;
                 tracing::error!(error = chain(&error), return.id = %id.return_id, "an attempt cannot be settled");
                 self.metrics
+                    .work
                     .permanent_failures
                     .with_label_values(&["settle"])
                     .inc();
@@ -144,6 +145,7 @@ impl Settler {
             name: "settle",
             failures: &self
                 .metrics
+                .work
                 .transient_failures
                 .with_label_values(&["settle"]),
         };

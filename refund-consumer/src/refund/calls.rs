@@ -84,7 +84,8 @@ impl<G: RefundGateway> RefundWorker<G> {
             .unwrap_or(Err(CallFailed::Unknown("timeout")));
         let seconds = began.elapsed().as_secs_f64();
         self.metrics
-            .gateway_seconds
+            .gateway
+            .seconds
             .with_label_values(&[operation])
             .observe(seconds);
         let label = result
@@ -93,7 +94,7 @@ impl<G: RefundGateway> RefundWorker<G> {
         self.count_call(label);
         for kind in CallKind::ALL {
             let refuses_all = i64::from(self.gateway.refuses_all(kind));
-            let gauge = &self.metrics.refuses_all;
+            let gauge = &self.metrics.gateway.refuses_all;
             gauge.with_label_values(&[kind.as_str()]).set(refuses_all);
         }
         result
@@ -101,7 +102,8 @@ impl<G: RefundGateway> RefundWorker<G> {
 
     fn count_call(&self, result: &str) {
         self.metrics
-            .gateway_calls
+            .gateway
+            .calls
             .with_label_values(&[result])
             .inc();
     }

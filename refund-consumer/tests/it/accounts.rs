@@ -53,7 +53,7 @@ async fn p5_only_what_was_never_sent_may_go_to_another_account() {
     ];
     let running = world.start(first.clone(), &flags).await;
     until_true("both are claimed, one is called for", || {
-        first.submitted().len() == 1 && running.metrics.open_attempts.get() == 2
+        first.submitted().len() == 1 && running.metrics.intake.open_attempts.get() == 2
     })
     .await;
     running.stop().await;
@@ -66,7 +66,7 @@ async fn p5_only_what_was_never_sent_may_go_to_another_account() {
     world.wait_for(filed[free].return_id, "refunded").await;
     // Whether the first consumer has written that the outcome is unknown before it stopped is random.
     let foreign = || {
-        let states = &running.metrics.foreign_attempts;
+        let states = &running.metrics.rows.foreign_attempts;
         let count = |state| states.with_label_values(&[state]).get();
         count("claimed") + count("unknown")
     };

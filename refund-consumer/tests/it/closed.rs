@@ -20,7 +20,8 @@ async fn p12_no_message_is_taken_while_the_gateway_accepts_no_calls() {
     approve(&world, approved.return_id).await;
     let flags = ["--initiated-grace-secs=0"];
     let running = world.start(gateway.clone(), &flags).await;
-    let joined = || running.metrics.paused.get() == 1 && running.metrics.rebalances.get() > 0;
+    let joined =
+        || running.metrics.intake.paused.get() == 1 && running.metrics.work.rebalances.get() > 0;
     until_true("it has joined, and paused", joined).await;
     world.wait_for(approved.return_id, "refund_pending").await;
     let later = world.file_with(22, true).await;

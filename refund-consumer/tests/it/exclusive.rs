@@ -74,8 +74,8 @@ async fn many_returns_are_claimed_and_settled_in_groups() {
         assert_eq!(world.audited(one.return_id).await.len(), 4);
     }
     let (claims, settlements) = (
-        running.metrics.claim_group.get_sample_count(),
-        running.metrics.settle_group.get_sample_count(),
+        running.metrics.intake.claim_group.get_sample_count(),
+        running.metrics.gateway.settle_group.get_sample_count(),
     );
     assert!(claims <= 30, "{claims} claims for 300 returns");
     assert!(

@@ -67,7 +67,7 @@ async fn p6_a_running_consumer_shows_them() {
     let world = World::new().await;
     world.file_days_ago(2, 1..=1, |_| true).await;
     let running = world.start(world.simulated(), &[]).await;
-    let [initiated, review, ..] = &running.metrics.oldest[..] else {
+    let [initiated, review, ..] = &running.metrics.rows.oldest[..] else {
         panic!("an age for each kind")
     };
     until_true("the review is counted", || {
@@ -75,6 +75,6 @@ async fn p6_a_running_consumer_shows_them() {
     })
     .await;
     assert!(initiated.get().as_secs() < 60);
-    assert_eq!(running.metrics.parked_attempts.get(), 0);
+    assert_eq!(running.metrics.rows.parked_attempts.get(), 0);
     running.stop().await;
 }

@@ -410,7 +410,11 @@ fn event(row: AuditRow) -> Event {
 
 impl Running {
     pub(crate) fn messages(&self, result: &str) -> u64 {
-        self.metrics.messages.with_label_values(&[result]).get()
+        self.metrics
+            .intake
+            .messages
+            .with_label_values(&[result])
+            .get()
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -38,7 +38,14 @@ async fn p6_a_held_order_stops_no_other_claim() {
     for other in others {
         world.wait_for(other.return_id, "refunded").await;
     }
-    let left = || one.metrics.messages.with_label_values(&["left"]).get() == 1;
+    let left = || {
+        one.metrics
+            .intake
+            .messages
+            .with_label_values(&["left"])
+            .get()
+            == 1
+    };
     until_true("the held return was left to the scan", left).await;
     assert_eq!(world.status(held.return_id).await.0, "initiated");
     until_true("the bad record is kept", || {
@@ -47,7 +54,7 @@ async fn p6_a_held_order_stops_no_other_claim() {
     .await;
     assert_eq!(world.count("SELECT COUNT(*) FROM dead_letters").await, 1);
     // A wait would have ended after 5 s with error 1205.
-    let again = &one.metrics.transient_failures;
+    let again = &one.metrics.work.transient_failures;
     assert_eq!(again.with_label_values(&["claim"]).get(), 0);
     one.stop().await;
 
@@ -90,7 +97,7 @@ async fn p5_p6_a_held_order_stops_no_other_settlement() {
     let key = format!("refund-{}-1", held.event_id);
     let look_ups = gateway.looked_up().into_iter().filter(|one| *one == key);
     assert_eq!(look_ups.count(), 1, "only before it was sent");
-    let settlements = &consumer.metrics.settlements;
+    let settlements = &consumer.metrics.gateway.settlements;
     assert!(settlements.with_label_values(&["held"]).get() > 1);
     consumer.stop().await;
 }
@@ -188,7 +195,7 @@ async fn p11_a_response_that_waits_for_held_rows_is_written_while_draining() {
         let holder = hold(&world, LOCK_FOR_SHARE, filed.order_id).await;
         world.announce(&filed).await;
         let consumer = world.start(world.simulated(), &[drain]).await;
-        let settlements = consumer.metrics.settlements.clone();
+        let settlements = consumer.metrics.gateway.settlements.clone();
         let held = || settlements.with_label_values(&["held"]).get();
         until_true("the response waits", || held() > 0).await;
         consumer.ask_to_stop();

@@ -260,12 +260,12 @@ async fn a_429_with_retry_after_stops_all_calls() {
     let running = world.start(provider.gateway(), &flags).await;
     // The second waits until its deadline, and the others wait behind it.
     until_true("the others have given up", || {
-        running.metrics.expired_before_call.get() == 3
+        running.metrics.work.expired_before_call.get() == 3
     })
     .await;
     assert_eq!(provider.seen().len(), 1);
     let calls = |result: &str| {
-        let calls = &running.metrics.gateway_calls;
+        let calls = &running.metrics.gateway.calls;
         calls.with_label_values(&[result]).get()
     };
     assert_eq!(calls("rate_limited"), 1);

@@ -64,6 +64,7 @@ async fn a_claim_and_a_settlement_do_not_wait_for_a_strangers_uncommitted_return
         assert_eq!(
             running
                 .metrics
+                .work
                 .transient_failures
                 .with_label_values(&[step])
                 .get(),

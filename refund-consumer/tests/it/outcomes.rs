@@ -215,7 +215,8 @@ async fn a_refund_that_the_provider_settles_later_is_polled_and_never_sent_again
     until_true("it is polled", || {
         running
             .metrics
-            .gateway_seconds
+            .gateway
+            .seconds
             .with_label_values(&["status"])
             .get_sample_count()
             > 1

@@ -13,11 +13,11 @@ async fn p6_a_partition_that_comes_back_is_read() {
     for filed in world.file_all(1..=35, false).await {
         world.announce(&filed).await;
     }
-    let is_paused = |paused: i64| stays.metrics.paused.get() == paused;
+    let is_paused = |paused: i64| stays.metrics.intake.paused.get() == paused;
     until_true("no room is left", || is_paused(1)).await;
 
     let leaves = world.start(gateway.clone(), &flags).await;
-    let has_come = || leaves.metrics.rebalances.get() > 0;
+    let has_come = || leaves.metrics.work.rebalances.get() > 0;
     until_true("another consumer takes a partition", has_come).await;
     gateway.let_go();
     until_true("there is room again", || is_paused(0)).await;

@@ -88,6 +88,7 @@ async fn p6_a_days_lost_messages_are_found_page_by_page() {
     assert_eq!(world.effects(), go.len());
     let scanned = running
         .metrics
+        .work
         .found_waiting
         .with_label_values(&["initiated"]);
     assert_eq!(
@@ -164,7 +165,8 @@ async fn p5_an_orphan_that_was_paid_is_found_and_settled() {
     let calls = |operation: &str| {
         running
             .metrics
-            .gateway_seconds
+            .gateway
+            .seconds
             .with_label_values(&[operation])
             .get_sample_count()
     };

@@ -132,7 +132,11 @@ async fn p6_while_every_refund_is_refused_calls_wait_and_nothing_is_parked() {
         world.file_all(1..=8, false).await;
         let flags = ["--initiated-grace-secs=0", "--lookup-backoff-max-ms=200"];
         let running = world.start(gateway, &flags).await;
-        let refuses_all = running.metrics.refuses_all.with_label_values(&["submit"]);
+        let refuses_all = running
+            .metrics
+            .gateway
+            .refuses_all
+            .with_label_values(&["submit"]);
         until_true("it is noticed", || refuses_all.get() == 1).await;
         let posts = || {
             let seen = provider.seen();

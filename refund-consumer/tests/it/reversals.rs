@@ -69,7 +69,11 @@ async fn p5_a_refund_that_the_provider_takes_back_is_refund_failed_and_can_be_re
     assert_eq!(last.data["code"], "account_closed");
     assert_eq!(world.attempt_state(filed.return_id, 1).await, "reversed");
     assert_eq!(world.refunded_amount(filed.order_id).await, "0.0000");
-    let counted = running.metrics.settlements.with_label_values(&["reversed"]);
+    let counted = running
+        .metrics
+        .gateway
+        .settlements
+        .with_label_values(&["reversed"]);
     assert_eq!(counted.get(), 1);
 
     retry(&world, &filed).await;
@@ -218,12 +222,21 @@ async fn p6_look_ups_that_no_consumer_makes_are_counted_for_every_account() {
     let flags = ["--reconcile-interval-ms=10"];
     let running = world.start(Fake::with_keys(&[]), &flags).await;
     let metrics = &running.metrics;
-    until_true("one is overdue", || metrics.overdue_rechecks.get() == 1).await;
-    assert_eq!(metrics.oldest_recheck.get().as_secs() / 3600, 3);
+    until_true("one is overdue", || {
+        metrics.rows.overdue_rechecks.get() == 1
+    })
+    .await;
+    assert_eq!(metrics.rows.oldest_recheck.get().as_secs() / 3600, 3);
     let again = "UPDATE refunds SET recheck_at = UTC_TIMESTAMP(6) + INTERVAL ? DAY";
     world.execute(again, 1).await;
-    until_true("none is overdue", || metrics.overdue_rechecks.get() == 0).await;
-    until_true("none is old", || metrics.oldest_recheck.get().is_zero()).await;
+    until_true("none is overdue", || {
+        metrics.rows.overdue_rechecks.get() == 0
+    })
+    .await;
+    until_true("none is old", || {
+        metrics.rows.oldest_recheck.get().is_zero()
+    })
+    .await;
     running.stop().await;
 }
 

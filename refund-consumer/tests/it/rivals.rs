@@ -136,8 +136,8 @@ async fn a_consumer_without_room_takes_no_more_until_there_is_room() {
         world.announce(&new).await;
         filed.push(new);
     }
-    until_true("it is full", || running.metrics.paused.get() == 1).await;
-    let open = running.metrics.open_attempts.get();
+    until_true("it is full", || running.metrics.intake.paused.get() == 1).await;
+    let open = running.metrics.intake.open_attempts.get();
     assert!(
         (5..=6).contains(&open),
         "{open} open with room for 8, a quarter of it not for messages, and half a batch at least"
@@ -148,7 +148,7 @@ async fn a_consumer_without_room_takes_no_more_until_there_is_room() {
     }
     assert_eq!(gateway.submitted().len(), 40);
     until_true("it takes messages again", || {
-        running.metrics.paused.get() == 0
+        running.metrics.intake.paused.get() == 0
     })
     .await;
     running.stop().await;
@@ -168,7 +168,7 @@ async fn p5_an_attempt_that_waits_past_its_deadline_is_not_sent() {
         "--call-deadline-ms=4000",
     ];
     let running = world.start(gateway.clone(), &flags).await;
-    let expired = &running.metrics.expired_before_call;
+    let expired = &running.metrics.work.expired_before_call;
     until_true("its permit comes too late", || expired.get() == 1).await;
     assert_eq!(gateway.submitted().len(), 1);
     running.stop().await;

@@ -53,7 +53,7 @@ async fn p6_rows_older_than_the_floors_are_found() {
     world.file_days_ago(2, 1..=1, |_| true).await;
     let flags = ["--initiated-grace-secs=0"];
     let running = world.start(world.simulated(), &flags).await;
-    let review = &running.metrics.oldest[1];
+    let review = &running.metrics.rows.oldest[1];
     until_true("the gauges are read", || !review.get().is_zero()).await;
     let filed = world.file_days_ago(400, 2..=4, |_| false).await;
     for one in &filed {

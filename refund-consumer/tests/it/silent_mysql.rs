@@ -72,7 +72,7 @@ fn assert_each_paid_once(gateway: &Fake, returns: usize) {
 
 /// The largest age of all kinds of waiting returns, as scraped.
 fn oldest(running: &Running) -> Duration {
-    let ages = running.metrics.oldest.iter().map(|age| age.get());
+    let ages = running.metrics.rows.oldest.iter().map(|age| age.get());
     ages.max().unwrap_or_default()
 }
 
@@ -181,7 +181,7 @@ async fn p6_a_silent_scan_disturbs_no_other_work() {
     })
     .await;
     let failed = || {
-        let failures = &running.metrics.transient_failures;
+        let failures = &running.metrics.work.transient_failures;
         failures.with_label_values(&["reconcile"]).get()
     };
     until_within("the scan gives up", WAIT_DEADLINE, || async {
@@ -219,7 +219,7 @@ async fn p6_ages_grow_while_the_gauges_cannot_be_read() {
     let gateway = Fake::with_keys(&[]);
     world.file_days_ago(2, 1..=1, |_| true).await;
     let (proxy, running) = start(&world, &gateway, 0).await;
-    let age = || running.metrics.oldest[1].get();
+    let age = || running.metrics.rows.oldest[1].get();
     until_within("the review is read", WAIT_DEADLINE, || async {
         !age().is_zero()
     })
@@ -236,7 +236,7 @@ async fn p6_ages_grow_while_the_gauges_cannot_be_read() {
     assert!(readyz(&running).contains("ok mysql_answer_ms"));
     let meanwhile = file_and_announce(&world, 2).await;
     refunded_within(&world, &meanwhile, RESUMES).await;
-    let failures = &running.metrics.transient_failures;
+    let failures = &running.metrics.work.transient_failures;
     assert!(failures.with_label_values(&["census"]).get() > 0);
 
     proxy.disarm();
