@@ -93,6 +93,12 @@ impl RefundState {
             Outcome::StillOpen {
                 error, looked_up, ..
             } => self.still_open(at, error, *looked_up, now, pauses),
+            // The planned look-up may still find it.
+            Outcome::Park {
+                reason: reason @ ParkReason::NotFound,
+            } if self.attempts[at].planned_after(now).is_some() => {
+                self.still_open(at, reason.as_str(), true, now, pauses)
+            }
             Outcome::Park { reason } => self.park(at, *reason),
         };
         self.applied(step, before, at, now)

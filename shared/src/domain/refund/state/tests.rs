@@ -434,6 +434,9 @@ fn p5_a_look_up_that_a_notification_brought_forward_counts_for_nothing() {
     let still_pending = Outcome::Pending {
         gateway_ref: "ref".to_owned(),
     };
+    let not_found = Outcome::Park {
+        reason: ParkReason::NotFound,
+    };
     for (state, outcome, next) in [
         (S::Unknown, open(true, None), planned),
         (S::Unknown, open(true, Some(answer)), planned),
@@ -443,6 +446,7 @@ fn p5_a_look_up_that_a_notification_brought_forward_counts_for_nothing() {
             NOW + UNSENT * (UNCOUNTED + 1),
         ),
         (S::Pending, still_pending, planned),
+        (S::Unknown, not_found, planned),
     ] {
         let mut attempt = row(1, state, Some(ME));
         attempt.planned_check_at = Some(planned);
