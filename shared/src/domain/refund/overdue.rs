@@ -2,10 +2,9 @@
 
 use sqlx::FromRow;
 use sqlx::mysql::MySqlConnection;
+
 /// A look-up is made within seconds of its date, unless payments need every call for a while.
-const OVERDUE: time::Duration = time::Duration::hours(1);
-/// The last look-up is 30 days after the payment. What is overdue for longer is not asked about any more.
-const LAST: time::Duration = time::Duration::days(30);
+const RECHECK_OVERDUE: time::Duration = time::Duration::hours(1);
 
 /// The overdue look-ups of one account.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
@@ -28,11 +27,10 @@ pub async fn overdue_rechecks(conn: &mut MySqlConnection) -> sqlx::Result<Vec<Ov
         "/* overdue_rechecks */ SELECT /*+ MAX_EXECUTION_TIME(30000) */ gateway, COUNT(*) AS attempts, \
          TIMESTAMPDIFF(SECOND, MIN(recheck_at), UTC_TIMESTAMP(6)) AS oldest_secs \
          FROM (SELECT /*+ SKIP_SCAN(f recheck) */ f.gateway, f.recheck_at FROM refunds AS f \
-         WHERE f.recheck_at > UTC_TIMESTAMP(6) - INTERVAL ? SECOND AND f.recheck_at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND \
+         WHERE f.recheck_at < UTC_TIMESTAMP(6) - INTERVAL ? SECOND \
          LIMIT 1000000) AS overdue GROUP BY gateway",
     )
-    .bind(LAST.whole_seconds())
-    .bind(OVERDUE.whole_seconds())
+    .bind(RECHECK_OVERDUE.whole_seconds())
     .fetch_all(conn);
     let mut overdue: Vec<OverdueRechecks> = overdue.await?;
     overdue.sort_unstable_by(|a, b| a.gateway.cmp(&b.gateway));
