@@ -29,7 +29,7 @@ use crate::intake::{self, Intake};
 use crate::metrics::Metrics;
 use crate::open_attempts::OpenAttempts;
 use crate::reconcile::{Kind, Reconciler};
-use crate::refund::{self, Marked, RefundWorker};
+use crate::refund::{self, Marked, RefundWorker, Waiters};
 use crate::settle::{self, LookUpBackoff, Settlement, Settler};
 use crate::{expiry, gauges};
 
@@ -259,6 +259,7 @@ impl Parts {
             call_deadline: pay.call_deadline(),
             parallel_calls,
             call_permits: Semaphore::new(parallel_calls),
+            payments_waiting: Waiters::default(),
             settlements,
             mark_sent,
             metrics: self.metrics.clone(),

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+pub use calls::Waiters;
 pub use ownership::{Marked, mark_sent};
 
 use crate::attempt::{NotSettled, OwnedAttempt, SendState};
@@ -59,6 +60,8 @@ pub struct RefundWorker<G> {
     pub parallel_calls: usize,
     /// One permit per gateway call at the same time.
     pub call_permits: Semaphore,
+    /// Payments that have a call permit, and wait until the gateway admits their call.
+    pub payments_waiting: Waiters,
     pub settlements: Batcher<Settlement, Result<Settled, NotSettled>>,
     /// From claimed to sent, for gateways without keys.
     pub mark_sent: Batcher<AttemptId, Marked>,
@@ -94,9 +97,12 @@ impl<G: RefundGateway> RefundWorker<G> {
         self.most_for_messages().saturating_sub(self.open.count())
     }
 
-    /// How many more calls could begin now. While attempts wait for a call permit there are none: a permit that becomes
-    /// free is theirs.
+    /// How many more calls could begin now that no payment waits for. While attempts wait for a call permit there are none: a
+    /// permit that becomes free is theirs. Nor are there any while payments wait for the gateway's rate limit.
     pub fn free_calls(&self) -> usize {
+        if self.payments_waiting.any() {
+            return 0;
+        }
         self.call_permits.available_permits()
     }
 
@@ -241,7 +247,10 @@ impl<G: RefundGateway> RefundWorker<G> {
             let reason = ParkReason::AmountNotPayable;
             return Some(self.report(attempt, Outcome::Park { reason }));
         }
-        if let Err(error) = self.admitted(attempt.deadline, CallKind::Submit).await {
+        if let Err(error) = self
+            .payment_admitted(attempt.deadline, CallKind::Submit)
+            .await
+        {
             return Some(self.not_sent(attempt, error));
         }
         if !self.gateway.capabilities().native_idempotency {

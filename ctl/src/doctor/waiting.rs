@@ -45,7 +45,7 @@ fn rechecks(overdue: &[OverdueRechecks]) -> Check {
         RECHECKS,
         late.join("; "),
         "nobody learns whether these accounts have taken payments back: run a refund consumer with each GATEWAY_NAME for 30 \
-         days after its last payment; if one runs, payments need all of GATEWAY_PARALLEL_CALLS",
+         days after its last payment; if one runs, payments need all of GATEWAY_PARALLEL_CALLS or GATEWAY_RATE_PER_SEC",
     )
 }
 

@@ -1,14 +1,40 @@
 //! Calls to the gateway, each within its attempt's deadline. The clocks are checked after every wait, directly before the
 //! call: the timers stand still while the machine is suspended.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use shared::domain::refund::ProviderKey;
 use shared::runtime::clock::Expiry;
 
 use super::RefundWorker;
-use crate::attempt::OwnedAttempt;
+use crate::attempt::{OwnedAttempt, SendState};
 use crate::gateway::{CallFailed, CallKind, ProviderRefund, RefundGateway};
+
+/// How many wait.
+#[derive(Debug, Default)]
+pub struct Waiters(AtomicUsize);
+
+/// One that waits, until this is dropped.
+#[derive(Debug)]
+struct Waiter<'a>(&'a AtomicUsize);
+
+impl Waiters {
+    pub(super) fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    fn add(&self) -> Waiter<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Waiter(&self.0)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl<G: RefundGateway> RefundWorker<G> {
     /// How long a call may still wait. One that begins in the second half of its time is likely to be cut off by the
@@ -26,7 +52,14 @@ impl<G: RefundGateway> RefundWorker<G> {
         attempt: &OwnedAttempt,
         gateway_ref: &str,
     ) -> Result<Option<ProviderRefund>, CallFailed> {
-        let admitted = self.admitted(attempt.deadline, CallKind::LookUp).await;
+        let (deadline, kind) = (attempt.deadline, CallKind::LookUp);
+        let admitted = match attempt.sent {
+            SendState::Paid { .. } => self.admitted(deadline, kind).await,
+            SendState::Fresh
+            | SendState::Unsent
+            | SendState::MaybeSent { .. }
+            | SendState::Pending { .. } => self.payment_admitted(deadline, kind).await,
+        };
         admitted.map_err(CallFailed::NotSent)?;
         let call = self.gateway.status(gateway_ref, &attempt.key);
         self.call("status", attempt.deadline, call).await
@@ -37,20 +70,26 @@ impl<G: RefundGateway> RefundWorker<G> {
         key: &ProviderKey,
         deadline: Expiry,
     ) -> Result<Option<ProviderRefund>, CallFailed> {
-        let admitted = self.admitted(deadline, CallKind::LookUp).await;
+        let admitted = self.payment_admitted(deadline, CallKind::LookUp).await;
         admitted.map_err(CallFailed::NotSent)?;
         self.call("find", deadline, self.gateway.find(key)).await
     }
 
-    /// Waits until the gateway may be called.
-    ///
-    /// # Errors
-    /// Why it will not be called.
-    pub(super) async fn admitted(
+    /// [`Self::admitted`] for an attempt that is not settled yet. No paid one is looked up again meanwhile.
+    pub(super) async fn payment_admitted(
         &self,
         deadline: Expiry,
         kind: CallKind,
     ) -> Result<(), &'static str> {
+        let _waiter = self.payments_waiting.add();
+        self.admitted(deadline, kind).await
+    }
+
+    /// Waiter until the gateway may be called.
+    ///
+    /// # Errors
+    /// Why it will not be called.
+    async fn admitted(&self, deadline: Expiry, kind: CallKind) -> Result<(), &'static str> {
         // A timeout alone would still let a call through that is ready at once, or that waited in a suspended machine.
         let left = self.left_to_start(&deadline);
         if left.is_zero() {

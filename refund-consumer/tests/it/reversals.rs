@@ -317,3 +317,31 @@ async fn p6_no_paid_refund_is_looked_up_while_payments_wait() {
     assert_eq!(gateway.effects().len(), 4);
     running.stop().await;
 }
+
+/// A payment that waits for the rate limit holds one of many calls. The rate is for payments all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_no_paid_refund_is_looked_up_while_payments_wait_for_the_rate_limit() {
+    let world = World::new().await;
+    paid(&world, 1..=3).await;
+    let later = "UPDATE refunds SET recheck_at = UTC_TIMESTAMP(6) + INTERVAL ? HOUR";
+    world.execute(later, 1).await;
+    let gateway = Fake::with_keys(&[]);
+    gateway.admit_none(true);
+    let running = world.start(gateway.clone(), &[]).await;
+    for waiting in 1..=4 {
+        let filed = world.file_with(3 + waiting, true).await;
+        approve(&world, filed.return_id).await;
+        let held_back = || i64::try_from(gateway.held_back()) == Ok(waiting);
+        until_true("the payment waits", held_back).await;
+        assert_eq!(world.count(LOOKED_UP_NOW).await, 0, "{waiting} wait");
+        // From the first one on.
+        world.execute(later, 0).await;
+    }
+    gateway.admit_none(false);
+    until("all were looked up", || async {
+        world.count(STILL_DUE).await == 0
+    })
+    .await;
+    assert_eq!(gateway.effects().len(), 4);
+    running.stop().await;
+}

@@ -44,6 +44,7 @@ struct Inner {
     find_fails: AtomicBool,
     find_is_blind: AtomicBool,
     closed: watch::Sender<bool>,
+    admits_none: watch::Sender<bool>,
     status_hangs: watch::Sender<bool>,
     gate: Semaphore,
 }
@@ -74,6 +75,7 @@ impl Fake {
             find_fails: AtomicBool::new(false),
             find_is_blind: AtomicBool::new(false),
             closed: watch::Sender::new(false),
+            admits_none: watch::Sender::new(false),
             status_hangs: watch::Sender::new(false),
             gate: Semaphore::new(0),
         }))
@@ -110,6 +112,16 @@ impl Fake {
     /// Accepts no calls, as an open circuit does, or accepts them again.
     pub(crate) fn close(&self, closed: bool) {
         self.0.closed.send_replace(closed);
+    }
+
+    /// Admits no call, as a rate limit does that is used up.
+    pub(crate) fn admit_none(&self, none: bool) {
+        self.0.admits_none.send_replace(none);
+    }
+
+    /// How many calls wait because of that.
+    pub(crate) fn held_back(&self) -> usize {
+        self.0.admits_none.receiver_count()
     }
 
     /// From now on it knows none of its refunds.
@@ -175,9 +187,11 @@ impl RefundGateway for Fake {
     }
 
     async fn ready(&self, _: CallKind) {
-        let mut closed = self.0.closed.subscribe();
-        let open = closed.wait_for(|closed| !closed).await;
-        open.expect("the sender is ours");
+        for shut in [&self.0.closed, &self.0.admits_none] {
+            let mut shut = shut.subscribe();
+            let open = shut.wait_for(|shut| !shut).await;
+            drop(open.expect("the sender is ours"));
+        }
     }
 
     fn is_closed(&self) -> bool {
