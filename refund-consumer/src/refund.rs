@@ -197,9 +197,7 @@ impl<G: RefundGateway> RefundWorker<G> {
             .settlements
             .with_label_values(&[result])
             .inc();
-        if let Ok(Settled::Parked | Settled::Disagreed | Settled::Stuck | Settled::Reversed) =
-            settled
-        {
+        if settled.is_ok_and(Settled::needs_a_person) {
             tracing::error!(return.id = %attempt.id.return_id, attempt = attempt.id.number, result, "a refund needs a person");
         }
     }

@@ -26,7 +26,8 @@ pub(super) async fn examine(session: &Session, report: &mut Report) {
     });
 }
 
-/// No money is lost by it: such an order is only not returned again.
+/// It is no fault of the programs, and often the shop only counts our refunds too. But if it has paid by hand, the customer has
+/// been paid twice.
 fn refunds(orders: i64, examples: &[Overcounted]) -> Check {
     if orders == 0 {
         return Check::ok(REFUNDS, "at most the total of each counts as refunded");

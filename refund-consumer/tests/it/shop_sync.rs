@@ -65,6 +65,9 @@ async fn p5_a_payment_is_settled_although_the_shop_has_written_its_order_down() 
     })
     .await;
     assert_eq!(world.status(filed.return_id).await.0, "refunded");
+    let counted = &running.metrics.gateway.settlements;
+    let counted = counted.with_label_values(&["refunded_beside_shop"]);
+    assert_eq!(counted.get(), 1, "the customer may have the money twice");
     running.stop().await;
 }
 

@@ -95,6 +95,9 @@ pub struct OutcomeReport {
 #[strum(serialize_all = "snake_case")]
 pub enum Settled {
     Refunded,
+    /// Refunded, and with what the shop says that it has refunded itself, that is more than the order's total. The customer
+    /// may have been paid twice.
+    RefundedBesideShop,
     Declined,
     /// A paid return is unpaid again.
     Reversed,
@@ -115,5 +118,19 @@ impl Settled {
     /// The name, as counted.
     pub fn as_str(self) -> &'static str {
         self.into()
+    }
+
+    /// Whether a person has to look at it.
+    pub fn needs_a_person(self) -> bool {
+        match self {
+            Self::RefundedBesideShop
+            | Self::Reversed
+            | Self::Parked
+            | Self::Disagreed
+            | Self::Stuck => true,
+            Self::Refunded | Self::Declined | Self::Postponed | Self::Agreed | Self::NotOwner => {
+                false
+            }
+        }
     }
 }

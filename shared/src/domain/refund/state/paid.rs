@@ -64,6 +64,11 @@ impl RefundState {
     ) -> SettleStep {
         let late = at + 1 < self.attempts.len() || self.status == Status::RefundFailed;
         let row = &mut self.attempts[at];
+        let settled = if order.covers(&row.amount) {
+            Settled::Refunded
+        } else {
+            Settled::RefundedBesideShop
+        };
         row.succeed(gateway_ref, now);
         order.refunded_here += row.amount.amount;
         let detail = detail(
@@ -74,7 +79,7 @@ impl RefundState {
             ],
         );
         SettleStep {
-            settled: Settled::Refunded,
+            settled,
             change: Some((
                 if late {
                     Action::LateSuccess

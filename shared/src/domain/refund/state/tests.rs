@@ -413,7 +413,8 @@ fn p5_a_payment_is_settled_whatever_the_shop_has_refunded_itself() {
     let mut order = order();
     order.refunded_by_shop = order.total.amount;
     let step = state.settle(&report(1, success()), &mut order, NOW, PAUSES);
-    assert_eq!(step.settled, Settled::Refunded);
+    assert_eq!(step.settled, Settled::RefundedBesideShop);
+    assert_eq!(state.status, Status::Refunded);
 }
 
 /// A provider may repeat a notification as often as it likes. The look-ups that follow bring a person no nearer, and the
