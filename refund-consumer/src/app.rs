@@ -65,8 +65,8 @@ struct Shares {
     sweep: Database,
     settle: Database,
     mark_sent: Database,
-    /// Reads of earlier attempts, one per gateway call at the same time.
-    earlier: Database,
+    /// Reads of earlier attempts and of orders, one per gateway call at the same time.
+    before_calls: Database,
     expiry: Database,
     gauges: Database,
 }
@@ -81,7 +81,7 @@ impl Shares {
             sweep: one(),
             settle: one(),
             mark_sent: one(),
-            earlier: all.share(rest),
+            before_calls: all.share(rest),
             expiry: one(),
             gauges: one(),
             all,
@@ -252,7 +252,7 @@ impl Parts {
         let parallel_calls = usize::from(pay.gateway_parallel_calls);
         Arc::new(RefundWorker {
             gateway,
-            db: self.db.earlier.clone(),
+            db: self.db.before_calls.clone(),
             owner,
             open: OpenAttempts::new(self.metrics.intake.open_attempts.clone()),
             max_open: self.max_open(),

@@ -7,7 +7,9 @@
 //! anywhere, and its row is due again at its deadline.
 
 mod calls;
+mod coverage;
 mod earlier;
+mod look_up;
 mod ownership;
 mod recheck;
 mod response;
@@ -36,8 +38,6 @@ use crate::metrics::Metrics;
 use crate::open_attempts::OpenAttempts;
 use crate::settle::Settlement;
 
-/// A gateway may need a moment until a refund can be found; this many look-ups, with backoff, allow for it.
-const LOOK_UPS_BEFORE_PARKING: i32 = 5;
 /// A batch of ours holds its rows for up to about 0.2 s, a forgotten client for as long as it likes.
 const HELD: Backoff = Backoff {
     base: Duration::from_millis(20),
@@ -176,7 +176,7 @@ impl<G: RefundGateway> RefundWorker<G> {
             SendState::Pending { gateway_ref } => Some(self.poll(attempt, gateway_ref).await),
             SendState::Paid { gateway_ref } => Some(self.recheck(attempt, gateway_ref).await),
             SendState::Unsent | SendState::MaybeSent { .. } => match self.look_up(attempt).await {
-                Some(report) => Some(report),
+                Some(report) => Some(look_up::still_unsent(attempt, report)),
                 None => self.not_found(attempt).await,
             },
         }
@@ -251,6 +251,9 @@ impl<G: RefundGateway> RefundWorker<G> {
         {
             return Some(self.not_sent(attempt, error));
         }
+        if let Some(report) = self.not_covered(attempt).await {
+            return Some(report);
+        }
         if !self.gateway.capabilities().native_idempotency {
             match self.mark_sent(attempt.id).await {
                 Marked::Ours => {}
@@ -304,77 +307,6 @@ impl<G: RefundGateway> RefundWorker<G> {
             answer: Some(self.unusable(CallKind::Submit, reason, answer)),
         };
         self.report(attempt, outcome)
-    }
-
-    /// Looks the attempt up by its key; `None` if the gateway does not know it.
-    async fn look_up(&self, attempt: &OwnedAttempt) -> Option<OutcomeReport> {
-        let can = self.gateway.capabilities();
-        let outcome = match self.find(&attempt.key, attempt.deadline).await {
-            Ok(Some(refund)) => response::looked_up(refund, &attempt.amount, can),
-            Ok(None) => return None,
-            Err(failed) => self.not_looked_up(failed),
-        };
-        Some(self.report(attempt, outcome))
-    }
-
-    /// "Not found" proves nothing about what may have been sent, so only the same key may go out again.
-    async fn not_found(&self, attempt: &OwnedAttempt) -> Option<OutcomeReport> {
-        let outcome = match attempt.sent {
-            SendState::Fresh
-            | SendState::Unsent
-            | SendState::MaybeSent {
-                may_resend: true, ..
-            } => return self.send(attempt).await,
-            SendState::MaybeSent { checks, .. } if checks >= LOOK_UPS_BEFORE_PARKING => {
-                Outcome::Park {
-                    reason: ParkReason::NotFound,
-                }
-            }
-            SendState::MaybeSent { .. } | SendState::Pending { .. } | SendState::Paid { .. } => {
-                Outcome::StillOpen {
-                    error: ParkReason::NotFound.as_str(),
-                    looked_up: true,
-                    answer: None,
-                }
-            }
-        };
-        Some(self.report(attempt, outcome))
-    }
-
-    /// Asks for the state of a refund that the gateway has accepted. It is never sent again.
-    async fn poll(&self, attempt: &OwnedAttempt, gateway_ref: &str) -> OutcomeReport {
-        let can = self.gateway.capabilities();
-        let outcome = match self.status(attempt, gateway_ref).await {
-            Ok(Some(refund)) => response::looked_up(refund, &attempt.amount, can),
-            Ok(None) => Outcome::StillOpen {
-                error: "pending_not_found",
-                looked_up: true,
-                answer: None,
-            },
-            Err(failed) => self.not_looked_up(failed),
-        };
-        self.report(attempt, outcome)
-    }
-
-    /// The outcome of a look-up without a usable response.
-    fn not_looked_up(&self, failed: CallFailed) -> Outcome {
-        let (looked_up, error) = (!matches!(failed, CallFailed::NotSent(_)), failed.as_str());
-        match failed {
-            CallFailed::Unusable(reason) => Outcome::Park { reason },
-            CallFailed::NotSent(_) | CallFailed::Unknown(_) => Outcome::StillOpen {
-                error,
-                looked_up,
-                answer: None,
-            },
-            CallFailed::NotUnderstood(answer) | CallFailed::Refused { answer, .. } => {
-                let reason = ParkReason::NotUnderstood;
-                Outcome::StillOpen {
-                    error,
-                    looked_up,
-                    answer: Some(self.unusable(CallKind::LookUp, reason, answer)),
-                }
-            }
-        }
     }
 
     fn report(&self, attempt: &OwnedAttempt, outcome: Outcome) -> OutcomeReport {

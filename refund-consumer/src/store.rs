@@ -12,7 +12,9 @@ mod scans;
 use sqlx::MySqlConnection;
 use uuid::Uuid;
 
-pub use attempts::{Due, GiveBack, TakeOver, mark_sent, read_earlier, release, take_over};
+pub use attempts::{
+    Due, GiveBack, TakeOver, mark_sent, read_earlier, read_order, release, take_over,
+};
 pub use claims::{
     Filing, NewAttempts, OrderLock, insert_attempts, insert_dead_letter, insert_inbox, lock_orders,
     orders_with_open_return, read_filings, read_inbox,

@@ -1,6 +1,7 @@
 //! Rows of `refunds` on their way from claimed to settled.
 
 use serde_json::{Value, json};
+use shared::domain::eligibility::{ORDER, OrderFacts, REFUNDED_HERE};
 use shared::domain::ids::OrderId;
 use shared::domain::refund::{ATTEMPT, Attempt, AttemptId, AttemptState, datetime};
 use sqlx::mysql::MySqlRow;
@@ -233,4 +234,26 @@ pub async fn read_earlier(
         .await?;
     let ours = attempts.pop_if(|last| last.id == later && last.owner == Some(owner));
     Ok(ours.map(|_| attempts))
+}
+
+/// The order of an attempt, without a lock; `None` if this server does not show the attempt as that of `owner`. Then it is an
+/// old primary, and its row of the order may be old too.
+pub async fn read_order(
+    conn: &mut Conn,
+    id: AttemptId,
+    owner: Uuid,
+) -> Result<Option<OrderFacts>, Error> {
+    let sql = format!(
+        "/* read_order */ SELECT {ORDER}, {REFUNDED_HERE} FROM refunds AS f FORCE INDEX (PRIMARY) \
+         STRAIGHT_JOIN returns AS r FORCE INDEX (PRIMARY) ON r.id = f.return_id \
+         STRAIGHT_JOIN orders AS o FORCE INDEX (PRIMARY) ON o.id = r.order_id \
+         WHERE f.return_id = ? AND f.attempt = ? AND f.owner = UNHEX(?)"
+    );
+    let order = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(id.return_id)
+        .bind(id.number)
+        .bind(hex(owner))
+        .fetch_optional(conn)
+        .await?;
+    Ok(order)
 }

@@ -2,9 +2,10 @@
 
 use refund_consumer::gateway::RefundStatus;
 use serde_json::json;
+use shared::domain::transition::Filed;
 
 use crate::harness::fake::{Fake, Step};
-use crate::harness::{World, until, until_true};
+use crate::harness::{Running, World, until, until_true};
 
 const ORDER: i64 = 1;
 
@@ -57,8 +58,7 @@ async fn p5_a_payment_is_settled_although_the_shop_has_written_its_order_down() 
         world.attempt_state(filed.return_id, 1).await == "pending"
     })
     .await;
-    let write_down = "UPDATE orders SET refunded_amount = total WHERE id = ?";
-    world.execute(write_down, ORDER).await;
+    write_down(&world).await;
     gateway.settle(&gateway.submitted()[0], RefundStatus::Succeeded);
     until("it is settled", || async {
         world.attempt_state(filed.return_id, 1).await != "pending"
@@ -68,6 +68,85 @@ async fn p5_a_payment_is_settled_although_the_shop_has_written_its_order_down() 
     let counted = &running.metrics.gateway.settlements;
     let counted = counted.with_label_values(&["refunded_beside_shop"]);
     assert_eq!(counted.get(), 1, "the customer may have the money twice");
+    running.stop().await;
+}
+
+/// A consumer whose only attempt waits: its call came to the end of `step`, and nothing can be looked up yet.
+async fn waits(world: &World, step: Step) -> (Running, Fake, Filed) {
+    let gateway = Fake::with_keys(&[step]);
+    gateway.find_fails(true);
+    let running = world.start(gateway.clone(), &[]).await;
+    let filed = world.file(ORDER).await;
+    world.announce(&filed).await;
+    until_true("it was taken over", || !gateway.looked_up().is_empty()).await;
+    (running, gateway, filed)
+}
+
+/// Support pays by hand, and the shop writes the order down.
+async fn write_down(world: &World) {
+    let paid = "UPDATE orders SET refunded_amount = total WHERE id = ?";
+    world.execute(paid, ORDER).await;
+}
+
+/// The provider is away for long, and support does not wait for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_what_was_never_sent_is_not_sent_for_an_order_that_was_written_down() {
+    let world = World::new().await;
+    let (running, gateway, filed) = waits(&world, Step::Unreachable).await;
+    write_down(&world).await;
+    gateway.find_fails(false);
+    until("it is settled", || async {
+        world.attempt_state(filed.return_id, 1).await != "claimed"
+    })
+    .await;
+    assert_eq!(world.attempt_state(filed.return_id, 1).await, "parked");
+    let events = world.audited(filed.return_id).await;
+    assert_eq!(events.last().expect("events").data["reason"], "not_covered");
+    assert_eq!(gateway.submitted().len(), 1, "the one that did not arrive");
+    running.stop().await;
+}
+
+/// It may have been sent, so the order may be written down because of it: it is looked up, and not sent again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_what_may_have_been_sent_is_not_repeated_for_an_order_that_was_written_down() {
+    let world = World::new().await;
+    let (running, gateway, filed) = waits(&world, Step::Lose).await;
+    write_down(&world).await;
+    gateway.find_fails(false);
+    until("it is settled", || async {
+        world.attempt_state(filed.return_id, 1).await != "unknown"
+    })
+    .await;
+    assert_eq!(world.attempt_state(filed.return_id, 1).await, "parked");
+    let events = world.audited(filed.return_id).await;
+    assert_eq!(events.last().expect("events").data["reason"], "not_found");
+    assert_eq!(gateway.submitted().len(), 1);
+    running.stop().await;
+}
+
+/// The claim was seconds ago, and the provider's rate limit has made it wait since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_what_has_waited_for_its_turn_is_not_sent_for_an_order_that_was_written_down() {
+    let (world, gateway) = (World::new().await, Fake::with_keys(&[]));
+    gateway.admit_none(true);
+    let running = world.start(gateway.clone(), &[]).await;
+    let filed = world.file(ORDER).await;
+    world.announce(&filed).await;
+    world.wait_for(filed.return_id, "refund_pending").await;
+    write_down(&world).await;
+    until("its claim is seconds ago", || async {
+        let claimed =
+            "SELECT COUNT(*) FROM refunds WHERE created_at < UTC_TIMESTAMP(6) - INTERVAL 3 SECOND";
+        world.count(claimed).await == 1
+    })
+    .await;
+    gateway.admit_none(false);
+    until("it is settled", || async {
+        world.attempt_state(filed.return_id, 1).await != "claimed"
+    })
+    .await;
+    assert_eq!(world.attempt_state(filed.return_id, 1).await, "parked");
+    assert!(gateway.submitted().is_empty());
     running.stop().await;
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The rules are pure. The api applies all of them when a return is filed, and what was decided then stands: a return that
 //! was accepted with 201 is not rejected because its window is judged by another setting, or because the shop has moved
-//! the order on. Only the money is checked again, by the refund consumer when it claims the return, because the shop may
-//! have refunded the order meanwhile.
+//! the order on. Only the money is checked again, by the refund consumer when it claims the return and before it sends what
+//! has waited, because the shop may have refunded the order meanwhile.
 
 use rust_decimal::Decimal;
 use serde::Serialize;

@@ -38,6 +38,8 @@ pub enum ParkReason {
     EarlierAttemptMismatched,
     /// The provider took an earlier attempt back, and says now that it is paid.
     ReversalWithdrawn,
+    /// The order no longer covers it, so it was not sent.
+    NotCovered,
     /// Its currency cannot express its amount, so no provider can be asked for it.
     AmountNotPayable,
 }
@@ -65,6 +67,7 @@ impl ParkReason {
             | Self::EarlierAttemptElsewhere
             | Self::EarlierAttemptMismatched
             | Self::ReversalWithdrawn
+            | Self::NotCovered
             | Self::AmountNotPayable => false,
         }
     }
@@ -94,6 +97,7 @@ impl ParkReason {
             Self::GivenUp => {
                 "no consumer of its account was at work, and an admin took it on; it may have paid"
             }
+            Self::NotCovered => "the shop has written the order down, so this attempt was not sent",
             Self::AmountNotPayable => {
                 "its currency cannot express the amount, so it was not sent to the provider"
             }
@@ -139,6 +143,7 @@ mod tests {
                 "earlier_attempt_elsewhere",
                 "earlier_attempt_mismatched",
                 "reversal_withdrawn",
+                "not_covered",
                 "amount_not_payable",
             ]
         );
