@@ -222,8 +222,24 @@ async fn every_wrong_list_parameter_is_named() {
         .problem(422, "invalid-fields");
     assert_eq!(problem["errors"][0]["parameter"], "status");
     assert_eq!(problem["errors"][1]["parameter"], "limit");
-    api.get("/returns?offset=3", &token)
-        .await
-        .problem(400, "bad-request");
+    api.stop().await;
+}
+
+/// A misspelt filter that is ignored would show rows that the caller believes to be the ones asked for.
+#[tokio::test]
+async fn every_list_refuses_unknown_parameters() {
+    let api = Api::start().await;
+    for (list, token) in [
+        ("/returns", api.admin_token()),
+        ("/returns", api.customer_token()),
+        ("/orders", api.customer_token()),
+        ("/events", api.admin_token()),
+        ("/operator-actions", api.admin_token()),
+    ] {
+        let answer = api.get(&format!("{list}?offset=3"), &token).await;
+        let problem = answer.problem(400, "bad-request");
+        let detail = problem["detail"].as_str().expect("a text");
+        assert!(detail.contains("offset"), "{list}: {detail}");
+    }
     api.stop().await;
 }
