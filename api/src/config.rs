@@ -51,6 +51,10 @@ impl Settings for Config {
     const NAME: &'static str = "returns-api";
     const ABOUT: &'static str = "HTTP API for order returns, on a transactional outbox";
 
+    fn trusts_callers(&self) -> bool {
+        self.http.trust_sampled_flag
+    }
+
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let longest = self.http.longest_request() + self.http.stop_delay();

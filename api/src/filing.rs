@@ -25,6 +25,7 @@ use shared::domain::status::Status;
 use shared::domain::transition::Cause;
 use shared::runtime::db::Database;
 use shared::runtime::tasks::Stage;
+use shared::runtime::trace::{self, KeyValue, Span, SpanKind, names};
 use tokio::sync::{mpsc, oneshot};
 use utoipa::ToSchema;
 
@@ -118,6 +119,8 @@ struct Job {
     request: Arc<FilingRequest>,
     result: oneshot::Sender<Result<Receipt, ApiError>>,
     deadline: Instant,
+    /// `outbox.write`
+    span: Span,
 }
 
 impl Job {
@@ -172,13 +175,22 @@ impl FilingQueue {
     /// # Errors
     /// [`ApiError::Busy`] at once when the queue is full, [`ApiError::BacklogFull`] while too much waits to be
     /// published; otherwise the decision about the request.
-    pub(crate) async fn file(&self, request: FilingRequest) -> Result<Receipt, ApiError> {
-        let result = self.queue_and_wait(request).await;
+    pub(crate) async fn file(&self, mut request: FilingRequest) -> Result<Receipt, ApiError> {
+        let span = trace::span(SpanKind::Internal, "outbox.write")
+            .child_of(&request.cause.trace)
+            .start();
+        // The event is a child of what wrote it.
+        request.cause.trace = span.context().clone();
+        let result = self.queue_and_wait(request, &span).await;
         let outcome = match &result {
             Ok(receipt) if receipt.replayed => "replayed",
             Ok(_) => "filed",
             Err(error) => error.code(),
         };
+        match &result {
+            Ok(receipt) => span.set(|| [KeyValue::new(names::RETURN_ID, receipt.return_id.0)]),
+            Err(error) => span.fail(error.code()),
+        }
         let metrics = &self.filing.metrics.filing;
         metrics.outcomes.with_label_values(&[outcome]).inc();
         if let Err(ApiError::BacklogFull(excess)) = &result {
@@ -187,7 +199,11 @@ impl FilingQueue {
         result
     }
 
-    async fn queue_and_wait(&self, request: FilingRequest) -> Result<Receipt, ApiError> {
+    async fn queue_and_wait(
+        &self,
+        request: FilingRequest,
+        span: &Span,
+    ) -> Result<Receipt, ApiError> {
         let deadline = Instant::now() + self.filing.timeout;
         self.filing.gate.measured(deadline).await;
         // A request with a key may be a retry of a filing that has a response. Only the group's transaction knows.
@@ -199,6 +215,7 @@ impl FilingQueue {
             request: Arc::new(request),
             result: sender,
             deadline,
+            span: span.clone(),
         };
         let queue_length = &self.filing.metrics.filing.queue_length;
         queue_length.inc();

@@ -107,6 +107,7 @@ impl Front {
         let path = path.map(|(path, _)| path);
         let route = path.map_or("other", |path| path.template);
         let context = Arc::new(RequestContext::of(request.headers(), client, route));
+        context.describe(&method, request.uri().path());
         let origin = request.headers().get(header::ORIGIN).cloned();
         let has_body = !request.body().is_end_stream();
         request.extensions_mut().insert(Arc::clone(&context));
@@ -114,11 +115,15 @@ impl Front {
         let is_ambiguous = target.is_err();
         let mut response = match self.admit(client, target, &request) {
             Ok(Some(preflight)) => preflight,
-            Ok(None) => handle(routes, request, self.deadline).await,
+            Ok(None) => {
+                let handled = handle(routes, request, self.deadline);
+                let request_id = context.request_id();
+                context.span.scope_of_request(request_id, handled).await
+            }
             Err(error) => error.into_response(),
         };
         if let Some(error) = response.extensions_mut().remove::<ApiError>() {
-            response = error.render(context.request_id(), &self.public_url);
+            response = error.render(&context, &self.public_url);
         }
         let headers = response.headers_mut();
         if let Some(decision) = context.rate() {
@@ -142,6 +147,7 @@ impl Front {
             .request_duration
             .with_label_values(&[method_label(&method), route, status.as_str()])
             .observe(started.elapsed().as_secs_f64());
+        context.end(status);
         tracing::debug!(http.method = %method, http.route = route, http.status = status.as_u16(), request.id = context.request_id(), "responded");
         response
     }

@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Parser, Subcommand};
+use shared::runtime::trace::TraceArgs;
 
 use crate::{
     dead_letters, dev_gateway, doctor, healthcheck, migrate, outbox, refunds, returns, seed, token,
@@ -23,6 +24,8 @@ Each setting is a flag and a variable; see `returnsctl COMMAND --help`.";
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+    #[command(flatten, next_help_heading = "Traces")]
+    pub(crate) trace: TraceArgs,
 }
 
 #[derive(Debug, Subcommand)]

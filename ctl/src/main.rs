@@ -30,7 +30,8 @@ mod text;
 
 use std::process::ExitCode;
 
-use shared::runtime::settings;
+use shared::runtime::settings::{self, Refused};
+use shared::runtime::trace;
 
 use crate::cli::{Cli, Command};
 use crate::error::CtlError;
@@ -51,6 +52,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> ExitCode {
+    let _spans = match trace::init(&cli.trace, "returnsctl", true) {
+        Ok(flush) => flush,
+        Err(problem) => return Refused::listing(&[problem]).print(),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -21,8 +21,10 @@ pub struct OwnedAttempt {
     pub owned_until: OffsetDateTime,
     /// The same moment by our own clocks, counted from before the row was written, so never later.
     pub deadline: Expiry,
-    /// The trace of the message; without one the return's own trace is continued.
+    /// What led to it: the processing of a record, or the return's last change. `None`: not known.
     pub trace: Option<TraceContext>,
+    /// The return's change before that, if this is not the first attempt.
+    pub earlier: Option<TraceContext>,
 }
 
 /// What earlier calls may have done at the gateway, as far as the row shows.

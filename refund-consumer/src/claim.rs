@@ -18,6 +18,7 @@ use shared::runtime::clock::{Expiry, Moment};
 use shared::runtime::db::Database;
 use shared::runtime::killpoint::kill_point;
 use shared::runtime::tasks::chain;
+use shared::runtime::trace::{self, KeyValue, Span, names};
 use sqlx::MySqlConnection;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,6 @@ use crate::store::{self, NewAttempts, OrderLock};
 use crate::transact::Transaction;
 pub(crate) use batch::sorted;
 use batch::{Batch, Candidate};
-pub(crate) use changes::trace;
 use changes::{Changes, Terms};
 
 /// A batch of ours holds its rows for up to about 0.2 s. No longer lock is waited for, because the next messages wait
@@ -73,8 +73,8 @@ struct Claimed {
     attempts: Vec<OwnedAttempt>,
     /// Indexes of candidates that were left out, because another transaction holds the return or its order.
     held: Vec<usize>,
-    /// The result of each record that names a return.
-    results: Vec<&'static str>,
+    /// The result of each record that names a return, and its span.
+    results: Vec<(&'static str, Span)>,
     dead: Vec<Reason>,
 }
 
@@ -90,7 +90,7 @@ impl Claimer {
         records: &[Arc<Record>],
         hand_over: impl FnMut(Vec<OwnedAttempt>) + Send,
     ) -> Result<(), Error> {
-        self.claim_batch(Batch::of_records(records), hand_over)
+        self.claim_batch(Batch::of_records(records, &self.consumer), hand_over)
             .await?;
         Ok(())
     }
@@ -215,14 +215,14 @@ impl Claimer {
                 .transient_failures
                 .with_label_values(&["claim"]),
         };
+        let together = trace::Batch::of_spans("claim.batch", batch.spans());
         let (claimer, batch) = (Arc::clone(self), Arc::new(batch));
         let stopping = |_: &Error, _| self.stop.is_cancelled();
-        let claimed = transaction
-            .until_committed(stopping, move |tx| {
-                let (claimer, batch) = (Arc::clone(&claimer), Arc::clone(&batch));
-                Box::pin(async move { claimer.write(tx, &batch).await })
-            })
-            .await?;
+        let claimed = transaction.until_committed(stopping, move |tx| {
+            let (claimer, batch) = (Arc::clone(&claimer), Arc::clone(&batch));
+            Box::pin(async move { claimer.write(tx, &batch).await })
+        });
+        let claimed = together.scope(claimed).await?;
         self.count(&claimed);
         kill_point("consumer.after_claim");
         Ok(claimed)
@@ -249,7 +249,7 @@ impl Claimer {
         let mut events = sorted(
             matched
                 .iter()
-                .filter(|one| one.named)
+                .filter(|one| one.span.is_some())
                 .map(|one| one.filing.first_event),
         );
         let seen = store::read_inbox(tx, &self.consumer, &events).await?;
@@ -311,11 +311,12 @@ impl Claimer {
                 .claim_group
                 .observe(f64::from(u32::try_from(counted).unwrap_or(u32::MAX)));
         }
-        for result in &claimed.results {
+        for (result, span) in &claimed.results {
+            span.set(|| [KeyValue::new(names::REFUND_RESULT, *result)]);
             self.metrics
                 .intake
                 .messages
-                .with_label_values(&[result])
+                .with_label_values(&[*result])
                 .inc();
         }
         for reason in &claimed.dead {

@@ -29,6 +29,7 @@ pub mod gauges;
 pub mod reconcile;
 
 pub mod metrics;
+mod spans;
 pub mod store;
 mod transact;
 

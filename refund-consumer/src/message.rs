@@ -60,6 +60,24 @@ impl Record {
         }
     }
 
+    /// The context of its sender. A bad one never makes the record a dead letter. Agents on the way are known to add a
+    /// second `traceparent`; then neither is used.
+    pub fn trace(&self) -> Option<TraceContext> {
+        let texts = |name: &'static str| {
+            let values = self.headers.iter().filter(move |(key, _)| key == name);
+            values.map(|(_, value)| value.as_deref().and_then(|text| str::from_utf8(text).ok()))
+        };
+        let lines = |name| texts(name).map(Option::unwrap_or_default);
+        TraceContext::from_headers(lines(header::TRACEPARENT), lines(header::TRACESTATE))
+    }
+
+    /// A dead letter that a person sent again.
+    pub fn is_redriven(&self) -> bool {
+        self.headers
+            .iter()
+            .any(|(name, _)| name == header::REDRIVEN_FROM)
+    }
+
     /// Its approximate size in memory.
     pub fn bytes(&self) -> usize {
         let length = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
@@ -121,7 +139,6 @@ pub struct NewReturn {
     pub order_id: OrderId,
     /// `None` for a bare message: there is one new-return event per return, so the row has it.
     pub event_id: Option<EventId>,
-    pub trace: Option<TraceContext>,
 }
 
 /// Reads a record. Unknown fields, headers and later minor versions are ignored. Known ones must be right and appear
@@ -141,7 +158,6 @@ pub fn parse(record: &Record) -> Result<NewReturn, Reason> {
         return_id: payload.return_id,
         order_id: payload.order_id,
         event_id,
-        trace: trace(record),
     })
 }
 
@@ -222,14 +238,6 @@ fn check_agreement(record: &Record, payload: &Payload) -> Result<(), Reason> {
         return Err(Reason::OtherKey);
     }
     Ok(())
-}
-
-/// A bad trace never makes the record a dead letter. Agents on the way are known to add a second `traceparent`; then
-/// neither is used.
-fn trace(record: &Record) -> Option<TraceContext> {
-    let text = |name| record.header(name).ok().flatten();
-    text(header::TRACEPARENT)
-        .map(|traceparent| TraceContext::from_headers(Some(traceparent), text(header::TRACESTATE)))
 }
 
 #[cfg(test)]

@@ -260,12 +260,20 @@ impl<G: RefundGateway> Reconciler<G> {
             Box::pin(async move {
                 let taken = store::take_over(conn, &due, &terms).await?;
                 due.retain(|due| taken.contains(&due.attempt.id));
-                Ok::<_, Error>(due)
+                let returns: Vec<_> = due.iter().map(|due| due.attempt.id.return_id).collect();
+                let traces = store::read_traces(conn, &returns).await?;
+                Ok::<_, Error>((due, traces))
             })
         });
-        let taken = taken.await?.into_iter();
+        let (taken, traces) = taken.await?;
+        let trace = |id: &AttemptId| traces.get(&id.return_id);
         Ok(taken
+            .into_iter()
             .map(|Due { attempt, order_id }| OwnedAttempt {
+                trace: trace(&attempt.id).and_then(|of| of.last.clone()),
+                earlier: trace(&attempt.id)
+                    .filter(|_| attempt.id.number > 1)
+                    .and_then(|of| of.earlier.clone()),
                 id: attempt.id,
                 order_id,
                 sent: send_state(&attempt, &by, self.claimer.window),
@@ -273,7 +281,6 @@ impl<G: RefundGateway> Reconciler<G> {
                 amount: attempt.amount,
                 owned_until: by.call_deadline,
                 deadline: Expiry::new(asked, self.claimer.call_deadline),
-                trace: None,
             })
             .collect())
     }

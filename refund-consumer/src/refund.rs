@@ -23,6 +23,7 @@ use shared::domain::refund::{
 use shared::runtime::db::Database;
 use shared::runtime::killpoint::kill_point;
 use shared::runtime::tasks::Backoff;
+use shared::runtime::trace::{KeyValue, Span, names};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,6 +38,7 @@ use crate::gateway::{Answer, CallFailed, CallKind, RefundGateway, RefundRequest}
 use crate::metrics::Metrics;
 use crate::open_attempts::OpenAttempts;
 use crate::settle::Settlement;
+use crate::spans;
 
 /// A batch of ours holds its rows for up to about 0.2 s, a forgotten client for as long as it likes.
 const HELD: Backoff = Backoff {
@@ -112,6 +114,11 @@ impl<G: RefundGateway> RefundWorker<G> {
     }
 
     async fn carry(&self, attempt: OwnedAttempt) {
+        let span = spans::refund(&attempt);
+        span.scope(self.carry_within(&span, attempt)).await;
+    }
+
+    async fn carry_within(&self, span: &Span, attempt: OwnedAttempt) {
         let Some(permit) = self.call_permit().await else {
             // Stopping: it stays among the waiting attempts, which are given back at the end.
             return;
@@ -125,7 +132,8 @@ impl<G: RefundGateway> RefundWorker<G> {
         };
         drop(permit);
         if let Some(report) = report {
-            self.settle(&attempt, report).await;
+            let result = self.settle(span, &attempt, report).await;
+            span.set(|| [KeyValue::new(names::REFUND_OUTCOME, result)]);
         }
     }
 
@@ -182,12 +190,18 @@ impl<G: RefundGateway> RefundWorker<G> {
         }
     }
 
-    async fn settle(&self, attempt: &OwnedAttempt, report: OutcomeReport) {
+    /// Returns what became of the report, as counted.
+    async fn settle(
+        &self,
+        span: &Span,
+        attempt: &OwnedAttempt,
+        report: OutcomeReport,
+    ) -> &'static str {
         kill_point("consumer.before_settle");
         let settlement = Settlement {
             order_id: attempt.order_id,
             report,
-            trace: attempt.trace.clone(),
+            span: span.clone(),
         };
         let settled = self.write(settlement).await;
         kill_point("consumer.after_settle");
@@ -200,6 +214,7 @@ impl<G: RefundGateway> RefundWorker<G> {
         if settled.is_ok_and(Settled::needs_a_person) {
             tracing::error!(return.id = %attempt.id.return_id, attempt = attempt.id.number, result, "a refund needs a person");
         }
+        result
     }
 
     /// Keeps what was learned for as long as another transaction holds the rows: a provider without look-ups would not

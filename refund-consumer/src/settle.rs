@@ -15,11 +15,11 @@ use shared::domain::ids::{OrderId, ReturnId};
 use shared::domain::refund::{
     IfHeld, Outcome, OutcomeReport, Pauses, Settled, lock_attempts, update_attempts,
 };
-use shared::domain::trace_context::TraceContext;
 use shared::domain::transition;
 use shared::runtime::db::Database;
 use shared::runtime::killpoint::kill_point;
 use shared::runtime::tasks::{Backoff, chain};
+use shared::runtime::trace::{Batch, Span};
 use sqlx::MySqlConnection;
 
 use crate::attempt::NotSettled;
@@ -42,8 +42,8 @@ const HELD_TRIES: u32 = 4;
 pub struct Settlement {
     pub order_id: OrderId,
     pub report: OutcomeReport,
-    /// Of the message that led to the attempt, if one did.
-    pub trace: Option<TraceContext>,
+    /// Of the attempt: what the report changes is written under it.
+    pub span: Span,
 }
 
 /// How long an open attempt waits until it is looked up again.
@@ -151,12 +151,12 @@ impl Settler {
         };
         let settler = Arc::clone(self);
         let held = |error: &Error, tries| error.is_held() && tries >= HELD_TRIES;
-        transaction
-            .until_committed(held, move |tx| {
-                let (settler, settlements) = (Arc::clone(&settler), Arc::clone(&settlements));
-                Box::pin(async move { settler.write(tx, &settlements).await })
-            })
-            .await
+        let together = Batch::of_spans("settle.batch", settlements.iter().map(|one| &one.span));
+        let written = transaction.until_committed(held, move |tx| {
+            let (settler, settlements) = (Arc::clone(&settler), Arc::clone(&settlements));
+            Box::pin(async move { settler.write(tx, &settlements).await })
+        });
+        together.scope(written).await
     }
 
     async fn write(

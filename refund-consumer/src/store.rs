@@ -8,6 +8,7 @@ mod attempts;
 mod claims;
 mod oldest;
 mod scans;
+mod traces;
 
 use sqlx::MySqlConnection;
 use uuid::Uuid;
@@ -23,6 +24,8 @@ pub use oldest::{Gauges, Oldest, Range, Standstill, oldest, read_gauges};
 pub use scans::{
     DueKind, Foreign, Page, Waiting, due_attempts, expire_inbox, foreign_attempts, waiting_returns,
 };
+
+pub use traces::{Traces, read_traces};
 
 use crate::error::Error;
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use shared::domain::ids::{EventId, Shard};
 use shared::runtime::tasks::{Backoff, Outage};
+use shared::runtime::trace::Batch;
 use tokio::sync::mpsc;
 
 use self::troubles::Room;
@@ -24,6 +25,7 @@ use crate::pending::{Pending, RowKey};
 use crate::publisher::{
     DeliveryReport, EnqueueError, Publish, RecordId, SendMode, TopicProblem, is_record_error,
 };
+use crate::spans::SendSpan;
 use crate::topics::{TopicState, Topics};
 
 /// The maximum number of reports that are handled at once.
@@ -177,6 +179,7 @@ impl<P: Publish> Delivery<P> {
     pub(crate) fn enqueue(
         &mut self,
         row: &Pending,
+        batch: &Batch,
         shards: &mut OwnedShards,
     ) -> Result<Enqueued, RestartCause> {
         let topic = match self.topics.state(&self.publisher, &row.topic) {
@@ -203,29 +206,42 @@ impl<P: Publish> Delivery<P> {
             .get_mut(row.key.shard)
             .expect("the caller looked it up");
         let id = RecordId::new(row.key.shard, state.in_flight.next_number());
-        let enqueued = self
-            .publisher
-            .enqueue(row, state.lease.epoch, id, self.mode);
-        match enqueued {
+        let span = SendSpan::begin(row, self.partitions.number(partition), batch);
+        let envelope = row.envelope(state.lease.epoch, span.context());
+        match self.publisher.enqueue(row, &envelope, id, self.mode) {
             Ok(()) => {
-                state.note_sent(row, partition);
+                state.note_sent(row, partition, span);
                 self.partitions.note_sent(partition, Instant::now());
             }
-            Err(EnqueueError::QueueFull) => return Ok(Enqueued::QueueFull),
-            Err(EnqueueError::TooLarge) => return Ok(Enqueued::TooLarge(limit)),
-            Err(EnqueueError::Failed(code)) => match TopicProblem::of_refusal(code) {
-                Some(problem) => {
-                    self.topics.note_refusal(&row.topic, problem);
-                    return Ok(Enqueued::Held);
-                }
-                None => return Err(RestartCause::Undelivered(code)),
-            },
+            Err(error) => {
+                span.fail(error.code());
+                return self.not_enqueued(&row.topic, error, limit);
+            }
         }
         Ok(if is_isolated {
             Enqueued::InIsolation
         } else {
             Enqueued::Done
         })
+    }
+
+    fn not_enqueued(
+        &mut self,
+        topic: &str,
+        error: EnqueueError,
+        limit: usize,
+    ) -> Result<Enqueued, RestartCause> {
+        match error {
+            EnqueueError::QueueFull => Ok(Enqueued::QueueFull),
+            EnqueueError::TooLarge => Ok(Enqueued::TooLarge(limit)),
+            EnqueueError::Failed(code) => match TopicProblem::of_refusal(code) {
+                Some(problem) => {
+                    self.topics.note_refusal(topic, problem);
+                    Ok(Enqueued::Held)
+                }
+                None => Err(RestartCause::Undelivered(code)),
+            },
+        }
     }
 
     /// Kafka has a record: the outage, if there was one, is over.

@@ -9,11 +9,12 @@ use std::time::Instant;
 
 use crate::partitions::PartitionId;
 use crate::pending::RowKey;
+use crate::spans::SendSpan;
 
 #[derive(Debug)]
 pub struct InFlight {
     next: usize,
-    records: HashMap<usize, SentRecord>,
+    records: HashMap<usize, (SentRecord, SendSpan)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,13 +38,19 @@ impl InFlight {
         self.next
     }
 
-    pub(crate) fn push(&mut self, key: RowKey, created: Instant, partition: PartitionId) {
+    pub(crate) fn push(
+        &mut self,
+        key: RowKey,
+        created: Instant,
+        partition: PartitionId,
+        span: SendSpan,
+    ) {
         let record = SentRecord {
             key,
             created,
             partition,
         };
-        self.records.insert(self.next, record);
+        self.records.insert(self.next, (record, span));
         self.next += 1;
     }
 
@@ -56,18 +63,18 @@ impl InFlight {
     }
 
     /// The record with this number, if it is in flight.
-    pub fn get(&self, number: usize) -> Option<&SentRecord> {
+    pub(crate) fn get(&self, number: usize) -> Option<&(SentRecord, SendSpan)> {
         self.records.get(&number)
     }
 
     /// Removes an acknowledged record. `None` if it was not in flight.
     pub fn acknowledge(&mut self, number: usize) -> Option<SentRecord> {
-        self.records.remove(&number)
+        self.records.remove(&number).map(|(record, _)| record)
     }
 
     /// Removes all records: their producer was destroyed.
     pub fn forget_all(&mut self) -> impl Iterator<Item = RowKey> + use<'_> {
-        self.records.drain().map(|(_, record)| record.key)
+        self.records.drain().map(|(_, (record, _))| record.key)
     }
 }
 
@@ -93,7 +100,7 @@ mod tests {
     fn in_flight(count: i64) -> InFlight {
         let mut records = InFlight::starting_at(7);
         for id in 0..count {
-            records.push(key(id), Instant::now(), partition());
+            records.push(key(id), Instant::now(), partition(), SendSpan::default());
         }
         records
     }
@@ -114,7 +121,7 @@ mod tests {
         let mut records = in_flight(3);
         assert_eq!(records.forget_all().count(), 3);
         assert!(records.is_empty());
-        records.push(key(50), Instant::now(), partition());
+        records.push(key(50), Instant::now(), partition(), SendSpan::default());
         assert_eq!(records.acknowledge(7), None);
         assert_eq!(
             records.acknowledge(10).map(|record| record.key.id),

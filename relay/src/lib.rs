@@ -29,6 +29,7 @@ mod read_ahead;
 
 mod delivery;
 pub mod publisher;
+mod spans;
 mod topics;
 
 mod deleter;

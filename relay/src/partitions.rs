@@ -38,6 +38,7 @@ pub(crate) struct Partitions {
 #[derive(Debug)]
 struct Partition {
     topic: Arc<str>,
+    number: usize,
     in_flight: usize,
     /// When it last acknowledged a record, or got one while it had none.
     moved: Instant,
@@ -66,11 +67,17 @@ impl Partitions {
             .insert(number, id);
         self.all.push(Partition {
             topic,
+            number,
             in_flight: 0,
             moved: Instant::now(),
             holds: false,
         });
         PartitionId(id)
+    }
+
+    /// Its number in its topic.
+    pub(crate) fn number(&self, id: PartitionId) -> usize {
+        self.all[id.0].number
     }
 
     pub(crate) fn topic(&self, id: PartitionId) -> &Arc<str> {

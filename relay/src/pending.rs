@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use shared::domain::event::Envelope;
 use shared::domain::ids::{EventId, ReturnId, Shard};
+use shared::domain::trace_context::TraceContext;
 use time::OffsetDateTime;
 
 /// Identifies a row. The id alone is not enough: after a restore, MySQL could assign it again.
@@ -39,15 +40,23 @@ const RECORD_OVERHEAD: usize = 31;
 const HEADER_OVERHEAD: usize = 10;
 
 impl Pending {
-    pub fn envelope(&self, epoch: i64) -> Envelope<'_> {
+    /// The context under which the event was written. `None`: missing or broken.
+    pub fn trace(&self) -> Option<TraceContext> {
+        TraceContext::from_headers(self.traceparent.as_deref(), self.tracestate.as_deref())
+    }
+
+    /// `sent_as`: the context of the attempt to send it; else the row's own goes on.
+    pub fn envelope<'a>(&'a self, epoch: i64, sent_as: Option<&'a TraceContext>) -> Envelope<'a> {
         Envelope {
             event_id: self.key.event_id,
             event_type: &self.event_type,
             return_id: self.return_id,
             seq: self.seq,
             created_at: self.created_at,
-            traceparent: self.traceparent.as_deref(),
-            tracestate: self.tracestate.as_deref(),
+            traceparent: sent_as
+                .map(TraceContext::traceparent)
+                .or(self.traceparent.as_deref()),
+            tracestate: sent_as.map_or(self.tracestate.as_deref(), TraceContext::tracestate),
             epoch,
         }
     }
@@ -55,7 +64,7 @@ impl Pending {
     /// The maximum size of an uncompressed batch with only this record. A topic's `max.message.bytes` limits it.
     pub fn record_bytes(&self) -> usize {
         let headers = self
-            .envelope(i64::MAX)
+            .envelope(i64::MAX, None)
             .fold_headers(0, |bytes, name, value| {
                 bytes + HEADER_OVERHEAD + name.len() + value.len()
             });

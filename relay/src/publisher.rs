@@ -10,6 +10,7 @@ pub mod kafka;
 use std::collections::HashSet;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use shared::domain::event::Envelope;
 use shared::domain::ids::Shard;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -65,6 +66,16 @@ pub enum EnqueueError {
     QueueFull,
     TooLarge,
     Failed(RDKafkaErrorCode),
+}
+
+impl EnqueueError {
+    pub(crate) fn code(self) -> RDKafkaErrorCode {
+        match self {
+            Self::QueueFull => RDKafkaErrorCode::QueueFull,
+            Self::TooLarge => RDKafkaErrorCode::MessageSizeTooLarge,
+            Self::Failed(code) => code,
+        }
+    }
 }
 
 /// What the relay must know of a topic.
@@ -191,7 +202,7 @@ pub trait Publish: Send + 'static {
     fn enqueue(
         &self,
         event: &Pending,
-        epoch: i64,
+        envelope: &Envelope<'_>,
         id: RecordId,
         mode: SendMode,
     ) -> Result<(), EnqueueError>;

@@ -41,6 +41,7 @@ use crate::pending::{Pending, RowKey};
 use crate::publisher::{DeliveryReport, Publish};
 use crate::read_ahead::ReadAhead;
 use crate::shard_state::ReadRow;
+use crate::spans;
 
 pub use crate::partitions::MAX_UNSETTLED;
 
@@ -267,7 +268,8 @@ impl<P: Publish> Pump<P> {
     async fn send_new(&mut self, mut rows: Vec<Pending>) -> Result<Held, RestartCause> {
         self.read_if_due();
         self.delivery.put_isolated_first(&mut rows);
-        let predecessors = self.look_up_predecessors(&rows).await?;
-        self.send_all(&rows, &predecessors).await
+        let batch = spans::batch_of(&rows);
+        let looked_up = batch.scope(self.look_up_predecessors(&rows)).await;
+        self.send_all(&rows, &looked_up?, &batch).await
     }
 }

@@ -17,6 +17,7 @@ use crate::lease::HeldLease;
 use crate::partitions::PartitionId;
 use crate::pending::{Pending, RowKey};
 use crate::predecessor::SentSeqs;
+use crate::spans::SendSpan;
 
 /// By this age of a row, almost every transaction with a lower id has ended.
 const SETTLING_TIME: Duration = Duration::from_secs(2);
@@ -85,8 +86,8 @@ impl ShardState {
         self.unsettled.is_empty()
     }
 
-    pub(crate) fn note_sent(&mut self, row: &Pending, partition: PartitionId) {
-        self.in_flight.push(row.key, row.created, partition);
+    pub(crate) fn note_sent(&mut self, row: &Pending, partition: PartitionId, span: SendSpan) {
+        self.in_flight.push(row.key, row.created, partition, span);
         self.unsettled.insert(row.key.id);
         self.sent_seqs.note(row.return_id, row.seq);
     }

@@ -8,6 +8,7 @@ pub mod tasks;
 pub mod clock;
 pub mod metrics;
 pub mod telemetry;
+pub mod trace;
 
 pub mod db;
 pub mod schema;

@@ -15,7 +15,7 @@ const LOG_LINES: NonZeroU32 = NonZeroU32::new(20).expect("not 0");
 /// How operators find a request and its client.
 #[derive(Debug)]
 pub(crate) struct RequestSource {
-    /// Also in the response, in the audit trail and in other lines of the log.
+    /// Also in the response, in the audit trail and in each line of the log about it.
     pub(crate) request_id: String,
     /// `None` only in tests, where a request has no peer.
     pub(crate) client: Option<IpAddr>,
@@ -48,12 +48,7 @@ impl Refusals {
         if self.lines.check().is_err() {
             return;
         }
-        let RequestSource {
-            request_id,
-            client,
-            route,
-        } = source;
-        let client = client.map(tracing::field::display);
-        tracing::info!(code, %reason, client.address = client, http.route = route, request.id = request_id, "a request was refused");
+        let client = source.client.map(tracing::field::display);
+        tracing::info!(code, %reason, client.address = client, http.route = source.route, "a request was refused");
     }
 }

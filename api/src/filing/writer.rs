@@ -13,6 +13,7 @@ use shared::domain::transition::{Filed, TransitionError};
 use shared::runtime::db::{Database, DbError, DbFailure, Retry, TransactionError};
 use shared::runtime::killpoint::kill_point;
 use shared::runtime::tasks::{Backoff, Rarely, Stage, chain};
+use shared::runtime::trace::Batch;
 use tokio::sync::mpsc;
 
 use super::group::{self, FilingOutcome, GroupError, Written};
@@ -126,7 +127,7 @@ impl Writer {
         let requests: Arc<[_]> = jobs.iter().map(|job| Arc::clone(&job.request)).collect();
         let (filing, lock) = (Arc::clone(&self.shared.filing), self.queue.lock);
         let db = &self.shared.db;
-        db.transaction(
+        let transaction = db.transaction(
             "file_returns",
             TRANSACTION_DEADLINE,
             Retry::NEVER,
@@ -134,8 +135,10 @@ impl Writer {
                 let (filing, requests) = (Arc::clone(&filing), Arc::clone(&requests));
                 Box::pin(async move { group::write(conn, &filing, &requests, lock).await })
             },
-        )
-        .await
+        );
+        Batch::of_spans("filing.batch", jobs.iter().map(|job| &job.span))
+            .scope(transaction)
+            .await
     }
 
     /// Decides what follows a rollback. Returns the jobs that this writer runs again.

@@ -76,6 +76,11 @@ pub struct HttpArgs {
     )]
     pub trusted_proxies: Proxies,
 
+    /// Record every trace that a client behind TRUSTED_PROXIES marks as recorded. Off: this service decides by
+    /// OTEL_TRACES_SAMPLER, because a client could otherwise have all its requests recorded.
+    #[arg(long, env = "TRUST_SAMPLED_FLAG", default_value_t = false, action = clap::ArgAction::Set)]
+    pub trust_sampled_flag: bool,
+
     /// The address at which clients reach this API, such as `https://shop.example/returns-api`, if a proxy adds a prefix
     /// to its paths: `Location` and the `type` of an error begin with it. Unset or empty: they begin with the API's own
     /// paths, which are wrong behind a prefix.

@@ -136,7 +136,7 @@ impl Call {
         Cause {
             actor: caller.actor(),
             request_id: Some(self.context.source.request_id.clone()),
-            trace: self.context.trace.clone(),
+            trace: self.context.span.context().clone(),
         }
     }
 }

@@ -1,11 +1,12 @@
-//! Facts about a request that do not belong to any one endpoint.
+//! Facts about a request that do not belong to any one endpoint, and its span.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use shared::domain::trace_context::TraceContext;
+use shared::runtime::trace::{self, KeyValue, Span, SpanKind, names};
 use uuid::Uuid;
-use warp::http::{HeaderMap, HeaderName};
+use warp::http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::client::Client;
 use super::rate_limit::RateDecision;
@@ -19,7 +20,7 @@ const REQUEST_ID_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct RequestContext {
     pub(super) source: Arc<RequestSource>,
-    pub(super) trace: TraceContext,
+    pub(super) span: Span,
     rate: OnceLock<RateDecision>,
     body_read: AtomicBool,
 }
@@ -29,18 +30,23 @@ impl RequestContext {
     /// another one, and both are stored for ever.
     pub(super) fn of(headers: &HeaderMap, client: Option<Client>, route: &'static str) -> Self {
         let is_trusted = client.is_some_and(|client| client.is_behind_proxy);
-        let text = |name: &str| {
-            let value = headers.get(name).filter(|_| is_trusted)?;
-            value.to_str().ok()
+        let lines = |name: &str| {
+            let values = headers.get_all(name).iter().filter(|_| is_trusted);
+            values.filter_map(|value| value.to_str().ok())
         };
-        let given = text(REQUEST_ID.as_str()).filter(|id| is_request_id(id));
+        let given = lines(REQUEST_ID.as_str())
+            .next()
+            .filter(|id| is_request_id(id));
+        let parent = TraceContext::from_headers(lines("traceparent"), lines("tracestate"));
         Self {
             source: Arc::new(RequestSource {
                 request_id: given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
                 client: client.map(|client| client.address),
                 route,
             }),
-            trace: TraceContext::from_headers(text("traceparent"), text("tracestate")),
+            span: trace::span(SpanKind::Server, "HTTP")
+                .child_of(parent.as_ref())
+                .start(),
             rate: OnceLock::new(),
             body_read: AtomicBool::new(false),
         }
@@ -48,6 +54,41 @@ impl RequestContext {
 
     pub(super) fn request_id(&self) -> &str {
         &self.source.request_id
+    }
+
+    /// Describes the request in its span.
+    pub(super) fn describe(&self, method: &Method, path: &str) {
+        if !self.span.is_recorded() {
+            return;
+        }
+        let (route, method) = (self.source.route, super::method_label(method));
+        // Never the path itself: names have few values.
+        self.span.rename(format!("{method} {route}"));
+        self.span.set(|| {
+            [
+                KeyValue::new(names::HTTP_REQUEST_METHOD, method),
+                KeyValue::new(names::HTTP_ROUTE, route),
+                KeyValue::new(names::URL_PATH, path.to_owned()),
+                KeyValue::new(names::URL_SCHEME, "http"),
+                KeyValue::new(names::REQUEST_ID, self.source.request_id.clone()),
+            ]
+        });
+        if let Some(client) = self.source.client {
+            self.span
+                .set(|| [KeyValue::new(names::CLIENT_ADDRESS, client.to_string())]);
+        }
+    }
+
+    /// Ends the span. A client's mistake is no failure of this server.
+    pub(super) fn end(&self, status: StatusCode) {
+        self.span.set(|| {
+            let status = i64::from(status.as_u16());
+            [KeyValue::new(names::HTTP_RESPONSE_STATUS_CODE, status)]
+        });
+        if status.is_server_error() {
+            self.span.fail(status.as_str().to_owned());
+        }
+        self.span.end();
     }
 
     /// Keeps the rate limit's decision about the caller, for the response's headers.
@@ -125,11 +166,11 @@ mod tests {
     fn only_a_trusted_proxy_names_a_request_and_its_trace() {
         let behind = named("req-1", true);
         assert_eq!(
-            (behind.request_id(), behind.trace.trace_id()),
+            (behind.request_id(), behind.span.context().trace_id()),
             ("req-1", TRACE)
         );
         let direct = named("req-1", false);
         assert_ne!(direct.request_id(), "req-1");
-        assert_ne!(direct.trace.trace_id(), TRACE);
+        assert_ne!(direct.span.context().trace_id(), TRACE);
     }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use shared::domain::eligibility::Violation;
 use shared::domain::ids::ReturnId;
 use shared::domain::status::Status;
+use shared::domain::trace_context::TraceContext;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
@@ -17,6 +18,7 @@ use warp::http::{HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
 pub(crate) use self::catalogue::Entry;
+use super::context::RequestContext;
 use super::public_url::PublicUrl;
 use crate::error::{ApiError, ErrorKind, FieldError};
 
@@ -73,8 +75,8 @@ impl ApiError {
     }
 
     /// The problem document.
-    pub(super) fn render(&self, request_id: &str, public_url: &PublicUrl) -> Response {
-        let problem = warp::reply::json(&self.problem(request_id, public_url));
+    pub(super) fn render(&self, context: &RequestContext, public_url: &PublicUrl) -> Response {
+        let problem = warp::reply::json(&self.problem(context, public_url));
         let mut response = warp::reply::with_status(problem, self.status()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
@@ -88,8 +90,9 @@ impl ApiError {
         response
     }
 
-    fn problem(&self, request_id: &str, public_url: &PublicUrl) -> Problem {
-        let mut problem = Problem::new(self.entry(), request_id, public_url);
+    fn problem(&self, context: &RequestContext, public_url: &PublicUrl) -> Problem {
+        let (request_id, trace) = (context.request_id(), context.span.context());
+        let mut problem = Problem::new(self.entry(), request_id, trace, public_url);
         problem.detail = self.detail();
         match self {
             Self::AlreadyOpen { return_id } => problem.return_id = Some(*return_id),
@@ -122,6 +125,12 @@ pub(crate) struct Problem {
     detail: Option<String>,
     /// As in `X-Request-Id`: operators find the request in the log by it.
     request_id: String,
+    /// The W3C trace of the request: its spans have it.
+    #[schema(pattern = "^[0-9a-f]{32}$")]
+    trace_id: String,
+    /// The request's span, or the caller's if none was recorded.
+    #[schema(pattern = "^[0-9a-f]{16}$")]
+    span_id: String,
     /// The open return (`already-open`).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Option<i64>)]
@@ -159,7 +168,12 @@ impl PartialSchema for ProblemCode {
 impl ToSchema for ProblemCode {}
 
 impl Problem {
-    pub(super) fn new(entry: Entry, request_id: &str, public_url: &PublicUrl) -> Self {
+    pub(super) fn new(
+        entry: Entry,
+        request_id: &str,
+        trace: &TraceContext,
+        public_url: &PublicUrl,
+    ) -> Self {
         Self {
             kind: public_url.link(&format!("/problems/{}", entry.code)),
             code: entry.code,
@@ -167,6 +181,8 @@ impl Problem {
             status: entry.status.as_u16(),
             detail: None,
             request_id: request_id.to_owned(),
+            trace_id: trace.trace_id().to_owned(),
+            span_id: trace.span_id().to_owned(),
             return_id: None,
             current_status: None,
             errors: None,

@@ -305,7 +305,9 @@ async fn observed(api: &Api, path: &str, token: &str) -> (Vec<Seen>, Vec<String>
     for _ in 0..3 {
         let answer = api.get(path, token).await;
         let mut problem = answer.problem(404, "not-found");
-        problem["request_id"] = Value::Null;
+        for id in ["request_id", "trace_id", "span_id"] {
+            problem[id] = Value::Null;
+        }
         let mut headers: Vec<String> = answer
             .headers
             .iter()

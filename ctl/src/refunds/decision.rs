@@ -10,9 +10,9 @@ use shared::domain::event::TopicArgs;
 use shared::domain::ids::{EventId, ReturnId};
 use shared::domain::refund::{Attempt, IfHeld, RefundState, lock_attempts, update_attempts};
 use shared::domain::status::{Action, Status};
-use shared::domain::trace_context::TraceContext;
 use shared::domain::transition::{self, Cause, Change, Locked};
 use shared::runtime::db::{self, DbError};
+use shared::runtime::trace::{self, SpanKind};
 use sqlx::mysql::MySqlConnection;
 
 use super::refund::Refund;
@@ -201,14 +201,18 @@ impl<'d> Decision<'d> {
         event_data.insert("attempt".to_owned(), json!(attempt));
         event_data.insert("operator_action".to_owned(), json!(recorded));
         let id = self.refund.return_id;
-        let trace_id = self.locked.get(id).and_then(|row| row.trace_id.as_deref());
+        // A trace of its own: the return's may have ended days ago.
+        let before = self.locked.get(id).and_then(|row| row.trace.as_ref());
+        let span = trace::span(SpanKind::Internal, outcome.verb.as_str())
+            .linked_to(before)
+            .start();
         let change = Change {
             return_id: id,
             action: outcome.action,
             cause: Cause {
                 actor: self.operator.caller.actor(),
                 request_id: None,
-                trace: trace_id.map_or_else(TraceContext::new_root, TraceContext::continuing),
+                trace: span.context().clone(),
             },
             detail: event_data,
         };

@@ -7,7 +7,7 @@ use sqlx::Executor;
 use crate::harness::{Ran, expect_code, returnsctl};
 
 const OUTBOX: &str = "20261123000006_create_outbox.sql";
-const LAST: &str = "20261201000031";
+const LAST: &str = "20261202000032";
 
 fn migrate(db: &TestDb, code: i32, more: &[&str]) -> Ran {
     let args = [&["migrate"], more].concat();
@@ -132,7 +132,7 @@ async fn a_run_interrupted_after_its_statement_is_recorded_as_done() {
 async fn a_run_interrupted_before_its_statement_is_repeated() {
     let db = TestDb::create().await;
     db.pool
-        .execute("ALTER TABLE refunds DROP COLUMN planned_check_at")
+        .execute("ALTER TABLE return_events DROP COLUMN span_id, DROP COLUMN trace_flags")
         .await
         .expect("as it was before");
     let ran = cut_off_in_the_last(&db).await;
@@ -145,7 +145,7 @@ async fn a_run_interrupted_before_its_statement_is_repeated() {
     assert_eq!(report["applied"], 1);
     let again: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = DATABASE() \
-         AND table_name = 'refunds' AND column_name = 'planned_check_at'",
+         AND table_name = 'return_events' AND column_name = 'span_id'",
     )
     .fetch_one(&db.pool)
     .await

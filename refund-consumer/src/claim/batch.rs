@@ -5,25 +5,47 @@ use std::sync::Arc;
 
 use shared::domain::ids::ReturnId;
 use shared::domain::trace_context::TraceContext;
+use shared::runtime::trace::Span;
 
 use crate::dead_letter::DeadLetter;
 use crate::message::{self, NewReturn, Reason, Record};
+use crate::spans;
 use crate::store::Filing;
 
 /// A return that may be claimed, and the record that named it if one did.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub(super) return_id: ReturnId,
-    named_by: Option<(Arc<Record>, NewReturn)>,
+    named_by: Option<NamedBy>,
+}
+
+#[derive(Debug, Clone)]
+struct NamedBy {
+    record: Arc<Record>,
+    new: NewReturn,
+    span: Span,
 }
 
 impl Candidate {
     /// The record as a dead letter; `None` if a scan found the return.
     pub(super) fn dead_letter(&self, reason: Reason) -> Option<DeadLetter> {
-        self.named_by.as_ref().map(|(record, _)| DeadLetter {
-            record: Arc::clone(record),
-            reason,
+        self.named_by.as_ref().map(|named| {
+            named.span.fail(reason.as_str());
+            DeadLetter {
+                record: Arc::clone(&named.record),
+                reason,
+            }
         })
+    }
+
+    fn trace(&self) -> Option<TraceContext> {
+        let named = self.named_by.as_ref()?;
+        named.record.trace().map(|_| named.span.context().clone())
+    }
+
+    /// Of the record that named it.
+    pub(super) fn span(&self) -> Option<&Span> {
+        self.named_by.as_ref().map(|named| &named.span)
     }
 }
 
@@ -39,23 +61,29 @@ pub(super) struct Matched {
     /// Its index among the batch's candidates.
     pub(super) index: usize,
     pub(super) filing: Filing,
-    /// A record named it, so the inbox remembers it.
-    pub(super) named: bool,
+    /// Of the record that named it: the inbox remembers it. `None`: a scan found it.
+    pub(super) span: Option<Span>,
+    /// What changes are written under. `None`: the return's own trace goes on.
     pub(super) trace: Option<TraceContext>,
 }
 
 impl Batch {
-    pub(super) fn of_records(records: &[Arc<Record>]) -> Self {
+    /// `group`: our consumer group.
+    pub(super) fn of_records(records: &[Arc<Record>], group: &str) -> Self {
         let mut batch = Self::default();
         for record in records {
+            let span = spans::process(record, group);
             let parsed = message::parse(record);
             let record = Arc::clone(record);
             match parsed {
                 Ok(new) => batch.candidates.push(Candidate {
                     return_id: new.return_id,
-                    named_by: Some((record, new)),
+                    named_by: Some(NamedBy { record, new, span }),
                 }),
-                Err(reason) => batch.dead_letters.push(DeadLetter { record, reason }),
+                Err(reason) => {
+                    span.fail(reason.as_str());
+                    batch.dead_letters.push(DeadLetter { record, reason });
+                }
             }
         }
         batch
@@ -104,6 +132,11 @@ impl Batch {
         u64::try_from(named.count()).unwrap_or(u64::MAX)
     }
 
+    /// Of the records that named its candidates.
+    pub(super) fn spans(&self) -> impl Iterator<Item = &Span> {
+        self.candidates.iter().filter_map(Candidate::span)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.candidates.is_empty() && self.dead_letters.is_empty()
     }
@@ -121,13 +154,13 @@ impl Batch {
         let mut matched = Vec::with_capacity(self.candidates.len());
         let mut dead_letters = self.dead_letters.clone();
         for (at, candidate) in self.candidates.iter().enumerate() {
-            let new = candidate.named_by.as_ref().map(|(_, new)| new);
+            let new = candidate.named_by.as_ref().map(|named| &named.new);
             match fit(filings.get(&candidate.return_id), new) {
                 Ok(filing) => matched.push(Matched {
                     index: at,
                     filing,
-                    named: new.is_some(),
-                    trace: new.and_then(|new| new.trace.clone()),
+                    span: candidate.span().cloned(),
+                    trace: candidate.trace(),
                 }),
                 Err(reason) => dead_letters.extend(candidate.dead_letter(reason)),
             }
@@ -176,7 +209,6 @@ mod tests {
             return_id: ReturnId(1),
             order_id: OrderId(order),
             event_id: event.map(|id| EventId(Uuid::from_u128(id))),
-            trace: None,
         }
     }
 
@@ -206,7 +238,7 @@ mod tests {
             })
         };
         let records = [record(11), record(10)];
-        let batch = Batch::of_records(&records);
+        let batch = Batch::of_records(&records, "group");
         let filings = HashMap::from([(ReturnId(1), filing())]);
         let (matched, dead_letters) = batch.match_filings(&filings);
         let left_out: Vec<usize> = matched.iter().map(|one| one.index).collect();

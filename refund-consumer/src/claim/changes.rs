@@ -12,6 +12,7 @@ use shared::domain::status::{Action, Status};
 use shared::domain::trace_context::TraceContext;
 use shared::domain::transition::{Cause, Change, Locked, LockedReturn};
 use shared::runtime::clock::Expiry;
+use shared::runtime::trace::Span;
 use time::OffsetDateTime;
 
 use super::batch::Matched;
@@ -25,8 +26,8 @@ pub(super) struct Changes {
     /// Ascending by return.
     pub(super) attempts: Vec<OwnedAttempt>,
     pub(super) changes: Vec<Change>,
-    /// The result of each record, as counted.
-    pub(super) results: Vec<&'static str>,
+    /// The result of each record, as counted, and its span.
+    pub(super) results: Vec<(&'static str, Span)>,
 }
 
 /// The times of the attempts that one claim makes.
@@ -64,7 +65,7 @@ impl Changes {
         let mut by_return: Vec<&Matched> = matched.iter().collect();
         by_return.sort_by_key(|one| one.filing.return_id);
         for one in by_return {
-            let duplicate = one.named && seen.contains(&one.filing.first_event);
+            let duplicate = one.span.is_some() && seen.contains(&one.filing.first_event);
             let result = if duplicate || !taken.insert(one.filing.return_id) {
                 "duplicate"
             } else {
@@ -77,8 +78,8 @@ impl Changes {
                 };
                 all.add(row, decide(row, order), one, (locked.now, terms))
             };
-            if one.named {
-                all.results.push(result);
+            if let Some(span) = &one.span {
+                all.results.push((result, span.clone()));
             }
         }
         Ok(all)
@@ -142,11 +143,10 @@ impl Changes {
     }
 }
 
-/// The message's trace; without one the return's own trace continues.
-pub(crate) fn trace(given: Option<&TraceContext>, row: &LockedReturn) -> TraceContext {
-    given
-        .cloned()
-        .unwrap_or_else(|| TraceContext::continuing(row.trace_id.as_deref().unwrap_or_default()))
+/// The given context; without one the return's own trace continues.
+fn trace(given: Option<&TraceContext>, row: &LockedReturn) -> TraceContext {
+    let context = given.or(row.trace.as_ref()).cloned();
+    context.unwrap_or_else(TraceContext::new_root)
 }
 
 /// Review comes after the money: no person should review a return that is rejected anyway. Everything else was decided when
@@ -193,6 +193,7 @@ fn first_attempt(
         owned_until: now + terms.call_deadline,
         deadline: terms.deadline,
         trace: Some(trace(one.trace.as_ref(), row)),
+        earlier: None,
     }
 }
 

@@ -6,12 +6,13 @@
 mod admission;
 mod args;
 mod refusals;
+mod spans;
 mod wire;
 
 use std::time::Duration;
 
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
+use reqwest::{Client, Method, Request, RequestBuilder, StatusCode, Url};
 use secrecy::{ExposeSecret, SecretString};
 use shared::domain::refund::{ParkReason, ProviderKey};
 
@@ -96,10 +97,22 @@ impl Http {
         }
     }
 
-    /// Sends, and reads the whole response. The circuit breaker learns how it went, also when this future is dropped.
+    /// Sends, and reads the whole response.
     async fn send(&self, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), CallFailed> {
+        let request = request.build().map_err(|error| failed(&error))?;
+        let span = spans::call(&request);
+        let result = self.send_once(request).await;
+        if let Some(span) = span {
+            spans::answered(&span, &result);
+        }
+        result
+    }
+
+    /// The circuit breaker learns how it went, also when this future is dropped.
+    async fn send_once(&self, request: Request) -> Result<(StatusCode, Vec<u8>), CallFailed> {
         let call = self.admission.begin_call();
-        let mut response = request.send().await.map_err(|error| failed(&error))?;
+        let sent = self.client.execute(request).await;
+        let mut response = sent.map_err(|error| failed(&error))?;
         let status = response.status();
         let busy = status == StatusCode::SERVICE_UNAVAILABLE
             && response.headers().contains_key(RETRY_AFTER);

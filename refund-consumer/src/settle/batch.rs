@@ -11,7 +11,6 @@ use shared::domain::transition::{Cause, Change, Locked, LockedReturn};
 
 use super::Settlement;
 use crate::attempt::NotSettled;
-use crate::claim::trace;
 use crate::config::PROGRAM;
 
 pub(super) struct SettlementBatch {
@@ -70,7 +69,7 @@ impl SettlementBatch {
                 cause: Cause {
                     actor: Actor::system(PROGRAM),
                     request_id: None,
-                    trace: trace(one.trace.as_ref(), row),
+                    trace: one.span.context().clone(),
                 },
                 detail,
             });

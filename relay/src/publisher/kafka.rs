@@ -10,6 +10,7 @@ use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, PurgeConfig, ThreadedProducer};
 use rdkafka::{ClientContext, Statistics};
+use shared::domain::event::Envelope;
 use shared::runtime::kafka::{ClientLog, KafkaArgs, WATCH_INTERVAL_MS, has_forgotten_brokers};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -123,7 +124,7 @@ impl Publish for KafkaPublisher {
     fn enqueue(
         &self,
         event: &Pending,
-        epoch: i64,
+        envelope: &Envelope<'_>,
         id: RecordId,
         mode: SendMode,
     ) -> Result<(), EnqueueError> {
@@ -135,7 +136,7 @@ impl Publish for KafkaPublisher {
             SendMode::Immediate => &producers.immediate,
             SendMode::Batched => &producers.batched,
         };
-        let headers = event.envelope(epoch).fold_headers(
+        let headers = envelope.fold_headers(
             OwnedHeaders::new_with_capacity(11),
             |headers, key, value| {
                 headers.insert(Header {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use shared::runtime::clock::Moment;
 use shared::runtime::db::DbError;
+use shared::runtime::trace::Batch;
 
 use super::holding::Held;
 use super::parking::RowsToPark;
@@ -86,6 +87,7 @@ impl<P: Publish> Pump<P> {
         &mut self,
         rows: &[Pending],
         predecessors: &Predecessors,
+        batch: &Batch,
     ) -> Result<Held, RestartCause> {
         let mut to_park = RowsToPark::default();
         let mut held = Held::default();
@@ -104,7 +106,7 @@ impl<P: Publish> Pump<P> {
                     self.owned.put_back(row.key, id);
                 }
                 Some(NextStep::Hold) => held.add(row),
-                Some(NextStep::Send) => match self.send(row, &mut to_park)? {
+                Some(NextStep::Send) => match self.send(row, batch, &mut to_park)? {
                     Sent::Held => held.add(row),
                     Sent::More => {}
                     Sent::Stop => can_send = false,
@@ -131,8 +133,13 @@ impl<P: Publish> Pump<P> {
         })
     }
 
-    fn send(&mut self, row: &Pending, to_park: &mut RowsToPark) -> Result<Sent, RestartCause> {
-        match self.delivery.enqueue(row, &mut self.owned)? {
+    fn send(
+        &mut self,
+        row: &Pending,
+        batch: &Batch,
+        to_park: &mut RowsToPark,
+    ) -> Result<Sent, RestartCause> {
+        match self.delivery.enqueue(row, batch, &mut self.owned)? {
             Enqueued::Done => return Ok(Sent::More),
             Enqueued::Held => return Ok(Sent::Held),
             Enqueued::InIsolation => {}

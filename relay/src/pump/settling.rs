@@ -42,8 +42,9 @@ impl<P: Publish> Pump<P> {
             DeliveryReport::Undelivered(id, code) => {
                 let state = self.owned.get(id.shard());
                 let record = state.and_then(|state| state.in_flight.get(id.number()));
-                if let Some(record) = record.copied() {
-                    self.delivery.note_undelivered(record, code);
+                if let Some((record, span)) = record {
+                    span.fail(code);
+                    self.delivery.note_undelivered(*record, code);
                 }
                 Err(RestartCause::Undelivered(code))
             }

@@ -11,6 +11,7 @@ use crate::domain::actor::Actor;
 use crate::domain::bulk;
 use crate::domain::ids::{EventId, ReturnId};
 use crate::domain::timestamp::timestamp_text;
+use crate::domain::trace_context::TraceContext;
 
 /// `prev_hash` of the first event of a return: 64 zeros.
 pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -31,17 +32,21 @@ pub struct AuditRow {
     pub prev_hash: String,
 }
 
-/// A row with its hash, which the next row of the chain needs too.
+/// A row with its hash, which the next row of the chain needs too, and the context that its trace id is of.
 #[derive(Debug)]
 pub(crate) struct HashedRow {
     pub(crate) row: AuditRow,
     pub(crate) hash: String,
+    pub(crate) trace: TraceContext,
 }
 
-impl From<AuditRow> for HashedRow {
-    fn from(row: AuditRow) -> Self {
-        let hash = row.hash();
-        Self { row, hash }
+impl HashedRow {
+    pub(crate) fn new(row: AuditRow, trace: TraceContext) -> Self {
+        Self {
+            hash: row.hash(),
+            row,
+            trace,
+        }
     }
 }
 
@@ -85,9 +90,9 @@ pub(crate) async fn append(conn: &mut MySqlConnection, rows: &[HashedRow]) -> sq
     for slice in bulk::slices(rows) {
         let mut insert = QueryBuilder::new(
             "/* audit::append */ INSERT INTO return_events (return_id, seq, event_id, event_type, event_data, \
-             actor_type, actor_id, request_id, trace_id, created_at, prev_hash, hash) ",
+             actor_type, actor_id, request_id, trace_id, span_id, trace_flags, created_at, prev_hash, hash) ",
         );
-        insert.push_values(slice, |mut values, HashedRow { row, hash }| {
+        insert.push_values(slice, |mut values, HashedRow { row, hash, trace }| {
             values
                 .push_bind(row.return_id)
                 .push_bind(row.seq)
@@ -98,6 +103,8 @@ pub(crate) async fn append(conn: &mut MySqlConnection, rows: &[HashedRow]) -> sq
                 .push_bind(&row.actor.id)
                 .push_bind(&row.request_id)
                 .push_bind(&row.trace_id)
+                .push_bind(trace.span_id())
+                .push_bind(trace.flags())
                 .push_bind(row.created_at)
                 .push_bind(&row.prev_hash)
                 .push_bind(hash);

@@ -132,7 +132,7 @@ fn step(
     row.status = to;
     row.version += 1;
     row.head_hash.clone_from(&audit.hash);
-    row.trace_id.clone_from(&audit.row.trace_id);
+    row.trace = Some(audit.trace.clone());
     Ok((audit, outbox))
 }
 
@@ -235,6 +235,6 @@ impl Head {
             trace: step.cause.trace.clone(),
             created_at: now,
         };
-        (audit.into(), outbox)
+        (HashedRow::new(audit, step.cause.trace.clone()), outbox)
     }
 }

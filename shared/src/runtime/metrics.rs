@@ -14,6 +14,7 @@ use prometheus::{
 };
 
 use super::telemetry::dropped_lines;
+use super::trace;
 
 /// The metrics of one program. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -36,13 +37,23 @@ pub struct Description {
 const UNIQUE: &str = "metric names and labels are constants, valid, and registered once";
 
 impl MetricSet {
-    /// With the metric that every program has.
+    /// With the metrics that every program has.
     pub fn new() -> Self {
         let set = Self::default();
         set.count_of(
             "log_lines_dropped_total",
             "Log lines dropped, because the reader of the log was too slow",
             dropped_lines,
+        );
+        set.count_of(
+            "trace_spans_exported_total",
+            "Spans that the OTLP collector has accepted",
+            trace::exported_spans,
+        );
+        set.count_of(
+            "trace_spans_lost_total",
+            "Spans thrown away, because the OTLP collector is away, refuses them, or takes them too slowly",
+            trace::lost_spans,
         );
         set
     }

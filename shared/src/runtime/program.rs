@@ -18,6 +18,7 @@ use super::ops::{self, OpsArgs};
 use super::settings::{self, Refused};
 use super::tasks::chain;
 use super::telemetry::{self, LogArgs};
+use super::trace::{self, TraceArgs};
 use super::{killpoint, shutdown};
 
 /// The settings of one program.
@@ -29,6 +30,11 @@ pub trait Settings: clap::Args {
 
     /// Everything that is wrong with these settings taken together; empty when they are good.
     fn problems(&self) -> Vec<String>;
+
+    /// Whether a caller's flag decides that its trace is recorded. Not at a public edge.
+    fn trusts_callers(&self) -> bool {
+        true
+    }
 }
 
 /// The command line of a program: its own settings, and those that every program has.
@@ -45,6 +51,8 @@ pub struct Cli<S: Settings> {
     start: StartArgs,
     #[command(flatten)]
     log: LogArgs,
+    #[command(flatten)]
+    trace: TraceArgs,
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -102,6 +110,10 @@ where
         return Refused::listing(&problems).print();
     }
     let _flush = telemetry::init(&cli.log);
+    let _spans = match trace::init(&cli.trace, S::NAME, cli.settings.trusts_callers()) {
+        Ok(flush) => flush,
+        Err(problem) => return Refused::listing(&[problem]).print(),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -4,13 +4,20 @@
 //! nothing happens. A write in the logging task itself would block every worker thread in the first case and panic in the
 //! second (tracing-subscriber reports a failed write with `eprintln!`).
 
+use std::fmt;
 use std::io::IsTerminal;
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use tracing::{Event, Subscriber};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer, format};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::trace::{self, Ids};
 
 /// How this program logs.
 #[derive(Debug, Clone, clap::Args)]
@@ -80,9 +87,68 @@ pub fn init(args: &LogArgs) -> Flush {
         .with_env_filter(filter)
         .with_writer(writer);
     match args.log_format {
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Json => builder
+            .json()
+            .event_format(WithIds {
+                lines: format().json().flatten_event(true),
+                is_json: true,
+            })
+            .init(),
         // Colors are for terminals: in a file they are noise.
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Text => builder
+            .event_format(WithIds {
+                lines: format().with_ansi(std::io::stderr().is_terminal()),
+                is_json: false,
+            })
+            .init(),
     }
     Flush(Some(guard))
+}
+
+/// Lines that end with the ids of what their task works for, in the names of the OpenTelemetry rules for logs.
+struct WithIds<L> {
+    lines: L,
+    is_json: bool,
+}
+
+impl<S, N, L> FormatEvent<S, N> for WithIds<L>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    L: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let Some(ids) = trace::current_ids() else {
+            return self.lines.format_event(context, writer, event);
+        };
+        let mut line = String::with_capacity(512);
+        self.lines
+            .format_event(context, Writer::new(&mut line), event)?;
+        let line = line.trim_end_matches('\n');
+        let Ids {
+            trace_id, span_id, ..
+        } = ids;
+        // Ids of requests have only characters that JSON writes as they are.
+        let request_id = ids.request_id.as_ref().map(|id| &*id.0);
+        if let Some(fields) = line.strip_suffix('}').filter(|_| self.is_json) {
+            write!(
+                writer,
+                r#"{fields},"trace_id":"{trace_id}","span_id":"{span_id}""#
+            )?;
+            if let Some(id) = request_id {
+                write!(writer, r#","request.id":"{id}""#)?;
+            }
+            return writeln!(writer, "}}");
+        }
+        write!(writer, "{line} trace_id={trace_id} span_id={span_id}")?;
+        if let Some(id) = request_id {
+            write!(writer, " request.id={id}")?;
+        }
+        writeln!(writer)
+    }
 }

@@ -7,8 +7,9 @@ use sqlx::{MySqlConnection, Row};
 
 use super::BrokenPromise;
 use crate::domain::actor::{Actor, ActorType};
-use crate::domain::audit::{self, AuditRow, GENESIS};
+use crate::domain::audit::{self, AuditRow, GENESIS, HashedRow};
 use crate::domain::ids::ReturnId;
+use crate::domain::trace_context::TraceContext;
 
 /// The events of one return, or of all, by return and seq. Each chain must be without gaps, and each stored hash must be
 /// that of its row.
@@ -81,6 +82,7 @@ fn decode(row: &MySqlRow) -> AuditRow {
 /// # Panics
 /// The statement fails.
 pub async fn insert(conn: &mut MySqlConnection, rows: &[AuditRow]) {
-    let rows: Vec<_> = rows.iter().cloned().map(Into::into).collect();
+    let hashed = |row: &AuditRow| HashedRow::new(row.clone(), TraceContext::new_root());
+    let rows: Vec<_> = rows.iter().map(hashed).collect();
     audit::append(conn, &rows).await.expect("audit rows");
 }

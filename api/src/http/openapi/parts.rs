@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use shared::domain::trace_context::TraceContext;
 use utoipa::ToSchema;
 use utoipa::openapi::example::{Example, ExampleBuilder};
 use utoipa::openapi::header::{Header, HeaderBuilder};
@@ -148,9 +149,15 @@ fn also_sent(statuses: &[u16]) -> Option<(&'static str, &'static str)> {
 /// An example of each kind of error.
 pub(super) fn problem_examples() -> impl Iterator<Item = (&'static str, Example)> {
     ErrorKind::catalogue().into_iter().map(|entry| {
+        let trace = TraceContext::new(
+            0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736,
+            0x00f0_67aa_0ba9_02b7,
+            1,
+        );
         let problem = Problem::new(
             entry,
             "01a1f8a4-6c1e-7b7c-8d6e-3f0f8f0c9b1a",
+            &trace,
             &PublicUrl::default(),
         );
         let example = ExampleBuilder::new()

@@ -10,6 +10,7 @@ use relay::publisher::kafka::KafkaPublisher;
 use relay::publisher::{
     DeliveryReport, EnqueueError, Publish, RecordId, SendMode, Topic, TopicProblem,
 };
+use shared::domain::event::Envelope;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
 pub(crate) struct FaultyPublisher {
@@ -121,16 +122,24 @@ impl FaultyPublisher {
     }
 
     /// Keeps a record of a stalled topic. Once no topic is stalled, the records kept before go first.
-    fn withholds(&self, event: &Pending, epoch: i64, id: RecordId, mode: SendMode) -> bool {
+    fn withholds(
+        &self,
+        event: &Pending,
+        envelope: &Envelope<'_>,
+        id: RecordId,
+        mode: SendMode,
+    ) -> bool {
         let stalled = self.stalled_topics.lock().expect("not poisoned");
         let mut withheld = self.withheld.lock().expect("not poisoned");
         if stalled.contains(&event.topic) {
-            withheld.push((event.clone(), epoch, id, mode));
+            withheld.push((event.clone(), envelope.epoch, id, mode));
             return true;
         }
         if stalled.is_empty() {
             for (event, epoch, id, mode) in withheld.drain(..) {
-                let sent = self.kafka.enqueue(&event, epoch, id, mode);
+                let sent = self
+                    .kafka
+                    .enqueue(&event, &event.envelope(epoch, None), id, mode);
                 sent.expect("room in the queue");
             }
         }
@@ -192,7 +201,7 @@ impl Publish for FaultyPublisher {
     fn enqueue(
         &self,
         event: &Pending,
-        epoch: i64,
+        envelope: &Envelope<'_>,
         id: RecordId,
         mode: SendMode,
     ) -> Result<(), EnqueueError> {
@@ -210,10 +219,10 @@ impl Publish for FaultyPublisher {
             self.report(DeliveryReport::Undelivered(id, code));
             return Ok(());
         }
-        if self.withholds(event, epoch, id, mode) {
+        if self.withholds(event, envelope, id, mode) {
             return Ok(());
         }
-        let outcome = self.kafka.enqueue(event, epoch, id, mode);
+        let outcome = self.kafka.enqueue(event, envelope, id, mode);
         if outcome == Err(EnqueueError::QueueFull) {
             self.overflows.fetch_add(1, Ordering::Relaxed);
         }

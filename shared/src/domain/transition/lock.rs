@@ -12,6 +12,7 @@ use crate::domain::ids::{CustomerId, OrderId, ReturnId};
 use crate::domain::money::Money;
 use crate::domain::row::decode_enum;
 use crate::domain::status::Status;
+use crate::domain::trace_context::TraceContext;
 
 /// A row of `returns`, locked by this transaction, with the head of its audit chain.
 #[derive(Debug, Clone)]
@@ -26,8 +27,8 @@ pub struct LockedReturn {
     pub review_required: bool,
     pub refund_amount: Money,
     pub created_at: OffsetDateTime,
-    /// The trace of the last change, for changes that neither a message nor a request causes.
-    pub trace_id: Option<String>,
+    /// The context of the last change, for changes that neither a message nor a request causes.
+    pub trace: Option<TraceContext>,
     pub(super) head_hash: String,
 }
 
@@ -107,7 +108,7 @@ fn read_locked(row: &MySqlRow) -> sqlx::Result<LockedReturn> {
         review_required: row.try_get("review_required")?,
         refund_amount: Money::from_row(row, "refund_amount")?,
         created_at: row.try_get("created_at")?,
-        trace_id: None,
+        trace: None,
         head_hash: String::new(),
     })
 }
@@ -123,7 +124,7 @@ async fn read_heads(
         .map(|row| json!({"id": row.id, "seq": row.version}))
         .collect();
     let heads = sqlx::query(
-        "/* transition::read_heads */ SELECT UTC_TIMESTAMP(6) AS now, e.return_id, e.hash, e.trace_id \
+        "/* transition::read_heads */ SELECT UTC_TIMESTAMP(6) AS now, e.return_id, e.hash, e.trace_id, e.span_id, e.trace_flags \
          FROM (SELECT 1) AS one LEFT JOIN (JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id', seq INT PATH '$.seq')) \
          AS wanted STRAIGHT_JOIN return_events AS e FORCE INDEX (return_seq) \
          ON e.return_id = wanted.id AND e.seq = wanted.seq) ON TRUE",
@@ -136,13 +137,19 @@ async fn read_heads(
     for head in &heads {
         now = Some(head.try_get::<OffsetDateTime, _>("now")?);
         if let Some(id) = head.try_get::<Option<ReturnId>, _>("return_id")? {
-            by_id.insert(id, (head.try_get("hash")?, head.try_get("trace_id")?));
+            by_id.insert(id, (head.try_get("hash")?, read_trace(head)?));
         }
     }
     for row in locked {
-        (row.head_hash, row.trace_id) = by_id.remove(&row.id).ok_or(
-            TransitionError::Unreadable("return_events: no row of the return's version"),
-        )?;
+        (row.head_hash, row.trace) = by_id.remove(&row.id).ok_or(TransitionError::Unreadable(
+            "return_events: no row of the return's version",
+        ))?;
     }
     now.ok_or(TransitionError::Unreadable("UTC_TIMESTAMP"))
+}
+
+fn read_trace(row: &MySqlRow) -> sqlx::Result<Option<TraceContext>> {
+    let trace_id: Option<&str> = row.try_get("trace_id")?;
+    let (span_id, flags) = (row.try_get("span_id")?, row.try_get("trace_flags")?);
+    Ok(trace_id.and_then(|trace_id| TraceContext::from_parts(trace_id, span_id, flags)))
 }
