@@ -6,6 +6,7 @@ pub mod chaos;
 pub mod checks;
 pub mod client;
 pub mod cluster;
+pub mod collector;
 pub mod contract;
 pub mod ledger;
 pub mod load;

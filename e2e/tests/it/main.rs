@@ -13,4 +13,5 @@ mod relay_crash;
 mod secrets;
 mod shutdown;
 mod start;
+mod traces;
 mod troubled_topic;
