@@ -1,6 +1,6 @@
 # The few commands people type. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-in-parallel test-one-by-one test-contract test-client check chaos chaos-refunds bench stack-up stack-down
+.PHONY: help demo test test-in-parallel test-one-by-one test-contract test-client check check-alerts chaos chaos-refunds bench stack-up stack-down
 
 STACK := deploy/local/stack
 
@@ -50,6 +50,9 @@ check: ## format, lints, documentation, structure; no servers needed
 	cargo clippy --locked --workspace --features shared/one-build -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --features shared/one-build
 	deploy/check-layout.sh
+
+check-alerts: ## the alerts of deploy/prometheus: their syntax, and a test of each; needs no servers
+	deploy/local/prometheus check
 
 chaos: ## relays killed, frozen and stopped while two million events flow; about seven minutes
 	cargo build $(BUILD) $(PROGRAMS) --bin chaos
