@@ -144,7 +144,10 @@ impl<'a> NewSpan<'a> {
 impl Span {
     fn recorded(span: opentelemetry_sdk::trace::Span) -> Self {
         let cx = Context::new().with_span(span);
-        let context = trace_context(cx.span().span_context());
+        // After the end of recording the SDK makes spans without ids.
+        let Some(context) = trace_context(cx.span().span_context()) else {
+            return Self::unrecorded(TraceContext::new_root());
+        };
         Self {
             recorded: context.is_sampled().then_some(cx),
             context,
@@ -236,9 +239,11 @@ fn span_context(context: &TraceContext) -> SpanContext {
     )
 }
 
-fn trace_context(context: &SpanContext) -> TraceContext {
+fn trace_context(context: &SpanContext) -> Option<TraceContext> {
     let trace_id = u128::from_be_bytes(context.trace_id().to_bytes());
     let span_id = u64::from_be_bytes(context.span_id().to_bytes());
-    TraceContext::new(trace_id, span_id, context.trace_flags().to_u8())
-        .with_tracestate(&context.trace_state().header())
+    context.is_valid().then(|| {
+        TraceContext::new(trace_id, span_id, context.trace_flags().to_u8())
+            .with_tracestate(&context.trace_state().header())
+    })
 }

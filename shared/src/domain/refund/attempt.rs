@@ -184,7 +184,7 @@ impl Attempt {
     }
 
     /// Ends it in `state`; without an owner, no consumer calls the gateway for it again. A payment has a date only if the
-    /// gateway reported it ([`Attempt::succeed`]).
+    /// gateway reported it (`Attempt::succeed`).
     pub fn close(&mut self, state: AttemptState, gateway_ref: Option<&str>) {
         self.state = state;
         self.owner = None;
