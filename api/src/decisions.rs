@@ -17,6 +17,7 @@ use shared::domain::transition::{
 };
 use shared::runtime::db::{Database, DbError, Retry, TransactionError};
 use shared::runtime::tasks::{Backoff, Rarely, chain};
+use shared::runtime::trace;
 use sqlx::MySqlConnection;
 
 use crate::error::ApiError;
@@ -212,6 +213,9 @@ async fn write(
     let mut locked = transition::lock(conn, &[id]).await?;
     let row = locked.get(id).ok_or(NOT_FOUND)?;
     check(row, decision).map_err(DecisionError::Refused)?;
+    if let Some(before) = &row.trace {
+        trace::link_current(before);
+    }
     let mut detail = Map::new();
     if let Some(code) = &decision.reason_code {
         detail.insert("reason_code".to_owned(), json!(code));

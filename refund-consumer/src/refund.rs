@@ -269,6 +269,9 @@ impl<G: RefundGateway> RefundWorker<G> {
         if let Some(report) = self.not_covered(attempt).await {
             return Some(report);
         }
+        if !self.has_time(&attempt.deadline) {
+            return Some(self.not_sent(attempt, "no_time"));
+        }
         if !self.gateway.capabilities().native_idempotency {
             match self.mark_sent(attempt.id).await {
                 Marked::Ours => {}

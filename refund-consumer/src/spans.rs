@@ -41,7 +41,7 @@ pub(crate) fn process(record: &Record, group: &str) -> Span {
         span.set(|| {
             [KeyValue::new(
                 names::MESSAGING_KAFKA_MESSAGE_KEY,
-                key.to_owned(),
+                trace::clipped(key),
             )]
         });
     }

@@ -68,7 +68,7 @@ impl RequestContext {
             [
                 KeyValue::new(names::HTTP_REQUEST_METHOD, method),
                 KeyValue::new(names::HTTP_ROUTE, route),
-                KeyValue::new(names::URL_PATH, path.to_owned()),
+                KeyValue::new(names::URL_PATH, trace::clipped(path)),
                 KeyValue::new(names::URL_SCHEME, "http"),
                 KeyValue::new(names::REQUEST_ID, self.source.request_id.clone()),
             ]

@@ -85,7 +85,7 @@ impl<G: RefundGateway> RefundWorker<G> {
         self.admitted(deadline, kind).await
     }
 
-    /// Waiter until the gateway may be called.
+    /// Waits until the gateway may be called.
     ///
     /// # Errors
     /// Why it will not be called.

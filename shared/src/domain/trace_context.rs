@@ -19,6 +19,8 @@ const TRACEPARENT_LEN: usize = 55;
 const SAMPLED: u8 = 1;
 /// The longest `tracestate` that is kept: the length that the recommendation asks to propagate at least.
 const TRACESTATE_MAX: usize = 512;
+/// A longer text is not read: somebody made it on purpose.
+const TRACESTATE_READ_MAX: usize = 8 * 1024;
 /// A member longer than this is the first to go.
 const MEMBER_MAX: usize = 128;
 /// The most members of a `tracestate`.
@@ -91,19 +93,22 @@ impl TraceContext {
     /// A state that is too long loses whole members: long ones first, then the last ones. An unreadable one is dropped.
     #[must_use]
     pub fn with_tracestate(self, text: &str) -> Self {
+        let text = if text.len() > TRACESTATE_READ_MAX {
+            ""
+        } else {
+            text
+        };
         let members = text.split(',').map(str::trim);
         let mut members: Vec<&str> = members.filter(|member| !member.is_empty()).collect();
         let length = |members: &[&str]| members.iter().map(|one| one.len() + 1).sum::<usize>();
-        let is_long = |members: &[&str]| length(members) > TRACESTATE_MAX + 1;
-        while is_long(&members) {
-            let Some(at) = members.iter().rposition(|one| one.len() > MEMBER_MAX) else {
-                break;
-            };
-            members.remove(at);
+        if length(&members) > TRACESTATE_MAX + 1 {
+            members.retain(|member| member.len() <= MEMBER_MAX);
         }
-        while is_long(&members) {
-            members.pop();
-        }
+        let mut kept = 0;
+        members.retain(|member| {
+            kept += member.len() + 1;
+            kept <= TRACESTATE_MAX + 1
+        });
         let is_readable =
             members.len() <= MEMBERS_MAX && members.iter().all(|member| is_member(member));
         Self {
@@ -133,6 +138,16 @@ impl TraceContext {
 
     pub fn flags(&self) -> u8 {
         u8::from_str_radix(&self.traceparent[53..], 16).expect("two hex digits")
+    }
+
+    /// The same trace, of which no span is recorded.
+    #[must_use]
+    pub fn unsampled(&self) -> Self {
+        let ids = &self.traceparent[..TRACEPARENT_LEN - 2];
+        Self {
+            traceparent: format!("{ids}00"),
+            tracestate: self.tracestate.clone(),
+        }
     }
 
     /// Whether its spans are recorded.
@@ -274,6 +289,15 @@ mod tests {
             state([kept.as_str(), &last]).as_deref(),
             Some(kept.as_str())
         );
+    }
+
+    /// Any producer can write a megabyte of it.
+    #[test]
+    fn a_huge_tracestate_is_not_read() {
+        let huge = "a,".repeat(500_000);
+        assert_eq!(state([huge.as_str()]), None);
+        let long = "a=1,".repeat(TRACESTATE_READ_MAX / 4);
+        assert_eq!(state([long.as_str()]), None, "too many members");
     }
 
     #[test]

@@ -35,6 +35,7 @@ static TRACER: OnceLock<SdkTracer> = OnceLock::new();
 
 /// The most links of a span; the SDK drops what is above.
 const MAX_LINKS: usize = 128;
+const ATTRIBUTE_CHARS: usize = 256;
 
 /// A span, or the caller's context where nothing is recorded. It ends when it is dropped with all its clones.
 #[derive(Debug, Clone)]
@@ -76,6 +77,20 @@ pub fn child(kind: SpanKind, name: impl Into<Cow<'static, str>>) -> Option<Span>
             Span::recorded(builder.start_with_context(tracer, current))
         })
     })
+}
+
+/// A link from the span that the present task works for.
+pub fn link_current(context: &TraceContext) {
+    Context::map_current(|current| {
+        if current.span().is_recording() {
+            current.span().add_link(span_context(context), Vec::new());
+        }
+    });
+}
+
+/// Text of a stranger as an attribute: a span must not take the memory of a thousand.
+pub fn clipped(text: &str) -> String {
+    text.chars().take(ATTRIBUTE_CHARS).collect()
 }
 
 /// What the log lines of the present task carry.
@@ -136,8 +151,12 @@ impl<'a> NewSpan<'a> {
         };
         let parent = self.parent.map_or_else(Context::new, remote);
         let builder = self.builder.with_links(self.links);
-        let span = builder.start_with_context(tracer, &parent);
-        Span::recorded(span)
+        let span = Span::recorded(builder.start_with_context(tracer, &parent));
+        match self.parent.filter(|_| !span.is_recorded()) {
+            // An id that nobody recorded would be nobody's parent.
+            Some(parent) => Span::unrecorded(parent.unsampled()),
+            None => span,
+        }
     }
 }
 

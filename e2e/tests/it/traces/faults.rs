@@ -10,7 +10,7 @@ use shared::domain::ids::ReturnId;
 
 use super::{DEADLINE, Traced, caller};
 
-/// Whoever does not record a trace does not change its context either.
+/// A caller that does not record its trace.
 const UNSAMPLED: u8 = 0;
 
 #[tokio::test]

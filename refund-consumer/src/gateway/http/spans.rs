@@ -5,7 +5,7 @@ use shared::runtime::trace::{self, KeyValue, Span, SpanKind, names};
 
 use crate::gateway::CallFailed;
 
-/// `None`: nothing is recorded here. The trace is not told to the provider: it is a stranger.
+/// `None`: nothing is recorded here. The provider does not get the trace context.
 pub(super) fn call(request: &Request) -> Option<Span> {
     let method = request.method().as_str().to_owned();
     let span = trace::child(SpanKind::Client, method.clone())?;

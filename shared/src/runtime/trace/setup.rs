@@ -19,11 +19,21 @@ use super::{TRACER, names};
 #[derive(Debug, Clone, Args)]
 pub struct TraceArgs {
     /// Base URL of an OTLP collector over HTTP, such as `http://collector:4318`. Traces go to its `/v1/traces`.
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     otel_exporter_otlp_endpoint: Option<String>,
 
     /// Where traces go, if not to the base URL; used as it is.
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", value_name = "URL")]
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     otel_exporter_otlp_traces_endpoint: Option<String>,
 
     /// Turns traces off.
