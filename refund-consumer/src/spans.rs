@@ -9,12 +9,11 @@ use crate::message::Record;
 
 /// `process <topic>`: a child of the record's sender, which it also leads to. A record that a person sent again begins a
 /// trace of its own: the old one may have ended days ago.
-pub(crate) fn process(record: &Record, group: &str) -> Span {
-    let sender = record.trace();
-    let parent = sender.as_ref().filter(|_| !record.is_redriven());
+pub(crate) fn process(record: &Record, sender: Option<&TraceContext>, group: &str) -> Span {
+    let parent = sender.filter(|_| !record.is_redriven());
     let span = trace::span(SpanKind::Consumer, "process")
         .child_of(parent)
-        .linked_to(&sender)
+        .linked_to(sender)
         .start();
     if span.is_recorded() {
         span.rename(format!("process {}", record.topic));

@@ -24,6 +24,8 @@ struct NamedBy {
     record: Arc<Record>,
     new: NewReturn,
     span: Span,
+    /// What changes are written under. `None`: the record has no context, and the return's own trace goes on.
+    trace: Option<TraceContext>,
 }
 
 impl Candidate {
@@ -36,11 +38,6 @@ impl Candidate {
                 reason,
             }
         })
-    }
-
-    fn trace(&self) -> Option<TraceContext> {
-        let named = self.named_by.as_ref()?;
-        named.record.trace().map(|_| named.span.context().clone())
     }
 
     /// Of the record that named it.
@@ -72,13 +69,20 @@ impl Batch {
     pub(super) fn of_records(records: &[Arc<Record>], group: &str) -> Self {
         let mut batch = Self::default();
         for record in records {
-            let span = spans::process(record, group);
+            let sender = record.trace();
+            let span = spans::process(record, sender.as_ref(), group);
+            let trace = sender.map(|_| span.context().clone());
             let parsed = message::parse(record);
             let record = Arc::clone(record);
             match parsed {
                 Ok(new) => batch.candidates.push(Candidate {
                     return_id: new.return_id,
-                    named_by: Some(NamedBy { record, new, span }),
+                    named_by: Some(NamedBy {
+                        record,
+                        new,
+                        span,
+                        trace,
+                    }),
                 }),
                 Err(reason) => {
                     span.fail(reason.as_str());
@@ -160,7 +164,10 @@ impl Batch {
                     index: at,
                     filing,
                     span: candidate.span().cloned(),
-                    trace: candidate.trace(),
+                    trace: candidate
+                        .named_by
+                        .as_ref()
+                        .and_then(|named| named.trace.clone()),
                 }),
                 Err(reason) => dead_letters.extend(candidate.dead_letter(reason)),
             }

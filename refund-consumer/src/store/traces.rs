@@ -6,7 +6,6 @@ use serde_json::json;
 use shared::domain::ids::ReturnId;
 use shared::domain::trace_context::TraceContext;
 use sqlx::Row;
-use sqlx::mysql::MySqlRow;
 
 use super::Conn;
 use crate::error::Error;
@@ -36,7 +35,7 @@ pub async fn read_traces(
     let mut traces: HashMap<ReturnId, Traces> = HashMap::new();
     for row in &rows {
         let of = traces.entry(row.try_get("return_id")?).or_default();
-        let context = decode(row)?;
+        let context = TraceContext::from_row(row)?;
         if row.try_get::<bool, _>("is_last")? {
             of.last = context;
         } else {
@@ -44,10 +43,4 @@ pub async fn read_traces(
         }
     }
     Ok(traces)
-}
-
-fn decode(row: &MySqlRow) -> sqlx::Result<Option<TraceContext>> {
-    let trace_id: Option<&str> = row.try_get("trace_id")?;
-    let (span_id, flags) = (row.try_get("span_id")?, row.try_get("trace_flags")?);
-    Ok(trace_id.and_then(|trace_id| TraceContext::from_parts(trace_id, span_id, flags)))
 }

@@ -4,6 +4,8 @@
 //! anything broken begins a new trace.
 
 use rand::RngExt;
+use sqlx::Row;
+use sqlx::mysql::MySqlRow;
 
 /// A trace, the span that is the parent of what comes next, and whether spans are recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,10 +46,20 @@ impl TraceContext {
 
     /// As it is stored beside an event. An event from before spans were stored has a trace of which none is recorded.
     /// `None` if it is broken.
-    pub fn from_parts(trace_id: &str, span_id: Option<&str>, flags: Option<u8>) -> Option<Self> {
+    fn from_parts(trace_id: &str, span_id: Option<&str>, flags: Option<u8>) -> Option<Self> {
         let unknown = format!("{:016x}", random_span_id());
         let (span_id, flags) = (span_id.unwrap_or(&unknown), flags.unwrap_or(0));
         Self::read(&format!("00-{trace_id}-{span_id}-{flags:02x}"))
+    }
+
+    /// From the columns `trace_id`, `span_id` and `trace_flags` of an event. `None` if it has none, or a broken one.
+    ///
+    /// # Errors
+    /// A column is missing or of another type.
+    pub fn from_row(row: &MySqlRow) -> sqlx::Result<Option<Self>> {
+        let trace_id: Option<&str> = row.try_get("trace_id")?;
+        let (span_id, flags) = (row.try_get("span_id")?, row.try_get("trace_flags")?);
+        Ok(trace_id.and_then(|trace_id| Self::from_parts(trace_id, span_id, flags)))
     }
 
     /// The context of the lines of two headers. `None` if there is not exactly one `traceparent`, or a broken one. The

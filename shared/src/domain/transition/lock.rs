@@ -137,7 +137,7 @@ async fn read_heads(
     for head in &heads {
         now = Some(head.try_get::<OffsetDateTime, _>("now")?);
         if let Some(id) = head.try_get::<Option<ReturnId>, _>("return_id")? {
-            by_id.insert(id, (head.try_get("hash")?, read_trace(head)?));
+            by_id.insert(id, (head.try_get("hash")?, TraceContext::from_row(head)?));
         }
     }
     for row in locked {
@@ -146,10 +146,4 @@ async fn read_heads(
         ))?;
     }
     now.ok_or(TransitionError::Unreadable("UTC_TIMESTAMP"))
-}
-
-fn read_trace(row: &MySqlRow) -> sqlx::Result<Option<TraceContext>> {
-    let trace_id: Option<&str> = row.try_get("trace_id")?;
-    let (span_id, flags) = (row.try_get("span_id")?, row.try_get("trace_flags")?);
-    Ok(trace_id.and_then(|trace_id| TraceContext::from_parts(trace_id, span_id, flags)))
 }
