@@ -209,7 +209,7 @@ mod tests {
     fn reads_and_sweeps_pass_over_held_rows_and_many_of_them_are_counted_less_often() {
         let start = Instant::now();
         let mut held = HeldRows::default();
-        (1..=100_000).for_each(|id| held.add(id, shared::domain::ids::ReturnId(id)));
+        (1..=100_000).for_each(|id| held.add(id, shared::domain::ids::ReturnId(id), "topic"));
         let mut cursor = Cursor::at_zero(LAST, start);
         let first = cursor.begin_read(start + SWEEP_EVERY, &held);
         assert_eq!((first.after, first.is_sweep), (100_000, true));

@@ -19,6 +19,8 @@ pub(crate) struct HeldRows {
     xor: i64,
     /// The returns of these rows: a later event of one of them is held too.
     returns: IdSet,
+    /// The topics of these rows.
+    topics: HashSet<String>,
 }
 
 /// What MySQL should find at and below `up_to`, beside the rows in flight.
@@ -63,12 +65,19 @@ impl HeldRows {
         self.returns.contains(id.0)
     }
 
+    pub(crate) fn has_topic(&self, topic: &str) -> bool {
+        self.topics.contains(topic)
+    }
+
     /// The next row is held.
-    pub(crate) fn add(&mut self, id: i64, return_id: ReturnId) {
+    pub(crate) fn add(&mut self, id: i64, return_id: ReturnId, topic: &str) {
         self.up_to = id;
         self.rows += 1;
         self.xor ^= id;
         self.returns.insert(return_id.0);
+        if !self.topics.contains(topic) {
+            self.topics.insert(topic.to_owned());
+        }
     }
 
     /// The next row is in flight.
@@ -143,11 +152,12 @@ mod tests {
         let mut held = HeldRows::default();
         held.pass(3);
         assert_eq!(held.up_to(), 0, "nothing is held: reads begin at 0");
-        held.add(5, ReturnId(50));
+        held.add(5, ReturnId(50), "a");
         held.pass(6);
-        held.add(9, ReturnId(90));
+        held.add(9, ReturnId(90), "b");
         assert_eq!((held.up_to(), held.rows()), (9, 2));
         assert!(held.has_return(ReturnId(50)) && !held.has_return(ReturnId(51)));
+        assert!(held.has_topic("a") && held.has_topic("b") && !held.has_topic("c"));
         let check = held.check(Shard(2), [3, 6, 10].iter()).expect("rows");
         assert_eq!((check.xor, check.in_flight), (5 ^ 9, HashSet::from([3, 6])));
         held.clear();

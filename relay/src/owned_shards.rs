@@ -203,6 +203,12 @@ impl OwnedShards {
         self.states.values().map(|state| state.held.rows()).sum()
     }
 
+    /// Whether reads pass over rows of this topic.
+    pub(crate) fn holds_topic(&self, topic: &str) -> bool {
+        let mut states = self.states.values();
+        states.any(|state| state.held.has_topic(topic))
+    }
+
     /// The producer was destroyed: everything that it had not delivered is read again.
     pub(crate) fn reset_in_flight(&mut self) {
         self.states

@@ -170,7 +170,7 @@ impl<P: Publish> Pump<P> {
     async fn turn(&mut self, stop: &CancellationToken) -> Result<(), TurnError> {
         self.follow_leases().await?;
         self.settle_waiting()?;
-        self.delivery.look_after_troubles();
+        self.delivery.look_after_troubles(&self.owned);
         self.release_recovered();
         self.deleter.dispatch(false);
         self.read_if_due();

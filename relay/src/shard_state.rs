@@ -146,13 +146,13 @@ impl ShardState {
     }
 
     /// Extends the rows that reads pass over by the rows of a read that began after `after`. Young rows are read again:
-    /// rows with lower ids may commit a little later. `is_held` tells held rows; a row that is neither held nor in flight
-    /// ends it. Rows that an earlier read has passed over do not count again: two reads may overlap.
+    /// rows with lower ids may commit a little later. `topic_of` returns the topic of a held row; a row that is
+    /// neither held nor in flight ends it. Rows that an earlier read has passed over do not count again: two reads may overlap.
     pub(crate) fn pass_over<'a>(
         &mut self,
         after: i64,
         rows: impl Iterator<Item = &'a ReadRow>,
-        is_held: impl Fn(&ReadRow) -> bool,
+        topic_of: impl Fn(&ReadRow) -> Option<&'a str>,
     ) {
         if !self.held.reaches(after) {
             return;
@@ -162,8 +162,8 @@ impl ShardState {
                 continue;
             } else if row.created.elapsed() < SETTLING_TIME {
                 return;
-            } else if is_held(row) {
-                self.held.add(row.id, row.return_id);
+            } else if let Some(topic) = topic_of(row) {
+                self.held.add(row.id, row.return_id, topic);
             } else if self.unsettled.contains(&row.id) {
                 self.held.pass(row.id);
             } else {
@@ -213,10 +213,10 @@ mod tests {
     fn a_count_from_before_a_release_does_not_release_the_rows_again() {
         let mut state = state(0);
         let rows: Vec<ReadRow> = (1..=4).map(row).collect();
-        state.pass_over(0, rows.iter(), |_| true);
+        state.pass_over(0, rows.iter(), |_| Some("topic"));
         let old = count_of(&state);
         state.release_held();
-        state.pass_over(0, rows[..3].iter(), |_| true);
+        state.pass_over(0, rows[..3].iter(), |_| Some("topic"));
         state.note_counted(&old);
         assert_eq!(state.held.rows(), 3, "they are not read a second time");
         state.note_counted(&count_of(&state));
@@ -227,8 +227,8 @@ mod tests {
     fn a_count_of_another_tenure_of_the_shard_releases_nothing() {
         let (mut before, mut state) = (state(0), state(1 << 32));
         let rows: Vec<ReadRow> = (1..=4).map(row).collect();
-        before.pass_over(0, rows.iter(), |_| true);
-        state.pass_over(0, rows.iter(), |_| true);
+        before.pass_over(0, rows.iter(), |_| Some("topic"));
+        state.pass_over(0, rows.iter(), |_| Some("topic"));
         state.note_counted(&count_of(&before));
         assert_eq!(state.held.rows(), 4);
     }
@@ -237,9 +237,9 @@ mod tests {
     fn rows_that_two_reads_return_are_counted_once() {
         let mut state = state(0);
         let rows: Vec<ReadRow> = (1..=4).map(row).collect();
-        state.pass_over(0, rows[..3].iter(), |_| true);
+        state.pass_over(0, rows[..3].iter(), |_| Some("topic"));
         // This read began before the rows of the first one were passed over.
-        state.pass_over(0, rows.iter(), |_| true);
+        state.pass_over(0, rows.iter(), |_| Some("topic"));
         assert_eq!((state.held.rows(), state.held.up_to()), (4, 4));
         let check = state.held.check(Shard(3), [].iter()).expect("held rows");
         assert_eq!(check.xor, (1..=4).fold(0, |xor, id| xor ^ id));

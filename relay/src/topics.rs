@@ -1,8 +1,9 @@
 //! What is known about each topic. Nothing is enqueued for a topic before its limit is known. So a missing topic, or a
 //! broker that is away at the start, makes rows wait and fails no record.
 //!
-//! A topic in *trouble* holds back its own rows; all others flow. A broker that does not respond holds back everything, but
-//! only a topic that is not in trouble shows that.
+//! A topic in *trouble* holds back its own rows; all others flow. Its trouble ends when it takes records, or when
+//! no row waits for it any more. A broker that does not respond holds back everything, but only a topic that is not in
+//! trouble shows that.
 
 mod existing;
 
@@ -60,8 +61,9 @@ pub(crate) struct Topics {
 #[derive(Debug)]
 struct Trouble {
     problem: TopicProblem,
-    /// `None`: never, because the name is illegal.
-    retry_at: Option<Instant>,
+    retry_at: Instant,
+    /// A row of the topic was read since the last try.
+    is_wanted: bool,
     tries: u32,
     outage: Outage,
 }
@@ -98,6 +100,9 @@ impl Topics {
             return TopicState::Known(*known);
         }
         if self.is_in_trouble(topic) {
+            if let Some(trouble) = self.troubles.get_mut(topic) {
+                trouble.is_wanted = true;
+            }
             return TopicState::InTrouble;
         }
         if !is_topic_name(topic) {
@@ -140,15 +145,46 @@ impl Topics {
     }
 
     /// Asks again for the topics in trouble whose retry is due, and for the names of all topics when they are needed.
-    pub(crate) fn retry<P: Publish>(&mut self, publisher: &P, now: Instant) {
-        let is_due = |trouble: &Trouble| trouble.retry_at.is_some_and(|at| now >= at);
-        let due = self.troubles.iter().filter(|(_, trouble)| is_due(trouble));
-        for topic in due.map(|(topic, _)| topic.clone()).collect::<Vec<_>>() {
-            self.request(publisher, &topic);
+    /// Forgets topics of which no row waits: `is_held` tells whether reads pass over rows of a topic.
+    pub(crate) fn retry<P: Publish>(
+        &mut self,
+        publisher: &P,
+        now: Instant,
+        is_held: impl Fn(&str) -> bool,
+    ) {
+        let due = self.troubles.iter();
+        let due = due.filter(|(_, trouble)| now >= trouble.retry_at);
+        let due: Vec<String> = due.map(|(topic, _)| topic.clone()).collect();
+        for topic in due {
+            self.forget_or_ask(publisher, topic, now, &is_held);
         }
         if self.has_most_troubles() && self.existing.take_due(now) {
             let listed = publisher.list_topics();
             self.respond_with(async { Response::Listed(listed.await) });
+        }
+    }
+
+    fn forget_or_ask<P: Publish>(
+        &mut self,
+        publisher: &P,
+        topic: String,
+        now: Instant,
+        is_held: impl Fn(&str) -> bool,
+    ) {
+        // While Kafka does not respond no rows are read, so their absence says nothing.
+        let can_forget = !self.requested.contains(&topic) && !self.is_blocking();
+        let Some(trouble) = self.troubles.get_mut(&topic) else {
+            return;
+        };
+        let is_wanted = std::mem::take(&mut trouble.is_wanted);
+        if can_forget && !is_wanted && !is_held(&topic) {
+            self.troubles.remove(&topic);
+            tracing::info!(topic, "no row of a topic in trouble waits any more");
+            self.show();
+        } else if trouble.problem == TopicProblem::Illegal {
+            trouble.retry_at = now + BACKOFF.cap;
+        } else {
+            self.request(publisher, &topic);
         }
     }
 
@@ -232,7 +268,8 @@ impl Topics {
             let what = format!("sending rows of topic {topic:?}");
             Trouble {
                 problem,
-                retry_at: None,
+                retry_at: Instant::now(),
+                is_wanted: false,
                 tries: 0,
                 outage: Outage::new(what),
             }
@@ -242,13 +279,11 @@ impl Topics {
             trouble.problem = problem;
         }
         trouble.outage.failed(&trouble.problem);
-        let is_final = trouble.problem == TopicProblem::Illegal;
         let backoff = match trouble.problem.is_of_topic() {
             true => BACKOFF,
             false => BACKOFF_OF_BROKER,
         };
-        let pause = backoff.pause(trouble.tries);
-        trouble.retry_at = (!is_final).then(|| Instant::now() + pause);
+        trouble.retry_at = Instant::now() + backoff.pause(trouble.tries);
         trouble.tries += 1;
     }
 
@@ -262,7 +297,7 @@ impl Topics {
         let pause = BACKOFF_AFTER_REFUSAL.pause(*refusals);
         *refusals += 1;
         if let Some(trouble) = self.troubles.get_mut(topic) {
-            trouble.retry_at = Some(Instant::now() + pause);
+            trouble.retry_at = Instant::now() + pause;
         }
         self.show();
     }

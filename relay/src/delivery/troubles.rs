@@ -25,8 +25,9 @@ struct Stalled(String);
 
 impl<P: Publish> Delivery<P> {
     /// Requests the topics again that are in trouble, and shows what is in trouble.
-    pub(crate) fn look_after_troubles(&mut self) {
-        self.topics.retry(&self.publisher, Instant::now());
+    pub(crate) fn look_after_troubles(&mut self, shards: &OwnedShards) {
+        let is_held = |topic: &str| shards.holds_topic(topic);
+        self.topics.retry(&self.publisher, Instant::now(), is_held);
         self.has_recovered |= self.topics.take_recovered();
         self.show_troubles();
     }

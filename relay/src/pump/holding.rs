@@ -1,6 +1,6 @@
 //! Rows that are held back, because their topic or partition takes no records now: reads pass over them, until it does.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use shared::domain::ids::{ReturnId, Shard};
@@ -20,13 +20,15 @@ const ROWS_PER_RELEASE: u64 = 50_000;
 /// The rows of one read that are held back.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    rows: HashSet<(Shard, i64)>,
+    /// Each with its topic.
+    rows: HashMap<(Shard, i64), String>,
     returns: HashSet<ReturnId>,
 }
 
 impl Held {
     pub(super) fn add(&mut self, row: &Pending) {
-        self.rows.insert((row.key.shard, row.key.id));
+        self.rows
+            .insert((row.key.shard, row.key.id), row.topic.clone());
         self.returns.insert(row.return_id);
     }
 
@@ -35,8 +37,8 @@ impl Held {
         self.returns.contains(&row.return_id)
     }
 
-    fn has(&self, row: &ReadRow) -> bool {
-        self.rows.contains(&(row.shard, row.id))
+    fn topic_of(&self, row: &ReadRow) -> Option<&str> {
+        self.rows.get(&(row.shard, row.id)).map(String::as_str)
     }
 }
 
@@ -48,12 +50,12 @@ impl<P: Publish> Pump<P> {
                 continue;
             };
             let mut rows = read.iter().filter(|row| row.shard == range.shard);
-            if rows.clone().any(|row| held.has(row)) {
+            if rows.clone().any(|row| held.topic_of(row).is_some()) {
                 state.cursor.note_held();
             } else if state.held.rows() == 0 {
                 continue;
             }
-            state.pass_over(range.after, &mut rows, |row| held.has(row));
+            state.pass_over(range.after, &mut rows, |row| held.topic_of(row));
         }
     }
 

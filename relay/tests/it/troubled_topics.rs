@@ -316,3 +316,30 @@ async fn p12_held_rows_are_counted_in_bounded_chunks() {
     assert_eq!(relay.metrics.held_back_rows.get(), HELD, "nothing changed");
     relay.stop().await;
 }
+
+/// As an operator's `outbox move` leaves them, when the last word about the old topic comes later.
+#[tokio::test(flavor = "multi_thread")]
+async fn p12_a_topic_of_which_no_row_waits_is_in_trouble_no_more() {
+    let fixture = Fixture::create().await;
+    let topic = missing();
+    fixture.insert(&Event::new(5, 5, 1).to(&topic)).await;
+    fixture
+        .insert(&Event::new(6, 6, 1).to("order returns"))
+        .await;
+    let relay = fixture.relay().await;
+    let troubled = || {
+        (
+            blocked(&relay, "topic_missing"),
+            blocked(&relay, "topic_illegal"),
+            relay.metrics.held_back_rows.get(),
+        )
+    };
+    until("both are passed over", || async { troubled() == (1, 1, 2) }).await;
+    let sql = "DELETE FROM outbox";
+    fixture.pool().execute(sql).await.expect(sql);
+    until("no topic is in trouble", || async {
+        troubled() == (0, 0, 0)
+    })
+    .await;
+    relay.stop().await;
+}
