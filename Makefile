@@ -47,6 +47,7 @@ test-client: ## a client generated from openapi.json files and reads a return
 check: ## format, lints, documentation, structure; no servers needed
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+	cargo clippy --locked --workspace --all-features --test e2e_exclusive -- -D warnings
 	cargo clippy --locked --workspace --features shared/one-build -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --features shared/one-build
 	deploy/check-layout.sh

@@ -32,3 +32,18 @@ pub fn env(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set: run the tests with `make test`"))
 }
+
+/// The duration or size of a test: this variable for the long form, or a default that fits into every run of the suite.
+///
+/// # Panics
+/// The variable is no number.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the length of a test is no setting of a program"
+)]
+pub fn long_form(variable: &str, usual: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().expect("a number"),
+        Err(_) => usual,
+    }
+}

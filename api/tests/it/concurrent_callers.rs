@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::harness::{Api, CUSTOMER, long_form, with_permit};
+use crate::harness::{Api, CUSTOMER, with_permit};
 use crate::tokens::{Format, READ_ONLY, attenuate};
+use shared::test_support::long_form;
 
 const CALLERS: i64 = 64;
 

@@ -27,9 +27,10 @@ use shared::domain::ids::{CustomerId, ReturnId};
 use warp::http::header::AUTHORIZATION;
 use warp::http::{HeaderMap, HeaderValue};
 
-use crate::harness::{CUSTOMER, long_form};
+use crate::harness::CUSTOMER;
 use crate::hostile::{CPU_MAX, Judge, cpu_time, cpu_time_on, keys_of_all_kinds};
 use crate::tokens::Format;
+use shared::test_support::long_form;
 
 /// At least 200 inputs, so that each target sees every kind of input on a slow machine too.
 const ROUNDS_MIN: u64 = 5;

@@ -386,15 +386,3 @@ pub(crate) async fn nothing_open(db: &TestDb) {
     })
     .await;
 }
-
-/// The duration or size of a test: this variable for the long form, or a default that fits into every run of the suite.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the length of a test is no setting of a binary"
-)]
-pub(crate) fn long_form(variable: &str, usual: u64) -> u64 {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().expect("a number"),
-        Err(_) => usual,
-    }
-}

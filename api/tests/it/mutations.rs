@@ -10,9 +10,9 @@ use serde_json::json;
 use warp::http::header::AUTHORIZATION;
 use warp::http::{HeaderMap, HeaderValue};
 
-use crate::harness::long_form;
 use crate::hostile::{Judge, keys_of_all_kinds};
 use crate::tokens::{Format, Keys, READ_ONLY, attenuate};
+use shared::test_support::long_form;
 
 /// The seed of the first thread; the next ones follow.
 const SEED: u64 = 20_261_126;

@@ -7,9 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::time::{Instant, timeout};
 
-use crate::harness::{Api, CUSTOMER, long_form};
+use crate::harness::{Api, CUSTOMER};
 use crate::moves::change;
 use crate::wire::{DEADLINE, Wire, statuses};
+use shared::test_support::long_form;
 
 const HALF: &[u8] = b"GET /returns/1 HTTP/1.1\r\nHost: x\r\n";
 

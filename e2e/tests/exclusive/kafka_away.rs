@@ -1,5 +1,5 @@
 //! Kafka is down for half a minute: filing goes on, the relay waits without parking a row or growing, and continues at once
-//! when Kafka is up again.
+//! when Kafka is up again. The log tells of the outage in a few lines.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use e2e::until;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use crate::log_noise::OutageLog;
 use crate::{EXCLUSIVE, FILERS, Filers, ORDERS_EACH, acknowledged_are_there, more_returns};
 
 const OUTAGE: Duration = Duration::from_secs(30);
@@ -46,6 +47,7 @@ async fn p2_p3_p12_kafka_away_for_thirty_seconds_stops_nothing_and_loses_nothing
     .await?;
     more_returns(&system, &api, 200).await?;
     let memory_before = resident_mib(&relay)?;
+    let (log, log_of_api) = (OutageLog::of(&[&relay, &consumer]), OutageLog::of(&[&api]));
     control(Server::Kafka, "stop").await?;
     let stopped = Instant::now();
     let before = system.count("SELECT COUNT(*) FROM returns").await?;
@@ -74,6 +76,8 @@ async fn p2_p3_p12_kafka_away_for_thirty_seconds_stops_nothing_and_loses_nothing
     let without_id = u32::try_from(restarts.min(2))?;
     let bound = FIRST_RECORD + PRODUCER_ID * without_id;
     assert!(first_record < bound, "{first_record:?}, not {bound:?}");
+    log.has_ended_in_few_lines().await?;
+    log_of_api.has_no_outage()?;
     acknowledged_are_there(&system, &filed).await?;
     checks::everything(&system).await?;
     checks::straight_paths(&system).await?;

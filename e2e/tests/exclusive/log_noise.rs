@@ -1,5 +1,5 @@
-//! An outage of Kafka and one of MySQL: each program logs it when it begins, once a minute while it lasts, and when it ends,
-//! and not for each failure.
+//! What each program logs of an outage: a line when it begins, one a minute while it lasts, and one when it ends, but none
+//! for each failure. Here MySQL is away for longer than a minute; `kafka_away` asks the same of an outage of Kafka.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -32,11 +32,18 @@ async fn an_outage_is_logged_when_it_begins_and_ends_and_not_for_each_failure() 
     let consumer = system.start("refund-consumer").await?;
     let filers = Filers::start(&system.customer, api.api_address()?);
     more_returns(&system, &api, 200).await?;
-    let before = api.lines_written();
-    outage(Server::Kafka, &system, &[&relay, &consumer], &api).await?;
-    let logged = Logged::by(&api, before)?;
-    ensure!(logged.begun.is_empty(), "the api has no Kafka: {logged:?}");
-    outage(Server::Mysql, &system, &[&api, &relay, &consumer], &api).await?;
+    let log = OutageLog::of(&[&api, &relay, &consumer]);
+    control(Server::Mysql, "stop").await?;
+    let reminds = async || {
+        let logged = log.logged()?;
+        Ok(logged.iter().all(|it| !it.reminded.is_empty()))
+    };
+    until("every program reminds of the outage", REMINDED, reminds)
+        .await
+        .with_context(|| format!("{:?}", log.logged()))?;
+    control(Server::Mysql, "start").await?;
+    more_returns(&system, &api, 200).await?;
+    log.has_ended_in_few_lines().await?;
     filers.finish().await;
     system.settled(Duration::from_secs(180)).await
 }
@@ -71,46 +78,46 @@ impl Logged {
     }
 }
 
-/// Stops the server until each of these programs has logged that its outage lasts, and checks what they log.
-async fn outage(
-    server: Server,
-    system: &System,
-    programs: &[&Program],
-    api: &Program,
-) -> anyhow::Result<()> {
-    let before: Vec<usize> = programs.iter().map(|it| it.lines_written()).collect();
-    let logged = || {
-        let both = programs.iter().zip(&before);
-        both.map(|(program, before)| Logged::by(program, *before))
-            .collect::<anyhow::Result<Vec<_>>>()
-    };
-    control(server, "stop").await?;
-    until(
-        "every program reminds of the outage",
-        REMINDED,
-        async || Ok(logged()?.iter().all(|it| !it.reminded.is_empty())),
-    )
-    .await
-    .with_context(|| format!("{server:?} is away: {:?}", logged()))?;
-    control(server, "start").await?;
-    more_returns(system, api, 200).await?;
-    until("every outage has ended in the log", ENDED, async || {
-        Ok(logged()?.iter().all(|it| it.ended.is_superset(&it.begun)))
-    })
-    .await
-    .with_context(|| format!("{server:?} is back: {:?}", logged()))?;
-    for (program, it) in programs.iter().zip(logged()?) {
-        let name = program.name();
-        eprintln!(
-            "{server:?} was away: {name} wrote {} lines: {it:?}",
-            it.lines
-        );
-        ensure!(!it.begun.is_empty(), "{name} logs no begin");
-        ensure!(
-            it.reminded.is_subset(&it.begun),
-            "{name} reminds of what did not begin"
-        );
-        ensure!(it.lines <= MOST_LINES, "{name}: {}", program.last_lines());
+/// What these programs log from now on.
+pub(crate) struct OutageLog<'a>(Vec<(&'a Program, usize)>);
+
+impl<'a> OutageLog<'a> {
+    pub(crate) fn of(programs: &[&'a Program]) -> Self {
+        let programs = programs.iter();
+        Self(programs.map(|it| (*it, it.lines_written())).collect())
     }
-    Ok(())
+
+    fn logged(&self) -> anyhow::Result<Vec<Logged>> {
+        let programs = self.0.iter();
+        programs
+            .map(|(program, before)| Logged::by(program, *before))
+            .collect()
+    }
+
+    /// Waits until all that failed works again by the log. Each program has logged that something failed.
+    pub(crate) async fn has_ended_in_few_lines(&self) -> anyhow::Result<()> {
+        let has_ended = |it: &Logged| !it.begun.is_empty() && it.ended.is_superset(&it.begun);
+        until("every outage has ended in the log", ENDED, async || {
+            Ok(self.logged()?.iter().all(has_ended))
+        })
+        .await
+        .with_context(|| format!("{:?}", self.logged()))?;
+        for ((program, _), it) in self.0.iter().zip(self.logged()?) {
+            let name = program.name();
+            eprintln!("{name} wrote {} lines: {it:?}", it.lines);
+            ensure!(
+                it.reminded.is_subset(&it.begun),
+                "{name} reminds of what did not begin"
+            );
+            ensure!(it.lines <= MOST_LINES, "{name}: {}", program.last_lines());
+        }
+        Ok(())
+    }
+
+    /// These programs have not logged a failure.
+    pub(crate) fn has_no_outage(&self) -> anyhow::Result<()> {
+        let logged = self.logged()?;
+        ensure!(logged.iter().all(|it| it.begun.is_empty()), "{logged:?}");
+        Ok(())
+    }
 }

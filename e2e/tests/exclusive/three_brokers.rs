@@ -8,7 +8,7 @@ use e2e::program::Program;
 use e2e::system::System;
 use e2e::{topic_check, until};
 use shared::domain::ids::{OrderId, ReturnId};
-use shared::test_support::TestDb;
+use shared::test_support::{TestDb, long_form};
 
 use crate::EXCLUSIVE;
 
@@ -26,8 +26,7 @@ struct Times {
 
 impl Times {
     fn read() -> Self {
-        let frozen_secs = std::env::var("BROKERS_FROZEN_SECS");
-        let frozen_secs = frozen_secs.map_or(12, |secs| secs.parse().expect("seconds"));
+        let frozen_secs = long_form("BROKERS_FROZEN_SECS", 12);
         let expiration_secs = if frozen_secs < 45 { 4 } else { 60 };
         Self {
             frozen: Duration::from_secs(frozen_secs),

@@ -8,6 +8,7 @@ use refund_consumer::gateway::http::Http;
 use refund_consumer::gateway::{CallFailed, RefundGateway, RefundRequest};
 use shared::domain::money::{Currency, Money};
 use shared::domain::refund::ProviderKey;
+use shared::test_support::long_form;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -115,22 +116,18 @@ struct Plan {
 
 /// The pauses are around the provider's time, as seen from here: it counts from when it has sent its response, and its close
 /// arrives as much later. `KEEP_ALIVE_SECS=600` is the long form, with the usual five seconds.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a switch of the tests, not a setting"
-)]
 fn plan() -> Plan {
     let millis = Duration::from_millis;
-    match std::env::var("KEEP_ALIVE_SECS") {
-        Err(_) => Plan {
+    match long_form("KEEP_ALIVE_SECS", 0) {
+        0 => Plan {
             idle: millis(1_000),
             pauses: (millis(930), millis(1_020)),
             lasts: millis(1_500),
         },
-        Ok(secs) => Plan {
+        secs => Plan {
             idle: millis(5_000),
             pauses: (millis(4_900), millis(5_100)),
-            lasts: Duration::from_secs(secs.parse().expect("seconds")),
+            lasts: Duration::from_secs(secs),
         },
     }
 }

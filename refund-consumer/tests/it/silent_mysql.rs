@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use refund_consumer::app::Drain;
 use shared::domain::transition::Filed;
-use shared::test_support::keep_when_silent;
 use shared::test_support::mysql_proxy::{Cut, MysqlProxy};
 use shared::test_support::until as until_within;
+use shared::test_support::{keep_when_silent, long_form};
 use sqlx::Executor;
 
 use crate::harness::fake::{Fake, Step};
@@ -18,13 +18,8 @@ use crate::harness::{Running, WAIT_DEADLINE, World};
 /// After the end of the silence everything resumes within this time.
 const RESUMES: Duration = Duration::from_secs(15);
 /// How long a table stays locked: longer than the deadline of any unit of work. `LOCKED_SECS=60` is the long form.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a switch of the tests, not a setting"
-)]
 fn locked() -> Duration {
-    let secs = std::env::var("LOCKED_SECS").map_or(20, |secs| secs.parse().expect("seconds"));
-    Duration::from_secs(secs)
+    Duration::from_secs(long_form("LOCKED_SECS", 20))
 }
 
 /// A consumer behind a proxy. Its scans leave new returns to their messages for `grace_secs`.

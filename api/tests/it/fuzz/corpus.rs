@@ -12,9 +12,9 @@ use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
 use serde_json::json;
 use shared::auth::check_structure;
 
-use crate::harness::long_form;
 use crate::hostile::{attacks, keys_of_all_kinds};
 use crate::tokens::{Format, READ_ONLY, attenuate};
+use shared::test_support::long_form;
 
 fn folder(target: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "corpus", target]

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use e2e::program::run;
 use e2e::provider::{self, Provider};
 use e2e::system::System;
 use e2e::{ledger, until};
+use shared::test_support::long_form;
 
 use super::{file, nothing_is_wrong, quick};
 
@@ -81,17 +82,11 @@ fn paid_by_each(system: &System) -> anyhow::Result<(Vec<String>, Vec<String>)> {
     Ok((paid(&system.ledger)?, paid(&system.ledger_of(SECOND))?))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test run by hand sets it")]
-fn returns() -> anyhow::Result<usize> {
-    let count = std::env::var("ACCOUNTS_RETURNS");
-    count.map_or(Ok(120), |count| count.parse().context("ACCOUNTS_RETURNS"))
-}
-
 /// Three in ten responses of the first account are lost. Its consumer is killed in the middle of the load and comes back
 /// with the second account, while more returns are filed.
 #[tokio::test]
 async fn p5_under_load_no_account_pays_what_another_may_have_paid() -> anyhow::Result<()> {
-    let returns = returns()?;
+    let returns = usize::try_from(long_form("ACCOUNTS_RETURNS", 120))?;
     let mut system = quick().await?;
     let flags = [
         "--fault=timeout-after=0.3",
