@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 use shared::runtime::trace::TraceArgs;
 
 use crate::{
-    dead_letters, dev_gateway, doctor, healthcheck, migrate, outbox, refunds, returns, seed, token,
-    topics,
+    dead_letters, dev_gateway, doctor, healthcheck, migrate, outbox, refunds, returns, seed,
+    status, token, topics,
 };
 
 const EXIT_CODES: &str = "\
@@ -39,6 +39,7 @@ pub(crate) enum Command {
     Refunds(refunds::Args),
     DeadLetters(dead_letters::Args),
     DevGateway(dev_gateway::Args),
+    Status(status::Args),
     Doctor(doctor::Args),
     Healthcheck(healthcheck::Args),
 }

@@ -20,6 +20,7 @@ use shared::runtime::db::DbArgs;
 use shared::runtime::kafka::KafkaArgs;
 
 use self::report::Report;
+use crate::consumer_group::GroupArgs;
 use crate::error::CtlError;
 use crate::keys::KeyArgs;
 use crate::output;
@@ -52,9 +53,8 @@ pub(crate) struct Args {
     #[arg(long, env = "INBOX_RETENTION_DAYS", default_value_t = 14, value_parser = clap::value_parser!(u16).range(1..=3650))]
     inbox_retention_days: u16,
 
-    /// Kafka consumer group of the refund consumers. Give this command the value of the consumer's setting.
-    #[arg(long, env = "CONSUMER_GROUP", default_value = "refund-consumer")]
-    consumer_group: String,
+    #[command(flatten)]
+    group: GroupArgs,
 
     /// End with 1 also if something waits for a person.
     #[arg(long)]
@@ -81,7 +81,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     .await;
     group::examine(
         &args.kafka,
-        &args.consumer_group,
+        &args.group.consumer_group,
         &args.topics.topic_returns,
         &mut report,
     )

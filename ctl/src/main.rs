@@ -14,6 +14,7 @@ mod outbox;
 mod refunds;
 mod returns;
 mod seed;
+mod status;
 mod token;
 mod topics;
 
@@ -22,11 +23,13 @@ mod consumer_group;
 mod history;
 mod keys;
 mod operator;
+mod overview;
 mod return_head;
 mod return_id;
 mod session;
 mod store;
 mod text;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -61,7 +64,12 @@ fn run(cli: Cli) -> ExitCode {
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(dispatch(cli.command)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(dispatch(cli.command));
+            // A call to a silent server may block its thread for seconds more; nobody needs its result.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(error) => Err(CtlError::Io {
             what: "cannot start".to_owned(),
             source: error,
@@ -86,6 +94,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, CtlError> {
         Command::Refunds(args) => refunds::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::DevGateway(args) => dev_gateway::run(args).await,
+        Command::Status(args) => status::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args),
     }

@@ -140,7 +140,8 @@ impl Session {
         outcome.map_err(|error| error.at(&self.server))
     }
 
-    async fn run<T, W>(
+    /// Runs statements that change nothing, within a deadline of the caller.
+    pub(crate) async fn run<T, W>(
         &self,
         name: &'static str,
         deadline: Duration,

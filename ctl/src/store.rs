@@ -8,9 +8,11 @@ pub(crate) mod leases;
 pub(crate) mod orders;
 pub(crate) mod outbox;
 pub(crate) mod parked;
+pub(crate) mod queues;
 pub(crate) mod refunds;
 pub(crate) mod returns;
 pub(crate) mod server;
+pub(crate) mod shards;
 pub(crate) mod tokens;
 pub(crate) mod trails;
 

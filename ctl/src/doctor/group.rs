@@ -1,17 +1,21 @@
 //! Whether refund consumers read the topic of new returns.
 
+use std::time::Duration;
+
 use shared::runtime::kafka::KafkaArgs;
 
 use super::report::{Check, Report};
-use crate::consumer_group::{self, GroupState};
-use crate::text::counted;
+use crate::consumer_group::{GroupReader, GroupState};
+use crate::error::CtlError;
 
 /// A consumer takes thousands of records a second.
 const LAG_NOTABLE: i64 = 10_000;
 
+const DEADLINE: Duration = Duration::from_secs(10);
+
 pub(super) async fn examine(kafka: &KafkaArgs, group: &str, topic: &str, report: &mut Report) {
     let name = format!("consumer group {group}");
-    match consumer_group::read(kafka, group, topic).await {
+    match read(kafka, group, topic).await {
         Ok(Some(state)) => report.add(check(name, &state)),
         // The topic's own check reports that there is none.
         Ok(None) => {}
@@ -19,15 +23,16 @@ pub(super) async fn examine(kafka: &KafkaArgs, group: &str, topic: &str, report:
     }
 }
 
+async fn read(kafka: &KafkaArgs, group: &str, topic: &str) -> Result<Option<GroupState>, CtlError> {
+    let reader = GroupReader::new(kafka, group)?;
+    Ok(reader.read(topic, DEADLINE).await?.group)
+}
+
 fn check(name: String, state: &GroupState) -> Check {
-    let members = i64::try_from(state.members).unwrap_or(i64::MAX);
-    let found = format!(
-        "{}, {} not read",
-        counted(members, "member"),
-        counted(state.lag, "record")
-    );
+    let members = i64::try_from(state.members.len()).unwrap_or(i64::MAX);
+    let found = state.summary();
     let advice = "start a refund-consumer, or see its log; CONSUMER_GROUP must be the consumer's";
-    match (state.members, state.lag) {
+    match (members, state.lag) {
         (0, 0) => Check::warn(name, found, advice),
         (0, _) => Check::fail(name, found, advice),
         (_, lag) if lag > LAG_NOTABLE => Check::warn(
@@ -42,6 +47,7 @@ fn check(name: String, state: &GroupState) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consumer_group::Member;
     use crate::doctor::report::Verdict::{Fail, Ok, Warn};
 
     #[test]
@@ -53,7 +59,18 @@ mod tests {
             (0, 0, Warn),
             (0, 1, Fail),
         ] {
-            let state = GroupState { members, lag };
+            let member = Member {
+                client_id: "c".to_owned(),
+                host: "h".to_owned(),
+                partitions: Vec::new(),
+            };
+            let state = GroupState {
+                group: "g".to_owned(),
+                topic: "t".to_owned(),
+                lag,
+                members: vec![member; members],
+                partitions: Vec::new(),
+            };
             assert_eq!(
                 check("g".to_owned(), &state).verdict(),
                 verdict,

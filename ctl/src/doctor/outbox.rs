@@ -2,13 +2,10 @@
 
 use super::report::{Check, Report};
 use crate::session::Session;
-use crate::store::outbox::{ShardHead, parked_totals, shard_heads};
+use crate::store::outbox::parked_totals;
+use crate::store::shards::{ShardHead, shard_heads, shard_numbers};
 use crate::text::{counted, span};
-
-/// The alarm of OPERATIONS.md: a relay sends an event within milliseconds.
-const OLD_SECS: f64 = 60.0;
-/// Another relay takes the shards of a dead one over within a renewal.
-const TAKEN_OVER_SECS: f64 = 30.0;
+use crate::waiting::Kind;
 
 /// Needs a database that has the schema of this build.
 pub(super) async fn examine(session: &Session, report: &mut Report) {
@@ -28,35 +25,18 @@ pub(super) async fn examine(session: &Session, report: &mut Report) {
     });
 }
 
-impl ShardHead {
-    fn is_owned(&self) -> bool {
-        self.lease_left_secs.is_some_and(|left| left > 0.0)
-    }
-
-    /// Its relay has died, and none has taken over.
-    fn is_abandoned(&self) -> bool {
-        self.lease_left_secs
-            .is_some_and(|left| left < -TAKEN_OVER_SECS)
-    }
-
-    fn is_old(&self) -> bool {
-        !self.is_paused && self.oldest_age_secs.is_some_and(|age| age > OLD_SECS)
-    }
-}
-
 /// Without a relay nothing is published. That is a problem once events wait, or if a relay died.
 fn relays(heads: &[ShardHead]) -> Check {
     let name = "relays";
-    let wanted: Vec<&ShardHead> = heads.iter().filter(|head| !head.is_paused).collect();
+    let wanted: Vec<&ShardHead> = heads.iter().filter(|head| !head.is_paused()).collect();
     let unowned: Vec<&ShardHead> = wanted
         .iter()
         .copied()
-        .filter(|head| !head.is_owned())
+        .filter(|head| head.living_owner().is_none())
         .collect();
     let mut owners: Vec<&str> = wanted
         .iter()
-        .filter(|head| head.is_owned())
-        .filter_map(|head| head.owner.as_deref())
+        .filter_map(|head| head.living_owner())
         .collect();
     let owned = owners.len();
     owners.sort_unstable();
@@ -68,12 +48,13 @@ fn relays(heads: &[ShardHead]) -> Check {
     );
     if unowned.is_empty() {
         Check::ok(name, found)
-    } else if unowned
-        .iter()
-        .any(|head| head.is_abandoned() || head.is_old())
-    {
+    } else if unowned.iter().any(|head| head.is_unattended()) {
         let advice = "start an outbox-relay, or see its log: nothing publishes the events of the other shards";
-        Check::fail(name, format!("{found}: {}", numbers(&unowned)), advice)
+        Check::fail(
+            name,
+            format!("{found}: {}", shard_numbers(&unowned)),
+            advice,
+        )
     } else {
         let advice = "start an outbox-relay before events are filed; see `returnsctl outbox stats`";
         Check::warn(name, found, advice)
@@ -82,7 +63,7 @@ fn relays(heads: &[ShardHead]) -> Check {
 
 fn oldest(heads: &[ShardHead]) -> Check {
     let name = "waiting events";
-    let wanted = heads.iter().filter(|head| !head.is_paused);
+    let wanted = heads.iter().filter(|head| !head.is_paused());
     let age = wanted
         .filter_map(|head| head.oldest_age_secs)
         .reduce(f64::max);
@@ -95,47 +76,42 @@ fn oldest(heads: &[ShardHead]) -> Check {
     }
     Check::fail(
         name,
-        format!("{found}; late: {}", numbers(&old)),
+        format!("{found}; late: {}", shard_numbers(&old)),
         "see docs/OPERATIONS.md, \"Events do not leave the outbox\": `returnsctl outbox stats`, then `outbox peek --shard N`",
     )
 }
 
 fn paused(heads: &[ShardHead]) -> Check {
-    let name = "paused shards";
-    let paused: Vec<&ShardHead> = heads.iter().filter(|head| head.is_paused).collect();
+    let name = Kind::PausedShards.title();
+    let paused: Vec<&ShardHead> = heads.iter().filter(|head| head.is_paused()).collect();
     if paused.is_empty() {
         return Check::ok(name, "none");
     }
     Check::person(
         name,
         u64::try_from(paused.len()).unwrap_or(u64::MAX),
-        numbers(&paused),
-        "when the reason is gone: `returnsctl outbox resume --shard N --by NAME --reason TEXT`",
+        shard_numbers(&paused),
+        format!(
+            "when the reason is gone: `{}`",
+            Kind::PausedShards.command()
+        ),
     )
 }
 
 fn parked_events(rows: i64, orders: i64) -> Check {
-    let name = "parked events";
+    let name = Kind::ParkedEvents.title();
     match rows {
         0 => Check::ok(name, "none"),
         rows => Check::person(
             name,
             orders.unsigned_abs(),
             format!("{} of {}", counted(rows, "event"), counted(orders, "order")),
-            "see `returnsctl outbox parked`, then redrive or discard each",
+            format!(
+                "see `{}`, then redrive or discard each",
+                Kind::ParkedEvents.command()
+            ),
         ),
     }
-}
-
-/// The shards' numbers, for a person.
-fn numbers(heads: &[&ShardHead]) -> String {
-    let numbers: Vec<String> = heads.iter().map(|head| head.shard.to_string()).collect();
-    let noun = if numbers.len() == 1 {
-        "shard"
-    } else {
-        "shards"
-    };
-    format!("{noun} {}", numbers.join(", "))
 }
 
 #[cfg(test)]
@@ -150,8 +126,10 @@ mod tests {
             shard: Shard(3),
             owner: owner.map(str::to_owned),
             lease_left_secs: left,
-            is_paused: false,
+            epoch: 7,
+            paused_secs: None,
             oldest_age_secs: oldest,
+            oldest_topic: None,
         }
     }
 
@@ -179,7 +157,7 @@ mod tests {
     #[test]
     fn a_paused_shard_waits_for_a_person_and_is_late_on_purpose() {
         let mut pausing = head(None, None, Some(600.0));
-        pausing.is_paused = true;
+        pausing.paused_secs = Some(600.0);
         let heads = [pausing, head(Some("a"), Some(8.0), None)];
         let found = [relays(&heads), oldest(&heads), paused(&heads)].map(|check| check.verdict());
         assert_eq!(found, [Ok, Ok, Person]);

@@ -7,6 +7,7 @@ use super::report::{Check, Report};
 use crate::session::Session;
 use crate::store::findings::{Findings, findings};
 use crate::text::{counted, printable, span};
+use crate::waiting::Kind;
 
 /// Needs a database that has the schema of this build.
 pub(super) async fn examine(session: &Session, report: &mut Report) {
@@ -50,43 +51,52 @@ fn rechecks(overdue: &[OverdueRechecks]) -> Check {
 }
 
 fn checks(found: &Findings) -> [Check; 8] {
-    let refunds = "see `returnsctl refunds list`: each wants a person's decision";
+    let refunds = "each wants a person's decision";
     [
-        person_unless_none("parked refunds", found.parked_attempts, "attempt", refunds),
-        requests(found.mark_requests),
-        person_unless_none("failed refunds", found.failed_returns, "return", refunds),
         person_unless_none(
-            "reviews",
+            Kind::ParkedRefunds,
+            found.parked_attempts,
+            "attempt",
+            refunds,
+        ),
+        requests(found.mark_requests),
+        person_unless_none(Kind::FailedRefunds, found.failed_returns, "return", refunds),
+        person_unless_none(
+            Kind::Reviews,
             found.in_review,
             "return",
-            "an admin approves or rejects each: `GET /returns`, then `POST /returns/{id}/approve` or `/reject`",
+            "an admin approves or rejects each by `POST /returns/{id}/approve` or `/reject`",
         ),
         fail_unless_none(
-            "unclaimed returns",
+            Kind::UnclaimedReturns,
             found.unclaimed_returns,
             "return",
             "no refund consumer is at work: start one, or see its log",
         ),
         fail_unless_none(
-            "overdue refunds",
+            Kind::OverdueRefunds,
             found.overdue_attempts,
             "attempt",
-            "see that a refund consumer runs for the gateway of these attempts, and its log: `returnsctl refunds \
-             list --state claimed --state sent --state pending --state unknown`",
+            "see that a refund consumer runs for the gateway of these attempts, and its log",
         ),
         doubtful(found.doubtful_attempts),
         person_unless_none(
-            "dead letters",
+            Kind::DeadLetters,
             found.dead_letters,
             "record",
-            "see `returnsctl dead-letters list`, then redrive or discard each",
+            "redrive or discard each",
         ),
     ]
 }
 
+/// The command that a person types first, and what it is for.
+fn see(kind: Kind, then: &str) -> String {
+    format!("see `{}`: {then}", kind.command())
+}
+
 /// Nothing can be decided about them here, and a provider that forgets old refunds causes some.
 fn doubtful(count: i64) -> Check {
-    let name = "doubtful refunds";
+    let name = Kind::DoubtfulRefunds.title();
     match count {
         0 => Check::ok(name, "none"),
         count => Check::warn(
@@ -95,7 +105,10 @@ fn doubtful(count: i64) -> Check {
                 "{} paid, and the provider no longer confirms it",
                 counted(count, "attempt")
             ),
-            "see `returnsctl refunds list --state doubtful`, and ask the provider whether each payment stands",
+            see(
+                Kind::DoubtfulRefunds,
+                "ask the provider whether each payment stands",
+            ),
         ),
     }
 }
@@ -112,19 +125,29 @@ fn requests(count: i64) -> Check {
                 "{} for a second person to confirm",
                 counted(count, "attempt")
             ),
-            "see `returnsctl refunds list` and `refunds show`: another person confirms, or the request ends after a day",
+            see(
+                Kind::MarkRequests,
+                "another person confirms, or the request ends after a day",
+            ),
         ),
     }
 }
 
-fn person_unless_none(name: &str, count: i64, noun: &str, advice: &str) -> Check {
+fn person_unless_none(kind: Kind, count: i64, noun: &str, then: &str) -> Check {
+    let name = kind.title();
     match count {
         0 => Check::ok(name, "none"),
-        count => Check::person(name, count.unsigned_abs(), counted(count, noun), advice),
+        count => Check::person(
+            name,
+            count.unsigned_abs(),
+            counted(count, noun),
+            see(kind, then),
+        ),
     }
 }
 
-fn fail_unless_none(name: &str, count: i64, noun: &str, advice: &str) -> Check {
+fn fail_unless_none(kind: Kind, count: i64, noun: &str, then: &str) -> Check {
+    let name = kind.title();
     match count {
         0 => Check::ok(name, "none"),
         count => {
@@ -132,7 +155,7 @@ fn fail_unless_none(name: &str, count: i64, noun: &str, advice: &str) -> Check {
             Check::fail(
                 name,
                 format!("{counted} due for more than {minutes} min"),
-                advice,
+                see(kind, then),
             )
         }
     }

@@ -8,7 +8,7 @@ use crate::error::CtlError;
 use crate::layout::{Row, shorten, table};
 use crate::output;
 use crate::session::SessionArgs;
-use crate::store::outbox::{self as store, ShardStats};
+use crate::store::shards::{ShardCounts, ShardHead, shard_counts, shard_heads};
 use crate::text::{counted, or_dash, span};
 
 const HELP: &str = "\
@@ -23,6 +23,14 @@ The command counts the entries of a narrow index: about a second for a million w
 pub(super) struct Args {
     #[command(flatten)]
     session: SessionArgs,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct ShardStats {
+    #[serde(flatten)]
+    head: ShardHead,
+    waiting_rows: i64,
+    parked_rows: i64,
 }
 
 #[derive(Debug, Serialize)]
@@ -48,9 +56,11 @@ const OWNER_SHOWN: usize = 16;
 
 pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     let session = args.session.connect().await?;
-    let shards = session
-        .read("shard_stats", |conn| Box::pin(store::shard_stats(conn)))
-        .await?;
+    let heads = session.read("shard_heads", |conn| Box::pin(shard_heads(conn)));
+    let heads = heads.await?;
+    let counts = session.read("shard_counts", |conn| Box::pin(shard_counts(conn)));
+    let shards = heads.into_iter().zip(counts.await?).map(ShardStats::from);
+    let shards: Vec<ShardStats> = shards.collect();
     let report = Report {
         totals: Totals::of(&shards),
         shards,
@@ -59,10 +69,23 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     Ok(ExitCode::SUCCESS)
 }
 
+impl From<(ShardHead, ShardCounts)> for ShardStats {
+    fn from((head, counts): (ShardHead, ShardCounts)) -> Self {
+        Self {
+            head,
+            waiting_rows: counts.waiting_rows,
+            parked_rows: counts.parked_rows,
+        }
+    }
+}
+
 impl Totals {
     fn of(shards: &[ShardStats]) -> Self {
-        let ages = shards.iter().filter_map(|shard| shard.oldest_age_secs);
-        let mut relays: Vec<&str> = shards.iter().filter_map(owner).collect();
+        let ages = shards.iter().filter_map(|shard| shard.head.oldest_age_secs);
+        let mut relays: Vec<&str> = shards
+            .iter()
+            .filter_map(|shard| shard.head.living_owner())
+            .collect();
         let owned_shards = relays.len();
         relays.sort_unstable();
         relays.dedup();
@@ -71,19 +94,10 @@ impl Totals {
             oldest_age_secs: ages.reduce(f64::max),
             parked_rows: shards.iter().map(|shard| shard.parked_rows).sum(),
             owned_shards,
-            paused_shards: shards
-                .iter()
-                .filter(|shard| shard.paused_secs.is_some())
-                .count(),
+            paused_shards: shards.iter().filter(|shard| shard.head.is_paused()).count(),
             relays: relays.len(),
         }
     }
-}
-
-/// The relay with a lease that has not expired.
-fn owner(shard: &ShardStats) -> Option<&str> {
-    let valid = shard.lease_left_secs.is_some_and(|left| left > 0.0);
-    shard.owner.as_deref().filter(|_| valid)
 }
 
 impl output::Report for Report {
@@ -114,26 +128,27 @@ impl output::Report for Report {
 }
 
 fn row(shard: &ShardStats) -> Row<7> {
+    let head = &shard.head;
     Row::from([
-        shard.shard.to_string(),
+        head.shard.to_string(),
         shard.waiting_rows.to_string(),
-        or_dash(shard.oldest_age_secs.map(span)),
+        or_dash(head.oldest_age_secs.map(span)),
         shard.parked_rows.to_string(),
-        or_dash(owner(shard).map(|owner| shorten(owner, OWNER_SHOWN))),
-        shard.epoch.to_string(),
-        lease(shard),
+        or_dash(head.living_owner().map(|owner| shorten(owner, OWNER_SHOWN))),
+        head.epoch.to_string(),
+        lease(head),
     ])
 }
 
-fn lease(shard: &ShardStats) -> String {
-    let left = shard.lease_left_secs.map(|left| {
+fn lease(head: &ShardHead) -> String {
+    let left = head.lease_left_secs.map(|left| {
         if left > 0.0 {
             format!("{} left", span(left))
         } else {
             format!("expired {} ago", span(-left))
         }
     });
-    match (shard.paused_secs, left) {
+    match (head.paused_secs, left) {
         (None, None) => "free".to_owned(),
         (None, Some(left)) => left,
         (Some(since), None) => format!("paused {} ago", span(since)),
@@ -148,15 +163,19 @@ mod tests {
     use super::*;
 
     fn shard(owner: Option<&str>, left: Option<f64>, paused: Option<f64>) -> ShardStats {
-        ShardStats {
+        let head = ShardHead {
             shard: Shard(3),
-            waiting_rows: 2,
-            oldest_age_secs: Some(1.5),
-            parked_rows: 1,
             owner: owner.map(str::to_owned),
             epoch: 7,
             lease_left_secs: left,
             paused_secs: paused,
+            oldest_age_secs: Some(1.5),
+            oldest_topic: Some("order.returns".to_owned()),
+        };
+        ShardStats {
+            head,
+            waiting_rows: 2,
+            parked_rows: 1,
         }
     }
 
@@ -169,7 +188,7 @@ mod tests {
             (None, None, Some(60.0), "paused 60 s ago"),
             (Some("a"), Some(8.0), Some(1.0), "pausing, 8.0 s left"),
         ] {
-            assert_eq!(lease(&shard(owner, left, paused)), phrase);
+            assert_eq!(lease(&shard(owner, left, paused).head), phrase);
         }
     }
 
@@ -201,9 +220,9 @@ mod tests {
         let owner = "relay-production-7f9c5d8b64-xk2lp-000123-0198f1c2a3b4";
         let mut wide = shard(Some(owner), Some(3_599.0), Some(1.0));
         (wide.waiting_rows, wide.parked_rows) = (9_999_999, 9_999_999);
-        (wide.epoch, wide.oldest_age_secs) = (1_234_567, Some(7_000.0));
+        (wide.head.epoch, wide.head.oldest_age_secs) = (1_234_567, Some(7_000.0));
         let mut expired = wide.clone();
-        expired.lease_left_secs = Some(-7_000.0);
+        expired.head.lease_left_secs = Some(-7_000.0);
         let shards = vec![wide, expired];
         output::expect_fits(&Report {
             totals: Totals::of(&shards),

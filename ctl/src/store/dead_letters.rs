@@ -61,6 +61,16 @@ pub(crate) async fn count_dead_letters(conn: &mut MySqlConnection) -> sqlx::Resu
     .await
 }
 
+/// For how long the oldest dead letter has waited.
+pub(crate) async fn oldest_dead_letter(conn: &mut MySqlConnection) -> sqlx::Result<Option<f64>> {
+    sqlx::query_scalar(
+        "/* oldest_dead_letter */ SELECT TIMESTAMPDIFF(MICROSECOND, received_at, UTC_TIMESTAMP(6)) / 1e6 \
+         FROM dead_letters ORDER BY id LIMIT 1",
+    )
+    .fetch_optional(conn)
+    .await
+}
+
 /// The ids of all dead letters, ascending.
 pub(crate) async fn dead_letter_ids(conn: &mut MySqlConnection) -> sqlx::Result<Vec<i64>> {
     sqlx::query_scalar("/* dead_letter_ids */ SELECT id FROM dead_letters ORDER BY id")

@@ -1,5 +1,6 @@
-//! What `doctor` counts: returns, refunds and records that wait for a consumer or a person. Each count uses an index.
+//! What `doctor`, `status` and `top` count: returns, refunds and records that wait for a consumer or a person. Each count uses an index.
 
+use serde::Serialize;
 use shared::domain::refund::AttemptState;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, FromRow};
@@ -8,8 +9,8 @@ use strum::IntoEnumIterator;
 use super::actions::Verb;
 use super::refunds::DISAGREEMENTS;
 
-/// The number of each kind that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow)]
+/// The number of each kind that waits. The names are those of `--json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromRow, Serialize)]
 pub(crate) struct Findings {
     pub(crate) parked_attempts: i64,
     pub(crate) failed_returns: i64,

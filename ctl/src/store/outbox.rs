@@ -1,4 +1,4 @@
-//! What an operator reads about the outbox: the shards with their leases, waiting rows, parked rows. No read locks.
+//! What an operator reads about rows of the outbox that wait or are parked. No read locks.
 
 use serde::Serialize;
 use shared::domain::ids::{EventId, OrderId, ReturnId, Shard};
@@ -6,67 +6,6 @@ use sqlx::mysql::{MySqlArguments, MySqlConnection};
 use sqlx::query::QueryAs;
 use sqlx::{AssertSqlSafe, FromRow, MySql};
 use time::OffsetDateTime;
-
-/// One shard as it is now. The names are those of `--json`.
-#[derive(Debug, Clone, FromRow, Serialize)]
-pub(crate) struct ShardStats {
-    pub(crate) shard: Shard,
-    pub(crate) waiting_rows: i64,
-    /// Age of the row with the lowest id, as in the relay's gauge.
-    pub(crate) oldest_age_secs: Option<f64>,
-    pub(crate) parked_rows: i64,
-    pub(crate) owner: Option<String>,
-    pub(crate) epoch: i64,
-    /// Negative when the lease has expired; `None` without an owner.
-    pub(crate) lease_left_secs: Option<f64>,
-    /// How long ago the pause began.
-    pub(crate) paused_secs: Option<f64>,
-}
-
-/// Every shard, ascending.
-///
-/// Rows are counted over the narrow index on `id`: the clustered one holds the payloads too.
-pub(crate) async fn shard_stats(conn: &mut MySqlConnection) -> sqlx::Result<Vec<ShardStats>> {
-    sqlx::query_as(
-        "/* shard_stats */ SELECT l.shard, CAST(COALESCE(w.waiting, 0) AS SIGNED) AS waiting_rows, \
-         (SELECT GREATEST(TIMESTAMPDIFF(MICROSECOND, o.created_at, UTC_TIMESTAMP(6)), 0) / 1e6 FROM outbox AS o \
-         FORCE INDEX (PRIMARY) WHERE o.shard = l.shard ORDER BY o.id LIMIT 1) AS oldest_age_secs, \
-         CAST(COALESCE(p.parked, 0) AS SIGNED) AS parked_rows, l.owner, l.epoch, \
-         IF(l.owner IS NULL, NULL, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), l.lease_until) / 1e6) \
-         AS lease_left_secs, TIMESTAMPDIFF(MICROSECOND, l.paused_at, UTC_TIMESTAMP(6)) / 1e6 AS paused_secs \
-         FROM outbox_lease AS l \
-         LEFT JOIN (SELECT shard, COUNT(*) AS waiting FROM outbox FORCE INDEX (id) GROUP BY shard) AS w \
-         ON w.shard = l.shard \
-         LEFT JOIN (SELECT shard, COUNT(*) AS parked FROM outbox_parked FORCE INDEX (msg_key) GROUP BY shard) AS p \
-         ON p.shard = l.shard ORDER BY l.shard",
-    )
-    .fetch_all(conn)
-    .await
-}
-
-/// Who holds a shard, and the age of what waits in it.
-#[derive(Debug, Clone, FromRow)]
-pub(crate) struct ShardHead {
-    pub(crate) shard: Shard,
-    pub(crate) owner: Option<String>,
-    /// Negative when the lease has expired; `None` without an owner.
-    pub(crate) lease_left_secs: Option<f64>,
-    pub(crate) is_paused: bool,
-    pub(crate) oldest_age_secs: Option<f64>,
-}
-
-/// Every shard, ascending. Counts nothing, so it takes the same time however much waits.
-pub(crate) async fn shard_heads(conn: &mut MySqlConnection) -> sqlx::Result<Vec<ShardHead>> {
-    sqlx::query_as(
-        "/* shard_heads */ SELECT l.shard, l.owner, l.paused_at IS NOT NULL AS is_paused, \
-         IF(l.owner IS NULL, NULL, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), l.lease_until) / 1e6) AS lease_left_secs, \
-         (SELECT GREATEST(TIMESTAMPDIFF(MICROSECOND, o.created_at, UTC_TIMESTAMP(6)), 0) / 1e6 FROM outbox AS o \
-         FORCE INDEX (PRIMARY) WHERE o.shard = l.shard ORDER BY o.id LIMIT 1) AS oldest_age_secs \
-         FROM outbox_lease AS l ORDER BY l.shard",
-    )
-    .fetch_all(conn)
-    .await
-}
 
 /// The rows of one topic. The names are those of `--json`.
 #[derive(Debug, Clone, FromRow, Serialize)]

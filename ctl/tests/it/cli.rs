@@ -19,6 +19,7 @@ fn help_lists_every_command_and_exit_code() {
         "refunds",
         "dead-letters",
         "dev-gateway",
+        "status",
         "doctor",
         "healthcheck",
     ] {
@@ -142,6 +143,7 @@ fn output_into_a_pipe_has_no_control_characters() {
         &["seed", "--orders", "x"],
         &["outbox", "stats"],
         &["doctor"],
+        &["status"],
     ] {
         let ran = run(args, &away);
         for text in [&ran.stdout, &ran.stderr] {

@@ -6,6 +6,8 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use shared::test_support::{TestDb, env, until};
 use uuid::Uuid;
 
@@ -110,10 +112,30 @@ impl Topics {
     }
 
     pub(crate) fn admin(&self) -> AdminClient<DefaultClientContext> {
-        ClientConfig::new()
-            .set("bootstrap.servers", &self.brokers)
-            .create()
-            .expect("an admin client")
+        self.client().create().expect("an admin client")
+    }
+
+    /// A record that is no event, to the topic of new returns.
+    pub(crate) async fn send_one(&self) {
+        let producer: FutureProducer = self.client().create().expect("a producer");
+        let record = FutureRecord::to(&self.returns).key("1").payload("x");
+        let sent = producer.send(record, Duration::from_secs(20)).await;
+        sent.expect("sent");
+    }
+
+    /// A member of the group that is named as the topic of new returns.
+    pub(crate) fn join_group(&self) -> BaseConsumer {
+        let mut config = self.client();
+        config.set("group.id", &self.returns);
+        let member: BaseConsumer = config.create().expect("a consumer");
+        member.subscribe(&[&self.returns]).expect("subscribed");
+        member
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        config
     }
 }
 

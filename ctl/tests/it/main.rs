@@ -11,5 +11,6 @@ mod outbox;
 mod refunds;
 mod returns;
 mod seed;
+mod status;
 mod token;
 mod topics;

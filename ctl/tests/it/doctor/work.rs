@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::{FutureProducer, FutureRecord};
 use shared::domain::ids::CustomerId;
 use shared::test_support::until;
 use sqlx::Executor;
 
 use super::{Fixture, not_ok, pair};
-use crate::harness::{Topics, expect_code, run};
+use crate::harness::{expect_code, run};
 
 #[tokio::test]
 async fn refunds_and_records_that_wait_for_a_person_are_counted() {
@@ -284,33 +281,11 @@ async fn what_waits_for_a_person_ends_with_3_and_with_1_if_strict() {
     );
 }
 
-async fn send_one(topics: &Topics) {
-    let producer: FutureProducer = client(topics).create().expect("a producer");
-    let record = FutureRecord::to(&topics.returns).key("1").payload("x");
-    let sent = producer.send(record, Duration::from_secs(20)).await;
-    sent.expect("sent");
-}
-
-/// A member of the group of [`Fixture::group`].
-fn join(topics: &Topics) -> BaseConsumer {
-    let mut config = client(topics);
-    config.set("group.id", &topics.returns);
-    let member: BaseConsumer = config.create().expect("a consumer");
-    member.subscribe(&[&topics.returns]).expect("subscribed");
-    member
-}
-
-fn client(topics: &Topics) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &topics.brokers);
-    config
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_that_no_consumer_reads_are_a_problem() {
     let fixture = Fixture::new().await;
     expect_code(0, &["topics"], &fixture.topics.variables());
-    send_one(&fixture.topics).await;
+    fixture.topics.send_one().await;
     let ran = fixture.doctor();
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(
@@ -322,7 +297,7 @@ async fn records_that_no_consumer_reads_are_a_problem() {
         "{}",
         ran.stdout
     );
-    let member = join(&fixture.topics);
+    let member = fixture.topics.join_group();
     let ran = until("the member has joined", Duration::from_secs(40), || async {
         // A group changes only while its member polls.
         tokio::task::block_in_place(|| member.poll(Duration::from_secs(1)));
