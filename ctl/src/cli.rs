@@ -5,7 +5,7 @@ use shared::runtime::trace::TraceArgs;
 
 use crate::{
     dead_letters, dev_gateway, doctor, healthcheck, migrate, outbox, refunds, returns, seed,
-    status, token, topics,
+    status, token, top, topics,
 };
 
 const EXIT_CODES: &str = "\
@@ -40,6 +40,7 @@ pub(crate) enum Command {
     DeadLetters(dead_letters::Args),
     DevGateway(dev_gateway::Args),
     Status(status::Args),
+    Top(top::Args),
     Doctor(doctor::Args),
     Healthcheck(healthcheck::Args),
 }

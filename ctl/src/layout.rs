@@ -74,11 +74,16 @@ pub(crate) fn fit(text: &str) -> String {
 /// Breaks one line at its spaces, and a word that is longer than a line anywhere, unless it is a hexadecimal id, which is
 /// made to be copied. The following lines are indented by `hanging`.
 pub(crate) fn wrap(line: &str, hanging: usize) -> String {
-    let margin = " ".repeat(hanging.min(WIDTH / 2));
+    wrap_at(line, hanging, WIDTH)
+}
+
+/// As [`wrap`], for a terminal of `columns`.
+pub(crate) fn wrap_at(line: &str, hanging: usize, columns: usize) -> String {
+    let margin = " ".repeat(hanging.min(columns / 2));
     let mut lines = Vec::new();
     let mut rest = line.to_owned();
-    while width(&rest) > WIDTH {
-        let (first, after) = rest.split_at(cut(&rest));
+    while width(&rest) > columns {
+        let (first, after) = rest.split_at(cut(&rest, columns));
         lines.push(first.trim_end().to_owned());
         if after.is_empty() {
             return lines.join("\n");
@@ -90,8 +95,8 @@ pub(crate) fn wrap(line: &str, hanging: usize) -> String {
 }
 
 /// Where a line that is too long is cut: at the last space that leaves it short enough.
-fn cut(line: &str) -> usize {
-    let mut ends = line.char_indices().map(|(at, _)| at).skip(WIDTH);
+fn cut(line: &str, columns: usize) -> usize {
+    let mut ends = line.char_indices().map(|(at, _)| at).skip(columns);
     let edge = ends.next().unwrap_or(line.len());
     // A space at the edge itself is no part of the first line.
     let until = ends.next().unwrap_or(line.len());

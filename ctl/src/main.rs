@@ -16,6 +16,7 @@ mod returns;
 mod seed;
 mod status;
 mod token;
+mod top;
 mod topics;
 
 mod broker;
@@ -95,6 +96,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, CtlError> {
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::DevGateway(args) => dev_gateway::run(args).await,
         Command::Status(args) => status::run(args).await,
+        Command::Top(args) => top::run(args).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Healthcheck(args) => healthcheck::run(args),
     }

@@ -16,12 +16,13 @@ mod waits;
 use std::time::Duration;
 
 use serde::Serialize;
+use shared::domain::event::TopicArgs;
 
 pub(crate) use self::alerts::{Alert, AlertState};
 pub(crate) use self::collector::Collector;
 pub(crate) use self::errors::SeenError;
 pub(crate) use self::lines::Line;
-use self::metrics::Scrape;
+pub(crate) use self::metrics::Scrape;
 pub(crate) use self::part::Part;
 pub(crate) use self::rates::Rates;
 pub(crate) use self::sources::SourceArgs;
@@ -92,6 +93,12 @@ pub(crate) struct Program {
 }
 
 impl Overview {
+    /// Fills in what follows from the parts.
+    pub(crate) fn find_waiting(&mut self, topics: &TopicArgs) {
+        self.waiting = waits::of(self, topics);
+        self.exit_code = self.exit();
+    }
+
     /// As of `doctor`: 1 if something stands still, else 2 if a part is unknown, else 3 if something waits for a person.
     fn exit(&self) -> u8 {
         let has = |urgency| self.waiting.iter().any(|one| one.urgency == urgency);

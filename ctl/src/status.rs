@@ -10,7 +10,7 @@ use crate::waiting::Urgency;
 
 const HELP: &str = "\
 Only reads, and ends within five seconds whatever is away: what cannot be read is shown as UNKNOWN with the reason. \
-`returnsctl doctor` also checks settings, keys and the audit trail.
+`returnsctl top` shows the same as a live view; `returnsctl doctor` also checks settings, keys and the audit trail.
 
 Examples:
   returnsctl status

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Alert, Consumers, Outbox, Overview, Part, Program, Rates, Scrape, SourceArgs, WITHIN, Work,
-    alerts, errors, waits,
+    alerts, errors,
 };
 use crate::consumer_group::GroupReader;
 use crate::error::CtlError;
@@ -114,8 +114,7 @@ fn completed(read: Overview, last: Option<Overview>, args: &SourceArgs) -> Overv
             }
         }
     };
-    overview.waiting = waits::of(&overview, &args.topics);
-    overview.exit_code = overview.exit();
+    overview.find_waiting(&args.topics);
     overview
 }
 

@@ -1,5 +1,7 @@
 //! The overview in words: one line for each queue, and for each program that works on it.
 
+use shared::domain::refund::AttemptState;
+
 use super::{AlertState, Outbox, Overview, Part, Waiting, Work};
 use crate::store::queues::StateCount;
 use crate::store::shards::{ShardCounts, ShardHead};
@@ -161,25 +163,25 @@ fn troubled(label: &'static str, text: String) -> Line {
 }
 
 fn outbox_text(outbox: &Outbox, counts: Option<&[ShardCounts]>) -> String {
-    let mut parts = Vec::new();
-    if let Some(counts) = counts {
-        let rows: i64 = counts.iter().map(|one| one.waiting_rows).sum();
-        parts.push(format!("{} waiting", counted(rows, "row")));
-    }
+    let rows = counts.map(|counts| counts.iter().map(|one| one.waiting_rows).sum::<i64>());
     let ages = outbox.shards.iter().filter_map(|head| head.oldest_age_secs);
-    if let Some(oldest) = ages.reduce(f64::max) {
-        parts.push(format!("the oldest is {} old", span(oldest)));
-    }
-    parts.push(format!("{} parked", outbox.parked_events));
+    let oldest = ages
+        .reduce(f64::max)
+        .map_or_else(String::new, |age| format!(", oldest {}", span(age)));
+    let waiting = rows.map_or_else(
+        || "rows not counted".to_owned(),
+        |rows| format!("{} waiting", counted(rows, "row")),
+    );
+    let mut text = format!("{waiting}{oldest}; {} parked", outbox.parked_events);
     if let Some(measured) = &outbox.measured {
-        parts.push(format!(
-            "{} in {} when an api counted {} ago",
-            bytes(measured.payload_bytes),
-            counted(measured.rows, "row"),
-            span(measured.measured_secs)
-        ));
+        let size = bytes(measured.payload_bytes);
+        let size = match rows {
+            Some(_) => size,
+            None => format!("{}, {size}", counted(measured.rows, "row")),
+        };
+        text.push_str(&format!("; {size} {} ago", span(measured.measured_secs)));
     }
-    parts.join(", ")
+    text
 }
 
 fn work_lines(work: &Work) -> Vec<Line> {
@@ -189,12 +191,13 @@ fn work_lines(work: &Work) -> Vec<Line> {
     vec![
         Line::new(
             "returns",
-            states(&work.returns, |secs| format!(" ({})", span(secs))),
+            states(&work.returns, |_, secs| format!(" ({})", span(secs))),
         ),
         Line::new(
             "refunds",
-            states(&work.refunds, |secs| {
-                if secs > 0.0 {
+            states(&work.refunds, |name, secs| {
+                // No program checks a parked one.
+                if secs > 0.0 && name != AttemptState::Parked.as_str() {
                     format!(" (due for {})", span(secs))
                 } else {
                     String::new()
@@ -209,9 +212,10 @@ fn work_lines(work: &Work) -> Vec<Line> {
 }
 
 /// `initiated 4 (2 s), approved 0`
-fn states(states: &[StateCount], oldest: impl Fn(f64) -> String) -> String {
+fn states(states: &[StateCount], oldest: impl Fn(&str, f64) -> String) -> String {
     let each = states.iter().map(|state| {
-        let oldest = state.oldest_secs.map(&oldest).unwrap_or_default();
+        let oldest = state.oldest_secs.map(|secs| oldest(&state.name, secs));
+        let oldest = oldest.unwrap_or_default();
         format!("{} {}{oldest}", state.name, state.count)
     });
     each.collect::<Vec<String>>().join(", ")

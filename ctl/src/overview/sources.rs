@@ -40,6 +40,11 @@ pub(crate) struct SourceArgs {
 }
 
 impl SourceArgs {
+    /// Whether programs are asked, whose counters make rates.
+    pub(crate) fn has_programs(&self) -> bool {
+        !self.ops.is_empty()
+    }
+
     /// # Errors
     /// Settings that contradict each other.
     pub(crate) fn check(&self) -> Result<(), CtlError> {

@@ -20,6 +20,7 @@ fn help_lists_every_command_and_exit_code() {
         "dead-letters",
         "dev-gateway",
         "status",
+        "top",
         "doctor",
         "healthcheck",
     ] {
@@ -144,6 +145,7 @@ fn output_into_a_pipe_has_no_control_characters() {
         &["outbox", "stats"],
         &["doctor"],
         &["status"],
+        &["top", "--once"],
     ] {
         let ran = run(args, &away);
         for text in [&ran.stdout, &ran.stderr] {

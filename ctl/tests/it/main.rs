@@ -13,4 +13,5 @@ mod returns;
 mod seed;
 mod status;
 mod token;
+mod top;
 mod topics;

@@ -10,13 +10,13 @@ use sqlx::{AssertSqlSafe, Executor};
 
 use crate::harness::{Ran, Topics, expect_code, run};
 
-struct Fixture {
+pub(crate) struct Fixture {
     db: TestDb,
     topics: Topics,
 }
 
 impl Fixture {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let fixture = Self {
             db: TestDb::create().await,
             topics: Topics::new(),
@@ -25,7 +25,7 @@ impl Fixture {
         fixture
     }
 
-    fn run(&self, args: &[&str], more: &[(&str, &str)]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str], more: &[(&str, &str)]) -> Ran {
         let mut variables = self.topics.variables();
         variables.push(("DATABASE_URL", self.db.url()));
         variables.push(("CONSUMER_GROUP", &self.topics.returns));
@@ -43,7 +43,7 @@ impl Fixture {
     }
 
     /// All shards belong to relays that are alive.
-    async fn lease_shards(&self) {
+    pub(crate) async fn lease_shards(&self) {
         self.execute(
             "UPDATE outbox_lease SET owner = IF(shard < 8, 'relay-a', 'relay-b'), epoch = 1, \
              lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
@@ -332,7 +332,7 @@ async fn an_operator_port_that_hangs_or_is_no_program_of_ours_is_unknown() {
     for part in [
         format!("program   {hanging}: UNKNOWN: no answer within 4 s"),
         format!("program   {gone}: UNKNOWN: cannot reach {gone}"),
-        "outbox    0 rows waiting".to_owned(),
+        "outbox    0 rows waiting; 0 parked".to_owned(),
     ] {
         assert!(ran.stdout.contains(&part), "{part}: {}", ran.stdout);
     }
