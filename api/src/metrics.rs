@@ -81,7 +81,7 @@ impl Metrics {
             request_duration: set.histograms(
                 "http_server_request_duration_seconds",
                 "Seconds from a request's headers to its response",
-                &["method", "route", "status"],
+                &[("method", &[]), ("route", &[]), ("status", &[])],
                 &[
                     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
                 ],

@@ -150,7 +150,12 @@ impl Gateway {
                 "result",
                 &CALL_RESULTS,
             ),
-            seconds: gateway_seconds(set),
+            seconds: set.histograms(
+                "refund_consumer_gateway_call_seconds",
+                "Time of one gateway call",
+                &[("operation", &CALL_OPERATIONS)],
+                &SECONDS,
+            ),
             refuses_all: set.gauges(
                 "refund_consumer_gateway_refuses_all",
                 "1 while the gateway refuses the calls of several refunds in a row, or answers them as none of its contract: the settings or the account are wrong, and no refund is parked for it",
@@ -255,17 +260,4 @@ impl Rows {
             ),
         }
     }
-}
-
-fn gateway_seconds(set: &MetricSet) -> HistogramVec {
-    let seconds = set.histograms(
-        "refund_consumer_gateway_call_seconds",
-        "Time of one gateway call",
-        &["operation"],
-        &SECONDS,
-    );
-    for operation in CALL_OPERATIONS {
-        seconds.with_label_values(&[operation]);
-    }
-    seconds
 }

@@ -19,6 +19,7 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection, Row};
 
 pub use self::failure::{DbError, DbFailure, mysql_number};
+use self::run::OUTCOMES;
 pub use self::run::{Database, Retry, TransactionError};
 use self::url::read_url;
 pub use self::url::server_of;
@@ -148,7 +149,7 @@ impl DbMetrics {
             seconds: metrics.histograms(
                 "db_client_operation_duration_seconds",
                 "Seconds of one unit of work, or of one try of a transaction, with the wait for a connection; by its name and how it ended",
-                &["operation", "outcome"],
+                &[("operation", &[]), ("outcome", &OUTCOMES)],
                 &[
                     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 10.0,
                 ],
@@ -171,6 +172,7 @@ impl DbMetrics {
     }
 
     fn observe(&self, operation: &'static str, began: Instant, outcome: &'static str) {
+        debug_assert!(OUTCOMES.contains(&outcome), "{outcome} is not known");
         self.seconds
             .with_label_values(&[operation, outcome])
             .observe(began.elapsed().as_secs_f64());

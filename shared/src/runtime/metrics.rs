@@ -3,16 +3,20 @@
 //! Every series with a known label value exists from the start with 0, because a series that begins at its first
 //! increment hides that increment from `rate()`. Ids are never labels.
 
+mod at_scrape;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry,
 };
 
+pub use self::at_scrape::Age;
+use self::at_scrape::{Ages, GaugesReadAtScrape, ReadAtScrape};
 use super::telemetry::dropped_lines;
 use super::trace;
 
@@ -87,18 +91,10 @@ impl MetricSet {
     /// One counter for each combination of the values of several labels.
     pub fn counters_by(&self, name: &str, help: &str, labels: &[(&str, &[&str])]) -> IntCounterVec {
         self.describe(name, "counter", labels, help);
-        let names: Vec<&str> = labels.iter().map(|(label, _)| *label).collect();
-        let counters = self.register(IntCounterVec::new(Opts::new(name, help), &names));
-        let mut combinations: Vec<Vec<&str>> = vec![Vec::new()];
-        for (_, values) in labels {
-            let longer = combinations.iter().flat_map(|combination| {
-                let with = |value| [combination.as_slice(), &[value]].concat();
-                values.iter().copied().map(with)
-            });
-            combinations = longer.collect();
-        }
-        for combination in &combinations {
-            counters.with_label_values(combination);
+        let counters = IntCounterVec::new(Opts::new(name, help), &names(labels));
+        let counters = self.register(counters);
+        for combination in combinations(labels) {
+            counters.with_label_values(&combination);
         }
         counters
     }
@@ -126,9 +122,26 @@ impl MetricSet {
 
     /// Gauges whose label values are not all known beforehand. The caller bounds them, and removes those that end.
     pub fn open_gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-        let open: Vec<(&str, &[&str])> = labels.iter().map(|label| (*label, &[][..])).collect();
-        self.describe(name, "gauge", &open, help);
+        self.describe(name, "gauge", &open(labels), help);
         self.register(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    /// Gauges that are kept elsewhere and read when they are scraped: the values of their labels, and the number.
+    pub fn gauges_of<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        labels: [&str; N],
+        read: impl Fn() -> Vec<([String; N], f64)> + Send + Sync + 'static,
+    ) {
+        self.describe(name, "gauge", &open(&labels), help);
+        let names = labels.map(str::to_owned).to_vec();
+        let desc = Desc::new(name.to_owned(), help.to_owned(), names, HashMap::new());
+        let desc = desc.expect(UNIQUE);
+        self.add(GaugesReadAtScrape {
+            desc,
+            read: Box::new(read),
+        });
     }
 
     pub fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
@@ -137,18 +150,22 @@ impl MetricSet {
         self.register(Histogram::with_opts(opts))
     }
 
-    /// A histogram whose label values are not all known beforehand, such as routes.
+    /// One histogram for each combination of the values of several labels. A label without values is open, such as a
+    /// route: its series begin when they are used.
     pub fn histograms(
         &self,
         name: &str,
         help: &str,
-        labels: &[&str],
+        labels: &[(&str, &[&str])],
         buckets: &[f64],
     ) -> HistogramVec {
-        let open: Vec<(&str, &[&str])> = labels.iter().map(|label| (*label, &[][..])).collect();
-        self.describe(name, "histogram", &open, help);
+        self.describe(name, "histogram", labels, help);
         let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.register(HistogramVec::new(opts, labels))
+        let histograms = self.register(HistogramVec::new(opts, &names(labels)));
+        for combination in combinations(labels) {
+            histograms.with_label_values(&combination);
+        }
+        histograms
     }
 
     /// An age in seconds that keeps growing by itself once it was not set for `grace`: a frozen gauge must not look good.
@@ -219,75 +236,25 @@ impl MetricSet {
     }
 }
 
-/// See [`MetricSet::age`]. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Age {
-    gauge: Gauge,
-    grace: Duration,
-    known: Arc<Mutex<(Duration, Instant)>>,
+fn names<'a>(labels: &[(&'a str, &[&str])]) -> Vec<&'a str> {
+    labels.iter().map(|(label, _)| *label).collect()
 }
 
-impl Age {
-    fn new(gauge: Gauge, grace: Duration) -> Self {
-        Self {
-            gauge,
-            grace,
-            known: Arc::new(Mutex::new((Duration::ZERO, Instant::now()))),
-        }
-    }
-
-    /// The age as of now.
-    pub fn set(&self, age: Duration) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = (age, Instant::now());
-    }
-
-    /// What a scrape shows now.
-    pub fn get(&self) -> Duration {
-        let (age, at) = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let unknown_for = at.elapsed();
-        if unknown_for > self.grace {
-            age + unknown_for
-        } else {
-            age
-        }
-    }
+fn open<'a>(labels: &[&'a str]) -> Vec<(&'a str, &'static [&'static str])> {
+    labels.iter().map(|label| (*label, &[][..])).collect()
 }
 
-/// Computes the ages of one metric when they are scraped.
-struct Ages<C> {
-    ages: Vec<Age>,
-    family: C,
-}
-
-impl<C: Collector> Collector for Ages<C> {
-    fn desc(&self) -> Vec<&Desc> {
-        self.family.desc()
+/// Every combination of the values; none if the values of a label are open.
+fn combinations<'a>(labels: &[(&str, &[&'a str])]) -> Vec<Vec<&'a str>> {
+    let mut combinations: Vec<Vec<&str>> = vec![Vec::new()];
+    for (_, values) in labels {
+        let longer = combinations.iter().flat_map(|combination| {
+            let with = |value| [combination.as_slice(), &[value]].concat();
+            values.iter().copied().map(with)
+        });
+        combinations = longer.collect();
     }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        for age in &self.ages {
-            age.gauge.set(age.get().as_secs_f64());
-        }
-        self.family.collect()
-    }
-}
-
-/// See [`MetricSet::count_of`].
-struct ReadAtScrape {
-    counter: IntCounter,
-    read: fn() -> u64,
-}
-
-impl Collector for ReadAtScrape {
-    fn desc(&self) -> Vec<&Desc> {
-        self.counter.desc()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        self.counter.reset();
-        self.counter.inc_by((self.read)());
-        self.counter.collect()
-    }
+    combinations
 }
 
 /// The section of docs/METRICS.md about one program.
@@ -362,13 +329,46 @@ mod tests {
             "Things",
             &[("kind", &["a", "b"]), ("size", &["s", "m", "l"])],
         );
-        set.histograms("work_seconds", "Work", &["route"], &[1.0]);
-        assert_eq!(set.registry().gather()[0].get_metric().len(), 6);
+        let of_outcome = ("outcome", &["ok", "failed"][..]);
+        set.histograms("step_seconds", "Step", &[of_outcome], &[1.0]);
+        set.histograms(
+            "work_seconds",
+            "Work",
+            &[("route", &[]), of_outcome],
+            &[1.0],
+        );
+        let series: Vec<(String, usize)> = set
+            .registry()
+            .gather()
+            .iter()
+            .map(|family| (family.name().to_owned(), family.get_metric().len()))
+            .collect();
+        let expected = [("step_seconds", 2), ("things_total", 6)];
+        assert_eq!(
+            series,
+            expected.map(|(name, count)| (name.to_owned(), count))
+        );
         assert_eq!(
             section("program", &set.descriptions()),
             "## program\n\n| name | type | labels | meaning |\n| --- | --- | --- | --- |\n\
              | `things_total` | counter | `kind`: `a`, `b`; `size`: `s`, `m`, `l` | Things |\n\
-             | `work_seconds` | histogram | `route` | Work |\n"
+             | `step_seconds` | histogram | `outcome`: `ok`, `failed` | Step |\n\
+             | `work_seconds` | histogram | `route`; `outcome`: `ok`, `failed` | Work |\n"
         );
+    }
+
+    #[test]
+    fn a_gauge_that_is_read_at_a_scrape_ends_with_what_it_is_about() {
+        let set = MetricSet::default();
+        let lags = Arc::new(Mutex::new(vec![(["a".to_owned()], 1.0)]));
+        let read = Arc::clone(&lags);
+        set.gauges_of("lag", "Lag", ["partition"], move || {
+            read.lock().expect("whole").clone()
+        });
+        assert_eq!(shown(&set, "lag"), [1.0]);
+        *lags.lock().expect("whole") = vec![(["b".to_owned()], 2.0)];
+        assert_eq!(shown(&set, "lag"), [2.0]);
+        lags.lock().expect("whole").clear();
+        assert!(set.registry().gather().is_empty());
     }
 }

@@ -386,6 +386,24 @@ fn end(span: Option<Span>, outcome: &'static str, error: Option<&(dyn Error + 's
     }
 }
 
+/// Values of the metric's label: [`DbError::code`], and what is no error of a single statement.
+pub(super) const OUTCOMES: [&str; 14] = [
+    "ok",
+    "duplicate",
+    "lock_conflict",
+    "connection_lost",
+    "read_only",
+    "denied",
+    "unavailable",
+    "values",
+    "statement",
+    "no_connection",
+    "deadline",
+    "panicked",
+    "refused",
+    "commit_unknown",
+];
+
 /// The metric's label for an outcome.
 fn outcome<E: Error + 'static>(error: Option<&E>) -> &'static str {
     let Some(error) = error else { return "ok" };

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::OPERATIONS;
 use super::expression::Selector;
 
 const METRICS: &str = include_str!("../../../../docs/METRICS.md");
@@ -74,11 +73,9 @@ fn is_known(of_programs: &BTreeMap<String, Labels>, label: &str, value: &str) ->
     }
     let mut values = of_programs.values().filter_map(|labels| labels.get(label));
     values.any(|known| match &known[..] {
-        // Values that are not known beforehand are explained to operators. A pattern such as 5.. is of the rule itself.
-        [] => {
-            let explained = [format!("`{value}`"), format!("\"{value}\"")];
-            value.contains('.') || explained.iter().any(|it| OPERATIONS.contains(it))
-        }
+        // A value that nobody knows beforehand may be misspelled without a sign. So rules name none, except classes of
+        // HTTP statuses.
+        [] => label == "status" && ["2..", "4..", "5.."].contains(&value),
         known => known.iter().any(|known| known == value),
     })
 }
