@@ -177,6 +177,9 @@ impl LeaseKeeper {
     }
 
     fn publish(&self, leases: &[LeaseRow], hand_over: &[Shard], trust: Expiry) {
+        let paused = leases.iter().filter(|lease| lease.paused).count();
+        let paused = i64::try_from(paused).unwrap_or(i64::MAX);
+        self.metrics.paused_shards.set(paused);
         let ours = leases
             .iter()
             .filter(|lease| lease.owner.as_ref() == Some(&self.owner));

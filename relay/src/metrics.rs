@@ -53,6 +53,7 @@ pub struct Metrics {
     pub oldest_age: Age,
     pub parked_rows: IntGauge,
     pub owned_shards: IntGauge,
+    pub paused_shards: IntGauge,
     pub unsettled_rows: IntGauge,
     pub published_rows: IntCounter,
     pub delivery_seconds: Histogram,
@@ -85,6 +86,10 @@ impl Metrics {
             ),
             parked_rows: set.gauge("outbox_parked_rows", "Rows parked for an operator"),
             owned_shards: set.gauge("outbox_relay_owned_shards", "Shards this relay publishes"),
+            paused_shards: set.gauge(
+                "outbox_relay_paused_shards",
+                "Shards that an operator holds back, whichever relay owned them: no relay publishes their events. Every relay shows the same number",
+            ),
             unsettled_rows: set.gauge(
                 "outbox_relay_unsettled_rows",
                 "Rows in flight or not yet deleted",

@@ -137,6 +137,10 @@ async fn p3_a_paused_shard_is_flushed_and_released_and_no_relay_acquires_it_unti
         ) == (0, 8)
     })
     .await;
+    until("the pause shows", || async {
+        first.metrics.paused_shards.get() == 8
+    })
+    .await;
     // From here on, rows of the paused shards wait with any relay.
     fixture.insert_all(&events[3_000..]).await;
     let second = fixture.relay().await;
@@ -154,6 +158,7 @@ async fn p3_a_paused_shard_is_flushed_and_released_and_no_relay_acquires_it_unti
     })
     .await;
     assert_eq!(owned_among(&fixture, 0, 7).await, 0);
+    assert_eq!(second.metrics.paused_shards.get(), 8, "whoever owned them");
     let waiting = fixture.count("outbox").await;
     let late_and_paused = events[3_000..]
         .iter()
@@ -164,6 +169,10 @@ async fn p3_a_paused_shard_is_flushed_and_released_and_no_relay_acquires_it_unti
     set_paused(&fixture, false, 0..8).await;
     until("all shards are owned again", || async {
         fixture.owners().await.values().sum::<i64>() == 16
+    })
+    .await;
+    until("the pause is over", || async {
+        first.metrics.paused_shards.get() + second.metrics.paused_shards.get() == 0
     })
     .await;
     fixture.outbox_is_empty().await;
