@@ -24,6 +24,7 @@ use crate::http::{self, RateLimit};
 use crate::metrics::Metrics;
 use crate::notifications::Notifications;
 use crate::streams::Streams;
+use crate::unclaimed::UnclaimedGauge;
 use crate::{auth, backlog, idempotency, open_files};
 
 /// Why the api did not start, or ended before it was stopped.
@@ -176,6 +177,8 @@ impl App {
         let expiry = idempotency::expire(quarter(&db), stage.stop());
         stage.spawn("change poller", poller.run(stage.stop()));
         stage.spawn("backlog monitor", monitor.run(stage.stop()));
+        let unclaimed = UnclaimedGauge::new(&db, Arc::clone(&metrics));
+        stage.spawn("unclaimed returns", unclaimed.run(stage.stop()));
         stage.spawn("key reload", keys.run(stage.stop()));
         stage.spawn("revocation reads", revocations.run(stage.stop()));
         stage.spawn("idempotency key expiry", expiry);

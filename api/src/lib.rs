@@ -17,6 +17,7 @@ mod filing;
 mod idempotency;
 mod notifications;
 mod streams;
+mod unclaimed;
 
 mod store;
 

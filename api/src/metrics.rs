@@ -26,6 +26,7 @@ pub struct Metrics {
     pub(crate) streams: StreamMetrics,
     pub(crate) notifications: IntCounterVec,
     pub(crate) broken_trails: IntCounter,
+    pub(crate) oldest_unclaimed: Age,
 }
 
 #[derive(Debug)]
@@ -43,6 +44,7 @@ pub(crate) struct AuthMetrics {
     pub(crate) refusals: IntCounterVec,
     pub(crate) keys: IntGaugeVec,
     pub(crate) key_reloads: IntCounterVec,
+    pub(crate) key_file_usable: IntGauge,
     pub(crate) revoked_tokens: IntGauge,
     pub(crate) revocations_read_at: Gauge,
 }
@@ -72,6 +74,9 @@ pub(crate) struct StreamMetrics {
     pub(crate) refused: IntCounterVec,
 }
 
+/// The oldest unclaimed return is read every five seconds, and one reading may fail.
+const UNCLAIMED_GRACE: Duration = Duration::from_secs(15);
+
 impl Metrics {
     pub fn new() -> Self {
         let set = MetricSet::new();
@@ -99,6 +104,11 @@ impl Metrics {
             broken_trails: set.counter(
                 "audit_trail_broken_total",
                 "Reads of the audit trail that were refused, because events of a return are missing in the database",
+            ),
+            oldest_unclaimed: set.age(
+                "returns_oldest_unclaimed_seconds",
+                "Age of the oldest new return that no consumer has claimed and that needs no review; 0 if there is none; grows by itself while it cannot be measured",
+                UNCLAIMED_GRACE,
             ),
             set,
         }
@@ -205,6 +215,10 @@ impl AuthMetrics {
                 "Reloads of the key file after a change; after a failed one the previous keys stay in force",
                 "result",
                 &["read", "failed"],
+            ),
+            key_file_usable: set.gauge(
+                "auth_key_file_usable",
+                "1 if the last read of the key file brought keys to use; 0 from a failed read until one succeeds: the previous keys are in force",
             ),
             revoked_tokens: set.gauge(
                 "auth_revoked_tokens",

@@ -12,6 +12,7 @@ mod orders;
 mod returns;
 mod status_events;
 mod trails;
+mod unclaimed;
 
 pub(crate) use self::backlog::{
     Backlog, Chunk, Lease, Measurement, Shown, make_backlog, measure_shard, read_backlog,
@@ -35,3 +36,4 @@ pub(crate) use self::status_events::{StatusRow, read_changes, read_page};
 pub(crate) use self::trails::{
     BrokenTrail, broken_trail_of, broken_trail_of_order, no_trail_at_all,
 };
+pub(crate) use self::unclaimed::{OldestUnclaimed, oldest_unclaimed};

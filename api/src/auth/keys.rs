@@ -40,6 +40,7 @@ pub(super) fn watch(
     metrics: Arc<Metrics>,
 ) -> (watch::Receiver<Arc<Verifier>>, KeyWatch) {
     show(&metrics, &verifier);
+    metrics.auth.key_file_usable.set(1);
     let (keys, receiver) = watch::channel(Arc::new(verifier));
     let key_watch = KeyWatch {
         args,
@@ -71,9 +72,10 @@ impl KeyWatch {
     }
 
     fn take(&mut self, read: Option<Result<Verifier, KeyError>>) {
+        let Some(read) = read else { return };
+        let usable = i64::from(read.is_ok());
         let result = match read {
-            None => return,
-            Some(Ok(verifier)) => {
+            Ok(verifier) => {
                 let verifier = Arc::new(verifier);
                 // Before the metrics: a test or an operator who reads the metrics may rely on the keys.
                 self.keys.send_replace(Arc::clone(&verifier));
@@ -86,7 +88,7 @@ impl KeyWatch {
                 self.failure = None;
                 "read"
             }
-            Some(Err(error)) => {
+            Err(error) => {
                 let message = error.to_string();
                 // An unreadable file is tried again every second.
                 let again = self.failure.as_ref() == Some(&message);
@@ -98,6 +100,7 @@ impl KeyWatch {
                 "failed"
             }
         };
+        self.metrics.auth.key_file_usable.set(usable);
         self.metrics
             .auth
             .key_reloads

@@ -8,6 +8,7 @@ use crate::tokens::{Format, Issuer, Keys};
 
 const READ: &str = r#"auth_key_reloads_total{result="read"}"#;
 const FAILED: &str = r#"auth_key_reloads_total{result="failed"}"#;
+const USABLE: &str = "auth_key_file_usable";
 
 /// The status of `GET /returns/1` for a token of each format: 404 if it is accepted, because the return does not exist.
 async fn statuses(api: &Api, issuer: &Issuer) -> [u16; 2] {
@@ -82,6 +83,7 @@ async fn a_broken_key_file_leaves_the_previous_keys_in_force() {
     let stranger = Issuer::new(2).public_keys();
     let mut numberless = stranger[1].clone();
     numberless["kid"] = json!("name");
+    assert_eq!(api.metric(USABLE).await, 1.0, "as at the start");
     let broken = [
         String::new(),
         "{\"keys\": [".to_owned(),
@@ -94,6 +96,7 @@ async fn a_broken_key_file_leaves_the_previous_keys_in_force() {
     for (count, text) in (1..).zip(broken) {
         api.keys.write_text(&text);
         api.until_metric(&format!("{FAILED} {count}")).await;
+        assert_eq!(api.metric(USABLE).await, 0.0, "{count}");
         assert_eq!(
             statuses(&api, api.keys.issuer()).await,
             [404, 404],
@@ -103,6 +106,7 @@ async fn a_broken_key_file_leaves_the_previous_keys_in_force() {
     }
     std::fs::remove_file(api.keys.path()).expect("remove");
     api.until_metric(&format!("{FAILED} 7")).await;
+    assert_eq!(api.metric(USABLE).await, 0.0, "no file");
     assert_eq!(
         statuses(&api, api.keys.issuer()).await,
         [404, 404],
@@ -113,6 +117,7 @@ async fn a_broken_key_file_leaves_the_previous_keys_in_force() {
     let new = Issuer::new(3);
     api.keys.write_only(&[&new]);
     api.until_metric(&format!("{READ} 2")).await;
+    assert_eq!(api.metric(USABLE).await, 1.0, "a good file again");
     assert_eq!(statuses(&api, &new).await, [404, 404], "a good file again");
     assert_eq!(
         statuses(&api, api.keys.issuer()).await,

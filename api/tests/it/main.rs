@@ -45,6 +45,7 @@ mod own_returns;
 mod reading;
 mod shop_sync;
 mod strangers;
+mod unclaimed;
 
 mod issuers;
 mod limits;

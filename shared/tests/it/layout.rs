@@ -31,6 +31,7 @@ const API: Floors = &[
         "idempotency",
         "notifications",
         "streams",
+        "unclaimed",
     ],
     &["http"],
     &["app", "config", "open_files"],
