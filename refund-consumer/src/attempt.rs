@@ -1,5 +1,7 @@
 //! An attempt that this process owns and has to carry to a settled outcome.
 
+use std::sync::OnceLock;
+
 use shared::domain::ids::OrderId;
 use shared::domain::money::Money;
 use shared::domain::refund::{AttemptId, ProviderKey};
@@ -7,6 +9,8 @@ use shared::domain::trace_context::TraceContext;
 use shared::runtime::clock::Expiry;
 use strum::{IntoStaticStr, VariantNames};
 use time::OffsetDateTime;
+
+use crate::stages::Submitted;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -21,6 +25,8 @@ pub struct OwnedAttempt {
     pub owned_until: OffsetDateTime,
     /// The same moment by our own clocks, counted from before the row was written, so never later.
     pub deadline: Expiry,
+    /// When it was first sent, if it was.
+    pub submitted: OnceLock<Submitted>,
     /// What led to it: the processing of a record, or the return's last change. `None`: not known.
     pub trace: Option<TraceContext>,
     /// The return's change before that, if this is not the first attempt.

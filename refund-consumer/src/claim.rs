@@ -18,7 +18,7 @@ use shared::runtime::clock::{Expiry, Moment};
 use shared::runtime::db::Database;
 use shared::runtime::killpoint::kill_point;
 use shared::runtime::tasks::chain;
-use shared::runtime::trace::{self, KeyValue, Span, names};
+use shared::runtime::trace::{self, KeyValue, names};
 use sqlx::MySqlConnection;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,7 @@ use crate::store::{self, NewAttempts, OrderLock};
 use crate::transact::Transaction;
 pub(crate) use batch::sorted;
 use batch::{Batch, Candidate};
-use changes::{Changes, Terms};
+use changes::{CLAIMED, Changes, RecordResult, Terms};
 
 /// A batch of ours holds its rows for up to about 0.2 s. No longer lock is waited for, because the next messages wait
 /// meanwhile.
@@ -73,8 +73,7 @@ struct Claimed {
     attempts: Vec<OwnedAttempt>,
     /// Indexes of candidates that were left out, because another transaction holds the return or its order.
     held: Vec<usize>,
-    /// The result of each record that names a return, and its span.
-    results: Vec<(&'static str, Span)>,
+    results: Vec<RecordResult>,
     dead: Vec<Reason>,
 }
 
@@ -249,7 +248,7 @@ impl Claimer {
         let mut events = sorted(
             matched
                 .iter()
-                .filter(|one| one.span.is_some())
+                .filter(|one| one.named_by.is_some())
                 .map(|one| one.filing.first_event),
         );
         let seen = store::read_inbox(tx, &self.consumer, &events).await?;
@@ -311,13 +310,17 @@ impl Claimer {
                 .claim_group
                 .observe(f64::from(u32::try_from(counted).unwrap_or(u32::MAX)));
         }
-        for (result, span) in &claimed.results {
-            span.set(|| [KeyValue::new(names::REFUND_RESULT, *result)]);
+        for one in &claimed.results {
+            one.span
+                .set(|| [KeyValue::new(names::REFUND_RESULT, one.result)]);
             self.metrics
                 .intake
                 .messages
-                .with_label_values(&[*result])
+                .with_label_values(&[one.result])
                 .inc();
+            if one.result == CLAIMED {
+                self.metrics.stages.claimed(&one.record);
+            }
         }
         for reason in &claimed.dead {
             self.metrics

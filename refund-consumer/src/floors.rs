@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use shared::domain::refund::{OverdueRechecks, overdue_rechecks};
+use shared::domain::refund::{AttemptState, OverdueRechecks, overdue_rechecks};
 use shared::runtime::db::Database;
 use shared::runtime::tasks::{Outage, every};
 use time::OffsetDateTime;
@@ -122,6 +122,13 @@ impl Sweep {
             Ok(found) => self.foreign.note(&found),
             Err(error) => failure = Some(error),
         }
+        let waiting = self.db.run("count_attempts", SWEEP_DEADLINE, |conn| {
+            Box::pin(store::count_attempts(conn))
+        });
+        match waiting.await {
+            Ok(counts) => self.show_attempts(&counts),
+            Err(error) => failure = Some(error),
+        }
         let overdue = self.db.run("overdue_rechecks", SWEEP_DEADLINE, |conn| {
             Box::pin(async move { Ok::<_, Error>(overdue_rechecks(conn).await?) })
         });
@@ -130,6 +137,13 @@ impl Sweep {
             Err(error) => failure = Some(error),
         }
         failure
+    }
+
+    fn show_attempts(&self, counts: &[(AttemptState, i64)]) {
+        let gauges = &self.metrics.rows.attempts;
+        for (state, attempts) in counts {
+            gauges.with_label_values(&[state.as_str()]).set(*attempts);
+        }
     }
 
     fn show(&self, overdue: &[OverdueRechecks]) {
@@ -146,8 +160,6 @@ impl Sweep {
 
 #[cfg(test)]
 mod tests {
-    use shared::domain::refund::AttemptState;
-
     use super::*;
 
     const RANGE: Range = Range::Attempts(AttemptState::Sent);

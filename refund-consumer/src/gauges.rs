@@ -8,6 +8,7 @@ use shared::runtime::ops::Check;
 use shared::runtime::tasks::{Outage, every};
 use tokio_util::sync::CancellationToken;
 
+use crate::error::Error;
 use crate::floors::Floors;
 use crate::gateway::GatewayName;
 use crate::metrics::Metrics;
@@ -69,14 +70,17 @@ pub async fn run(
         let (from, name) = (floors.clone(), gateway.clone());
         let read = db.run("read_gauges", DEADLINE, move |conn| {
             Box::pin(async move {
-                store::read_gauges(conn, name.as_str(), move |range| from.of(range)).await
+                let from = move |range| from.of(range);
+                let gauges = store::read_gauges(conn, name.as_str(), from).await?;
+                Ok::<_, Error>((gauges, store::count_dead_letters(conn).await?))
             })
         });
         match read.await {
-            Ok(gauges) => {
+            Ok((gauges, dead_letters)) => {
                 outage.ended();
                 last_read.now();
                 metrics.rows.parked_attempts.set(gauges.parked);
+                metrics.rows.dead_letters_waiting.set(dead_letters);
                 for (shown, kind) in metrics.rows.oldest.iter().zip(Standstill::ALL) {
                     shown.set(gauges.age(kind));
                 }

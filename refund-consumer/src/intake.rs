@@ -5,6 +5,7 @@
 //! librdkafka commits stored offsets in the background and when partitions are revoked. Offsets only save time: a consumer
 //! group that is reset to the beginning pays nothing twice.
 
+mod ends;
 mod rebalance;
 mod subscription;
 
@@ -27,9 +28,11 @@ use tokio_util::sync::CancellationToken;
 use crate::claim::Claimer;
 use crate::error::Error;
 use crate::gateway::RefundGateway;
+use crate::lag::Lag;
 use crate::message::Record;
 use crate::metrics::Metrics;
 use crate::refund::RefundWorker;
+use ends::EndReads;
 use rebalance::Rebalancing;
 use subscription::Subscription;
 
@@ -58,6 +61,7 @@ pub struct Intake<G> {
     claimer: Arc<Claimer>,
     worker: Arc<RefundWorker<G>>,
     metrics: Metrics,
+    ends: EndReads,
     batch_max: usize,
     /// Received, not yet claimed.
     waiting: Vec<Arc<Record>>,
@@ -110,6 +114,7 @@ impl<G: RefundGateway> Intake<G> {
             consumer: Arc::new(subscription.join(&claimer.metrics)?),
             subscription,
             metrics: claimer.metrics.clone(),
+            ends: EndReads::new(claimer.metrics.intake.lag.clone()),
             claimer,
             batch_max: batch_max.min(worker.most_for_messages()),
             worker,
@@ -126,6 +131,7 @@ impl<G: RefundGateway> Intake<G> {
     /// The client is broken for good, or a claim failed for good.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
         let mut ended = self.poll(&stop).await;
+        self.metrics.intake.lag.clear();
         if let Err(Error::Fenced(name)) = &ended
             && wait_fenced(name, &stop).await
         {
@@ -135,11 +141,12 @@ impl<G: RefundGateway> Intake<G> {
             // The worker has its attempts all the same and gives them back, because it is stopping.
             let _ = claim.task.await;
         }
-        let consumer = self.consumer;
+        let (consumer, ends) = (self.consumer, self.ends);
         // Leaving the group blocks, and dropping the client polls until it is done. It runs on a thread of its own, because
         // the runtime would wait for its own threads for ever if the brokers are away.
         let (done, left) = oneshot::channel();
         std::thread::spawn(move || {
+            ends.finish();
             leave(consumer);
             // It fails if the drain deadline has passed.
             let _ = done.send(());
@@ -163,7 +170,10 @@ impl<G: RefundGateway> Intake<G> {
                     Err(error) if error.is_transient() => {}
                     Err(error) => return Err(error),
                 },
-                Event::Received(Ok(record)) => self.waiting.push(Arc::new(record)),
+                Event::Received(Ok(record)) => {
+                    self.metrics.intake.lag.received(&record);
+                    self.waiting.push(Arc::new(record));
+                }
                 Event::Received(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
                     return Err(self.fatal(error));
                 }
@@ -178,6 +188,7 @@ impl<G: RefundGateway> Intake<G> {
             if self.consumer.context().has_forgotten_brokers() {
                 self.rejoin()?;
             }
+            self.ends.ask_if_due(&self.consumer);
             self.no_room_since = match self.no_room_since {
                 _ if self.has_room() => None,
                 Some(since) => Some(since),
@@ -194,6 +205,8 @@ impl<G: RefundGateway> Intake<G> {
         let joined = Arc::new(self.subscription.join(&self.metrics)?);
         let forgetful = std::mem::replace(&mut self.consumer, joined);
         self.waiting.clear();
+        self.metrics.intake.lag.clear();
+        self.ends = EndReads::new(self.metrics.intake.lag.clone());
         self.paused = false;
         self.metrics.intake.paused.set(0);
         // Dropping it waits for a response that does not come.
@@ -257,10 +270,11 @@ impl<G: RefundGateway> Intake<G> {
         let running = self.consumer.context().claim_starts();
         let (consumer, claimer) = (Arc::clone(&self.consumer), Arc::clone(&self.claimer));
         let worker = Arc::clone(&self.worker);
+        let lag = self.metrics.intake.lag.clone();
         let task = tokio::spawn(async move {
             let hand_over = |attempts| worker.take(attempts);
             claimer.claim_records(&records, hand_over).await?;
-            store_offsets(&consumer, &records);
+            store_offsets(&consumer, &lag, &records);
             drop(running);
             Ok(())
         });
@@ -343,7 +357,7 @@ async fn finished(claim: &mut Option<RunningClaim>) -> Result<(), Error> {
 
 /// Stores one past the highest offset of each partition. librdkafka refuses it after a revocation, which is right: the new
 /// owner decides.
-fn store_offsets(consumer: &StreamConsumer<Rebalancing>, records: &[Arc<Record>]) {
+fn store_offsets(consumer: &StreamConsumer<Rebalancing>, lag: &Lag, records: &[Arc<Record>]) {
     let mut next: BTreeMap<(&str, i32), i64> = BTreeMap::new();
     for record in records {
         let offset = next.entry((&record.topic, record.partition)).or_default();
@@ -351,6 +365,7 @@ fn store_offsets(consumer: &StreamConsumer<Rebalancing>, records: &[Arc<Record>]
     }
     let mut list = TopicPartitionList::new();
     for ((topic, partition), offset) in next {
+        lag.done(topic, partition, offset);
         if let Err(error) = list.add_partition_offset(topic, partition, Offset::Offset(offset)) {
             tracing::debug!(%error, "an offset cannot be stored");
         }

@@ -12,6 +12,7 @@ pub mod app;
 pub mod claim;
 pub mod dead_letter;
 pub mod intake;
+pub mod lag;
 pub mod message;
 
 pub mod attempt;
@@ -30,6 +31,7 @@ pub mod reconcile;
 
 pub mod metrics;
 mod spans;
+pub mod stages;
 pub mod store;
 mod transact;
 

@@ -13,6 +13,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use shared::domain::event::{event_id_from_base64, header};
 use shared::domain::ids::{EventId, OrderId, ReturnId};
 use shared::domain::trace_context::TraceContext;
+use shared::runtime::clock::unix_millis;
 use uuid::Uuid;
 
 pub use payload::MAX_PAYLOAD_BYTES;
@@ -37,6 +38,8 @@ pub struct Record {
     pub offset: i64,
     /// Kafka's timestamp in milliseconds, -1 if it has none.
     pub time_ms: i64,
+    /// When it was copied, in milliseconds.
+    pub taken_ms: i64,
     pub key: Option<Vec<u8>>,
     pub payload: Option<Vec<u8>>,
     /// The readable headers, in order; names may repeat.
@@ -53,6 +56,7 @@ impl Record {
             partition: message.partition(),
             offset: message.offset(),
             time_ms: message.timestamp().to_millis().unwrap_or(-1),
+            taken_ms: unix_millis(),
             key: message.key().map(<[u8]>::to_vec),
             payload: message.payload().map(<[u8]>::to_vec),
             headers,

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
-use shared::domain::refund::Settled;
+use shared::domain::refund::{AttemptState, Settled};
 use shared::runtime::metrics::{Age, MetricSet};
-use strum::VariantNames;
+use strum::{IntoEnumIterator, VariantNames};
 
 use crate::attempt::NotSettled;
 use crate::gateway::{CALL_OPERATIONS, CALL_RESULTS, CallKind};
+use crate::lag::Lag;
 use crate::message::Reason;
+use crate::stages::Stages;
 use crate::store::Standstill;
 
 /// See each metric's help text.
@@ -20,6 +22,7 @@ pub struct Metrics {
     pub gateway: Gateway,
     pub work: Work,
     pub rows: Rows,
+    pub stages: Stages,
 }
 
 /// Messages and claims.
@@ -31,6 +34,7 @@ pub struct Intake {
     pub claim_group: Histogram,
     pub open_attempts: IntGauge,
     pub paused: IntGauge,
+    pub lag: Lag,
 }
 
 /// Calls and what they led to.
@@ -62,6 +66,8 @@ pub struct Rows {
     /// In the order of [`Standstill::ALL`].
     pub oldest: Vec<Age>,
     pub parked_attempts: IntGauge,
+    pub dead_letters_waiting: IntGauge,
+    pub attempts: IntGaugeVec,
     pub foreign_attempts: IntGaugeVec,
     pub overdue_rechecks: IntGauge,
     pub oldest_recheck: Age,
@@ -85,6 +91,7 @@ impl Metrics {
             gateway: Gateway::new(&set),
             work: Work::new(&set),
             rows: Rows::new(&set),
+            stages: Stages::new(&set),
             set,
         }
     }
@@ -137,6 +144,7 @@ impl Intake {
                 "refund_consumer_paused",
                 "1 while no messages are taken: no room, or the gateway accepts no calls",
             ),
+            lag: Lag::new(set),
         }
     }
 }
@@ -242,6 +250,16 @@ impl Rows {
             parked_attempts: set.gauge(
                 "refund_consumer_parked_attempts",
                 "Attempts that wait for a person",
+            ),
+            dead_letters_waiting: set.gauge(
+                "refund_consumer_dead_letters_waiting",
+                "Dead letters that nobody has redriven or discarded yet, of every consumer; counted up to 10000",
+            ),
+            attempts: set.gauges(
+                "refund_consumer_attempts",
+                "Attempts that wait, of every GATEWAY_NAME, by state; parked ones wait for a person; counted once a minute, up to 100000 of each state",
+                "state",
+                &AttemptState::iter().filter(|state| state.waits()).map(AttemptState::as_str).collect::<Vec<_>>(),
             ),
             foreign_attempts: set.gauges(
                 "refund_consumer_foreign_attempts",

@@ -8,7 +8,7 @@
 mod waiting;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use shared::domain::ids::ReturnId;
@@ -16,6 +16,7 @@ use shared::domain::refund::{Attempt, AttemptId, AttemptState};
 use shared::runtime::clock::{Expiry, Moment};
 use shared::runtime::db::Database;
 use shared::runtime::tasks::{Backoff, Outage, every};
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{OwnedAttempt, SendState};
@@ -25,6 +26,7 @@ use crate::floors::Floors;
 use crate::gateway::RefundGateway;
 use crate::metrics::Metrics;
 use crate::refund::RefundWorker;
+use crate::stages::Submitted;
 use crate::store::{self, Due, DueKind, TakeOver, Waiting};
 
 /// Rows per statement.
@@ -230,7 +232,7 @@ impl<G: RefundGateway> Reconciler<G> {
         &self,
         kind: DueKind,
         room: usize,
-    ) -> Result<(Option<time::OffsetDateTime>, Vec<Due>), Error> {
+    ) -> Result<(Option<OffsetDateTime>, Vec<Due>), Error> {
         let limit = u32::try_from(room + self.worker.open.count()).unwrap_or(u32::MAX);
         let gateway = self.worker.gateway.name().clone();
         let floor = self.floors.of(kind.range());
@@ -245,7 +247,7 @@ impl<G: RefundGateway> Reconciler<G> {
     async fn take_over(
         &self,
         mut due: Vec<Due>,
-        now: time::OffsetDateTime,
+        now: OffsetDateTime,
         asked: Moment,
     ) -> Result<Vec<OwnedAttempt>, Error> {
         let by = TakeOver {
@@ -281,6 +283,7 @@ impl<G: RefundGateway> Reconciler<G> {
                 amount: attempt.amount,
                 owned_until: by.call_deadline,
                 deadline: Expiry::new(asked, self.claimer.call_deadline),
+                submitted: submitted(attempt.first_sent_at, now),
             })
             .collect())
     }
@@ -293,6 +296,13 @@ impl<G: RefundGateway> Reconciler<G> {
             .with_label_values(&[kind])
             .inc_by(found);
     }
+}
+
+/// As far as the row shows, by the database's clock.
+fn submitted(first_sent_at: Option<OffsetDateTime>, now: OffsetDateTime) -> OnceLock<Submitted> {
+    let ago = first_sent_at.and_then(|first| (now - first).try_into().ok());
+    ago.map(|ago| Submitted::ago(ago).into())
+        .unwrap_or_default()
 }
 
 /// What earlier calls may have done at the gateway, as of the take-over.

@@ -15,7 +15,7 @@ mod recheck;
 mod response;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::domain::refund::{
     AttemptId, Outcome, OutcomeReport, ParkReason, Settled, UnusableAnswer,
@@ -39,6 +39,7 @@ use crate::metrics::Metrics;
 use crate::open_attempts::OpenAttempts;
 use crate::settle::Settlement;
 use crate::spans;
+use crate::stages::Submitted;
 
 /// A batch of ours holds its rows for up to about 0.2 s, a forgotten client for as long as it likes.
 const HELD: Backoff = Backoff {
@@ -131,8 +132,9 @@ impl<G: RefundGateway> RefundWorker<G> {
             Some(self.too_late(&attempt))
         };
         drop(permit);
+        let answered = Instant::now();
         if let Some(report) = report {
-            let result = self.settle(span, &attempt, report).await;
+            let result = self.settle(span, &attempt, report, answered).await;
             span.set(|| [KeyValue::new(names::REFUND_OUTCOME, result)]);
         }
     }
@@ -196,6 +198,7 @@ impl<G: RefundGateway> RefundWorker<G> {
         span: &Span,
         attempt: &OwnedAttempt,
         report: OutcomeReport,
+        answered: Instant,
     ) -> &'static str {
         kill_point("consumer.before_settle");
         let settlement = Settlement {
@@ -206,6 +209,10 @@ impl<G: RefundGateway> RefundWorker<G> {
         let settled = self.write(settlement).await;
         kill_point("consumer.after_settle");
         let result = settled.map_or_else(NotSettled::as_str, Settled::as_str);
+        if let Ok(settled) = settled {
+            let submitted = attempt.submitted.get();
+            self.metrics.stages.settled(settled, submitted, answered);
+        }
         self.metrics
             .gateway
             .settlements
@@ -285,6 +292,7 @@ impl<G: RefundGateway> RefundWorker<G> {
             amount: attempt.amount.clone(),
         };
         kill_point("consumer.before_call");
+        attempt.submitted.get_or_init(Submitted::now);
         let refund = self
             .call("submit", attempt.deadline, self.gateway.submit(&request))
             .await;

@@ -78,6 +78,15 @@ impl LookUpBackoff {
     }
 }
 
+/// What a transaction wrote; observed only after its commit.
+#[derive(Debug)]
+struct Written {
+    /// In the order of the settlements.
+    settled: Vec<Result<Settled, NotSettled>>,
+    /// How long after its filing each return was refunded.
+    refunded_after: Vec<Duration>,
+}
+
 /// Writes settlements.
 #[derive(Debug, Clone)]
 pub struct Settler {
@@ -156,14 +165,18 @@ impl Settler {
             let (settler, settlements) = (Arc::clone(&settler), Arc::clone(&settlements));
             Box::pin(async move { settler.write(tx, &settlements).await })
         });
-        together.scope(written).await
+        let written = together.scope(written).await?;
+        for after in written.refunded_after {
+            self.metrics.stages.refunded(after);
+        }
+        Ok(written.settled)
     }
 
     async fn write(
         &self,
         tx: &mut MySqlConnection,
         settlements: &[Settlement],
-    ) -> Result<Vec<Result<Settled, NotSettled>>, Error> {
+    ) -> Result<Written, Error> {
         let order_ids = sorted(settlements.iter().map(|one| one.order_id));
         let orders = store::lock_orders(tx, &order_ids, OrderLock::Update).await?;
         let free = settlements
@@ -183,7 +196,10 @@ impl Settler {
         expect_rows("refunds", changed.len(), wrote)?;
         transition::apply(tx, &mut locked, &self.topics, &batch.changes).await?;
         kill_point("consumer.before_settle_commit");
-        Ok(settled)
+        Ok(Written {
+            settled,
+            refunded_after: batch.refunded_after,
+        })
     }
 
     /// The orders of reversed refunds that have another open return. No filing can change that while they are locked.

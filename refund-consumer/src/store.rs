@@ -22,7 +22,8 @@ pub use claims::{
 };
 pub use oldest::{Gauges, Oldest, Range, Standstill, oldest, read_gauges};
 pub use scans::{
-    DueKind, Foreign, Page, Waiting, due_attempts, expire_inbox, foreign_attempts, waiting_returns,
+    DueKind, Foreign, Page, Waiting, count_attempts, count_dead_letters, due_attempts,
+    expire_inbox, foreign_attempts, waiting_returns,
 };
 
 pub use traces::{Traces, read_traces};

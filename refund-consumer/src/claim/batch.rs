@@ -40,6 +40,12 @@ impl Candidate {
         })
     }
 
+    fn record(&self) -> Option<Arc<Record>> {
+        self.named_by
+            .as_ref()
+            .map(|named| Arc::clone(&named.record))
+    }
+
     /// Of the record that named it.
     pub(super) fn span(&self) -> Option<&Span> {
         self.named_by.as_ref().map(|named| &named.span)
@@ -58,8 +64,8 @@ pub(super) struct Matched {
     /// Its index among the batch's candidates.
     pub(super) index: usize,
     pub(super) filing: Filing,
-    /// Of the record that named it: the inbox remembers it. `None`: a scan found it.
-    pub(super) span: Option<Span>,
+    /// The record that named it, and its span: the inbox remembers it. `None`: a scan found it.
+    pub(super) named_by: Option<(Arc<Record>, Span)>,
     /// What changes are written under. `None`: the return's own trace goes on.
     pub(super) trace: Option<TraceContext>,
 }
@@ -163,7 +169,7 @@ impl Batch {
                 Ok(filing) => matched.push(Matched {
                     index: at,
                     filing,
-                    span: candidate.span().cloned(),
+                    named_by: candidate.record().zip(candidate.span().cloned()),
                     trace: candidate
                         .named_by
                         .as_ref()

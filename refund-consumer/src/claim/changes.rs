@@ -1,6 +1,7 @@
 //! What a claim changes about each locked return. Pure: rows in, changes and attempts out.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -19,6 +20,7 @@ use super::batch::Matched;
 use crate::attempt::{OwnedAttempt, SendState};
 use crate::config::PROGRAM;
 use crate::error::Error;
+use crate::message::Record;
 
 /// Everything that one claim writes about returns.
 #[derive(Debug, Default)]
@@ -26,9 +28,20 @@ pub(super) struct Changes {
     /// Ascending by return.
     pub(super) attempts: Vec<OwnedAttempt>,
     pub(super) changes: Vec<Change>,
-    /// The result of each record, as counted, and its span.
-    pub(super) results: Vec<(&'static str, Span)>,
+    pub(super) results: Vec<RecordResult>,
 }
+
+/// What became of a record that names a return.
+#[derive(Debug)]
+pub(super) struct RecordResult {
+    /// As counted.
+    pub(super) result: &'static str,
+    pub(super) record: Arc<Record>,
+    pub(super) span: Span,
+}
+
+/// The result of a record that led to an attempt.
+pub(super) const CLAIMED: &str = "claimed";
 
 /// The times of the attempts that one claim makes.
 #[derive(Debug, Clone, Copy)]
@@ -65,7 +78,7 @@ impl Changes {
         let mut by_return: Vec<&Matched> = matched.iter().collect();
         by_return.sort_by_key(|one| one.filing.return_id);
         for one in by_return {
-            let duplicate = one.span.is_some() && seen.contains(&one.filing.first_event);
+            let duplicate = one.named_by.is_some() && seen.contains(&one.filing.first_event);
             let result = if duplicate || !taken.insert(one.filing.return_id) {
                 "duplicate"
             } else {
@@ -78,8 +91,12 @@ impl Changes {
                 };
                 all.add(row, decide(row, order), one, (locked.now, terms))
             };
-            if let Some(span) = &one.span {
-                all.results.push((result, span.clone()));
+            if let Some((record, span)) = one.named_by.clone() {
+                all.results.push(RecordResult {
+                    result,
+                    record,
+                    span,
+                });
             }
         }
         Ok(all)
@@ -105,7 +122,7 @@ impl Changes {
                     claim_detail(row),
                 );
                 self.attempts.push(first_attempt(row, one, taking));
-                "claimed"
+                CLAIMED
             }
             NextStep::Reject(violations) => {
                 self.change(
@@ -192,6 +209,7 @@ fn first_attempt(
         },
         owned_until: now + terms.call_deadline,
         deadline: terms.deadline,
+        submitted: OnceLock::new(),
         trace: Some(trace(one.trace.as_ref(), row)),
         earlier: None,
     }

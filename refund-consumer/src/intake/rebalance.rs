@@ -17,6 +17,8 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use shared::runtime::kafka::{ClientLog, has_forgotten_brokers};
 
+use crate::lag::Lag;
+
 /// Far below the group's session timeout, so that a rebalance is not held up by a slow database.
 const WAIT_FOR_CLAIM: Duration = Duration::from_secs(3);
 
@@ -30,6 +32,7 @@ pub(super) struct Rebalancing {
     /// Set when the client has forgotten all brokers.
     forgot_brokers: AtomicBool,
     rebalances: IntCounter,
+    lag: Lag,
     log: ClientLog,
 }
 
@@ -45,13 +48,14 @@ struct Gate {
 pub(super) struct Running(Arc<Gate>);
 
 impl Rebalancing {
-    pub(super) fn new(rebalances: IntCounter, log: ClientLog) -> Self {
+    pub(super) fn new(rebalances: IntCounter, lag: Lag, log: ClientLog) -> Self {
         Self {
             claim: Arc::default(),
             revoked: Mutex::default(),
             assigned: AtomicBool::new(false),
             forgot_brokers: AtomicBool::new(false),
             rebalances,
+            lag,
             log,
         }
     }
@@ -111,6 +115,7 @@ impl ClientContext for Rebalancing {
 
     fn stats(&self, statistics: Statistics) {
         self.log.statistics(&statistics);
+        self.lag.statistics(&statistics);
         if has_forgotten_brokers(&statistics) {
             self.forgot_brokers.store(true, Ordering::Relaxed);
         }
@@ -126,13 +131,15 @@ impl ConsumerContext for Rebalancing {
                 .iter()
                 .map(|one| (one.topic().to_owned(), one.partition()));
             lock(&self.revoked).extend(revoked);
+            self.lag.revoked(partitions);
             // Lets the runtime move its other tasks, the claim among them, to another thread.
             tokio::task::block_in_place(|| self.wait_for_claim());
         }
     }
 
     fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Assign(_) = rebalance {
+        if let Rebalance::Assign(partitions) = rebalance {
+            self.lag.assigned(partitions);
             self.note_assigned();
         }
     }

@@ -25,7 +25,8 @@ impl Subscription {
         &self,
         metrics: &Metrics,
     ) -> Result<StreamConsumer<Rebalancing>, KafkaError> {
-        let context = Rebalancing::new(metrics.work.rebalances.clone(), self.log.clone());
+        let (rebalances, lag) = (metrics.work.rebalances.clone(), metrics.intake.lag.clone());
+        let context = Rebalancing::new(rebalances, lag, self.log.clone());
         let consumer: StreamConsumer<Rebalancing> = self.config.create_with_context(context)?;
         consumer.subscribe(&[&self.topic])?;
         Ok(consumer)

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use shared::domain::actor::Actor;
 use shared::domain::eligibility::OrderFacts;
@@ -20,6 +21,8 @@ pub(super) struct SettlementBatch {
     /// Those of reversed refunds that have another open return.
     open_orders: Vec<OrderId>,
     pub(super) changes: Vec<Change>,
+    /// How long after its filing each return was refunded.
+    pub(super) refunded_after: Vec<Duration>,
 }
 
 impl SettlementBatch {
@@ -43,6 +46,7 @@ impl SettlementBatch {
             orders,
             open_orders,
             changes: Vec::new(),
+            refunded_after: Vec::new(),
         }
     }
 
@@ -73,6 +77,10 @@ impl SettlementBatch {
                 },
                 detail,
             });
+        }
+        if step.settled.is_refund() {
+            let after = (locked.now - row.created_at).try_into();
+            self.refunded_after.push(after.unwrap_or_default());
         }
         Ok(step.settled)
     }

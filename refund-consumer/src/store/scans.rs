@@ -5,6 +5,7 @@ use shared::domain::refund::{ATTEMPT, AttemptState, datetime};
 use shared::domain::status::Status;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, FromRow, Row};
+use strum::IntoEnumIterator;
 use time::OffsetDateTime;
 
 use super::attempts::{Due, due_of};
@@ -162,6 +163,30 @@ pub async fn foreign_attempts(conn: &mut Conn, gateway: &str) -> Result<Vec<Fore
         .fetch_all(conn)
         .await?;
     Ok(foreign)
+}
+
+/// Counts the attempts of every gateway that wait, by state; at most a hundred thousand of each.
+pub async fn count_attempts(conn: &mut Conn) -> Result<Vec<(AttemptState, i64)>, Error> {
+    let mut counts = Vec::new();
+    for state in AttemptState::iter().filter(|state| state.waits()) {
+        let count = sqlx::query_scalar(
+            "/* count_attempts */ SELECT /*+ MAX_EXECUTION_TIME(30000) */ COUNT(*) \
+             FROM (SELECT 1 FROM refunds FORCE INDEX (due) WHERE state = ? LIMIT 100000) AS counted",
+        );
+        let count = count.bind(state.as_str()).fetch_one(&mut *conn).await?;
+        counts.push((state, count));
+    }
+    Ok(counts)
+}
+
+/// Counts the dead letters, which wait until they are redriven or discarded: both delete the row. At most ten thousand: how
+/// many more there are changes nothing.
+pub async fn count_dead_letters(conn: &mut Conn) -> Result<i64, Error> {
+    let count = sqlx::query_scalar(
+        "/* count_dead_letters */ SELECT COUNT(*) \
+         FROM (SELECT 1 FROM dead_letters FORCE INDEX (record) LIMIT 10000) AS counted",
+    );
+    Ok(count.fetch_one(conn).await?)
 }
 
 /// Deletes up to `limit` events older than the retention, of every consumer group: a group that was renamed does not delete

@@ -78,3 +78,72 @@ async fn p6_a_running_consumer_shows_them() {
     assert_eq!(running.metrics.rows.parked_attempts.get(), 0);
     running.stop().await;
 }
+
+/// Whether a consumer or a person has to act on them, and whichever account they belong to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_the_attempts_that_wait_are_counted_by_state() {
+    let world = World::new().await;
+    let first = world.start(world.simulated(), &[]).await;
+    let filed = world.file_all(1..=9, false).await;
+    for one in &filed {
+        world.announce(one).await;
+    }
+    for one in &filed {
+        world.wait_for(one.return_id, "refunded").await;
+    }
+    first.stop().await;
+    let states = [
+        "claimed", "claimed", "claimed", "sent", "pending", "pending", "unknown", "parked",
+        "parked",
+    ];
+    for (one, state) in filed.iter().zip(states) {
+        let moved = sqlx::query(
+            "UPDATE refunds SET state = ?, gateway = 'another', recheck_at = NULL, \
+             next_check_at = UTC_TIMESTAMP(6) + INTERVAL 1 DAY WHERE return_id = ?",
+        )
+        .bind(state)
+        .bind(one.return_id)
+        .execute(&world.db.pool)
+        .await;
+        assert_eq!(moved.expect("moved").rows_affected(), 1);
+    }
+    let running = world.start(world.simulated(), &[]).await;
+    let expected = [
+        ("claimed", 3.0),
+        ("parked", 2.0),
+        ("pending", 2.0),
+        ("sent", 1.0),
+        ("unknown", 1.0),
+    ];
+    let expected = expected.map(|(state, count)| (format!(r#"{{state="{state}"}}"#), count));
+    let shown = || running.shown("refund_consumer_attempts");
+    until_true("they are counted", || {
+        shown().into_iter().eq(expected.clone())
+    })
+    .await;
+    until_true("the parked ones are", || {
+        running.metrics.rows.parked_attempts.get() == 2
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p10_dead_letters_are_counted_until_somebody_takes_them_away() {
+    let world = World::new().await;
+    let running = world.start(world.simulated(), &[]).await;
+    for text in ["{", "[]", ""] {
+        world.send(None, Some(text.as_bytes()), &[]).await;
+    }
+    let waiting = |count: i64| running.metrics.rows.dead_letters_waiting.get() == count;
+    until_true("all three wait", || waiting(3)).await;
+    // As `returnsctl dead-letters redrive` and `discard` do.
+    world
+        .execute(
+            "DELETE FROM dead_letters WHERE reason <> 'empty' AND id > ?",
+            0,
+        )
+        .await;
+    until_true("one is left", || waiting(1)).await;
+    running.stop().await;
+}

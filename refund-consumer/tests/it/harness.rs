@@ -37,6 +37,7 @@ pub(crate) mod decisions;
 pub(crate) mod fake;
 pub(crate) mod provider;
 pub(crate) mod records;
+mod shown;
 pub(crate) mod wire;
 
 use records::{Message, Sending};
@@ -245,26 +246,11 @@ impl World {
         filed
     }
 
-    /// The message as the relay sends it.
-    pub(crate) async fn announce(&self, filed: &Filed) {
-        let created = OffsetDateTime::now_utc();
-        let envelope = Envelope {
-            event_id: filed.event_id,
-            event_type: "return.initiated",
-            return_id: filed.return_id,
-            seq: 1,
-            created_at: created,
-            traceparent: Some(TRACEPARENT),
-            tracestate: None,
-            epoch: 1,
-        };
-        let headers: Vec<(&str, Vec<u8>)> = envelope
-            .headers()
-            .into_iter()
-            .map(|(name, value)| (name, value.into_bytes()))
-            .collect();
+    /// The message as the relay sends it; returns partition and offset.
+    pub(crate) async fn announce(&self, filed: &Filed) -> (i32, i64) {
         let order = filed.order_id.to_string();
-        self.send(Some(&order), Some(&body(filed)), &headers).await;
+        self.send(Some(&order), Some(&body(filed)), &headers(filed))
+            .await
     }
 
     /// Sends any record; returns partition and offset.
@@ -375,6 +361,24 @@ pub(crate) fn body(filed: &Filed) -> Vec<u8> {
         order_id: filed.order_id,
     })
     .expect("plain data")
+}
+
+/// As the relay sends them.
+fn headers(filed: &Filed) -> Vec<(&'static str, Vec<u8>)> {
+    let envelope = Envelope {
+        event_id: filed.event_id,
+        event_type: "return.initiated",
+        return_id: filed.return_id,
+        seq: 1,
+        created_at: OffsetDateTime::now_utc(),
+        traceparent: Some(TRACEPARENT),
+        tracestate: None,
+        epoch: 1,
+    };
+    let headers = envelope.headers().into_iter();
+    headers
+        .map(|(name, value)| (name, value.into_bytes()))
+        .collect()
 }
 
 fn new_return(order: i64, review_required: bool) -> NewReturn {

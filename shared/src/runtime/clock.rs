@@ -39,6 +39,11 @@ impl Moment {
     }
 }
 
+/// Milliseconds since 1970 by the wall clock, to compare with timestamps from elsewhere.
+pub fn unix_millis() -> i64 {
+    i64::try_from(wall().as_millis()).unwrap_or(i64::MAX)
+}
+
 /// The end of a right that expires elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expiry {

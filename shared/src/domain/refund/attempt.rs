@@ -103,6 +103,11 @@ impl AttemptState {
         }
     }
 
+    /// Whether somebody still has work to do on the attempt: a consumer, or a person.
+    pub fn waits(self) -> bool {
+        self.is_open() || self == Self::Parked
+    }
+
     /// Whether a consumer still has work to do on the attempt.
     pub fn is_open(self) -> bool {
         match self {

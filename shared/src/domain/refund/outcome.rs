@@ -120,6 +120,16 @@ impl Settled {
         self.into()
     }
 
+    /// Whether the attempt has its outcome now, paid or declined.
+    pub fn is_final(self) -> bool {
+        self.is_refund() || self == Self::Declined
+    }
+
+    /// Whether the return has become refunded now.
+    pub fn is_refund(self) -> bool {
+        matches!(self, Self::Refunded | Self::RefundedBesideShop)
+    }
+
     /// Whether a person has to look at it.
     pub fn needs_a_person(self) -> bool {
         match self {
