@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use shared::test_support::env;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::until;
+use crate::{free_ports, until};
 
 /// A loaded machine starts a broker in half a minute.
 const START_DEADLINE: Duration = Duration::from_secs(180);
@@ -57,13 +56,22 @@ impl Cluster {
             fs::write(cluster.file(broker, "properties"), text)?;
             cluster.format(broker).await?;
         }
-        for broker in 0..BROKERS {
-            cluster.launch(broker)?;
-        }
-        for broker in 0..BROKERS {
-            cluster.started(broker).await?;
-        }
+        cluster.start_all().await?;
         Ok(cluster)
+    }
+
+    /// Starts all brokers, which were killed or never ran. One alone does not serve: it waits for a second one.
+    ///
+    /// # Errors
+    /// A broker does not start.
+    pub async fn start_all(&mut self) -> anyhow::Result<()> {
+        for broker in 0..BROKERS {
+            self.launch(broker)?;
+        }
+        for broker in 0..BROKERS {
+            self.started(broker).await?;
+        }
+        Ok(())
     }
 
     /// SIGSTOP: the broker stands still, and its connections stay open.
@@ -208,14 +216,4 @@ fn jars() -> anyhow::Result<PathBuf> {
         .map(|entry| entry.path().join("libs"));
     libs.find(|libs| libs.is_dir())
         .with_context(|| format!("no kafka-*/libs in {}", stack.display()))
-}
-
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    let bound: Result<Vec<TcpListener>, _> = (0..count)
-        .map(|_| TcpListener::bind("127.0.0.1:0"))
-        .collect();
-    bound?
-        .iter()
-        .map(|listener| Ok(listener.local_addr()?.port()))
-        .collect()
 }

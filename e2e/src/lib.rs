@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod load;
 mod output;
 pub mod program;
+pub mod prometheus;
 pub mod provider;
 pub mod refund_chaos;
 pub mod secrets;
@@ -19,6 +20,7 @@ pub mod stack;
 pub mod system;
 pub mod topic_check;
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use shared::test_support::{Condition, try_until};
@@ -33,4 +35,18 @@ pub async fn until<C: Condition>(
     check: impl AsyncFnMut() -> anyhow::Result<C>,
 ) -> anyhow::Result<C::Value> {
     try_until(what, deadline, check).await
+}
+
+/// Ports of this machine on which nothing listens now.
+///
+/// # Errors
+/// There are none.
+pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+    let bound: Result<Vec<TcpListener>, _> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0"))
+        .collect();
+    bound?
+        .iter()
+        .map(|listener| Ok(listener.local_addr()?.port()))
+        .collect()
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use shared::domain::event::TopicArgs;
 use shared::domain::ids::CustomerId;
 use shared::runtime::db::DbFailure;
@@ -147,6 +149,23 @@ impl System {
     /// It does not start.
     pub async fn start(&self, name: &'static str) -> anyhow::Result<Program> {
         self.start_with(name, &[]).await
+    }
+
+    /// Sends a record that no consumer can read to the topic of new returns.
+    ///
+    /// # Errors
+    /// Kafka does not take it.
+    pub async fn poison(&self, partition: i32) -> anyhow::Result<()> {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &self.brokers);
+        let producer: FutureProducer = client.create()?;
+        let record = FutureRecord::<str, str>::to(&self.topics[0]);
+        let record = record
+            .partition(partition)
+            .payload("{\"return_id\": not json");
+        let sent = producer.send(record, Duration::from_secs(10)).await;
+        sent.map_err(|(error, _)| error)?;
+        Ok(())
     }
 
     /// A number from the database. It retries after a lost connection: a killed server leaves dead connections in the pool.

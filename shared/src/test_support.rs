@@ -1,11 +1,12 @@
 //! For tests: a migrated database with orders to return, waiting for a condition, the checks of what must hold at the end,
-//! Kafka topics, and a proxy that breaks connections to MySQL.
+//! Kafka topics, a proxy that breaks connections to MySQL, and a reader of PromQL.
 
 pub mod audit_trail;
 pub mod clock_shifts;
 mod database;
 pub mod docs;
 pub mod mysql_proxy;
+pub mod promql;
 #[cfg(feature = "kafka")]
 pub mod topic_order;
 #[cfg(feature = "kafka")]

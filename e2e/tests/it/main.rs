@@ -7,6 +7,7 @@ mod logs;
 mod mysql_address;
 mod mysql_away;
 mod path;
+mod queries;
 mod redrive;
 mod refunds;
 mod relay_crash;

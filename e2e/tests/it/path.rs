@@ -55,21 +55,10 @@ async fn the_customer_sees_each_state_and_the_audit_who_approved() -> anyhow::Re
 
 #[tokio::test]
 async fn p10_a_malformed_record_is_kept_and_the_partition_goes_on() -> anyhow::Result<()> {
-    use rdkafka::producer::{FutureProducer, FutureRecord};
-
     let system = System::create().await?;
     system.db.seed_orders(1, 20, CUSTOMER).await;
-    let producer: FutureProducer = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", &system.brokers)
-        .create()?;
     for partition in 0..4 {
-        let poison = FutureRecord::<str, str>::to(&system.topics[0])
-            .partition(partition)
-            .payload("{\"return_id\": not json");
-        producer
-            .send(poison, Duration::from_secs(10))
-            .await
-            .map_err(|(error, _)| error)?;
+        system.poison(partition).await?;
     }
     let api = system.start("returns-api").await?;
     let _relay = system.start("outbox-relay").await?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::expression::Selector;
+use shared::test_support::promql::Selector;
 
 const METRICS: &str = include_str!("../../../../docs/METRICS.md");
 
@@ -47,6 +47,7 @@ impl Metrics {
     pub(super) fn has_label(&self, metric: &str, label: &str) -> bool {
         let of_programs = self.0.get(metric).into_iter().flat_map(BTreeMap::values);
         is_of_every_target(label)
+            || (label == "le" && metric.ends_with("_bucket"))
             || of_programs
                 .into_iter()
                 .any(|labels| labels.contains_key(label))

@@ -1,21 +1,24 @@
-//! As much of PromQL as the rules use: which series an expression selects, and by which labels it groups.
+//! As much of PromQL as the rules and the dashboards use: which series an expression selects, and by which labels it groups.
 
 use std::collections::BTreeSet;
 
 /// A metric and its matchers, as in `up{job="returns-api"}`.
 #[derive(Debug)]
-pub(super) struct Selector {
-    pub(super) metric: String,
+pub struct Selector {
+    pub metric: String,
     /// Label and value; several values of a regular expression are several entries.
-    pub(super) matchers: Vec<(String, String)>,
+    pub matchers: Vec<(String, String)>,
+    /// As it is written, without a range.
+    pub text: String,
 }
 
 /// What stands where a metric could stand.
-const WORDS: [&str; 14] = [
+const WORDS: [&str; 17] = [
     "absent",
     "and",
     "by",
     "count",
+    "histogram_quantile",
     "increase",
     "max",
     "min",
@@ -23,13 +26,18 @@ const WORDS: [&str; 14] = [
     "or",
     "rate",
     "sum",
+    "time",
     "timestamp",
+    "topk",
     "unless",
     "vector",
 ];
 
 /// The selectors of an expression, and the labels that it groups by.
-pub(super) fn read(expression: &str) -> (Vec<Selector>, BTreeSet<String>) {
+///
+/// # Panics
+/// The expression uses a part of PromQL that is not known here.
+pub fn read(expression: &str) -> (Vec<Selector>, BTreeSet<String>) {
     let (mut selectors, mut grouped) = (Vec::new(), BTreeSet::new());
     let mut rest = without_brackets(expression, '[', ']');
     while let Some(start) = rest.find(|letter: char| is_of_name(letter)) {
@@ -51,6 +59,7 @@ pub(super) fn read(expression: &str) -> (Vec<Selector>, BTreeSet<String>) {
             selectors.push(Selector {
                 metric: name.to_owned(),
                 matchers: read_matchers(matchers),
+                text: format!("{name}{{{matchers}}}"),
             });
             left = end;
         }
@@ -84,9 +93,10 @@ fn read_matchers(text: &str) -> Vec<(String, String)> {
     let matchers = text.split(',').filter(|matcher| !matcher.trim().is_empty());
     matchers
         .flat_map(|matcher| {
-            let (label, values) = matcher.split_once('=').expect("label=value");
-            let label = label.trim().trim_end_matches('!').to_owned();
-            let values = values.trim_start_matches('~').trim().trim_matches('"');
+            let (label, values) = matcher.split_once(['=', '!']).expect("label=value");
+            let label = label.trim().to_owned();
+            let values = values.trim_start_matches(['=', '~']).trim();
+            let values = values.trim_matches('"');
             let split = values
                 .split('|')
                 .map(move |value| (label.clone(), value.to_owned()));
