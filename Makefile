@@ -1,6 +1,6 @@
 # The few commands people type. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-in-parallel test-one-by-one test-contract test-client check check-alerts chaos chaos-refunds bench stack-up stack-down
+.PHONY: help demo test test-in-parallel test-one-by-one test-contract test-client check check-alerts alerts-live chaos chaos-refunds bench stack-up stack-down
 
 STACK := deploy/local/stack
 
@@ -54,6 +54,10 @@ check: ## format, lints, documentation, structure; no servers needed
 
 check-alerts: ## the alerts of deploy/prometheus: their syntax, and a test of each; needs no servers
 	deploy/local/prometheus check
+
+alerts-live: ## each trouble is made, and its alert must fire within 90 seconds and end; about twenty minutes
+	cargo build $(BUILD) $(PROGRAMS) --bin alerts-live
+	MYSQL_DURABILITY=relaxed $(STACK) run alerts -- target/debug/alerts-live
 
 chaos: ## relays killed, frozen and stopped while two million events flow; about seven minutes
 	cargo build $(BUILD) $(PROGRAMS) --bin chaos

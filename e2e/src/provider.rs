@@ -90,6 +90,20 @@ impl Provider {
         Ok(())
     }
 
+    /// It answers nothing until [`Provider::thaw`]; its connections stay open.
+    ///
+    /// # Errors
+    /// It has ended already.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.program.freeze()
+    }
+
+    /// # Errors
+    /// It has ended already.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.program.thaw()
+    }
+
     /// # Errors
     /// It has ended already.
     pub async fn kill(self) -> anyhow::Result<()> {

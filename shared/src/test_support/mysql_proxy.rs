@@ -49,6 +49,8 @@ enum State {
     Away,
     /// Present connections get no more packets and no reset; new connections work.
     Silent,
+    /// New connections get no packet either.
+    Hung,
 }
 
 impl MysqlProxy {
@@ -83,8 +85,13 @@ impl MysqlProxy {
             while let Ok((client, _)) = listener.accept().await {
                 let mut state = state.clone();
                 // Before connecting, so that a change meanwhile also affects this connection.
-                if *state.borrow_and_update() == State::Away {
-                    continue;
+                match *state.borrow_and_update() {
+                    State::Away => continue,
+                    State::Hung => {
+                        tokio::spawn(hold(client));
+                        continue;
+                    }
+                    State::Up | State::Silent => {}
                 }
                 let server = server.lock().expect("not poisoned").clone();
                 if let Ok(upstream) = TcpStream::connect(server).await {
@@ -136,6 +143,11 @@ impl MysqlProxy {
     /// Makes every present connection silent, like a host that lost its power.
     pub fn fall_silent(&self) {
         self.state.send_replace(State::Silent);
+    }
+
+    /// Makes every connection silent, also new ones, until [`MysqlProxy::come_back`].
+    pub fn hang(&self) {
+        self.state.send_replace(State::Hung);
     }
 
     /// New connections lead to the server of `url`; present ones stay where they are.
@@ -198,11 +210,16 @@ async fn relay(
     tokio::select! {
         () = &mut both => {}
         _ = state.changed() => {
-            if *state.borrow() == State::Silent {
+            if [State::Silent, State::Hung].contains(&state.borrow()) {
                 silence().await;
             }
         }
     }
+}
+
+/// A connection that was accepted, and no more.
+async fn hold(_client: TcpStream) {
+    silence().await;
 }
 
 /// The sockets stay open and are neither read nor written.
