@@ -36,7 +36,7 @@ Examples:
   returnsctl top --once
   returnsctl top --json --interval 10
 
-Exit codes: 0 when a person ended it; with --once and --json those of `returnsctl status`; 64 bad usage.";
+Exit codes: 0 when a person ended it; 1 without a terminal; with --once and --json those of `returnsctl status`; 64 bad usage.";
 
 /// Show the system live: rates, queues, shards, what waits for a person, alerts.
 #[derive(Debug, clap::Args)]
@@ -95,8 +95,9 @@ async fn watch_live(
     colors: bool,
 ) -> Result<ExitCode, CtlError> {
     if !std::io::stdout().is_terminal() {
-        let problem = "standard output is no terminal: use --once or --json".to_owned();
-        return Err(CtlError::Usage(vec![problem]));
+        return Err(CtlError::Problem(
+            "standard output is no terminal.\nTo do: use --once or --json".to_owned(),
+        ));
     }
     let screen = Screen::new(interval, colors);
     // It also restores the terminal when the program panics.
