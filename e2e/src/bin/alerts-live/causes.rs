@@ -15,6 +15,8 @@ use shared::domain::ids::ReturnId;
 use shared::test_support::TestDb;
 use shared::test_support::mysql_proxy::MysqlProxy;
 use sqlx::Executor;
+use tokio::task::JoinSet;
+use tokio::time::interval;
 
 use crate::watched::{API, CONSUMER, RELAY, Row, Watched};
 
@@ -108,13 +110,10 @@ pub(crate) async fn mysql_is_silent() -> Rows {
         .cause("MySQL is silent, returns are filed", "ApiErrorsFastBurn")
         .await?;
     proxy.hang();
-    for order in 1..=10 {
-        let (client, address) = (watched.system.customer.clone(), api.api_address()?);
-        // Each ends with 503 after its deadline.
-        tokio::spawn(async move { client.file(address, order, None).await });
-    }
+    let filing = file_again_and_again(&watched, &api)?;
     let (failing, stale, errors) =
         tokio::try_join!(failing.fires(), stale.fires(), errors.fires())?;
+    drop(filing);
     proxy.come_back();
     // The error ratio is that of five minutes.
     let (failing, stale, errors) = tokio::try_join!(
@@ -123,6 +122,23 @@ pub(crate) async fn mysql_is_silent() -> Rows {
         errors.ends(7 * MINUTE)
     )?;
     Ok(vec![failing, stale, errors])
+}
+
+/// Clients that file until they are dropped. One burst would not do: a counter that begins with the burst has not risen.
+fn file_again_and_again(watched: &Watched, api: &Program) -> anyhow::Result<JoinSet<()>> {
+    let mut clients = JoinSet::new();
+    for order in 1..=5 {
+        let (client, address) = (watched.system.customer.clone(), api.api_address()?);
+        clients.spawn(async move {
+            let mut pace = interval(Duration::from_secs(1));
+            loop {
+                pace.tick().await;
+                // Mostly 503, which is what is wanted.
+                let _ = client.file(address, order, None).await;
+            }
+        });
+    }
+    Ok(clients)
 }
 
 /// A poison record, a call with an unknown outcome, and a refund that nobody can settle.
