@@ -11,7 +11,9 @@ use std::sync::Arc;
 use clap::ArgGroup;
 use serde::Serialize;
 use shared::domain::ids::Shard;
+use shared::domain::trace_context::TraceContext;
 use shared::runtime::db::DbFailure;
+use shared::runtime::trace::{self, SpanKind};
 use sqlx::mysql::MySqlConnection;
 
 use super::shard::parse_shard;
@@ -21,7 +23,10 @@ use crate::output;
 use crate::session::{Session, SessionArgs};
 use crate::store::actions::{Author, Subject, Verb, record};
 use crate::store::leases::{lock_lease, raise_redrive_gen};
-use crate::store::parked::{ParkedKey, ParkedRows, Scope, copy_back, delete_parked, parked_keys};
+use crate::store::parked::{
+    ParkedKey, ParkedRows, Scope, copy_back, delete_parked, parked_keys, parked_traces,
+    set_parked_traces,
+};
 use crate::text::counted;
 
 const HELP: &str = "\
@@ -178,6 +183,7 @@ async fn put_back(
     if recorded.rows == 0 {
         return Ok(0);
     }
+    begin_traces(conn, shard, rows).await?;
     let copied = copy_back(conn, rows).await.map_err(not_copied)?;
     let deleted = delete_parked(conn, rows).await?;
     let raised = raise_redrive_gen(conn, shard).await?;
@@ -185,6 +191,28 @@ async fn put_back(
         Ok(deleted)
     } else {
         Err(disagreed(shard))
+    }
+}
+
+/// Each event gets a trace that leads to its old one, which may have ended days ago; unless that one is not recorded.
+async fn begin_traces(
+    conn: &mut MySqlConnection,
+    shard: Shard,
+    rows: ParkedRows<'_>,
+) -> Result<(), CtlError> {
+    if !trace::is_on() {
+        return Ok(());
+    }
+    let begin = |(id, before): (i64, TraceContext)| {
+        let begun = trace::span(SpanKind::Internal, Verb::RedriveRows.as_str());
+        let span = begun.linked_to([&before]).start();
+        span.is_recorded().then(|| (id, span.context().clone()))
+    };
+    let before = parked_traces(conn, rows).await?;
+    let traces: Vec<_> = before.into_iter().filter_map(begin).collect();
+    match set_parked_traces(conn, shard, &traces).await? {
+        changed if usize::try_from(changed) == Ok(traces.len()) => Ok(()),
+        _ => Err(disagreed(shard)),
     }
 }
 

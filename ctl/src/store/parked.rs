@@ -3,10 +3,12 @@
 //! Beside `shared::domain::outbox` this is the only place that inserts into `outbox`: the rows are the writer's own, with
 //! their ids, and nothing about a return changes.
 
+use serde_json::{Value, json};
 use shared::domain::ids::{EventId, Shard};
+use shared::domain::trace_context::TraceContext;
 use sqlx::mysql::{MySqlArguments, MySqlConnection};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, FromRow, MySql};
+use sqlx::{AssertSqlSafe, FromRow, MySql, Row};
 
 /// Parked rows of one shard.
 #[derive(Debug, Clone, Copy)]
@@ -221,6 +223,46 @@ pub(crate) async fn count_parked(
     .bind(msg_key)
     .fetch_one(conn)
     .await
+}
+
+/// The contexts of parked rows, by id; a row without one, or with a broken one, is left out.
+pub(crate) async fn parked_traces(
+    conn: &mut MySqlConnection,
+    rows: ParkedRows<'_>,
+) -> sqlx::Result<Vec<(i64, TraceContext)>> {
+    let sql = format!(
+        "/* parked_traces */ SELECT id, traceparent, tracestate FROM outbox_parked FORCE INDEX ({}) WHERE {}",
+        rows.index(),
+        rows.condition()
+    );
+    let query = rows.bind(sqlx::query(AssertSqlSafe(sql)));
+    let mut traces = Vec::new();
+    for row in query.fetch_all(conn).await? {
+        let (parent, state): (Option<&str>, Option<&str>) = (row.try_get(1)?, row.try_get(2)?);
+        if let Some(trace) = TraceContext::from_headers(parent, state) {
+            traces.push((row.try_get(0)?, trace));
+        }
+    }
+    Ok(traces)
+}
+
+/// Gives parked rows of a shard other contexts.
+pub(crate) async fn set_parked_traces(
+    conn: &mut MySqlConnection,
+    shard: Shard,
+    traces: &[(i64, TraceContext)],
+) -> sqlx::Result<u64> {
+    let new =
+        |(id, trace): &(i64, TraceContext)| json!([id, trace.traceparent(), trace.tracestate()]);
+    let list: Vec<Value> = traces.iter().map(new).collect();
+    let changed = sqlx::query(
+        "/* set_parked_traces */ UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$[0]', \
+         traceparent VARCHAR(55) PATH '$[1]', tracestate VARCHAR(512) PATH '$[2]')) AS new \
+         STRAIGHT_JOIN outbox_parked AS p FORCE INDEX (PRIMARY) ON p.shard = ? AND p.id = new.id \
+         SET p.traceparent = new.traceparent, p.tracestate = new.tracestate",
+    );
+    let changed = changed.bind(json!(list).to_string()).bind(shard);
+    Ok(changed.execute(conn).await?.rows_affected())
 }
 
 /// Puts rows back into the outbox under their own `(shard, id)`: their order is their ids.
