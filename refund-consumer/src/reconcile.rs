@@ -27,7 +27,7 @@ use crate::gateway::RefundGateway;
 use crate::metrics::Metrics;
 use crate::refund::RefundWorker;
 use crate::stages::Submitted;
-use crate::store::{self, Due, DueKind, TakeOver, Waiting};
+use crate::store::{self, Due, DueKind, TakeOver, Traces, Waiting};
 
 /// Rows per statement.
 const PAGE: usize = 100;
@@ -262,20 +262,17 @@ impl<G: RefundGateway> Reconciler<G> {
             Box::pin(async move {
                 let taken = store::take_over(conn, &due, &terms).await?;
                 due.retain(|due| taken.contains(&due.attempt.id));
-                let returns: Vec<_> = due.iter().map(|due| due.attempt.id.return_id).collect();
-                let traces = store::read_traces(conn, &returns).await?;
+                let ids: Vec<AttemptId> = due.iter().map(|due| due.attempt.id).collect();
+                let traces = store::read_traces(conn, &ids).await?;
                 Ok::<_, Error>((due, traces))
             })
         });
-        let (taken, traces) = taken.await?;
-        let trace = |id: &AttemptId| traces.get(&id.return_id);
-        Ok(taken
-            .into_iter()
-            .map(|Due { attempt, order_id }| OwnedAttempt {
-                trace: trace(&attempt.id).and_then(|of| of.last.clone()),
-                earlier: trace(&attempt.id)
-                    .filter(|_| attempt.id.number > 1)
-                    .and_then(|of| of.earlier.clone()),
+        let (taken, mut traces) = taken.await?;
+        let owned = |Due { attempt, order_id }: Due| {
+            let Traces { last, earlier } = traces.remove(&attempt.id).unwrap_or_default();
+            OwnedAttempt {
+                trace: last,
+                earlier,
                 id: attempt.id,
                 order_id,
                 sent: send_state(&attempt, &by, self.claimer.window),
@@ -284,8 +281,9 @@ impl<G: RefundGateway> Reconciler<G> {
                 owned_until: by.call_deadline,
                 deadline: Expiry::new(asked, self.claimer.call_deadline),
                 submitted: submitted(attempt.first_sent_at, now),
-            })
-            .collect())
+            }
+        };
+        Ok(taken.into_iter().map(owned).collect())
     }
 
     fn count(&self, kind: &str, found: usize) {

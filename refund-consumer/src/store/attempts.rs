@@ -13,7 +13,7 @@ use super::{Conn, OURS, hex};
 use crate::error::Error;
 use crate::gateway::GatewayName;
 
-fn ids_json(ids: &[AttemptId]) -> String {
+pub(super) fn ids_json(ids: &[AttemptId]) -> String {
     let ids: Vec<Value> = ids
         .iter()
         .map(|id| json!({"return_id": id.return_id, "attempt": id.number}))
