@@ -87,6 +87,10 @@ impl Settings for Config {
         }
         problems
     }
+
+    fn drain(&self) -> Duration {
+        self.pump.drain()
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use shared::domain::ids::{EventId, Shard};
 use shared::runtime::tasks::{Backoff, Outage};
-use shared::runtime::trace::Batch;
+use shared::runtime::trace::BatchSpan;
 use tokio::sync::mpsc;
 
 use self::troubles::Room;
@@ -179,7 +179,7 @@ impl<P: Publish> Delivery<P> {
     pub(crate) fn enqueue(
         &mut self,
         row: &Pending,
-        batch: &Batch,
+        batch: &BatchSpan,
         shards: &mut OwnedShards,
     ) -> Result<Enqueued, RestartCause> {
         let topic = match self.topics.state(&self.publisher, &row.topic) {
@@ -206,15 +206,17 @@ impl<P: Publish> Delivery<P> {
             .get_mut(row.key.shard)
             .expect("the caller looked it up");
         let id = RecordId::new(row.key.shard, state.in_flight.next_number());
-        let span = SendSpan::begin(row, self.partitions.number(partition), batch);
+        let waited = state.in_flight.waited(row.key.event_id);
+        let span = SendSpan::begin(row, self.partitions.number(partition), batch, waited);
         let envelope = row.envelope(state.lease.epoch, span.context());
         match self.publisher.enqueue(row, &envelope, id, self.mode) {
             Ok(()) => {
+                span.enqueued(row);
                 state.note_sent(row, partition, span);
                 self.partitions.note_sent(partition, Instant::now());
             }
             Err(error) => {
-                span.fail(error.code());
+                span.forget();
                 return self.not_enqueued(&row.topic, error, limit);
             }
         }

@@ -7,6 +7,9 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use shared::domain::ids::EventId;
+use shared::domain::trace_context::TraceContext;
+
 use crate::partitions::PartitionId;
 use crate::pending::RowKey;
 use crate::spans::SendSpan;
@@ -15,6 +18,9 @@ use crate::spans::SendSpan;
 pub struct InFlight {
     next: usize,
     records: HashMap<usize, (SentRecord, SendSpan)>,
+    /// Of records that were forgotten: when their row is sent again, it does not wait again. A row that somebody takes out of
+    /// the outbox meanwhile stays here for as long as its shard is ours.
+    waited: HashMap<EventId, TraceContext>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +36,7 @@ impl InFlight {
         Self {
             next: first,
             records: HashMap::new(),
+            waited: HashMap::new(),
         }
     }
 
@@ -45,6 +52,7 @@ impl InFlight {
         partition: PartitionId,
         span: SendSpan,
     ) {
+        self.waited.remove(&key.event_id);
         let record = SentRecord {
             key,
             created,
@@ -52,6 +60,11 @@ impl InFlight {
         };
         self.records.insert(self.next, (record, span));
         self.next += 1;
+    }
+
+    /// The time that an event has waited in the outbox before an earlier attempt to send it.
+    pub(crate) fn waited(&self, event: EventId) -> Option<&TraceContext> {
+        self.waited.get(&event)
     }
 
     pub fn len(&self) -> usize {
@@ -69,18 +82,25 @@ impl InFlight {
 
     /// Removes an acknowledged record. `None` if it was not in flight.
     pub fn acknowledge(&mut self, number: usize) -> Option<SentRecord> {
-        self.records.remove(&number).map(|(record, _)| record)
+        let (record, span) = self.records.remove(&number)?;
+        span.acknowledged();
+        Some(record)
     }
 
     /// Removes all records: their producer was destroyed.
     pub fn forget_all(&mut self) -> impl Iterator<Item = RowKey> + use<'_> {
-        self.records.drain().map(|(_, (record, _))| record.key)
+        let waited = &mut self.waited;
+        self.records.drain().map(|(_, (record, span))| {
+            let context = span.waited();
+            waited.extend(context.map(|context| (record.key.event_id, context)));
+            record.key
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use shared::domain::ids::{EventId, Shard};
+    use shared::domain::ids::Shard;
 
     use super::*;
     use crate::partitions::Partitions;

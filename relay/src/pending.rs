@@ -25,8 +25,8 @@ pub struct Pending {
     pub topic: String,
     pub msg_key: String,
     pub payload: Vec<u8>,
-    pub traceparent: Option<String>,
-    pub tracestate: Option<String>,
+    /// Under which the event was written. `None`: missing or broken.
+    pub trace: Option<TraceContext>,
     pub created_at: OffsetDateTime,
     /// `created_at` on this process's monotonic clock, from the row's age by the database's clock.
     pub created: Instant,
@@ -40,23 +40,17 @@ const RECORD_OVERHEAD: usize = 31;
 const HEADER_OVERHEAD: usize = 10;
 
 impl Pending {
-    /// The context under which the event was written. `None`: missing or broken.
-    pub fn trace(&self) -> Option<TraceContext> {
-        TraceContext::from_headers(self.traceparent.as_deref(), self.tracestate.as_deref())
-    }
-
     /// `sent_as`: the context of the attempt to send it; else the row's own goes on.
     pub fn envelope<'a>(&'a self, epoch: i64, sent_as: Option<&'a TraceContext>) -> Envelope<'a> {
+        let trace = sent_as.or(self.trace.as_ref());
         Envelope {
             event_id: self.key.event_id,
             event_type: &self.event_type,
             return_id: self.return_id,
             seq: self.seq,
             created_at: self.created_at,
-            traceparent: sent_as
-                .map(TraceContext::traceparent)
-                .or(self.traceparent.as_deref()),
-            tracestate: sent_as.map_or(self.tracestate.as_deref(), TraceContext::tracestate),
+            traceparent: trace.map(TraceContext::traceparent),
+            tracestate: trace.and_then(TraceContext::tracestate),
             epoch,
         }
     }

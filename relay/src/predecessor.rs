@@ -223,8 +223,7 @@ mod tests {
             topic: "t".to_owned(),
             msg_key: "1".to_owned(),
             payload: Vec::new(),
-            traceparent: None,
-            tracestate: None,
+            trace: None,
             created_at: OffsetDateTime::UNIX_EPOCH,
             created: Instant::now(),
         }

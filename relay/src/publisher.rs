@@ -68,16 +68,6 @@ pub enum EnqueueError {
     Failed(RDKafkaErrorCode),
 }
 
-impl EnqueueError {
-    pub(crate) fn code(self) -> RDKafkaErrorCode {
-        match self {
-            Self::QueueFull => RDKafkaErrorCode::QueueFull,
-            Self::TooLarge => RDKafkaErrorCode::MessageSizeTooLarge,
-            Self::Failed(code) => code,
-        }
-    }
-}
-
 /// What the relay must know of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Topic {

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use shared::runtime::clock::Moment;
 use shared::runtime::db::DbError;
-use shared::runtime::trace::Batch;
+use shared::runtime::trace::BatchSpan;
 
 use super::holding::Held;
 use super::parking::RowsToPark;
@@ -87,7 +87,7 @@ impl<P: Publish> Pump<P> {
         &mut self,
         rows: &[Pending],
         predecessors: &Predecessors,
-        batch: &Batch,
+        batch: &BatchSpan,
     ) -> Result<Held, RestartCause> {
         let mut to_park = RowsToPark::default();
         let mut held = Held::default();
@@ -136,7 +136,7 @@ impl<P: Publish> Pump<P> {
     fn send(
         &mut self,
         row: &Pending,
-        batch: &Batch,
+        batch: &BatchSpan,
         to_park: &mut RowsToPark,
     ) -> Result<Sent, RestartCause> {
         match self.delivery.enqueue(row, batch, &mut self.owned)? {

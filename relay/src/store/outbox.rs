@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
 use shared::domain::ids::Shard;
+use shared::domain::trace_context::TraceContext;
 use sqlx::mysql::MySqlRow;
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 use time::OffsetDateTime;
@@ -97,8 +98,10 @@ fn decode(row: &MySqlRow, clock: (Instant, OffsetDateTime)) -> sqlx::Result<Pend
         topic: row.try_get(6)?,
         msg_key: row.try_get(7)?,
         payload: row.try_get(8)?,
-        traceparent: row.try_get(9)?,
-        tracestate: row.try_get(10)?,
+        trace: TraceContext::from_headers(
+            row.try_get::<Option<&str>, _>(9)?,
+            row.try_get::<Option<&str>, _>(10)?,
+        ),
         created_at,
         created: clock.0.checked_sub(age).unwrap_or(clock.0),
     })

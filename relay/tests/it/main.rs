@@ -15,5 +15,6 @@ mod parking;
 mod partitions;
 mod program;
 mod redrive;
+mod spans;
 mod suspended;
 mod troubled_topics;
