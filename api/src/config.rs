@@ -1,5 +1,7 @@
 //! The settings of `returns-api`: each one a flag and a variable.
 
+use std::time::Duration;
+
 use clap::Args;
 use shared::auth::AuthArgs;
 use shared::domain::eligibility::PolicyArgs;
@@ -50,6 +52,10 @@ impl Config {
 impl Settings for Config {
     const NAME: &'static str = "returns-api";
     const ABOUT: &'static str = "HTTP API for order returns, on a transactional outbox";
+
+    fn drain(&self) -> Duration {
+        self.http.drain()
+    }
 
     fn trusts_callers(&self) -> bool {
         self.http.trust_sampled_flag

@@ -179,6 +179,7 @@ impl FilingQueue {
         let span = trace::span(SpanKind::Internal, "outbox.write")
             .child_of(&request.cause.trace)
             .start();
+        let _until_end = span.cancel_on_drop();
         // The event is a child of what wrote it.
         request.cause.trace = span.context().clone();
         let result = self.queue_and_wait(request, &span).await;
@@ -191,6 +192,7 @@ impl FilingQueue {
             Ok(receipt) => span.set(|| [KeyValue::new(names::RETURN_ID, receipt.return_id.0)]),
             Err(error) => span.fail(error.code()),
         }
+        span.end();
         let metrics = &self.filing.metrics.filing;
         metrics.outcomes.with_label_values(&[outcome]).inc();
         if let Err(ApiError::BacklogFull(excess)) = &result {

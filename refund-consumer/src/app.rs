@@ -8,6 +8,7 @@ use std::time::Duration;
 use shared::domain::refund::{AttemptId, Settled};
 use shared::runtime::db::{Database, DbMetrics};
 use shared::runtime::ops::{self, Checks};
+use shared::runtime::program::Settings;
 use shared::runtime::schema;
 use shared::runtime::tasks::{Stage, Tasks};
 use tokio::net::TcpListener;

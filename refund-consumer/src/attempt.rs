@@ -29,7 +29,7 @@ pub struct OwnedAttempt {
     pub submitted: OnceLock<Submitted>,
     /// What led to it: the processing of a record, or the return's last change. `None`: not known.
     pub trace: Option<TraceContext>,
-    /// The return's change before that, if this is not the first attempt.
+    /// What ended the attempt before, if this is not the first one.
     pub earlier: Option<TraceContext>,
 }
 
@@ -55,6 +55,14 @@ impl SendState {
         match self {
             Self::Fresh | Self::Unsent => true,
             Self::MaybeSent { .. } | Self::Pending { .. } | Self::Paid { .. } => false,
+        }
+    }
+
+    /// How often it was sent, as far as the row shows: each look-up that found nothing was followed by a call.
+    pub fn sent_before(&self) -> u32 {
+        match self {
+            Self::MaybeSent { checks, .. } => u32::try_from(*checks).unwrap_or(0).max(1),
+            Self::Fresh | Self::Unsent | Self::Pending { .. } | Self::Paid { .. } => 0,
         }
     }
 }

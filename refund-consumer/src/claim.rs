@@ -18,7 +18,7 @@ use shared::runtime::clock::{Expiry, Moment};
 use shared::runtime::db::Database;
 use shared::runtime::killpoint::kill_point;
 use shared::runtime::tasks::chain;
-use shared::runtime::trace::{self, KeyValue, names};
+use shared::runtime::trace::{BatchSpan, KeyValue, names};
 use sqlx::MySqlConnection;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -214,14 +214,15 @@ impl Claimer {
                 .transient_failures
                 .with_label_values(&["claim"]),
         };
-        let together = trace::Batch::of_spans("claim.batch", batch.spans());
+        let counted_as = names::MESSAGING_BATCH_MESSAGE_COUNT;
+        let together = BatchSpan::of_spans("claim.batch", counted_as, batch.spans());
         let (claimer, batch) = (Arc::clone(self), Arc::new(batch));
         let stopping = |_: &Error, _| self.stop.is_cancelled();
         let claimed = transaction.until_committed(stopping, move |tx| {
             let (claimer, batch) = (Arc::clone(&claimer), Arc::clone(&batch));
             Box::pin(async move { claimer.write(tx, &batch).await })
         });
-        let claimed = together.scope(claimed).await?;
+        let claimed = together.scope_of_statement(claimed).await?;
         self.count(&claimed);
         kill_point("consumer.after_claim");
         Ok(claimed)

@@ -182,10 +182,8 @@ impl Settings for Config {
         problems.extend(self.topics.problems());
         problems
     }
-}
 
-impl Config {
-    pub fn drain(&self) -> Duration {
+    fn drain(&self) -> Duration {
         Duration::from_secs(self.consumer_drain_secs)
     }
 }

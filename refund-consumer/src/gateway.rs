@@ -28,6 +28,8 @@ pub struct Capabilities {
 pub struct RefundRequest {
     pub key: ProviderKey,
     pub amount: Money,
+    /// How often the same was sent.
+    pub sent_before: u32,
 }
 
 /// A refund as the provider reports it.

@@ -116,14 +116,18 @@ impl<G: RefundGateway> RefundWorker<G> {
 
     async fn carry(&self, attempt: OwnedAttempt) {
         let span = spans::refund(&attempt);
-        span.scope(self.carry_within(&span, attempt)).await;
+        let until_end = span.cancel_on_drop();
+        if let Some(result) = span.scope(self.carry_within(&span, attempt)).await {
+            span.set(|| [KeyValue::new(names::REFUND_OUTCOME, result)]);
+            span.end();
+        }
+        drop(until_end);
     }
 
-    async fn carry_within(&self, span: &Span, attempt: OwnedAttempt) {
-        let Some(permit) = self.call_permit().await else {
-            // Stopping: it stays among the waiting attempts, which are given back at the end.
-            return;
-        };
+    /// Returns what became of the attempt; `None` if it was left to others.
+    async fn carry_within(&self, span: &Span, attempt: OwnedAttempt) -> Option<&'static str> {
+        // Stopping: without a permit it stays among the waiting attempts, which are given back at the end.
+        let permit = self.call_permit().await?;
         let _open = self.open.call(attempt.id);
         let report = if self.has_time(&attempt.deadline) {
             self.call_gateway(&attempt).await
@@ -133,10 +137,7 @@ impl<G: RefundGateway> RefundWorker<G> {
         };
         drop(permit);
         let answered = Instant::now();
-        if let Some(report) = report {
-            let result = self.settle(span, &attempt, report, answered).await;
-            span.set(|| [KeyValue::new(names::REFUND_OUTCOME, result)]);
-        }
+        Some(self.settle(span, &attempt, report?, answered).await)
     }
 
     /// There was no call permit in time: the attempt is given up at once, for any process that has room.
@@ -290,6 +291,7 @@ impl<G: RefundGateway> RefundWorker<G> {
         let request = RefundRequest {
             key: attempt.key.clone(),
             amount: attempt.amount.clone(),
+            sent_before: attempt.sent.sent_before(),
         };
         kill_point("consumer.before_call");
         attempt.submitted.get_or_init(Submitted::now);

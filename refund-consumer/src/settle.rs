@@ -19,7 +19,7 @@ use shared::domain::transition;
 use shared::runtime::db::Database;
 use shared::runtime::killpoint::kill_point;
 use shared::runtime::tasks::{Backoff, chain};
-use shared::runtime::trace::{Batch, Span};
+use shared::runtime::trace::{BatchSpan, Span, names};
 use sqlx::MySqlConnection;
 
 use crate::attempt::NotSettled;
@@ -160,12 +160,13 @@ impl Settler {
         };
         let settler = Arc::clone(self);
         let held = |error: &Error, tries| error.is_held() && tries >= HELD_TRIES;
-        let together = Batch::of_spans("settle.batch", settlements.iter().map(|one| &one.span));
+        let spans = settlements.iter().map(|one| &one.span);
+        let together = BatchSpan::of_spans("settle.batch", names::BATCH_SIZE, spans);
         let written = transaction.until_committed(held, move |tx| {
             let (settler, settlements) = (Arc::clone(&settler), Arc::clone(&settlements));
             Box::pin(async move { settler.write(tx, &settlements).await })
         });
-        let written = together.scope(written).await?;
+        let written = together.scope_of_statement(written).await?;
         for after in written.refunded_after {
             self.metrics.stages.refunded(after);
         }

@@ -2,7 +2,7 @@
 //! return may not be the one that pays it.
 
 use shared::domain::trace_context::TraceContext;
-use shared::runtime::trace::{self, KeyValue, Span, SpanKind, names};
+use shared::runtime::trace::{self, KeyValue, Span, SpanKind, messaging, names};
 
 use crate::attempt::{OwnedAttempt, SendState};
 use crate::message::Record;
@@ -19,31 +19,13 @@ pub(crate) fn process(record: &Record, sender: Option<&TraceContext>, group: &st
         span.rename(format!("process {}", record.topic));
     }
     span.set(|| {
-        [
-            KeyValue::new(names::MESSAGING_SYSTEM, "kafka"),
-            KeyValue::new(names::MESSAGING_OPERATION_NAME, "process"),
-            KeyValue::new(names::MESSAGING_OPERATION_TYPE, "process"),
-            KeyValue::new(names::MESSAGING_DESTINATION_NAME, record.topic.clone()),
-            KeyValue::new(
-                names::MESSAGING_DESTINATION_PARTITION_ID,
-                record.partition.to_string(),
-            ),
+        let key = record.key.as_deref();
+        let key = key.and_then(|key| str::from_utf8(key).ok());
+        messaging::attributes("process", &record.topic, record.partition, key).chain([
             KeyValue::new(names::MESSAGING_KAFKA_OFFSET, record.offset),
             KeyValue::new(names::MESSAGING_CONSUMER_GROUP_NAME, group.to_owned()),
-        ]
+        ])
     });
-    let key = record
-        .key
-        .as_deref()
-        .and_then(|key| str::from_utf8(key).ok());
-    if let Some(key) = key {
-        span.set(|| {
-            [KeyValue::new(
-                names::MESSAGING_KAFKA_MESSAGE_KEY,
-                trace::clipped(key),
-            )]
-        });
-    }
     span
 }
 

@@ -7,6 +7,7 @@ mod database;
 pub mod docs;
 pub mod mysql_proxy;
 pub mod promql;
+pub mod spans;
 #[cfg(feature = "kafka")]
 pub mod topic_order;
 #[cfg(feature = "kafka")]

@@ -13,7 +13,7 @@ use shared::domain::transition::{Filed, TransitionError};
 use shared::runtime::db::{Database, DbError, DbFailure, Retry, TransactionError};
 use shared::runtime::killpoint::kill_point;
 use shared::runtime::tasks::{Backoff, Rarely, Stage, chain};
-use shared::runtime::trace::Batch;
+use shared::runtime::trace::{BatchSpan, names};
 use tokio::sync::mpsc;
 
 use super::group::{self, FilingOutcome, GroupError, Written};
@@ -136,8 +136,9 @@ impl Writer {
                 Box::pin(async move { group::write(conn, &filing, &requests, lock).await })
             },
         );
-        Batch::of_spans("filing.batch", jobs.iter().map(|job| &job.span))
-            .scope(transaction)
+        let spans = jobs.iter().map(|job| &job.span);
+        BatchSpan::of_spans("filing.batch", names::BATCH_SIZE, spans)
+            .scope_of_statement(transaction)
             .await
     }
 

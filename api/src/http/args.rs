@@ -76,8 +76,8 @@ pub struct HttpArgs {
     )]
     pub trusted_proxies: Proxies,
 
-    /// Record every trace that a client behind TRUSTED_PROXIES marks as recorded. Off: this service decides by
-    /// OTEL_TRACES_SAMPLER, because a client could otherwise have all its requests recorded.
+    /// The flag of a client behind TRUSTED_PROXIES decides whether its trace is recorded. Off: this service decides at random, by
+    /// OTEL_TRACES_SAMPLER, because a client could otherwise have all its requests recorded, or none.
     #[arg(long, env = "TRUST_SAMPLED_FLAG", default_value_t = false, action = clap::ArgAction::Set)]
     pub trust_sampled_flag: bool,
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use shared::domain::trace_context::TraceContext;
-use shared::runtime::trace::{self, KeyValue, Span, SpanKind, names};
+use shared::runtime::trace::{self, CancelOnDrop, KeyValue, Span, SpanKind, names};
 use uuid::Uuid;
 use warp::http::{HeaderMap, HeaderName, Method, StatusCode};
 
@@ -21,6 +21,8 @@ const REQUEST_ID_MAX: usize = 64;
 pub(super) struct RequestContext {
     pub(super) source: Arc<RequestSource>,
     pub(super) span: Span,
+    /// The request is dropped if its client goes away.
+    _until_end: CancelOnDrop,
     rate: OnceLock<RateDecision>,
     body_read: AtomicBool,
 }
@@ -38,15 +40,17 @@ impl RequestContext {
             .next()
             .filter(|id| is_request_id(id));
         let parent = TraceContext::from_headers(lines("traceparent"), lines("tracestate"));
+        let span = trace::span(SpanKind::Server, "HTTP")
+            .child_of(parent.as_ref())
+            .start();
         Self {
             source: Arc::new(RequestSource {
                 request_id: given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned),
                 client: client.map(|client| client.address),
                 route,
             }),
-            span: trace::span(SpanKind::Server, "HTTP")
-                .child_of(parent.as_ref())
-                .start(),
+            _until_end: span.cancel_on_drop(),
+            span,
             rate: OnceLock::new(),
             body_read: AtomicBool::new(false),
         }

@@ -21,6 +21,7 @@ use super::{
     RefundRequest,
 };
 use admission::Admission;
+use spans::CallSpan;
 
 pub use args::HttpArgs;
 
@@ -98,13 +99,15 @@ impl Http {
     }
 
     /// Sends, and reads the whole response.
-    async fn send(&self, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), CallFailed> {
+    async fn send(
+        &self,
+        request: RequestBuilder,
+        sent_before: u32,
+    ) -> Result<(StatusCode, Vec<u8>), CallFailed> {
         let request = request.build().map_err(|error| failed(&error))?;
-        let span = spans::call(&request);
+        let span = CallSpan::begin(&request, sent_before);
         let result = self.send_once(request).await;
-        if let Some(span) = span {
-            spans::answered(&span, &result);
-        }
+        span.end(&result);
         result
     }
 
@@ -204,7 +207,7 @@ impl RefundGateway for Http {
         if self.native_idempotency {
             call = call.header("Idempotency-Key", &request.key.0);
         }
-        let refund = match self.send(call).await? {
+        let refund = match self.send(call, request.sent_before).await? {
             (status @ (StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED), body) => {
                 let refund = wire::Refund::read(&body);
                 let refund = refund.and_then(|refund| refund.refund_of(&request.key));
@@ -221,7 +224,7 @@ impl RefundGateway for Http {
         let call = self
             .request(Method::GET, &["refunds"])
             .query(&[("reference", &key.0)]);
-        let found = match self.send(call).await? {
+        let found = match self.send(call, 0).await? {
             (status @ StatusCode::OK, body) => {
                 let found = wire::Found::read(&body).and_then(|found| found.refund_of(key));
                 found.map_err(|failed| with_status(failed, status))
@@ -237,7 +240,7 @@ impl RefundGateway for Http {
         key: &ProviderKey,
     ) -> Result<Option<ProviderRefund>, CallFailed> {
         let call = self.request(Method::GET, &["refunds", gateway_ref]);
-        let found = match self.send(call).await? {
+        let found = match self.send(call, 0).await? {
             (status @ StatusCode::OK, body) => {
                 let refund = wire::Refund::read(&body);
                 let refund = refund.and_then(|refund| refund.refund_named(gateway_ref, key));

@@ -187,6 +187,7 @@ mod tests {
                 amount.parse().expect("a decimal"),
                 Currency::parse("EUR").expect("a code"),
             ),
+            sent_before: 0,
         }
     }
 

@@ -22,6 +22,7 @@ fn request() -> RefundRequest {
             "49.90".parse().expect("a decimal"),
             Currency::parse("EUR").expect("a code"),
         ),
+        sent_before: 0,
     }
 }
 

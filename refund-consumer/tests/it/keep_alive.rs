@@ -180,6 +180,7 @@ fn request(key: String) -> RefundRequest {
             "49.90".parse().expect("a decimal"),
             Currency::parse("EUR").expect("a code"),
         ),
+        sent_before: 0,
     }
 }
 

@@ -24,6 +24,7 @@ async fn claimed_again(gateway: &Fake, secs: i64, flags: &[&str]) -> Vec<String>
             "49.90".parse().expect("a decimal"),
             Currency::parse("EUR").expect("a code"),
         ),
+        sent_before: 0,
     };
     gateway.submit(&lost).await.expect("paid");
     let running = world.start(gateway.clone(), flags).await;

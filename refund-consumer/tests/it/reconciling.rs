@@ -141,7 +141,11 @@ async fn orphan(world: &World, paid: bool) -> shared::domain::transition::Filed 
         );
         world
             .simulated()
-            .submit(&RefundRequest { key, amount })
+            .submit(&RefundRequest {
+                key,
+                amount,
+                sent_before: 0,
+            })
             .await
             .expect("paid");
     }

@@ -7,6 +7,7 @@ mod connections;
 mod failure;
 mod numbers;
 mod run;
+mod statement_span;
 mod url;
 
 use std::error::Error;

@@ -31,6 +31,9 @@ pub trait Settings: clap::Args {
     /// Everything that is wrong with these settings taken together; empty when they are good.
     fn problems(&self) -> Vec<String>;
 
+    /// How long the program may take to end after a signal.
+    fn drain(&self) -> Duration;
+
     /// Whether a caller's flag decides that its trace is recorded. Not at a public edge.
     fn trusts_callers(&self) -> bool {
         true
@@ -111,7 +114,7 @@ where
     }
     let _flush = telemetry::init(&cli.log);
     let _spans = match trace::init(&cli.trace, S::NAME, cli.settings.trusts_callers()) {
-        Ok(flush) => flush,
+        Ok(flush) => flush.within(cli.settings.drain()),
         Err(problem) => return Refused::listing(&[problem]).print(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -216,6 +219,10 @@ mod tests {
 
         fn problems(&self) -> Vec<String> {
             Vec::new()
+        }
+
+        fn drain(&self) -> Duration {
+            Duration::ZERO
         }
     }
 

@@ -8,9 +8,11 @@
 
 mod batch;
 mod export;
+pub mod messaging;
 pub mod names;
 mod sampler;
 mod setup;
+mod standard;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -25,8 +27,10 @@ use opentelemetry::trace::{
 };
 use opentelemetry_sdk::trace::SdkTracer;
 
-pub use self::batch::Batch;
+pub use self::batch::{BatchSpan, operations_of_statement};
 pub use self::export::{exported_spans, lost_spans};
+#[cfg(feature = "test-support")]
+pub(crate) use self::setup::record_to;
 pub use self::setup::{Flush, TraceArgs, init};
 use crate::domain::trace_context::TraceContext;
 
@@ -145,7 +149,9 @@ impl<'a> NewSpan<'a> {
     }
 
     pub fn start(self) -> Span {
-        let is_sampled = self.parent.is_none_or(TraceContext::is_sampled);
+        // At a public edge a caller's flag may not count: the sampler knows.
+        let is_edge = self.builder.span_kind == Some(SpanKind::Server);
+        let is_sampled = is_edge || self.parent.is_none_or(TraceContext::is_sampled);
         let Some(tracer) = TRACER.get().filter(|_| is_sampled) else {
             return Span::unrecorded(self.parent.cloned().unwrap_or_else(TraceContext::new_root));
         };
@@ -217,6 +223,17 @@ impl Span {
         }
     }
 
+    /// Keep it beside the work: see [`CancelOnDrop`].
+    #[must_use]
+    pub fn cancel_on_drop(&self) -> CancelOnDrop {
+        CancelOnDrop(self.clone())
+    }
+
+    /// It did not take place: nobody gets to see it.
+    pub fn forget(&self) {
+        self.rename("");
+    }
+
     /// Runs a future for this span: log lines carry its ids, statements and calls are its children.
     pub fn scope<F>(&self, future: F) -> WithContext<F> {
         future.with_context(self.otel())
@@ -240,6 +257,18 @@ impl Span {
         if let Some(recorded) = &self.recorded {
             recorded.span().end();
         }
+    }
+}
+
+/// Work under way. A future whose client has gone or whose deadline has passed is dropped. Its span must not look as if the
+/// work had succeeded, so it ends here as cancelled unless it has ended before.
+#[derive(Debug)]
+pub struct CancelOnDrop(Span);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.fail(names::CANCELLED);
+        self.0.end();
     }
 }
 

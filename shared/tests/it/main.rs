@@ -4,4 +4,5 @@ mod alerts;
 mod database;
 mod docs;
 mod layout;
+mod statement_spans;
 mod tooling;

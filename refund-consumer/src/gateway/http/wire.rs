@@ -202,6 +202,7 @@ mod tests {
             let request = RefundRequest {
                 key: ProviderKey("k".to_owned()),
                 amount: Money::new(amount.parse().expect("a decimal"), currency),
+                sent_before: 0,
             };
             let body = serde_json::to_value(NewRefund::of(&request)).expect("JSON");
             assert_eq!(body["amount"], text);

@@ -16,10 +16,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant as TokioInstant, timeout, timeout_at};
 
 use super::connections::{Connections, Loan, permits};
-use super::{DbError, DbFailure, DbMetrics, mysql_number};
+use super::statement_span::StatementSpan;
+use super::{DbError, DbFailure, DbMetrics};
 use crate::runtime::metrics::MetricSet;
 use crate::runtime::tasks::{Backoff, Rarely};
-use crate::runtime::trace::{self, KeyValue, Span, SpanKind, names};
 
 /// How long a caller waits for a free connection, and then for a new one to open, unless it says otherwise.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -135,7 +135,7 @@ impl Database {
         E: Error + From<DbError> + Send + 'static,
         W: for<'c> FnOnce(&'c mut MySqlConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
-        let (began, span) = (Instant::now(), statement_span(name));
+        let (began, span) = (Instant::now(), StatementSpan::begin(name));
         let finished = self
             .on_loan(deadline, move |mut loan, until| {
                 Box::pin(async move {
@@ -156,7 +156,7 @@ impl Database {
         let error = result.as_ref().err();
         self.metrics.observe(name, began, outcome(error));
         self.metrics.count(error.map(|error| error as _));
-        end(span, outcome(error), error.map(|error| error as _));
+        span.end(outcome(error), error.map(|error| error as _));
         result
     }
 
@@ -183,11 +183,11 @@ impl Database {
         let body = Arc::new(body);
         let mut tries = 1;
         loop {
-            let (began, span) = (Instant::now(), statement_span(name));
+            let (began, span) = (Instant::now(), StatementSpan::begin(name));
             let outcome = self.transact_once(deadline, Arc::clone(&body)).await;
             self.metrics.observe(name, began, label(&outcome));
             self.metrics.count(cause(&outcome));
-            end(span, label(&outcome), cause(&outcome));
+            span.end(label(&outcome), cause(&outcome));
             match outcome {
                 Err(TransactionError::Conflict(error)) if tries < retry.tries => {
                     tracing::debug!(operation = name, tries, %error, "a transaction runs again after a lock conflict");
@@ -354,35 +354,6 @@ fn classified<T, E: Error + 'static>(error: E) -> TransactionError<T, E> {
     match DbFailure::in_chain(&error) {
         Some(DbFailure::LockConflict) => TransactionError::Conflict(error),
         _ => TransactionError::Refused(error),
-    }
-}
-
-/// One unit of work, as a child of the span that it is done for. Work of no span has none: a loop that asks MySQL many
-/// times a second would fill every trace store.
-fn statement_span(name: &'static str) -> Option<Span> {
-    let span = trace::child(SpanKind::Client, name)?;
-    span.set(|| {
-        [
-            KeyValue::new(names::DB_SYSTEM_NAME, "mysql"),
-            KeyValue::new(names::DB_OPERATION_NAME, name),
-        ]
-    });
-    Some(span)
-}
-
-fn end(span: Option<Span>, outcome: &'static str, error: Option<&(dyn Error + 'static)>) {
-    let Some(span) = span else { return };
-    if let Some(number) = error.and_then(mysql_number) {
-        span.set(|| {
-            [KeyValue::new(
-                names::DB_RESPONSE_STATUS_CODE,
-                number.to_string(),
-            )]
-        });
-    }
-    // A refusal of our own is no failure of the database.
-    if !["ok", "refused"].contains(&outcome) {
-        span.fail(outcome);
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The SDK's queue drops spans without a count that could be scraped. So this bound stands before it and is never higher.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::Context;
@@ -12,6 +12,8 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor,
 };
+
+use crate::runtime::tasks::Outage;
 
 static EXPORTED: AtomicU64 = AtomicU64::new(0);
 static LOST: AtomicU64 = AtomicU64::new(0);
@@ -43,10 +45,16 @@ pub(super) struct Bounded {
 }
 
 impl Bounded {
-    pub(super) fn new(exporter: impl SpanExporter + 'static, batching: Batching) -> Self {
+    /// `address`: of the collector, for the log.
+    pub(super) fn new(
+        exporter: impl SpanExporter + 'static,
+        address: &str,
+        batching: Batching,
+    ) -> Self {
         let queued = Arc::new(AtomicUsize::new(0));
         let counted = Counted {
             queued: Arc::clone(&queued),
+            outage: Mutex::new(Outage::new(format!("sending spans to {address}"))),
             exporter,
         };
         let config = BatchConfigBuilder::default()
@@ -66,6 +74,10 @@ impl SpanProcessor for Bounded {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
+        if span.name.is_empty() {
+            // See `Span::forget`.
+            return;
+        }
         let has_room = |queued| (queued < self.max).then_some(queued + 1);
         let entered = self
             .queued
@@ -90,10 +102,11 @@ impl SpanProcessor for Bounded {
     }
 }
 
-/// An exporter that counts.
+/// An exporter that counts, and logs an outage.
 #[derive(Debug)]
 struct Counted<E> {
     queued: Arc<AtomicUsize>,
+    outage: Mutex<Outage>,
     exporter: E,
 }
 
@@ -103,7 +116,17 @@ impl<E: SpanExporter> SpanExporter for Counted<E> {
         // They have left the queue, so others may enter while these are sent.
         self.queued.fetch_sub(spans, Ordering::Relaxed);
         let result = self.exporter.export(batch).await;
-        let counter = if result.is_ok() { &EXPORTED } else { &LOST };
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let counter = match &result {
+            Ok(()) => {
+                outage.ended();
+                &EXPORTED
+            }
+            Err(error) => {
+                outage.failed(error);
+                &LOST
+            }
+        };
         counter.fetch_add(u64::try_from(spans).unwrap_or(u64::MAX), Ordering::Relaxed);
         result
     }

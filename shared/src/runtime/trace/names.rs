@@ -3,12 +3,13 @@
 
 pub use opentelemetry_semantic_conventions::SCHEMA_URL;
 pub use opentelemetry_semantic_conventions::attribute::{
-    CLIENT_ADDRESS, DB_OPERATION_NAME, DB_RESPONSE_STATUS_CODE, DB_SYSTEM_NAME, ERROR_TYPE,
-    HTTP_REQUEST_METHOD, HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE, MESSAGING_CONSUMER_GROUP_NAME,
-    MESSAGING_DESTINATION_NAME, MESSAGING_DESTINATION_PARTITION_ID, MESSAGING_KAFKA_MESSAGE_KEY,
-    MESSAGING_KAFKA_OFFSET, MESSAGING_MESSAGE_CONVERSATION_ID, MESSAGING_MESSAGE_ID,
-    MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM, SERVER_ADDRESS,
-    SERVER_PORT, URL_FULL, URL_PATH, URL_SCHEME,
+    CLIENT_ADDRESS, DB_OPERATION_BATCH_SIZE, DB_OPERATION_NAME, DB_RESPONSE_STATUS_CODE,
+    DB_SYSTEM_NAME, ERROR_TYPE, HTTP_REQUEST_METHOD, HTTP_REQUEST_RESEND_COUNT,
+    HTTP_RESPONSE_STATUS_CODE, HTTP_ROUTE, MESSAGING_BATCH_MESSAGE_COUNT,
+    MESSAGING_CONSUMER_GROUP_NAME, MESSAGING_DESTINATION_NAME, MESSAGING_DESTINATION_PARTITION_ID,
+    MESSAGING_KAFKA_MESSAGE_KEY, MESSAGING_KAFKA_OFFSET, MESSAGING_MESSAGE_CONVERSATION_ID,
+    MESSAGING_MESSAGE_ID, MESSAGING_OPERATION_NAME, MESSAGING_OPERATION_TYPE, MESSAGING_SYSTEM,
+    SERVER_ADDRESS, SERVER_PORT, URL_FULL, URL_PATH, URL_SCHEME,
 };
 pub use opentelemetry_semantic_conventions::resource::{
     SERVICE_INSTANCE_ID, SERVICE_NAMESPACE, SERVICE_VERSION,
@@ -16,7 +17,9 @@ pub use opentelemetry_semantic_conventions::resource::{
 
 /// The request id, as it stands in the response and the log.
 pub const REQUEST_ID: &str = "returns.request_id";
-/// How many spans a piece of work is done for.
+/// The value of `error.type` for work that nobody waited for any more.
+pub const CANCELLED: &str = "cancelled";
+/// How many requests or settlements a piece of work was done for. For messages there is a standard name.
 pub const BATCH_SIZE: &str = "returns.batch_size";
 /// The return that a span is about.
 pub const RETURN_ID: &str = "returns.return_id";
