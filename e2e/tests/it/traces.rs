@@ -1,8 +1,14 @@
 //! One trace from the request to the refund, as a collector receives it.
 
+mod attempts;
+mod batches;
+mod cancelled;
 mod collector_away;
 mod faults;
 mod ids;
+mod redrive;
+mod sampling;
+mod settings;
 mod tree;
 
 use std::time::Duration;
@@ -13,7 +19,6 @@ use e2e::program::{Program, run};
 use e2e::provider::Provider;
 use e2e::system::{CUSTOMER, System};
 use e2e::until;
-use shared::domain::trace_context::TraceContext;
 
 /// Well above the time that a busy machine needs.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -46,6 +51,13 @@ impl Traced {
             collector,
             provider,
         })
+    }
+
+    /// For programs that start later.
+    fn set(&mut self, settings: &[(&str, &str)]) {
+        let settings = settings.iter();
+        let owned = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        self.system.env.extend(owned);
     }
 
     async fn token(&self, user: &str, role: &str) -> anyhow::Result<String> {
@@ -115,13 +127,4 @@ impl Traced {
         }
         Ok(())
     }
-}
-
-/// What a caller sends.
-fn caller(flags: u8) -> TraceContext {
-    TraceContext::new(
-        0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736,
-        0x00f0_67aa_0ba9_02b7,
-        flags,
-    )
 }

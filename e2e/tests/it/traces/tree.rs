@@ -54,8 +54,39 @@ async fn one_trace_leads_from_the_request_to_the_refund() -> anyhow::Result<()> 
         program.stop(DEADLINE).await?;
     }
     traced.no_orphans()?;
+    only_known_spans(&traced)?;
     for (order, (return_id, trace_id)) in filed {
         check(&traced, order, return_id, &trace_id).await?;
+    }
+    Ok(())
+}
+
+/// Nothing else is recorded: not the requests to the collector, no look at an empty outbox, no scan.
+fn only_known_spans(traced: &Traced) -> anyhow::Result<()> {
+    let [topic, status_topic] = &traced.system.topics;
+    let send = [topic, status_topic].map(|topic| format!("send {topic}"));
+    let process = format!("process {topic}");
+    let known = [
+        "POST /returns",
+        "outbox.write",
+        "outbox.wait",
+        &send[0],
+        &send[1],
+        &process,
+        "refund",
+        "POST",
+        "filing.batch",
+        "relay.batch",
+        "claim.batch",
+        "settle.batch",
+    ];
+    for span in traced.collector.spans() {
+        // A statement has the name of its unit of work.
+        let is_known = match span.attributes.get("db.operation.name") {
+            Some(name) => *name == span.name && span.parent.is_some(),
+            None => known.contains(&span.name.as_str()),
+        };
+        anyhow::ensure!(is_known, "nobody expects {span:?}");
     }
     Ok(())
 }
