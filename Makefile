@@ -72,6 +72,7 @@ bench: ## load and report, on release builds; wants slowhttptest (Debian) for a 
 	$(STACK) run bench -- target/release/bench filing
 	$(STACK) run bench -- target/release/bench auth
 	$(STACK) run bench -- target/release/bench streams
+	MYSQL_BUFFER_POOL_MIB=3072 $(STACK) run bench -- target/release/bench traces
 	$(STACK) run bench -- target/release/bench hostile
 	MYSQL_BUFFER_POOL_MIB=3072 $(STACK) run bench -- target/release/bench reads
 	MYSQL_BUFFER_POOL_MIB=3072 $(STACK) run bench -- target/release/bench relay

@@ -2,7 +2,7 @@
 //!
 //! One run compares group commit with batches of one, so that both run on the same machine at the same time.
 
-mod load;
+pub(crate) mod load;
 mod report;
 
 use std::time::Duration;
@@ -44,7 +44,7 @@ enum Grouping {
     BatchesOfOne(u16),
 }
 
-const WARM_UP: Duration = Duration::from_secs(1);
+pub(crate) const WARM_UP: Duration = Duration::from_secs(1);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Measures everything and prints the table; `false` if a response was wrong or a row is missing.

@@ -14,6 +14,7 @@ mod relay;
 mod report;
 mod streams;
 mod tokens;
+mod traces;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,8 @@ enum What {
     Hostile(hostile::HostileArgs),
     /// Reading single returns, and pages of a list of a million.
     Reads(reads::ReadArgs),
+    /// Traces: what they cost, and a collector that goes away.
+    Traces(traces::TraceArguments),
     /// Streams of events: memory of each, and the time from COMMIT to the last client.
     Streams(streams::StreamArguments),
 }
@@ -59,6 +62,7 @@ async fn main() -> ExitCode {
         What::Refunds(refunds) => refunds::run(refunds, &args.servers).await,
         What::Hostile(hostile) => hostile::run(hostile).await,
         What::Reads(reads) => reads::run(reads, &args.servers).await,
+        What::Traces(traces) => traces::run(traces, &args.servers).await,
         What::Streams(streams) => streams::run(streams, &args.servers).await,
     };
     match outcome {

@@ -54,7 +54,7 @@ impl Gateway {
     }
 }
 
-struct Paid {
+pub(crate) struct Paid {
     returns: f64,
     seconds: f64,
     /// CPU seconds of the consumers, mysqld and Kafka.
@@ -66,14 +66,18 @@ struct Paid {
 }
 
 impl Paid {
-    fn rate(&self) -> f64 {
+    pub(crate) fn rate(&self) -> f64 {
         self.returns / self.seconds
     }
 
+    /// Of consumers, mysqld and Kafka.
+    pub(crate) fn cpu_per_return(&self) -> [f64; 3] {
+        self.cpu.map(|seconds| seconds / self.returns)
+    }
+
     fn cells(&self) -> String {
-        let cpu = self
-            .cpu
-            .map(|seconds| format!("{:.2}", seconds / self.returns * 10_000.0));
+        let cpu = self.cpu_per_return();
+        let cpu = cpu.map(|seconds| format!("{:.2}", seconds * 10_000.0));
         let lag = self.highest_lag;
         format!("{} | {} | {lag}", cpu.join(" / "), self.peak_mib)
     }
@@ -174,7 +178,7 @@ async fn measure(
 }
 
 /// Measures from the moment at which each consumer has refunded something to the last refund.
-async fn watch(
+pub(crate) async fn watch(
     consumers: &[Program],
     returns: u64,
     records: u64,

@@ -1,13 +1,13 @@
 //! The relay: how fast it drains a backlog, the cost of deleted rows that cannot be purged, the time of an event from its
 //! commit to a Kafka consumer, and the cost of an idle relay. The relays run with their default settings.
 
-mod drain;
+pub(crate) mod drain;
 mod idle;
 mod latency;
 mod reader;
 mod snapshot;
-mod stage;
-mod usage;
+pub(crate) mod stage;
+pub(crate) mod usage;
 
 use crate::process::Servers;
 

@@ -20,6 +20,7 @@ use crate::tokens::{Keys, Kind};
 
 /// The orders of the customer of one connection.
 pub(crate) struct Orders {
+    first: i64,
     per_connection: i64,
     connections: i64,
 }
@@ -29,19 +30,35 @@ const FILINGS_PER_SECOND_MAX: i64 = 30_000;
 
 impl Orders {
     pub(crate) async fn seed(db: &TestDb, connections: usize, seconds: u64) -> Self {
+        Self::seed_from(db, 1, connections, seconds).await
+    }
+
+    /// The orders from this one on.
+    pub(crate) async fn seed_from(
+        db: &TestDb,
+        first: i64,
+        connections: usize,
+        seconds: u64,
+    ) -> Self {
         let connections = i64::try_from(connections).expect("a small number");
         let seconds = i64::try_from(seconds).expect("a small number");
         // A lone connection is bound by round trips, far below the whole machine.
         let share = (FILINGS_PER_SECOND_MAX * seconds / connections).min(3_000 * seconds);
         for connection in 0..connections {
-            let first = 1 + connection * share;
-            db.seed_orders(first, share, CustomerId(1 + connection))
+            let of_connection = first + connection * share;
+            db.seed_orders(of_connection, share, CustomerId(1 + connection))
                 .await;
         }
         Self {
+            first,
             per_connection: share,
             connections,
         }
+    }
+
+    /// The first order after these.
+    pub(crate) fn end(&self) -> i64 {
+        self.first + self.connections * self.per_connection
     }
 }
 
@@ -75,7 +92,7 @@ impl Load {
     ) -> anyhow::Result<Self> {
         let mut connections = Vec::new();
         for at in 0..orders.connections {
-            let first = 1 + at * orders.per_connection;
+            let first = orders.first + at * orders.per_connection;
             connections.push(Connection {
                 sender: connection::open(address).await?,
                 token: format!("Bearer {}", keys.mint(Kind::JwtEdDsa, 1 + at, 0)?),

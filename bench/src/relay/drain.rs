@@ -151,7 +151,7 @@ pub(super) async fn fill(stage: &Stage, rows: u64, shards: u8) -> anyhow::Result
 }
 
 /// Waits until every row is deleted. Returns the seconds since the first acknowledgement, and rows per second of each slice.
-async fn watch(relays: &Relays, rows: u64) -> anyhow::Result<(f64, Vec<f64>)> {
+pub(crate) async fn watch(relays: &Relays, rows: u64) -> anyhow::Result<(f64, Vec<f64>)> {
     let mut begun = Instant::now();
     while relays.counter("outbox_published_rows_total").await? == 0 {
         begun = Instant::now();

@@ -65,19 +65,27 @@ impl Stage {
     }
 
     pub(super) async fn relays(&self, count: usize) -> anyhow::Result<Relays> {
-        let mut programs = Vec::with_capacity(count);
-        for _ in 0..count {
-            programs.push(self.system.start("outbox-relay").await?);
-        }
-        Ok(Relays { programs })
+        Relays::start(&self.system, count).await
     }
 }
 
-pub(super) struct Relays {
+pub(crate) struct Relays {
     programs: Vec<Program>,
 }
 
 impl Relays {
+    pub(crate) async fn start(system: &System, count: usize) -> anyhow::Result<Self> {
+        let mut programs = Vec::with_capacity(count);
+        for _ in 0..count {
+            programs.push(system.start("outbox-relay").await?);
+        }
+        Ok(Self { programs })
+    }
+
+    pub(crate) fn programs(&self) -> &[Program] {
+        &self.programs
+    }
+
     pub(super) fn pids(&self) -> impl Iterator<Item = u32> + '_ {
         self.programs.iter().map(Program::pid)
     }
@@ -91,7 +99,7 @@ impl Relays {
         Ok(sum)
     }
 
-    pub(super) async fn stop(self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
         for program in self.programs {
             program.stop(STOP_DEADLINE).await?;
         }

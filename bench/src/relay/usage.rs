@@ -5,7 +5,7 @@ use crate::process::{Servers, cpu_seconds, peak_resident_kib};
 
 /// CPU seconds until now, or between two moments.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     pub(super) relays: f64,
     pub(super) mysqld: f64,
     pub(super) kafka: f64,
@@ -13,7 +13,7 @@ pub(super) struct Usage {
 
 impl Usage {
     /// Servers that the local stack did not start count as 0.
-    pub(super) fn now(relays: &Relays, servers: &Servers) -> anyhow::Result<Self> {
+    pub(crate) fn now(relays: &Relays, servers: &Servers) -> anyhow::Result<Self> {
         let of = |pid: Option<u32>| pid.map_or(Ok(0.0), cpu_seconds);
         let mut sum = 0.0;
         for pid in relays.pids() {
@@ -26,7 +26,7 @@ impl Usage {
         })
     }
 
-    pub(super) fn since(self, before: Self) -> Self {
+    pub(crate) fn since(self, before: Self) -> Self {
         Self {
             relays: self.relays - before.relays,
             mysqld: self.mysqld - before.mysqld,
@@ -34,14 +34,15 @@ impl Usage {
         }
     }
 
+    /// Of relays, mysqld and Kafka.
+    pub(crate) fn seconds(self) -> [f64; 3] {
+        [self.relays, self.mysqld, self.kafka]
+    }
+
     /// Three figures as text, each divided by `unit`.
     pub(super) fn per(self, unit: f64) -> String {
-        format!(
-            "{:.2} / {:.2} / {:.2}",
-            self.relays / unit,
-            self.mysqld / unit,
-            self.kafka / unit
-        )
+        let [relays, mysqld, kafka] = self.seconds().map(|seconds| seconds / unit);
+        format!("{relays:.2} / {mysqld:.2} / {kafka:.2}")
     }
 }
 

@@ -11,6 +11,7 @@ mod mysql_switchover;
 mod refund_time;
 mod server_defaults;
 mod three_brokers;
+mod traces_kafka_away;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
