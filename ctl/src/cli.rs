@@ -5,7 +5,7 @@ use shared::runtime::trace::TraceArgs;
 
 use crate::{
     dead_letters, dev_gateway, doctor, healthcheck, migrate, outbox, refunds, returns, seed,
-    status, token, top, topics,
+    status, token, top, topics, trace,
 };
 
 const EXIT_CODES: &str = "\
@@ -17,8 +17,8 @@ Exit codes:
 
 Each setting is a flag and a variable; see `returnsctl COMMAND --help`.";
 
-/// Operate the returns system: schema, topics, test orders, tokens, the outbox, returns, refunds that wait for a person, dead
-/// letters and a health report.
+/// Operate the returns system: schema, topics, test orders, tokens, the outbox, returns and their traces, refunds that wait for
+/// a person, dead letters and a health report.
 #[derive(Debug, Parser)]
 #[command(name = "returnsctl", version, max_term_width = 80, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -37,6 +37,7 @@ pub(crate) enum Command {
     Outbox(outbox::Args),
     Returns(returns::Args),
     Refunds(refunds::Args),
+    Trace(trace::Args),
     DeadLetters(dead_letters::Args),
     DevGateway(dev_gateway::Args),
     Status(status::Args),

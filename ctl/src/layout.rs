@@ -5,6 +5,12 @@ pub(crate) const WIDTH: usize = 80;
 /// Between two columns of a table.
 const GAP: &str = "  ";
 
+/// The columns of the terminal that standard output is; [`WIDTH`] if it is none, or a narrower one.
+pub(crate) fn terminal_width() -> usize {
+    let size = terminal_size::terminal_size_of(std::io::stdout());
+    size.map_or(WIDTH, |(columns, _)| WIDTH.max(columns.0.into()))
+}
+
 /// A line of a table, and the lines that belong to it: those stand below, indented.
 #[derive(Debug, Clone)]
 pub(crate) struct Row<const N: usize> {

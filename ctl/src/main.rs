@@ -18,6 +18,7 @@ mod status;
 mod token;
 mod top;
 mod topics;
+mod trace;
 
 mod broker;
 mod consumer_group;
@@ -35,7 +36,6 @@ mod waiting;
 use std::process::ExitCode;
 
 use shared::runtime::settings::{self, Refused};
-use shared::runtime::trace;
 
 use crate::cli::{Cli, Command};
 use crate::error::CtlError;
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> ExitCode {
-    let _spans = match trace::init(&cli.trace, "returnsctl", true) {
+    let _spans = match shared::runtime::trace::init(&cli.trace, "returnsctl", true) {
         Ok(flush) => flush,
         Err(problem) => return Refused::listing(&[problem]).print(),
     };
@@ -93,6 +93,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, CtlError> {
         Command::Outbox(args) => outbox::run(args).await,
         Command::Returns(args) => returns::run(args).await,
         Command::Refunds(args) => refunds::run(args).await,
+        Command::Trace(args) => trace::run(args).await,
         Command::DeadLetters(args) => dead_letters::run(args).await,
         Command::DevGateway(args) => dev_gateway::run(args).await,
         Command::Status(args) => status::run(args).await,

@@ -14,6 +14,7 @@ pub(crate) mod returns;
 pub(crate) mod server;
 pub(crate) mod shards;
 pub(crate) mod tokens;
+pub(crate) mod trace;
 pub(crate) mod trails;
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ fn help_lists_every_command_and_exit_code() {
         "outbox",
         "returns",
         "refunds",
+        "trace",
         "dead-letters",
         "dev-gateway",
         "status",

@@ -15,3 +15,4 @@ mod status;
 mod token;
 mod top;
 mod topics;
+mod trace;

@@ -154,7 +154,7 @@ impl Fixture {
 
     /// Runs a command as the admin with this number.
     #[track_caller]
-    pub(super) fn act(&self, code: i32, user: &str, args: &[&str]) -> Ran {
+    pub(crate) fn act(&self, code: i32, user: &str, args: &[&str]) -> Ran {
         self.act_with(code, &self.token(user, "admin"), args)
     }
 
@@ -191,6 +191,11 @@ impl Fixture {
 
     /// A return of this order, 49.90 EUR of 49.90 EUR.
     pub(crate) async fn file(&self, order: i64) -> ReturnId {
+        self.file_in(order, &TraceContext::new_root()).await
+    }
+
+    /// The same in this trace.
+    pub(crate) async fn file_in(&self, order: i64, trace: &TraceContext) -> ReturnId {
         self.db.seed_orders(order, 1, CUSTOMER).await;
         let new = NewReturn {
             order_id: OrderId(order),
@@ -206,7 +211,7 @@ impl Fixture {
             cause: Cause {
                 actor: Actor::customer(CUSTOMER),
                 request_id: None,
-                trace: TraceContext::new_root(),
+                trace: trace.clone(),
             },
         };
         let mut tx = self.db.pool.begin().await.expect("begin");
@@ -240,12 +245,18 @@ impl Fixture {
 
     /// As the consumer writes it.
     pub(crate) async fn advance(&self, id: ReturnId, actions: &[Action]) {
+        self.advance_in(id, actions, &TraceContext::new_root())
+            .await;
+    }
+
+    /// The same in this trace.
+    pub(crate) async fn advance_in(&self, id: ReturnId, actions: &[Action], trace: &TraceContext) {
         let mut tx = self.db.pool.begin().await.expect("begin");
-        advance(&mut tx, id, actions).await;
+        advance(&mut tx, id, actions, trace).await;
         tx.commit().await.expect("commit");
     }
 
-    pub(super) async fn attempt(&self, id: ReturnId, number: i32, state: &str) {
+    pub(crate) async fn attempt(&self, id: ReturnId, number: i32, state: &str) {
         sqlx::query(
             "INSERT INTO refunds (return_id, attempt, idempotency_key, amount, currency, state, first_sent_at, \
              next_check_at, checks, gateway, last_error, created_at, updated_at) VALUES (?, ?, ?, 49.90, 'EUR', ?, \
@@ -355,7 +366,12 @@ pub(super) fn topics() -> TopicArgs {
     }
 }
 
-pub(super) async fn advance(tx: &mut MySqlConnection, id: ReturnId, actions: &[Action]) {
+pub(super) async fn advance(
+    tx: &mut MySqlConnection,
+    id: ReturnId,
+    actions: &[Action],
+    trace: &TraceContext,
+) {
     let mut locked = transition::lock(tx, &[id]).await.expect("lock");
     let change = |action: &Action| Change {
         return_id: id,
@@ -363,7 +379,7 @@ pub(super) async fn advance(tx: &mut MySqlConnection, id: ReturnId, actions: &[A
         cause: Cause {
             actor: Actor::system("refund-consumer"),
             request_id: None,
-            trace: TraceContext::new_root(),
+            trace: trace.clone(),
         },
         detail: Map::new(),
     };

@@ -4,6 +4,7 @@ use jsonwebtoken::get_current_timestamp;
 use serde_json::json;
 use shared::domain::ids::ReturnId;
 use shared::domain::status::Action;
+use shared::domain::trace_context::TraceContext;
 use sqlx::Executor;
 
 use super::fixture::{ADA, BOB, Fixture, advance, concurrently, ended, mark_paid};
@@ -369,7 +370,8 @@ async fn p5_a_late_success_and_a_confirmation_count_once_and_do_not_deadlock() {
         .execute("UPDATE refunds SET state = 'succeeded', gateway_ref = 'late'")
         .await
         .expect("settle");
-    advance(&mut settlement, id, &[Action::LateSuccess]).await;
+    let trace = TraceContext::new_root();
+    advance(&mut settlement, id, &[Action::LateSuccess], &trace).await;
     settlement.commit().await.expect("commit");
     let ran = ended(confirmation);
     assert_eq!(ran.code, 1, "{ran:?}");
