@@ -1,4 +1,5 @@
-//! An OpenTelemetry collector for tests: it takes traces by OTLP over HTTP and keeps every span.
+//! An OpenTelemetry collector for the demo and for tests: it takes traces by OTLP over HTTP, keeps every span, and answers
+//! `GET /api/v3/traces/{id}` as Jaeger's query API does.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Collected, Empty, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -19,6 +20,7 @@ use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode as SpanStatus;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span as ProtoSpan};
 use otlp_prost::Message;
+use serde_json::{Value as Json, json};
 use shared::runtime::http_server::{self, ConnectionMetrics, Limits};
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -80,7 +82,7 @@ impl Collector {
         let kept = Arc::clone(&spans);
         let service = service_fn(move |request: Request<Incoming>| {
             let kept = Arc::clone(&kept);
-            async move { Ok::<_, Infallible>(take(request, &kept).await) }
+            async move { Ok::<_, Infallible>(respond(request, &kept).await) }
         });
         let stop = CancellationToken::new();
         let metrics = ConnectionMetrics::default();
@@ -127,22 +129,43 @@ impl Collector {
     }
 }
 
+async fn respond(request: Request<Incoming>, kept: &Mutex<Vec<Span>>) -> Response<Full<Bytes>> {
+    let path = request.uri().path().to_owned();
+    let wanted = path.strip_prefix("/api/v3/traces/");
+    let (status, body) = match (request.method(), wanted) {
+        (&Method::POST, None) if path == "/v1/traces" => (take(request, kept).await, String::new()),
+        (&Method::GET, Some(trace_id)) => give(trace_id, kept),
+        _ => (StatusCode::BAD_REQUEST, String::new()),
+    };
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response
+}
+
 /// One `POST /v1/traces`.
-async fn take(request: Request<Incoming>, kept: &Mutex<Vec<Span>>) -> Response<Empty<Bytes>> {
-    let is_traces = request.method() == Method::POST && request.uri().path() == "/v1/traces";
+async fn take(request: Request<Incoming>, kept: &Mutex<Vec<Span>>) -> StatusCode {
     let body = Limited::new(request.into_body(), MAX_BODY_BYTES);
     let body = body.collect().await.map(Collected::to_bytes);
-    let decoded = body.ok().map(ExportTraceServiceRequest::decode);
-    let status = match decoded {
-        Some(Ok(export)) if is_traces => {
+    match body.ok().map(ExportTraceServiceRequest::decode) {
+        Some(Ok(export)) => {
             lock(kept).extend(export.resource_spans.into_iter().flat_map(read));
             StatusCode::OK
         }
         _ => StatusCode::BAD_REQUEST,
-    };
-    let mut response = Response::new(Empty::new());
-    *response.status_mut() = status;
-    response
+    }
+}
+
+/// The spans of one trace as OTLP in JSON.
+fn give(trace_id: &str, kept: &Mutex<Vec<Span>>) -> (StatusCode, String) {
+    let spans = lock(kept);
+    let found = spans.iter().filter(|span| span.trace_id == trace_id);
+    let resources: Vec<Json> = found.map(Span::in_a_resource).collect();
+    if resources.is_empty() {
+        let error = json!({"httpCode": 404, "message": "No traces found"});
+        return (StatusCode::NOT_FOUND, json!({"error": error}).to_string());
+    }
+    let traces = json!({"result": {"resourceSpans": resources}});
+    (StatusCode::OK, traces.to_string())
 }
 
 fn lock(spans: &Mutex<Vec<Span>>) -> std::sync::MutexGuard<'_, Vec<Span>> {
@@ -204,6 +227,27 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl Span {
+    fn in_a_resource(&self) -> Json {
+        let attribute =
+            |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
+        let attributes = self.attributes.iter();
+        let links = self.links.iter();
+        let span = json!({
+            "traceId": self.trace_id,
+            "spanId": self.span_id,
+            "parentSpanId": self.parent.as_deref().unwrap_or_default(),
+            "name": self.name,
+            "kind": i32::from(self.kind),
+            "startTimeUnixNano": self.began.to_string(),
+            "endTimeUnixNano": self.ended.to_string(),
+            "attributes": attributes.map(|(key, value)| attribute(key, value)).collect::<Vec<_>>(),
+            "links": links.map(|(trace, span)| json!({"traceId": trace, "spanId": span})).collect::<Vec<_>>(),
+            "status": {"code": if self.failed { i32::from(SpanStatus::Error) } else { 0 }},
+        });
+        let service = attribute("service.name", &self.service);
+        json!({"resource": {"attributes": [service]}, "scopeSpans": [{"spans": [span]}]})
+    }
+
     /// # Errors
     /// It has no such attribute.
     pub fn attribute(&self, name: &str) -> anyhow::Result<&str> {

@@ -5,6 +5,7 @@ mod next;
 mod programs;
 mod stage;
 mod story;
+mod traces;
 
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use programs::Programs;
 use stage::Stage;
 use story::Story;
+use traces::Traces;
 
 /// Watch a return go through the whole system.
 #[derive(Debug, Parser)]
@@ -22,6 +24,19 @@ struct Args {
     /// Stop after the story; the exit code is not 0 if a step is missing or takes longer than 30 s.
     #[arg(long)]
     once: bool,
+
+    /// Send the traces to this collector; the demo then prints where to look at them.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    otel_exporter_otlp_endpoint: Option<String>,
+
+    /// Where the pages of that collector's Jaeger are.
+    #[arg(
+        long,
+        env = "TRACE_QUERY_URL",
+        value_name = "URL",
+        default_value = "http://localhost:16686"
+    )]
+    trace_query_url: String,
 }
 
 #[tokio::main]
@@ -36,7 +51,13 @@ async fn main() -> ExitCode {
 }
 
 async fn demo(args: &Args) -> anyhow::Result<()> {
-    let stage = Stage::prepare().await?;
+    let mut stage = Stage::prepare().await?;
+    let traces = Traces::to(
+        args.otel_exporter_otlp_endpoint.as_deref(),
+        &args.trace_query_url,
+    )
+    .await?;
+    stage.env.extend(traces.variables());
     println!(
         "The programs write their logs to {}\n",
         stage.logs.display()
@@ -52,11 +73,12 @@ async fn demo(args: &Args) -> anyhow::Result<()> {
     programs.watch(story.follow(&filed)).await?;
     println!("\nAnother return, now that everything runs:");
     programs.watch(story.file_another()).await?;
+    programs.watch(traces.show(&story, &filed)).await?;
     if args.once {
         return Ok(());
     }
     let waiting = programs.watch(story.file_for_review()).await?;
-    next::show(&stage, &programs, api, waiting)?;
+    next::show(&stage, &programs, api, waiting, &traces)?;
     programs.watch(until_interrupted()).await?;
     println!("\nStopping.");
     Ok(())

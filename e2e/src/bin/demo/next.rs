@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 
 use crate::programs::Programs;
 use crate::stage::Stage;
+use crate::traces::Traces;
 
 pub(crate) fn show(
     stage: &Stage,
     programs: &Programs,
     api: SocketAddr,
     waiting: i64,
+    traces: &Traces,
 ) -> anyhow::Result<()> {
     println!("\nEverything stays up. Ctrl-C stops it.\n");
     for program in programs.iter() {
@@ -46,11 +48,13 @@ Operate it:
   set -a; . {env}; set +a
   target/debug/returnsctl doctor
   target/debug/returnsctl outbox stats
+  TRACE_QUERY_URL={query_url} target/debug/returnsctl trace {waiting}
   deploy/local/stack mysql client {instance} -e 'SELECT id, status, version FROM returns'
 
 docs/RUNNING.md goes on from here."#,
         customer = stage.customer_token,
         admin = stage.admin_token,
+        query_url = traces.query_url(),
         env = stage.logs.join("env").display(),
         instance = shared::test_support::env("STACK_INSTANCE"),
     );

@@ -56,6 +56,12 @@ pub(crate) struct FirstReturn {
     event: Uuid,
 }
 
+impl FirstReturn {
+    pub(crate) fn return_id(&self) -> i64 {
+        self.return_id
+    }
+}
+
 pub(crate) struct Story<'a> {
     stage: &'a Stage,
     api: SocketAddr,
@@ -66,6 +72,21 @@ impl<'a> Story<'a> {
     pub(crate) fn new(stage: &'a Stage, api: SocketAddr) -> anyhow::Result<Self> {
         let pool = MySqlPool::connect_lazy(&stage.env["DATABASE_URL"])?;
         Ok(Self { stage, api, pool })
+    }
+
+    pub(crate) fn stage(&self) -> &Stage {
+        self.stage
+    }
+
+    /// The trace that began with the request.
+    pub(crate) async fn trace_id(&self, first: &FirstReturn) -> anyhow::Result<String> {
+        let trace_id = sqlx::query_scalar(
+            "SELECT trace_id FROM return_events WHERE return_id = ? AND seq = 1",
+        )
+        .bind(first.return_id)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(trace_id)
     }
 
     /// Files a return while no relay runs, so that its event can be seen in the outbox.

@@ -1,7 +1,9 @@
 //! The tree of a refund without faults: parents, kinds, attributes and links.
 
 use e2e::collector::Span;
+use e2e::program::run;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use serde_json::{Value, json};
 
 use super::{DEADLINE, Traced};
 
@@ -57,6 +59,7 @@ async fn one_trace_leads_from_the_request_to_the_refund() -> anyhow::Result<()> 
     only_known_spans(&traced)?;
     for (order, (return_id, trace_id)) in filed {
         check(&traced, order, return_id, &trace_id).await?;
+        read_back(&traced, return_id, &trace_id).await?;
     }
     Ok(())
 }
@@ -89,6 +92,49 @@ fn only_known_spans(traced: &Traced) -> anyhow::Result<()> {
         anyhow::ensure!(is_known, "nobody expects {span:?}");
     }
     Ok(())
+}
+
+/// `returnsctl trace` shows each span where it is, and when it was.
+async fn read_back(traced: &Traced, return_id: i64, trace_id: &str) -> anyhow::Result<()> {
+    let mut env = traced.system.env.clone();
+    env.insert("TRACE_QUERY_URL".to_owned(), traced.collector.endpoint());
+    let shown = run(
+        "returnsctl",
+        &["trace", &return_id.to_string(), "--json"],
+        &env,
+    )
+    .await?;
+    let shown: Value = serde_json::from_str(&shown)?;
+    assert_eq!(shown["traces"][0]["source"], "backend", "{shown}");
+    let mut expected: Vec<Value> = traced.collector.trace(trace_id).iter().map(row).collect();
+    let spans = shown["traces"][0]["spans"].as_array().expect("a list");
+    let columns = [
+        "span_id",
+        "parent",
+        "name",
+        "service",
+        "start_time_unix_nano",
+        "end_time_unix_nano",
+    ];
+    let read = |span: &Value| columns.iter().map(|column| span[column].clone()).collect();
+    let mut found: Vec<Value> = spans.iter().map(read).collect();
+    for list in [&mut found, &mut expected] {
+        list.sort_by_key(ToString::to_string);
+    }
+    assert_eq!(found, expected);
+    Ok(())
+}
+
+fn row(span: &Span) -> Value {
+    let (began, ended) = (span.began.to_string(), span.ended.to_string());
+    json!([
+        span.span_id,
+        span.parent,
+        span.name,
+        span.service,
+        began,
+        ended
+    ])
 }
 
 async fn check(traced: &Traced, order: i64, return_id: i64, trace_id: &str) -> anyhow::Result<()> {
