@@ -1,6 +1,6 @@
 # The few commands people type. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-in-parallel test-one-by-one test-contract test-client check check-alerts alerts-live chaos chaos-refunds bench stack-up stack-down
+.PHONY: help demo test test-in-parallel test-one-by-one test-contract test-client test-jaeger check check-alerts alerts-live chaos chaos-refunds bench stack-up stack-down
 
 STACK := deploy/local/stack
 
@@ -43,6 +43,10 @@ test-contract: ## 20,000 requests made from openapi.json, valid and invalid, eve
 test-client: ## a client generated from openapi.json files and reads a return
 	cargo build $(BUILD) $(PROGRAMS) --bin contract
 	$(STACK) run contract -- target/debug/contract --client
+
+test-jaeger: ## reads a return's traces back from a real Jaeger; Go compiles it once, in about ten minutes
+	cargo build $(BUILD) $(PROGRAMS) --bin trace-check
+	$(STACK) run jaeger -- deploy/local/jaeger run -- target/debug/trace-check
 
 check: ## format, lints, documentation, structure; no servers needed
 	cargo fmt --all --check
