@@ -14,9 +14,9 @@ use crate::error::CtlError;
 /// A server that is stopped or behind a silent firewall would hold a connect for minutes.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// Above the longest count: about a second for each million rows.
-const READ_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const READ_DEADLINE: Duration = Duration::from_secs(60);
 /// Of one check of `doctor`, which must stay quick.
-const CHECK_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const CHECK_DEADLINE: Duration = Duration::from_secs(10);
 /// Above two lock waits of 5 s in one run of a transaction.
 const TRANSACTION_DEADLINE: Duration = Duration::from_secs(30);
 /// Other sessions hold what we lock for milliseconds.

@@ -1,7 +1,7 @@
 //! Whether relays are at work, and what they cannot send.
 
 use super::report::{Check, Report};
-use crate::session::Session;
+use crate::session::{CHECK_DEADLINE, Session};
 use crate::store::outbox::parked_totals;
 use crate::store::shards::{ShardHead, shard_heads, shard_numbers};
 use crate::text::{counted, span};
@@ -18,7 +18,9 @@ pub(super) async fn examine(session: &Session, report: &mut Report) {
         }
         Err(error) => report.add(Check::of_error("relays", &error)),
     }
-    let parked = session.check("parked_totals", |conn| Box::pin(parked_totals(conn)));
+    let parked = session.check("parked_totals", |conn| {
+        Box::pin(parked_totals(conn, CHECK_DEADLINE))
+    });
     report.add(match parked.await {
         Ok((rows, orders)) => parked_events(rows, orders),
         Err(error) => Check::of_error("parked events", &error),

@@ -4,7 +4,7 @@
 use shared::domain::refund::{OVERDUE, OverdueRechecks, overdue_rechecks};
 
 use super::report::{Check, Report};
-use crate::session::Session;
+use crate::session::{CHECK_DEADLINE, Session};
 use crate::store::findings::{Findings, findings};
 use crate::text::{counted, printable, span};
 use crate::waiting::Kind;
@@ -12,7 +12,7 @@ use crate::waiting::Kind;
 /// Needs a database that has the schema of this build.
 pub(super) async fn examine(session: &Session, report: &mut Report) {
     let found = session.check("findings", |conn| {
-        Box::pin(findings(conn, OVERDUE.whole_seconds()))
+        Box::pin(findings(conn, OVERDUE.whole_seconds(), CHECK_DEADLINE))
     });
     match found.await {
         Ok(found) => checks(&found)

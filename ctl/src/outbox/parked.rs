@@ -8,7 +8,7 @@ use shared::domain::ids::{EventId, OrderId, ReturnId, Shard};
 use crate::error::CtlError;
 use crate::layout::{Row, table};
 use crate::output;
-use crate::session::SessionArgs;
+use crate::session::{READ_DEADLINE, SessionArgs};
 use crate::store::outbox::{self as store, ParkedOrder};
 use crate::text::{counted, or_dash, printable, span};
 
@@ -76,7 +76,9 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
         Box::pin(store::parked_orders(conn, order, limit))
     });
     let orders = orders.await?;
-    let totals = session.read("parked_totals", |conn| Box::pin(store::parked_totals(conn)));
+    let totals = session.read("parked_totals", |conn| {
+        Box::pin(store::parked_totals(conn, READ_DEADLINE))
+    });
     let (parked_rows, parked_orders) = totals.await?;
     let report = Report {
         orders: orders.into_iter().map(Order::from).collect(),

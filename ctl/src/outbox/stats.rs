@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::error::CtlError;
 use crate::layout::{Row, shorten, table};
 use crate::output;
-use crate::session::SessionArgs;
+use crate::session::{READ_DEADLINE, SessionArgs};
 use crate::store::shards::{ShardCounts, ShardHead, shard_counts, shard_heads};
 use crate::text::{counted, or_dash, span};
 
@@ -58,7 +58,9 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     let session = args.session.connect().await?;
     let heads = session.read("shard_heads", |conn| Box::pin(shard_heads(conn)));
     let heads = heads.await?;
-    let counts = session.read("shard_counts", |conn| Box::pin(shard_counts(conn)));
+    let counts = session.read("shard_counts", |conn| {
+        Box::pin(shard_counts(conn, READ_DEADLINE))
+    });
     let shards = heads.into_iter().zip(counts.await?).map(ShardStats::from);
     let shards: Vec<ShardStats> = shards.collect();
     let report = Report {

@@ -153,7 +153,9 @@ async fn mysql(
         ),
         within(
             deadline,
-            session.run("shard_counts", WITHIN, |conn| Box::pin(shard_counts(conn)))
+            session.run("shard_counts", WITHIN, |conn| Box::pin(shard_counts(
+                conn, WITHIN
+            )))
         ),
         within(
             deadline,
@@ -163,7 +165,7 @@ async fn mysql(
 }
 
 async fn outbox(conn: &mut MySqlConnection) -> sqlx::Result<Outbox> {
-    let (parked_events, parked_orders) = parked_totals(conn).await?;
+    let (parked_events, parked_orders) = parked_totals(conn, WITHIN).await?;
     Ok(Outbox {
         shards: shard_heads(conn).await?,
         relays: relays(conn).await?,
@@ -175,10 +177,10 @@ async fn outbox(conn: &mut MySqlConnection) -> sqlx::Result<Outbox> {
 
 async fn work(conn: &mut MySqlConnection) -> sqlx::Result<Work> {
     Ok(Work {
-        returns: open_returns(conn).await?,
-        refunds: open_attempts(conn).await?,
+        returns: open_returns(conn, WITHIN).await?,
+        refunds: open_attempts(conn, WITHIN).await?,
         oldest_dead_letter_secs: oldest_dead_letter(conn).await?,
-        findings: findings(conn, OVERDUE.whole_seconds()).await?,
+        findings: findings(conn, OVERDUE.whole_seconds(), WITHIN).await?,
     })
 }
 

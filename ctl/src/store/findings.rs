@@ -1,5 +1,7 @@
 //! What `doctor`, `status` and `top` count: returns, refunds and records that wait for a consumer or a person. Each count uses an index.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use shared::domain::refund::AttemptState;
 use sqlx::mysql::MySqlConnection;
@@ -7,6 +9,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 use strum::IntoEnumIterator;
 
 use super::actions::Verb;
+use super::ends_within;
 use super::refunds::DISAGREEMENTS;
 
 /// The number of each kind that waits. The names are those of `--json`.
@@ -30,10 +33,11 @@ pub(crate) struct Findings {
 pub(crate) async fn findings(
     conn: &mut MySqlConnection,
     overdue_secs: i64,
+    limit: Duration,
 ) -> sqlx::Result<Findings> {
     sqlx::query_as(AssertSqlSafe(format!(
         "/* findings */ {}",
-        sql(overdue_secs)
+        sql(overdue_secs, limit)
     )))
     .fetch_one(conn)
     .await
@@ -41,7 +45,7 @@ pub(crate) async fn findings(
 
 /// One look-up for each state, and none by time: with the statistics of an empty table MySQL reads the whole index rather
 /// than a range of it.
-fn sql(overdue_secs: i64) -> String {
+fn sql(overdue_secs: i64, limit: Duration) -> String {
     let late = |since: &str| format!("{since} + INTERVAL {overdue_secs} SECOND < UTC_TIMESTAMP(6)");
     let attempts = |state: &str| {
         format!("(SELECT COUNT(*) FROM refunds FORCE INDEX (due) WHERE state = '{state}'")
@@ -62,13 +66,14 @@ fn sql(overdue_secs: i64) -> String {
         })
         .collect();
     format!(
-        "SELECT {}) AS parked_attempts, {}) AS failed_returns, {} AS overdue_attempts, \
+        "SELECT {} {}) AS parked_attempts, {}) AS failed_returns, {} AS overdue_attempts, \
          {} AND {late_return}) + {} AND {late_return} AND review_required = 0) AS unclaimed_returns, \
          (SELECT COUNT(*) FROM dead_letters FORCE INDEX (record)) AS dead_letters, \
          {} AND review_required = 1) AS in_review, \
          {} AND 0 < (SELECT COUNT(*) FROM operator_actions AS a FORCE INDEX (return_id) WHERE a.return_id = refunds.return_id \
          AND a.verb IN ('{}', '{}') AND a.created_at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY)) AS mark_requests, \
          (SELECT COUNT(DISTINCT f.return_id, f.attempt) FROM {DISAGREEMENTS}) AS doubtful_attempts",
+        ends_within(limit),
         attempts("parked"),
         returns("refund_failed"),
         overdue.join(" + "),
@@ -100,7 +105,10 @@ mod tests {
     }
 
     async fn plan(conn: &mut MySqlConnection) {
-        let explain = format!("EXPLAIN FORMAT=TRADITIONAL {}", sql(300));
+        let explain = format!(
+            "EXPLAIN FORMAT=TRADITIONAL {}",
+            sql(300, Duration::from_secs(10))
+        );
         let steps = sqlx::query(AssertSqlSafe(explain))
             .fetch_all(conn)
             .await

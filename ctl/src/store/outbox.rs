@@ -1,11 +1,15 @@
 //! What an operator reads about rows of the outbox that wait or are parked. No read locks.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use shared::domain::ids::{EventId, OrderId, ReturnId, Shard};
 use sqlx::mysql::{MySqlArguments, MySqlConnection};
 use sqlx::query::QueryAs;
 use sqlx::{AssertSqlSafe, FromRow, MySql};
 use time::OffsetDateTime;
+
+use super::ends_within;
 
 /// The rows of one topic. The names are those of `--json`.
 #[derive(Debug, Clone, FromRow, Serialize)]
@@ -178,10 +182,14 @@ pub(crate) async fn parked_orders(
 }
 
 /// The number of parked rows, and of orders with parked rows.
-pub(crate) async fn parked_totals(conn: &mut MySqlConnection) -> sqlx::Result<(i64, i64)> {
-    sqlx::query_as(
-        "/* parked_totals */ SELECT COUNT(*), COUNT(DISTINCT msg_key) FROM outbox_parked FORCE INDEX (msg_key)",
-    )
+pub(crate) async fn parked_totals(
+    conn: &mut MySqlConnection,
+    limit: Duration,
+) -> sqlx::Result<(i64, i64)> {
+    sqlx::query_as(AssertSqlSafe(format!(
+        "/* parked_totals */ SELECT {} COUNT(*), COUNT(DISTINCT msg_key) FROM outbox_parked FORCE INDEX (msg_key)",
+        ends_within(limit)
+    )))
     .fetch_one(conn)
     .await
 }

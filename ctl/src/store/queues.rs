@@ -1,11 +1,15 @@
 //! How much waits in each state of returns and refund attempts, and for how long. Each count is a look-up in one index.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use shared::domain::refund::AttemptState;
 use shared::domain::status::Status;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, FromRow};
 use strum::IntoEnumIterator;
+
+use super::ends_within;
 
 /// The rows of one state. The names are those of `--json`.
 #[derive(Debug, Clone, Default, PartialEq, FromRow, Serialize)]
@@ -20,8 +24,11 @@ pub(crate) struct StateCount {
 pub(crate) const IN_REVIEW: &str = "in_review";
 
 /// Returns that are not at their end, by status. Ended ones are not counted: there may be many millions.
-pub(crate) async fn open_returns(conn: &mut MySqlConnection) -> sqlx::Result<Vec<StateCount>> {
-    fetch("open_returns", &open_returns_sql(), conn).await
+pub(crate) async fn open_returns(
+    conn: &mut MySqlConnection,
+    limit: Duration,
+) -> sqlx::Result<Vec<StateCount>> {
+    fetch("open_returns", &open_returns_sql(), conn, limit).await
 }
 
 fn open_returns_sql() -> String {
@@ -45,8 +52,11 @@ fn open_returns_sql() -> String {
 }
 
 /// Attempts that are not at their end, by state, and parked ones.
-pub(crate) async fn open_attempts(conn: &mut MySqlConnection) -> sqlx::Result<Vec<StateCount>> {
-    fetch("open_attempts", &open_attempts_sql(), conn).await
+pub(crate) async fn open_attempts(
+    conn: &mut MySqlConnection,
+    limit: Duration,
+) -> sqlx::Result<Vec<StateCount>> {
+    fetch("open_attempts", &open_attempts_sql(), conn, limit).await
 }
 
 fn open_attempts_sql() -> String {
@@ -71,8 +81,14 @@ fn part(name: &str, since: &str, from: &str) -> String {
     )
 }
 
-async fn fetch(name: &str, sql: &str, conn: &mut MySqlConnection) -> sqlx::Result<Vec<StateCount>> {
-    let sql = format!("/* {name} */ {sql}");
+async fn fetch(
+    name: &str,
+    sql: &str,
+    conn: &mut MySqlConnection,
+    limit: Duration,
+) -> sqlx::Result<Vec<StateCount>> {
+    let limited = sql.replacen("SELECT", &format!("SELECT {}", ends_within(limit)), 1);
+    let sql = format!("/* {name} */ {limited}");
     sqlx::query_as(AssertSqlSafe(sql)).fetch_all(conn).await
 }
 

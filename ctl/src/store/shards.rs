@@ -1,9 +1,13 @@
 //! What an operator reads about the outbox as a whole: its shards with their leases, how much waits, the relays. No read locks.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use shared::domain::ids::Shard;
-use sqlx::FromRow;
 use sqlx::mysql::MySqlConnection;
+use sqlx::{AssertSqlSafe, FromRow};
+
+use super::ends_within;
 
 /// The alarm of OPERATIONS.md: a relay sends an event within milliseconds.
 const OLD_SECS: f64 = 60.0;
@@ -90,15 +94,19 @@ pub(crate) struct ShardCounts {
 /// Every shard, ascending: about a second for each million rows.
 ///
 /// Rows are counted over the narrow index on `id`: the clustered one holds the payloads too.
-pub(crate) async fn shard_counts(conn: &mut MySqlConnection) -> sqlx::Result<Vec<ShardCounts>> {
-    sqlx::query_as(
-        "/* shard_counts */ SELECT CAST(COALESCE(w.waiting, 0) AS SIGNED) AS waiting_rows, \
+pub(crate) async fn shard_counts(
+    conn: &mut MySqlConnection,
+    limit: Duration,
+) -> sqlx::Result<Vec<ShardCounts>> {
+    sqlx::query_as(AssertSqlSafe(format!(
+        "/* shard_counts */ SELECT {} CAST(COALESCE(w.waiting, 0) AS SIGNED) AS waiting_rows, \
          CAST(COALESCE(p.parked, 0) AS SIGNED) AS parked_rows FROM outbox_lease AS l \
          LEFT JOIN (SELECT shard, COUNT(*) AS waiting FROM outbox FORCE INDEX (id) GROUP BY shard) AS w \
          ON w.shard = l.shard \
          LEFT JOIN (SELECT shard, COUNT(*) AS parked FROM outbox_parked FORCE INDEX (msg_key) GROUP BY shard) AS p \
          ON p.shard = l.shard ORDER BY l.shard",
-    )
+        ends_within(limit)
+    )))
     .fetch_all(conn)
     .await
 }
