@@ -23,6 +23,7 @@ mod trace;
 mod broker;
 mod consumer_group;
 mod history;
+mod http;
 mod keys;
 mod operator;
 mod overview;

@@ -23,6 +23,7 @@ use self::page::Page;
 use self::rows::{NOT_KNOWN, Part, Rows};
 use self::span::{Link, Span};
 use crate::error::CtlError;
+use crate::http::parse_url;
 use crate::layout::{fit, terminal_width};
 use crate::output;
 use crate::return_head::ReturnHead;
@@ -50,17 +51,17 @@ pub(crate) struct Args {
     return_id: ReturnId,
 
     /// Address of Jaeger's query API, which is that of its pages too.
-    #[arg(long, env = "TRACE_QUERY_URL", value_name = "URL", value_parser = parse_url)]
+    #[arg(
+        long,
+        env = "TRACE_QUERY_URL",
+        value_name = "URL",
+        hide_env_values = true,
+        value_parser = |text: &str| parse_url("TRACE_QUERY_URL", text)
+    )]
     trace_query_url: Option<Url>,
 
     #[command(flatten)]
     session: SessionArgs,
-}
-
-fn parse_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).ok();
-    url.filter(|url| matches!(url.scheme(), "http" | "https"))
-        .ok_or_else(|| "must be a URL that begins with http:// or https://".to_owned())
 }
 
 #[derive(Debug, Serialize)]

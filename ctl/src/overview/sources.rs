@@ -7,6 +7,7 @@ use shared::runtime::kafka::KafkaArgs;
 
 use crate::consumer_group::GroupArgs;
 use crate::error::CtlError;
+use crate::http::parse_url;
 
 // No doc comment: clap would show it as the text of every command that flattens this.
 #[derive(Debug, Clone, clap::Args)]
@@ -34,7 +35,8 @@ pub(crate) struct SourceArgs {
         long,
         env = "PROMETHEUS_URL",
         value_name = "URL",
-        hide_env_values = true
+        hide_env_values = true,
+        value_parser = |text: &str| parse_url("PROMETHEUS_URL", text)
     )]
     pub(super) prometheus_url: Option<Url>,
 }

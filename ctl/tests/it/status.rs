@@ -357,3 +357,14 @@ async fn consumers_are_named_with_their_partitions() {
     assert!(ran.stdout.contains("1 member, "), "{}", ran.stdout);
     assert_eq!(ran.code, 0, "{ran:?}");
 }
+
+#[test]
+fn a_prometheus_url_without_a_scheme_is_refused_and_not_repeated() {
+    let variables = [("PROMETHEUS_URL", "u:s3cret@localhost:9090")];
+    for command in ["status", "top"] {
+        let ran = expect_code(64, &[command], &variables);
+        let problem = "PROMETHEUS_URL must be a URL that begins with http:// or https://";
+        assert!(ran.stderr.contains(problem), "{ran:?}");
+        assert!(!format!("{ran:?}").contains("s3cret"), "{ran:?}");
+    }
+}

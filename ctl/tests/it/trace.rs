@@ -285,12 +285,17 @@ async fn a_return_of_nobody_and_bad_arguments_are_refused() {
     let fixture = Fixture::new().await;
     let ran = traced(&fixture, 1, ReturnId(99), &[]);
     assert!(ran.stderr.contains("there is no return 99"), "{ran:?}");
-    let ran = run(&["trace", "x", "--trace-query-url", "localhost:16686"], &[]);
+    let url = "reader:s3cret@localhost:16686";
+    let ran = run(&["trace", "x", "--trace-query-url", url], &[]);
     assert_eq!(ran.code, 64, "{ran:?}");
     for part in [
         "must be a return's id",
-        "must be a URL that begins with http",
+        "TRACE_QUERY_URL must be a URL that begins with http",
     ] {
         assert!(ran.stderr.contains(part), "{part}: {ran:?}");
     }
+    assert!(!format!("{ran:?}").contains("s3cret"), "{ran:?}");
+    let variables = [("TRACE_QUERY_URL", "http://reader:s3cret@localhost:16686")];
+    let ran = run(&["trace", "--help"], &variables);
+    assert!(!ran.stdout.contains("s3cret"), "{ran:?}");
 }

@@ -26,13 +26,19 @@ struct Args {
     once: bool,
 
     /// Send the traces to this collector; the demo then prints where to look at them.
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     otel_exporter_otlp_endpoint: Option<String>,
 
     /// Where the pages of that collector's Jaeger are.
     #[arg(
         long,
         env = "TRACE_QUERY_URL",
+        hide_env_values = true,
         value_name = "URL",
         default_value = "http://localhost:16686"
     )]

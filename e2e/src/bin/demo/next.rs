@@ -54,7 +54,7 @@ Operate it:
 docs/RUNNING.md goes on from here."#,
         customer = stage.customer_token,
         admin = stage.admin_token,
-        query_url = traces.query_url(),
+        query_url = traces.printable_url()?,
         env = stage.logs.join("env").display(),
         instance = shared::test_support::env("STACK_INSTANCE"),
     );

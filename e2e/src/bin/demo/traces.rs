@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use e2e::collector::{Collector, Span};
 use e2e::program::{Env, run};
 use e2e::until;
+use reqwest::Url;
 
 use crate::story::{FirstReturn, Story};
 
@@ -16,7 +17,11 @@ const EVENTS: usize = 4;
 
 pub(crate) enum Traces {
     Here(Collector),
-    Elsewhere { endpoint: String, pages: String },
+    /// `pages` is the address of its Jaeger; it may have a password.
+    Elsewhere {
+        endpoint: String,
+        pages: String,
+    },
 }
 
 impl Traces {
@@ -31,8 +36,12 @@ impl Traces {
         })
     }
 
-    /// The address that `returnsctl trace` asks.
-    pub(crate) fn query_url(&self) -> String {
+    /// The address that `returnsctl trace` asks, as it may be printed.
+    pub(crate) fn printable_url(&self) -> anyhow::Result<String> {
+        without_user(&self.query_url())
+    }
+
+    fn query_url(&self) -> String {
         match self {
             Self::Here(collector) => collector.endpoint(),
             Self::Elsewhere { pages, .. } => pages.clone(),
@@ -70,11 +79,20 @@ impl Traces {
                 print!("{tree}");
             }
             Self::Elsewhere { pages, .. } => {
+                let pages = without_user(pages)?;
                 println!("\nThe trace of the first return: {pages}/trace/{trace_id}");
             }
         }
         Ok(())
     }
+}
+
+/// The URL without user and password.
+fn without_user(url: &str) -> anyhow::Result<String> {
+    let mut url = Url::parse(url).context("TRACE_QUERY_URL is no URL")?;
+    let removed = url.set_username("").and_then(|()| url.set_password(None));
+    ensure!(removed.is_ok(), "TRACE_QUERY_URL names no server");
+    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 /// Each program has sent its last span.
