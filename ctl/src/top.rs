@@ -14,7 +14,7 @@ use std::time::Duration;
 use crossterm::event::{Event, EventStream};
 use futures_util::StreamExt;
 use ratatui::DefaultTerminal;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use self::screen::{Screen, Step};
@@ -24,7 +24,7 @@ use crate::output;
 use crate::overview::{Collector, Overview, SourceArgs};
 
 const HELP: &str = "\
-Keys: q or Ctrl-C ends, p pauses, Tab and Shift-Tab choose a pane, the arrows and PageUp/PageDown scroll it, ? shows this.
+Keys: q or Ctrl-C ends, p pauses, Tab, Left and Right choose a pane, Up, Down and PageUp/PageDown scroll it, ? shows this.
 
 Rates, errors and topics in trouble come from the operator's ports of the programs (--ops), alerts from Prometheus \
 (--prometheus-url); without them the view says how to set them. If a source goes away, its last values stay and are marked \
@@ -84,7 +84,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
         output::print_json(&overview)?;
     } else {
         let width = u16::try_from(WIDTH).expect("a terminal is narrow");
-        output::print(&view::text(&Screen::still(overview), width))?;
+        output::print(&view::text(&mut Screen::still(overview), width))?;
     }
     Ok(code)
 }
@@ -100,29 +100,54 @@ async fn watch_live(
         ));
     }
     let screen = Screen::new(interval, colors);
+    // Before the terminal is changed: a signal that comes between would end the program and leave it so.
+    let signals = Signals::install().map_err(terminal_failed)?;
     // It also restores the terminal when the program panics.
-    let mut terminal = ratatui::try_init().map_err(terminal_failed)?;
-    let ended = live(&mut terminal, screen, collector).await;
+    let ended = match ratatui::try_init() {
+        Ok(mut terminal) => live(&mut terminal, screen, collector, signals).await,
+        Err(error) => Err(terminal_failed(error)),
+    };
+    // Also if only a part of the change succeeded.
     ratatui::restore();
     ended
+}
+
+/// The signals that end the view.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn install() -> std::io::Result<Self> {
+        Ok(Self([
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::hangup())?,
+            signal(SignalKind::interrupt())?,
+        ]))
+    }
+
+    async fn any(&mut self) {
+        let [terminate, hang_up, interrupt] = &mut self.0;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
 }
 
 async fn live(
     terminal: &mut DefaultTerminal,
     mut screen: Screen,
     collector: Collector,
+    mut signals: Signals,
 ) -> Result<ExitCode, CtlError> {
     let (paused, is_paused) = watch::channel(false);
     let (sender, mut overviews) = watch::channel(None);
     let mut reading = tokio::spawn(read(collector, screen.interval(), is_paused, sender));
-    let mut terminate = signal(SignalKind::terminate()).map_err(terminal_failed)?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(terminal_failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(terminal_failed)?;
     let mut events = EventStream::new();
     // Ages in the header grow between two readings.
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
-        let drawn = terminal.draw(|frame| view::draw(frame, &screen));
+        let drawn = terminal.draw(|frame| view::draw(frame, &mut screen));
         drawn.map_err(terminal_failed)?;
         tokio::select! {
             event = events.next() => match event {
@@ -140,9 +165,7 @@ async fn live(
                 screen.show(overviews.borrow_and_update().clone());
             }
             _ = tick.tick() => {}
-            _ = terminate.recv() => return Ok(ExitCode::SUCCESS),
-            _ = hang_up.recv() => return Ok(ExitCode::SUCCESS),
-            _ = interrupt.recv() => return Ok(ExitCode::SUCCESS),
+            () = signals.any() => return Ok(ExitCode::SUCCESS),
             ended = &mut reading => {
                 let cause = ended.err().map(|error| error.to_string()).unwrap_or_default();
                 return Err(CtlError::Problem(format!("this is a bug of returnsctl: {cause}")));

@@ -24,14 +24,14 @@ const ALL: [usize; PANES] = [0, 1, 2, 3, 4];
 const KEYS: [&str; 7] = [
     "q, Ctrl-C          end",
     "p                  pause, go on",
-    "Tab, Shift-Tab     choose a pane; it gets the room that is left",
+    "Tab, Left, Right   choose a pane; it gets the room that is left",
     "Up, Down           scroll the pane",
     "PageUp, PageDown   scroll it by five lines",
     "Home               to its first line",
     "?                  this page",
 ];
 
-pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen) {
+pub(super) fn draw(frame: &mut Frame<'_>, screen: &mut Screen) {
     let [header, body] =
         Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(frame.area());
     frame.render_widget(self::header(screen, header.width), header);
@@ -57,24 +57,17 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen) {
         Constraint::Fill(1),
     ])
     .areas(body);
-    column(
-        frame,
-        left,
-        &panes(overview, left.width.into()),
-        &LEFT,
-        screen,
-    );
-    column(
-        frame,
-        right,
-        &panes(overview, right.width.into()),
-        &RIGHT,
-        screen,
-    );
+    let sides = [
+        (left, panes(overview, left.width.into()), &LEFT[..]),
+        (right, panes(overview, right.width.into()), &RIGHT[..]),
+    ];
+    for (area, panes, shown) in sides {
+        column(frame, area, &panes, shown, screen);
+    }
 }
 
 /// One frame as text, with all lines of all panes.
-pub(super) fn text(screen: &Screen, width: u16) -> String {
+pub(super) fn text(screen: &mut Screen, width: u16) -> String {
     let panes = screen
         .overview
         .as_ref()
@@ -83,7 +76,7 @@ pub(super) fn text(screen: &Screen, width: u16) -> String {
     let height = u16::try_from(lines.sum::<usize>() + 1).unwrap_or(u16::MAX);
     let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("it is memory");
     terminal
-        .draw(|frame| draw(frame, screen))
+        .draw(|frame| draw(frame, &mut *screen))
         .expect("it is memory");
     lines_of(terminal.backend().buffer()).join("\n")
 }
@@ -116,7 +109,7 @@ fn header(screen: &Screen, width: u16) -> Line<'static> {
     Line::styled(text, Style::new().add_modifier(Modifier::BOLD))
 }
 
-fn column(frame: &mut Frame<'_>, area: Rect, panes: &[Pane], shown: &[usize], screen: &Screen) {
+fn column(frame: &mut Frame<'_>, area: Rect, panes: &[Pane], shown: &[usize], screen: &mut Screen) {
     let heights = heights(panes, shown, screen.focus, area.height.into());
     let constraints = heights.iter().map(|height| Constraint::Length(*height));
     let areas = Layout::vertical(constraints).split(area);
@@ -148,9 +141,11 @@ fn heights(panes: &[Pane], shown: &[usize], focus: usize, room: usize) -> Vec<u1
     shown.map(|height| height.unwrap_or(u16::MAX)).collect()
 }
 
-fn pane(frame: &mut Frame<'_>, area: Rect, at: usize, pane: &Pane, screen: &Screen) {
+fn pane(frame: &mut Frame<'_>, area: Rect, at: usize, pane: &Pane, screen: &mut Screen) {
     let room = usize::from(area.height.saturating_sub(1));
     let first = screen.scrolled[at].min(pane.lines.len().saturating_sub(room));
+    // A key that would scroll past the end has no effect, so that the next one upwards has.
+    screen.scrolled[at] = first;
     let below = pane.lines.len().saturating_sub(first + room);
     let is_chosen = screen.focus == at && !screen.is_still();
     let mark = if is_chosen { "> " } else { "" };

@@ -1,5 +1,6 @@
 use std::time::{Duration, Instant};
 
+use crossterm::event::{KeyCode, KeyEvent};
 use shared::domain::event::TopicArgs;
 use shared::domain::ids::Shard;
 
@@ -187,9 +188,11 @@ fn overview() -> Overview {
     overview
 }
 
-fn frame(screen: &Screen, width: u16, height: u16) -> String {
+fn frame(screen: &mut Screen, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("memory");
-    terminal.draw(|frame| draw(frame, screen)).expect("memory");
+    terminal
+        .draw(|frame| draw(frame, &mut *screen))
+        .expect("memory");
     lines_of(terminal.backend().buffer()).join("\n") + "\n"
 }
 
@@ -211,13 +214,13 @@ fn expect_frame(found: &str, expected: &str) {
 
 #[test]
 fn the_essentials_fit_80_columns_and_24_lines() {
-    let found = frame(&live(Some(overview())), 80, 24);
+    let found = frame(&mut live(Some(overview())), 80, 24);
     expect_frame(&found, include_str!("80x24.txt"));
 }
 
 #[test]
 fn a_large_terminal_shows_everything() {
-    let found = frame(&live(Some(overview())), 200, 50);
+    let found = frame(&mut live(Some(overview())), 200, 50);
     expect_frame(&found, include_str!("200x50.txt"));
     assert!(!found.contains(" below "), "{found}");
 }
@@ -225,12 +228,12 @@ fn a_large_terminal_shows_everything() {
 /// Whatever the width: each line of a pane ends at the end of a word of the text.
 #[test]
 fn no_word_is_cut_at_any_width() {
-    let words: Vec<String> = frame(&live(Some(overview())), 200, 200)
+    let words: Vec<String> = frame(&mut live(Some(overview())), 200, 200)
         .split_whitespace()
         .map(str::to_owned)
         .collect();
     for width in [80, 100, 132] {
-        let found = text(&Screen::still(overview()), width);
+        let found = text(&mut Screen::still(overview()), width);
         for word in [
             "FIRING",
             "outbox_database_errors_total",
@@ -249,7 +252,9 @@ fn colors_can_be_turned_off_and_are_never_the_only_sign() {
         let mut screen = live(Some(overview()));
         screen.colors = colors;
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("memory");
-        terminal.draw(|frame| draw(frame, &screen)).expect("memory");
+        terminal
+            .draw(|frame| draw(frame, &mut screen))
+            .expect("memory");
         terminal.backend().buffer().clone()
     };
     let colored = |buffer: &Buffer| buffer.content().iter().any(|cell| cell.fg != Color::Reset);
@@ -263,15 +268,21 @@ fn a_pane_scrolls_to_its_last_line_and_no_further() {
     let mut screen = live(Some(overview()));
     screen.focus = 3;
     screen.scrolled[3] = 1_000;
-    let found = frame(&screen, 80, 24);
+    let found = frame(&mut screen, 80, 24);
     assert!(found.contains("inactive  ReturnsApiGone page"), "{found}");
     assert!(found.contains("> Alerts and errors"), "{found}");
+    let last = screen.scrolled[3];
+    screen.press(KeyEvent::from(KeyCode::PageDown));
+    assert_eq!(frame(&mut screen, 80, 24), found);
+    screen.press(KeyEvent::from(KeyCode::Up));
+    frame(&mut screen, 80, 24);
+    assert_eq!(screen.scrolled[3], last - 1);
 }
 
 #[test]
 fn help_and_the_first_moments_have_a_page() {
     let mut screen = live(None);
-    assert!(frame(&screen, 80, 24).contains("reading MySQL"));
+    assert!(frame(&mut screen, 80, 24).contains("reading MySQL"));
     screen.shows_help = true;
-    assert!(frame(&screen, 80, 24).contains("Shift-Tab"));
+    assert!(frame(&mut screen, 80, 24).contains("Tab, Left, Right"));
 }
