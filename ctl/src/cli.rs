@@ -13,6 +13,7 @@ Exit codes:
   0   done, or no problem found
   1   a problem was found; the message says what to do
   2   the result is unknown, because a server could not be reached
+  3   something waits for a person (doctor, status, top --once and --json)
   64  bad usage; every bad setting is listed
 
 Each setting is a flag and a variable; see `returnsctl COMMAND --help`.";

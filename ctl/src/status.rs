@@ -18,7 +18,8 @@ Examples:
   returnsctl status --json
 
 Exit codes, as of doctor: 0 nothing stands still and nothing waits for a person; 1 something stands still; 2 something \
-cannot be read, so the result is unknown; 3 nothing stands still, but something waits for a person; 64 bad usage.";
+cannot be read, so the result is unknown; 3 nothing stands still, but something waits for a person; 64 bad usage. Alerts that \
+fire do not change it.";
 
 /// Show every queue, who works on it, and what waits for a person with the command to type next.
 #[derive(Debug, clap::Args)]
