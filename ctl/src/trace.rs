@@ -96,6 +96,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, CtlError> {
     let read = session.read("read_trace", move |conn| Box::pin(read(conn, id)));
     let (row, rows) = read.await?.ok_or_else(|| no_such_return(id))?;
     let backend = args.trace_query_url.as_ref().map(Backend::new);
+    let backend = backend.transpose()?;
     let (traces, failure) = traces(&rows, backend.as_ref()).await;
     let report = Report {
         head: ReturnHead::of(id, &row),

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::consumer_group::GroupReader;
 use crate::error::CtlError;
+use crate::http;
 use crate::session::Session;
 use crate::store::dead_letters::oldest_dead_letter;
 use crate::store::findings::findings;
@@ -26,7 +27,7 @@ use crate::text::rfc3339;
 
 /// The outbox, its counts, and the work.
 const CONNECTIONS: u32 = 3;
-/// No response of ours is longer.
+/// The metrics of a program of ours and the rules of a Prometheus are shorter.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// The sources, and what was read from them last.
@@ -42,15 +43,11 @@ impl Collector {
     /// It connects when first used.
     pub(crate) fn new(args: SourceArgs) -> Result<Self, CtlError> {
         args.check()?;
-        let client = Client::builder().timeout(WITHIN).no_proxy().build();
         Ok(Self {
             args,
             session: None,
             group: None,
-            client: client.map_err(|error| CtlError::Refused {
-                problem: "cannot start an HTTP client".to_owned(),
-                source: Box::new(error),
-            })?,
+            client: http::client()?,
             last: None,
         })
     }
@@ -244,20 +241,10 @@ async fn rules(client: &Client, base: Option<&Url>, deadline: Instant) -> Option
 
 /// The body of a page; `server` is its name in messages.
 async fn get(client: &Client, url: &str, server: &str) -> Result<String, CtlError> {
-    // The URL may have a password.
-    let away = |error: reqwest::Error| CtlError::Unreachable {
-        server: server.to_owned(),
-        source: Box::new(error.without_url()),
-    };
-    let response = client.get(url).send().await.map_err(away)?;
-    let mut response = response.error_for_status().map_err(away)?;
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(away)? {
-        body.extend_from_slice(&chunk);
-        if body.len() > MOST_BYTES {
-            let text = format!("{server} sends more than {MOST_BYTES} bytes");
-            return Err(CtlError::Problem(text));
-        }
+    let (status, body) = http::get(client, url, MOST_BYTES, server).await?;
+    if !status.is_success() {
+        let text = format!("{server} answered with status {status}");
+        return Err(CtlError::Problem(text));
     }
     Ok(String::from_utf8_lossy(&body).into_owned())
 }

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::otlp;
 use super::span::Span;
 use crate::error::CtlError;
+use crate::http;
 
 /// For all traces of a return: a person waits, and the rows are there without it.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -24,25 +25,16 @@ pub(super) struct Backend {
     until: Instant,
 }
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-enum NoAnswer {
-    #[error("{0}")]
-    Client(#[source] reqwest::Error),
-    #[error("no complete answer within {} s", DEADLINE.as_secs())]
-    DeadlinePassed,
-}
-
 impl Backend {
-    pub(super) fn new(url: &Url) -> Self {
+    pub(super) fn new(url: &Url) -> Result<Self, CtlError> {
         let host = url.host_str().unwrap_or_default();
         let port = url.port_or_known_default().unwrap_or_default();
-        Self {
-            client: Client::new(),
+        Ok(Self {
+            client: http::client()?,
             base: url.as_str().trim_end_matches('/').to_owned(),
             address: format!("{host}:{port}"),
             until: Instant::now() + DEADLINE,
-        }
+        })
     }
 
     pub(super) fn address(&self) -> &str {
@@ -54,41 +46,21 @@ impl Backend {
     /// # Errors
     /// It does not answer in time, or not as Jaeger does.
     pub(super) async fn trace(&self, trace_id: &str) -> Result<Option<Vec<Span>>, CtlError> {
-        let answer = timeout_at(self.until, self.get(trace_id)).await;
-        let answer = match answer {
-            Ok(answer) => answer.map_err(NoAnswer::Client),
-            Err(_) => Err(NoAnswer::DeadlinePassed),
-        };
-        match answer {
-            Ok((StatusCode::OK, Some(body))) => self.read(trace_id, &body),
-            Ok((StatusCode::OK, None)) => Err(self.strange("with more than 64 MiB")),
-            Ok((StatusCode::NOT_FOUND, _)) => Ok(None),
-            Ok((status, _)) => Err(self.strange(&format!("with status {status}"))),
-            Err(reason) => Err(CtlError::Unreachable {
-                server: format!("the trace backend at {}", self.address),
-                source: Box::new(reason),
-            }),
-        }
-    }
-
-    /// The status and the body, unless that is too long.
-    async fn get(&self, trace_id: &str) -> reqwest::Result<(StatusCode, Option<Vec<u8>>)> {
         let url = format!("{}/api/v3/traces/{trace_id}", self.base);
-        let sent = self.client.get(url).send().await;
-        // The address may hold a password.
-        let mut response = sent.map_err(reqwest::Error::without_url)?;
-        let mut body = Vec::new();
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(reqwest::Error::without_url)?
-        {
-            if body.len() + chunk.len() > MAX_BYTES {
-                return Ok((response.status(), None));
-            }
-            body.extend_from_slice(&chunk);
+        let server = format!("the trace backend at {}", self.address);
+        let answer = http::get(&self.client, &url, MAX_BYTES, &server);
+        let Ok(answer) = timeout_at(self.until, answer).await else {
+            let reason = format!("no complete answer within {} s", DEADLINE.as_secs());
+            return Err(CtlError::Unreachable {
+                server,
+                source: reason.into(),
+            });
+        };
+        match answer? {
+            (StatusCode::OK, body) => self.read(trace_id, &body),
+            (StatusCode::NOT_FOUND, _) => Ok(None),
+            (status, _) => Err(self.strange(&format!("with status {status}"))),
         }
-        Ok((response.status(), Some(body)))
     }
 
     fn read(&self, trace_id: &str, body: &[u8]) -> Result<Option<Vec<Span>>, CtlError> {
