@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use shared::domain::refund::{AttemptState, MARKED_NOT_PAID};
 
-use super::decision::{Decided, Decision, DecisionArgs, Outcome, not_now, write_attempts};
+use super::decision::{About, Decided, Decision, DecisionArgs, Outcome, not_now, write_attempts};
 use super::mark::{Allowed, Mark};
 use super::request::MarkRequest;
 use crate::error::CtlError;
@@ -119,9 +119,11 @@ async fn confirm(
         command: mark.confirm_command(),
         verb: mark.confirm_verb(),
         action: mark.action(),
-        reason: format!("confirms request {}", request.id),
-        reason_code: request.reason_code.clone(),
-        attempt: request.attempt,
+        about: About {
+            attempt: request.attempt,
+            reason: format!("confirms request {}", request.id),
+            reason_code: request.reason_code.clone(),
+        },
         details: Value::Object(details),
         event_data,
     };

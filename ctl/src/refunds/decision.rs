@@ -43,6 +43,16 @@ pub(super) struct DecisionArgs {
 // No doc comment: see `SessionArgs`.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct AttemptArgs {
+    #[command(flatten)]
+    pub(super) about: About,
+
+    #[command(flatten)]
+    pub(super) decision: DecisionArgs,
+}
+
+// No doc comment: see `SessionArgs`. The attempt that a decision is about, and the grounds for it.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct About {
     /// The attempt that you have looked at, with its number from `refunds show`.
     #[arg(long, value_name = "N", value_parser = value_parser!(i32).range(1..))]
     pub(super) attempt: i32,
@@ -55,9 +65,6 @@ pub(super) struct AttemptArgs {
     /// own words stay with the action.
     #[arg(long, value_name = "CODE", value_parser = parse_reason_code)]
     pub(super) reason_code: Option<String>,
-
-    #[command(flatten)]
-    pub(super) decision: DecisionArgs,
 }
 
 impl DecisionArgs {
@@ -114,10 +121,8 @@ pub(super) struct Outcome {
     pub(super) command: &'static str,
     pub(super) verb: Verb,
     pub(super) action: Action,
-    pub(super) reason: String,
-    /// For `operator_actions` and for the event.
-    pub(super) reason_code: Option<String>,
-    pub(super) attempt: i32,
+    /// The reason is for `operator_actions`, the rest for the event too.
+    pub(super) about: About,
     /// For `operator_actions`.
     pub(super) details: Value,
     /// For the event, beside the attempt and the number of the recorded action.
@@ -188,17 +193,17 @@ impl<'d> Decision<'d> {
     /// Records the decision, and writes the change: status, audit row and outbox row. The last step of a decision.
     pub(super) async fn write(mut self, outcome: Outcome) -> Result<Decided, CtlError> {
         let Outcome {
-            attempt,
+            about,
             mut details,
             mut event_data,
             ..
         } = outcome;
-        if let Some(code) = outcome.reason_code {
+        if let Some(code) = about.reason_code {
             details["reason_code"] = json!(code);
             event_data.insert("reason_code".to_owned(), json!(code));
         }
-        let recorded = self.record(outcome.verb, &outcome.reason, details).await?;
-        event_data.insert("attempt".to_owned(), json!(attempt));
+        let recorded = self.record(outcome.verb, &about.reason, details).await?;
+        event_data.insert("attempt".to_owned(), json!(about.attempt));
         event_data.insert("operator_action".to_owned(), json!(recorded));
         let id = self.refund.return_id;
         // A trace of its own: the return's may have ended days ago.
@@ -226,7 +231,7 @@ impl<'d> Decision<'d> {
             status: applied.status,
             seq: applied.seq,
             event_id: applied.event_id,
-            attempt,
+            attempt: about.attempt,
             decided_by: self.operator.caller.user,
             operator_action: recorded,
         })

@@ -6,7 +6,7 @@ use serde_json::{Map, json};
 use shared::domain::refund::ParkReason;
 use shared::domain::status::Action;
 
-use super::decision::{AttemptArgs, Decided, Decision, Outcome, not_now, write_attempts};
+use super::decision::{About, AttemptArgs, Decided, Decision, Outcome, not_now, write_attempts};
 use crate::error::CtlError;
 use crate::output;
 use crate::store::actions::Verb;
@@ -28,7 +28,7 @@ Example:
 #[command(after_help = HELP)]
 pub(super) struct Args {
     #[command(flatten)]
-    about: AttemptArgs,
+    attempt: AttemptArgs,
 }
 
 /// The decision that was written; the names are those of `--json`.
@@ -37,28 +37,17 @@ pub(super) struct Args {
 struct Report(Decided);
 
 pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
-    let AttemptArgs {
-        attempt,
-        reason,
-        reason_code,
-        decision,
-    } = args.about;
+    let AttemptArgs { about, decision } = args.attempt;
     let parked = decision.decide("park_refund", Lock::None, move |decision| {
-        let (reason, reason_code) = (reason.clone(), reason_code.clone());
-        Box::pin(park(decision, attempt, reason, reason_code))
+        Box::pin(park(decision, about.clone()))
     });
     output::report(&Report(parked.await?), decision.session.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn park(
-    decision: Decision<'_>,
-    number: i32,
-    reason: String,
-    reason_code: Option<String>,
-) -> Result<Decided, CtlError> {
+async fn park(decision: Decision<'_>, about: About) -> Result<Decided, CtlError> {
     let refund = &decision.refund;
-    let attempt = refund.give_up(number, decision.locked.now);
+    let attempt = refund.give_up(about.attempt, decision.locked.now);
     let attempt = attempt.map_err(|why| not_now(refund.return_id, why))?;
     let mut parked = attempt.clone();
     parked.park(ParkReason::GivenUp, None);
@@ -67,17 +56,15 @@ async fn park(
         command: "park",
         verb: Verb::ParkRefund,
         action: Action::Park,
-        reason,
-        reason_code,
-        attempt: number,
         details: json!({
-            "attempt": number,
+            "attempt": about.attempt,
             "version": refund.version,
             "was": attempt.state,
             "gateway": attempt.gateway,
             "gateway_ref": attempt.gateway_ref,
         }),
         event_data: Map::from_iter([("reason".to_owned(), json!(ParkReason::GivenUp.as_str()))]),
+        about,
     };
     decision.write(outcome).await
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use shared::domain::ids::ReturnId;
 use shared::domain::refund::{GATEWAY_REF, is_gateway_ref};
 
-use super::decision::{AttemptArgs, Decision, not_now};
+use super::decision::{About, AttemptArgs, Decision, not_now};
 use super::mark::Mark;
 use super::request::MarkRequest;
 use crate::error::CtlError;
@@ -57,7 +57,7 @@ pub(super) struct PaidArgs {
     gateway_ref: Option<String>,
 
     #[command(flatten)]
-    about: AttemptArgs,
+    attempt: AttemptArgs,
 }
 
 /// Request to mark a parked attempt as not paid, because you know that no money was paid; another person confirms.
@@ -65,7 +65,7 @@ pub(super) struct PaidArgs {
 #[command(after_help = NOT_PAID_HELP, mut_arg("reason", evidence))]
 pub(super) struct NotPaidArgs {
     #[command(flatten)]
-    about: AttemptArgs,
+    attempt: AttemptArgs,
 }
 
 /// Its words of the reason: how the operator knows.
@@ -86,9 +86,8 @@ fn parse_gateway_ref(text: &str) -> Result<String, String> {
 #[derive(Debug, Clone)]
 struct Statement {
     mark: Mark,
-    attempt: i32,
-    evidence: String,
-    reason_code: Option<String>,
+    /// The reason is the evidence.
+    about: About,
     gateway_ref: Option<String>,
 }
 
@@ -105,24 +104,22 @@ struct Requested {
 }
 
 pub(super) async fn paid(args: PaidArgs) -> Result<ExitCode, CtlError> {
-    run(Mark::Paid, args.about, args.gateway_ref).await
+    run(Mark::Paid, args.attempt, args.gateway_ref).await
 }
 
 pub(super) async fn not_paid(args: NotPaidArgs) -> Result<ExitCode, CtlError> {
-    run(Mark::NotPaid, args.about, None).await
+    run(Mark::NotPaid, args.attempt, None).await
 }
 
 async fn run(
     mark: Mark,
-    about: AttemptArgs,
+    attempt: AttemptArgs,
     gateway_ref: Option<String>,
 ) -> Result<ExitCode, CtlError> {
-    let decision = about.decision;
+    let AttemptArgs { about, decision } = attempt;
     let statement = Statement {
         mark,
-        attempt: about.attempt,
-        evidence: about.reason,
-        reason_code: about.reason_code,
+        about,
         gateway_ref,
     };
     let requested = decision.decide("request_mark", Lock::None, move |decision| {
@@ -133,29 +130,29 @@ async fn run(
 }
 
 async fn request(mut decision: Decision<'_>, statement: Statement) -> Result<Requested, CtlError> {
-    let refund = &decision.refund;
+    let (refund, about) = (&decision.refund, &statement.about);
     let (id, user) = (refund.return_id, decision.operator.caller.user);
     let typed = statement.gateway_ref.as_deref();
-    let allowed = statement.mark.check(refund, statement.attempt, typed);
+    let allowed = statement.mark.check(refund, about.attempt, typed);
     let allowed = allowed.map_err(|why| not_now(id, why))?;
     let mut details = Value::Object(allowed.details(refund, typed));
-    details["reason_code"] = json!(statement.reason_code);
+    details["reason_code"] = json!(about.reason_code);
     let last = last_request(decision.tx, id).await?;
     let last = last.map(MarkRequest::read).transpose()?;
     let same = |last: &MarkRequest| {
         last.open(refund.version).is_ok()
             && last.mark == statement.mark
-            && last.attempt == statement.attempt
+            && last.attempt == about.attempt
             && last.requested_by == user
-            && last.evidence == statement.evidence
-            && last.reason_code == statement.reason_code
+            && last.evidence == about.reason
+            && last.reason_code == about.reason_code
             && last.gateway_ref.as_deref() == typed
     };
     let (changed, request) = match last.filter(same) {
         Some(last) => (false, last.id),
         None => {
             let verb = statement.mark.request_verb();
-            let recorded = decision.record(verb, &statement.evidence, details).await?;
+            let recorded = decision.record(verb, &about.reason, details).await?;
             (true, i64::try_from(recorded).unwrap_or(i64::MAX))
         }
     };
@@ -165,7 +162,7 @@ async fn request(mut decision: Decision<'_>, statement: Statement) -> Result<Req
         changed,
         request,
         mark: statement.mark,
-        attempt: statement.attempt,
+        attempt: about.attempt,
         requested_by: user,
     })
 }

@@ -8,7 +8,7 @@ use shared::domain::refund::ProviderKey;
 use shared::domain::status::Action;
 use shared::domain::transition;
 
-use super::decision::{AttemptArgs, Decided, Decision, Outcome, not_now};
+use super::decision::{About, AttemptArgs, Decided, Decision, Outcome, not_now};
 use crate::error::CtlError;
 use crate::output;
 use crate::return_id::no_such_return;
@@ -35,7 +35,7 @@ Example:
 #[command(after_help = HELP)]
 pub(super) struct Args {
     #[command(flatten)]
-    about: AttemptArgs,
+    attempt: AttemptArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,28 +46,17 @@ struct Report {
 }
 
 pub(super) async fn run(args: Args) -> Result<ExitCode, CtlError> {
-    let AttemptArgs {
-        attempt,
-        reason,
-        reason_code,
-        decision,
-    } = args.about;
+    let AttemptArgs { about, decision } = args.attempt;
     let report = decision.decide("retry_refund", Lock::None, move |decision| {
-        let (reason, reason_code) = (reason.clone(), reason_code.clone());
-        Box::pin(retry(decision, attempt, reason, reason_code))
+        Box::pin(retry(decision, about.clone()))
     });
     output::report(&report.await?, decision.session.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn retry(
-    decision: Decision<'_>,
-    failed: i32,
-    reason: String,
-    reason_code: Option<String>,
-) -> Result<Report, CtlError> {
+async fn retry(decision: Decision<'_>, about: About) -> Result<Report, CtlError> {
     let id = decision.refund.return_id;
-    let attempt = decision.refund.retry(failed);
+    let attempt = decision.refund.retry(about.attempt);
     let attempt = attempt.map_err(|why| not_now(id, why))?;
     let row = decision.locked.get(id).ok_or_else(|| no_such_return(id))?;
     let added = transition::add_attempt(decision.tx, row, decision.locked.now).await?;
@@ -76,9 +65,7 @@ async fn retry(
         command: "retry",
         verb: Verb::RetryRefund,
         action: Action::Retry,
-        reason,
-        reason_code,
-        attempt,
+        about: About { attempt, ..about },
         details: json!({
             "attempt": attempt,
             "idempotency_key": added.key,
