@@ -6,7 +6,6 @@ use crate::error::CtlError;
 use crate::layout::wrap;
 use crate::output;
 use crate::overview::{Collector, Line, Overview, SourceArgs};
-use crate::waiting::Urgency;
 
 const HELP: &str = "\
 Only reads, and ends within five seconds whatever is away: what cannot be read is shown as UNKNOWN with the reason. \
@@ -51,13 +50,8 @@ impl output::Report for Overview {
         lines.push(line(&self.alert_summary()));
         lines.push(String::new());
         for one in &self.waiting {
-            let mark = match one.urgency {
-                Urgency::Stuck => "STUCK",
-                Urgency::Person => "wait",
-                Urgency::Notice => "note",
-            };
-            lines.push(wrap(&format!("{mark:6}{}", one.text()), LABEL));
-            lines.push(wrap(&format!("      -> {}", one.command), LABEL));
+            lines.push(wrap(&one.text(), LABEL));
+            lines.push(wrap(&format!("      {}", one.next()), LABEL));
         }
         lines.push(self.verdict().to_owned());
         lines.join("\n")

@@ -42,6 +42,17 @@ pub(crate) enum Urgency {
     Notice,
 }
 
+impl Urgency {
+    /// The word before a line; `STUCK` is the one that must not be overlooked.
+    pub(crate) fn mark(self) -> &'static str {
+        match self {
+            Self::Stuck => "STUCK",
+            Self::Person => "wait",
+            Self::Notice => "note",
+        }
+    }
+}
+
 impl Kind {
     pub(crate) fn urgency(self) -> Urgency {
         match self {

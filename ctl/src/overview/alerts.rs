@@ -13,7 +13,7 @@ pub(crate) struct Alert {
     pub(crate) count: usize,
 }
 
-/// What is worst comes first.
+/// The worst state comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum AlertState {
@@ -55,10 +55,10 @@ struct Labels {
     severity: String,
 }
 
-/// What is worst comes first.
+/// The alerts of a response, in the order of their states.
 ///
 /// # Errors
-/// It is no response of Prometheus.
+/// The body is no response of Prometheus.
 pub(super) fn parse(body: &str) -> Result<Vec<Alert>, serde_json::Error> {
     let response: Response = serde_json::from_str(body)?;
     let rules = response.data.groups.into_iter();

@@ -27,7 +27,7 @@ impl Line {
 }
 
 impl Overview {
-    /// What waits in each queue.
+    /// How much waits in each queue, and for how long.
     pub(crate) fn queues(&self) -> Vec<Line> {
         let mut lines = of_part("outbox", &self.outbox, |outbox| {
             let counts = self.outbox_counts.value.as_deref();
@@ -50,7 +50,7 @@ impl Overview {
         lines
     }
 
-    /// Who works on the queues.
+    /// The programs that work on the queues.
     pub(crate) fn workers(&self) -> Vec<Line> {
         let mut lines = self
             .outbox
@@ -127,9 +127,10 @@ impl Overview {
 }
 
 impl Waiting {
-    /// Without the command.
+    /// The mark, the kind and the count.
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("{}: {}", self.kind.title(), self.count);
+        let mark = self.urgency.mark();
+        let mut text = format!("{mark:6}{}: {}", self.kind.title(), self.count);
         if !self.found.is_empty() {
             text.push_str(&format!(" ({})", self.found));
         }
@@ -137,6 +138,11 @@ impl Waiting {
             text.push_str(&format!(", the oldest for {}", span(oldest)));
         }
         text
+    }
+
+    /// What to type next.
+    pub(crate) fn next(&self) -> String {
+        format!("-> {}", self.command)
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) struct Waiting {
     pub(crate) kind: Kind,
     pub(crate) urgency: Urgency,
     pub(crate) count: i64,
-    /// Which ones; empty if the count says it all.
+    /// The names or numbers of what was counted; empty if the count is enough.
     pub(crate) found: String,
     /// For how long the oldest has waited, where that is known.
     pub(crate) oldest_secs: Option<f64>,
@@ -57,7 +57,7 @@ impl Waiting {
     }
 }
 
-/// What stands still comes first.
+/// Everything that waits. The kinds that stand still come first.
 pub(super) fn of(overview: &Overview, topics: &TopicArgs) -> Vec<Waiting> {
     let mut all: Vec<Waiting> = Vec::new();
     if let Some(outbox) = &overview.outbox.value {
@@ -107,7 +107,7 @@ fn of_outbox(outbox: &Outbox) -> [Waiting; 4] {
     ]
 }
 
-/// Of the shard whose oldest row is the oldest of all.
+/// The command for the shard that has the oldest row of all.
 fn peek(late: &[&ShardHead]) -> String {
     let age = |head: &&ShardHead| head.oldest_age_secs.unwrap_or(0.0);
     let oldest = late
@@ -129,7 +129,7 @@ fn resume(paused: &[&ShardHead]) -> String {
     )
 }
 
-/// Those that a relay names, and those of ours and of late rows that Kafka does not have.
+/// The topics that a relay names, and our own topics and those of late rows that Kafka does not have.
 fn troubled_topics(overview: &Overview, topics: &TopicArgs) -> Waiting {
     let scrapes = overview.programs.iter();
     let scrapes = scrapes.filter_map(|program| program.metrics.value.as_ref());

@@ -196,18 +196,18 @@ fn wide_shard(head: &ShardHead, counts: Option<ShardCounts>, width: usize) -> (S
 fn waits(overview: &Overview, width: usize) -> Pane {
     let mut pane = Pane::new(format!("Waits: {}", overview.waiting.len()), 4);
     for one in &overview.waiting {
-        let (mark, tone) = match one.urgency {
-            Urgency::Stuck => ("STUCK", Tone::Bad),
-            Urgency::Person => ("wait", Tone::Notice),
-            Urgency::Notice => ("note", Tone::Plain),
+        let tone = match one.urgency {
+            Urgency::Stuck => Tone::Bad,
+            Urgency::Person => Tone::Notice,
+            Urgency::Notice => Tone::Plain,
         };
-        let (text, command) = (format!("{mark:6}{}", one.text()), &one.command);
-        let both = format!("{text} -> {command}");
+        let (text, next) = (one.text(), one.next());
+        let both = format!("{text} {next}");
         if width_of(&both) <= width {
             pane.push(&both, 8, width, tone);
         } else {
             pane.push(&text, 8, width, tone);
-            pane.push(&format!("      -> {command}"), LABEL, width, tone);
+            pane.push(&format!("      {next}"), LABEL, width, tone);
         }
     }
     if overview.waiting.is_empty() {
