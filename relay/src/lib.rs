@@ -19,6 +19,7 @@ mod cursor;
 mod held;
 mod held_counter;
 pub mod in_flight;
+mod parked_keys;
 mod partitions;
 pub mod pending;
 pub mod predecessor;

@@ -11,9 +11,11 @@ use shared::runtime::clock::Moment;
 
 use crate::lease::{HeldLeases, LeaseHandle};
 use crate::metrics::Metrics;
+use crate::parked_keys::ParkedKeys;
 use crate::pending::RowKey;
 use crate::shard_state::ShardState;
 use crate::store::lease::FencingToken;
+use crate::store::parking::ParkedRow;
 
 #[derive(Debug)]
 pub(crate) struct OwnedShards {
@@ -183,11 +185,13 @@ impl OwnedShards {
     }
 
     /// Sets the parked keys of the shards that have none yet.
-    pub(crate) fn set_parked_keys(&mut self, keys: &[(Shard, String)]) {
-        for (shard, state) in &mut self.states {
-            let of_shard = keys.iter().filter(|(of, _)| of == shard);
-            let keys = || of_shard.map(|(_, key)| key.clone()).collect();
-            state.parked_keys.get_or_insert_with(keys);
+    pub(crate) fn set_parked_keys(&mut self, rows: &[ParkedRow]) {
+        let unknown = self.states.iter_mut();
+        for (shard, state) in unknown.filter(|(_, state)| state.parked_keys.is_none()) {
+            let keys = state.parked_keys.insert(ParkedKeys::default());
+            for row in rows.iter().filter(|row| row.shard == *shard) {
+                keys.insert(&row.msg_key, row.return_id, row.seq);
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 
 use shared::domain::ids::ReturnId;
 
+use crate::parked_keys::ParkedKeys;
 use crate::pending::{Pending, RowKey};
 
 /// The number of returns remembered per shard; at most twice as many. A forgotten return costs a look-up, never order.
@@ -69,7 +70,11 @@ pub enum RowBefore {
         topic: String,
     },
     /// A parked row of the same order.
-    Parked { msg_key: String },
+    Parked {
+        msg_key: String,
+        return_id: ReturnId,
+        seq: i32,
+    },
 }
 
 /// The result of the look-up for the unverified rows of one batch.
@@ -81,7 +86,7 @@ pub struct Predecessors {
     unsent: HashMap<RowKey, i64>,
     /// Rows whose first unsent predecessor is held back.
     held: HashSet<RowKey>,
-    /// Rows of an order with parked rows.
+    /// Rows that come after a parked row of their order.
     parked: HashSet<RowKey>,
 }
 
@@ -93,7 +98,7 @@ pub enum NextStep {
     WaitFor(i64),
     /// Its first unsent predecessor is held back, so hold this one back, too.
     Hold,
-    /// A row of the same order is parked, so park this one, too.
+    /// An earlier row of the same order is parked, so park this one, too.
     Park,
 }
 
@@ -144,7 +149,7 @@ impl Predecessors {
         mut is_held: impl FnMut(&UnverifiedRow, &str) -> bool,
     ) -> Self {
         let mut in_outbox: HashMap<ReturnId, Vec<(i32, i64, &str)>> = HashMap::new();
-        let mut parked_keys = HashSet::new();
+        let mut parked = ParkedKeys::default();
         for row in found {
             match row {
                 RowBefore::InOutbox {
@@ -156,9 +161,11 @@ impl Predecessors {
                     let rows = in_outbox.entry(*return_id).or_default();
                     rows.push((*seq, *id, topic));
                 }
-                RowBefore::Parked { msg_key } => {
-                    parked_keys.insert(msg_key);
-                }
+                RowBefore::Parked {
+                    msg_key,
+                    return_id,
+                    seq,
+                } => parked.insert(msg_key, *return_id, *seq),
             }
         }
         let mut result = Self::default();
@@ -169,7 +176,7 @@ impl Predecessors {
                 .map(|(_, id, topic)| (*id, *topic))
                 .filter(|(id, _)| !is_sent(row.key, *id))
                 .min();
-            if parked_keys.contains(&row.msg_key) {
+            if parked.holds(&row.msg_key, row.return_id, row.seq) {
                 result.parked.insert(row.key);
                 continue;
             }
@@ -282,6 +289,8 @@ mod tests {
             in_outbox(5, 2, 86),
             RowBefore::Parked {
                 msg_key: "parked".to_owned(),
+                return_id: ReturnId(100),
+                seq: 1,
             },
         ];
         let predecessors = Predecessors::of(

@@ -14,6 +14,7 @@ use crate::held::{HeldCheck, HeldRows};
 use crate::held_counter::HeldCount;
 use crate::in_flight::InFlight;
 use crate::lease::HeldLease;
+use crate::parked_keys::ParkedKeys;
 use crate::partitions::PartitionId;
 use crate::pending::{Pending, RowKey};
 use crate::predecessor::SentSeqs;
@@ -50,9 +51,8 @@ pub(crate) struct ShardState {
     pub(crate) sent_seqs: SentSeqs,
     pub(crate) in_flight: InFlight,
     pub(crate) unsettled: HashSet<i64>,
-    /// Message keys with parked rows: every later event of such a key is parked, too. `None`: must be read before
-    /// anything is sent.
-    pub(crate) parked_keys: Option<HashSet<String>>,
+    /// `None`: must be read before anything is sent.
+    pub(crate) parked_keys: Option<ParkedKeys>,
     /// When the hand-over of this shard began.
     pub(crate) handing_over_since: Option<Instant>,
 }
@@ -76,9 +76,10 @@ impl ShardState {
         !self.lease.handing_over && self.parked_keys.is_some() && !self.lease.trust.is_over_at(now)
     }
 
-    pub(crate) fn has_parked(&self, msg_key: &str) -> bool {
+    /// Whether the row comes after a parked one, so that it is parked too.
+    pub(crate) fn comes_after_parked(&self, row: &Pending) -> bool {
         let keys = self.parked_keys.as_ref();
-        keys.is_some_and(|keys| keys.contains(msg_key))
+        keys.is_some_and(|keys| keys.holds(&row.msg_key, row.return_id, row.seq))
     }
 
     /// Nothing is in flight, and every acknowledged row is deleted.

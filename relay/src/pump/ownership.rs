@@ -9,7 +9,7 @@ use shared::runtime::db::DbError;
 use super::{Pump, RETRY_PAUSE};
 use crate::error::RestartCause;
 use crate::publisher::Publish;
-use crate::store::parking;
+use crate::store::parking::{self, ParkedRow};
 
 impl<P: Publish> Pump<P> {
     /// Brings the owned shards in line with the leases.
@@ -56,10 +56,7 @@ impl<P: Publish> Pump<P> {
         }
     }
 
-    async fn read_parked_keys(
-        &mut self,
-        shards: Vec<Shard>,
-    ) -> Result<Vec<(Shard, String)>, DbError> {
+    async fn read_parked_keys(&mut self, shards: Vec<Shard>) -> Result<Vec<ParkedRow>, DbError> {
         let deadline = self.owned.work_deadline();
         let read = self
             .database

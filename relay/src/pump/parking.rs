@@ -37,7 +37,7 @@ impl<P: Publish> Pump<P> {
     ) {
         let state = self.owned.get_mut(row.key.shard);
         if let Some(keys) = state.and_then(|state| state.parked_keys.as_mut()) {
-            keys.insert(row.msg_key.clone());
+            keys.insert(&row.msg_key, row.return_id, row.seq);
         }
         self.delivery.end_isolation(row.key.event_id);
         let rows = to_park.0.entry(row.key.shard).or_default();

@@ -126,7 +126,7 @@ impl<P: Publish> Pump<P> {
     ) -> Option<NextStep> {
         let state = self.owned.get(row.key.shard);
         let state = state.filter(|state| state.is_readable(now))?;
-        Some(if state.has_parked(&row.msg_key) {
+        Some(if state.comes_after_parked(row) {
             NextStep::Park
         } else {
             predecessors.next_step(row, &state.sent_seqs)

@@ -145,7 +145,11 @@ pub async fn read_predecessors(
 
 fn decode_row_before(row: &MySqlRow) -> sqlx::Result<RowBefore> {
     Ok(match row.try_get(4)? {
-        Some(msg_key) => RowBefore::Parked { msg_key },
+        Some(msg_key) => RowBefore::Parked {
+            msg_key,
+            return_id: row.try_get(0)?,
+            seq: row.try_get(1)?,
+        },
         None => RowBefore::InOutbox {
             return_id: row.try_get(0)?,
             seq: row.try_get(1)?,

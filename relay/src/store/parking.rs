@@ -1,7 +1,7 @@
 //! Moving rows from `outbox` to `outbox_parked`.
 
 use serde_json::{Value, json};
-use shared::domain::ids::Shard;
+use shared::domain::ids::{ReturnId, Shard};
 use shared::runtime::db;
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
@@ -23,14 +23,24 @@ pub enum ParkOutcome {
     Stale,
 }
 
-/// Reads the message keys that have parked rows in these shards, each with its shard.
+/// The first parked row of a return.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct ParkedRow {
+    pub shard: Shard,
+    pub msg_key: String,
+    #[sqlx(rename = "aggregate_id")]
+    pub return_id: ReturnId,
+    pub seq: i32,
+}
+
+/// Reads the first parked row of each return that has one in these shards.
 pub async fn read_parked_keys(
     conn: &mut MySqlConnection,
     shards: &[Shard],
-) -> sqlx::Result<Vec<(Shard, String)>> {
+) -> sqlx::Result<Vec<ParkedRow>> {
     let sql = format!(
-        "/* read_parked_keys */ SELECT DISTINCT shard, msg_key FROM outbox_parked FORCE INDEX (PRIMARY) \
-         WHERE shard IN ({})",
+        "/* read_parked_keys */ SELECT shard, msg_key, aggregate_id, MIN(seq) AS seq FROM outbox_parked FORCE INDEX (PRIMARY) \
+         WHERE shard IN ({}) GROUP BY shard, msg_key, aggregate_id",
         vec!["?"; shards.len()].join(",")
     );
     let mut query = sqlx::query_as(AssertSqlSafe(sql));

@@ -42,11 +42,11 @@ async fn assert_only_order_20_is_parked(fixture: &Fixture, events: &[Event]) -> 
         .filter(|event| event.order_id != 20 || event.seq == 1)
         .cloned()
         .collect();
-    let received = fixture.topics.read_events(flowing.len()).await;
-    let again = assert_history(&received, &flowing);
     let parked = parked(fixture).await;
     let seqs: Vec<i32> = parked.iter().map(|row| row.0).collect();
-    assert_eq!(seqs, [2, 3, 4]);
+    assert_eq!(seqs, [2, 3, 4], "{parked:?}");
+    let received = fixture.topics.read_events(flowing.len()).await;
+    let again = assert_history(&received, &flowing);
     assert_eq!(parked[0].2, 1, "{parked:?}");
     let reasons = ["max.message.bytes", "MessageSizeTooLarge"];
     assert!(

@@ -114,20 +114,23 @@ async fn p3_p4_a_poison_record_is_isolated_and_parked_beside_partitions_that_ack
     fixture.outbox_is_empty().await;
     stall(&stalled_topics, &fixture.topics.status);
     let round = |seq| (0..STALLED).map(move |id| Event::new(id, id, seq));
-    let stalled: Vec<Event> = round(2).collect();
+    // The event before the poison record is among them, in a partition of another topic.
+    let before = Event::new(1_007, 1_007, 1).to(&fixture.topics.status);
+    let stalled: Vec<Event> = round(2).chain([before]).collect();
     fixture.insert_all(&stalled).await;
     until("they are in flight", || async {
-        relay.metrics.unsettled_rows.get() == STALLED
+        relay.metrics.unsettled_rows.get() == STALLED + 1
     })
     .await;
     let mut batch: Vec<Event> = (1_000..1_040).map(|n| Event::new(n, n, 1)).collect();
-    let mut poison = batch.remove(7);
+    batch.remove(7);
+    let mut poison = Event::new(1_007, 1_007, 2).to(&fixture.topics.returns);
     poison.payload = b"poison".to_vec();
     let refused: Vec<Event> = [batch, round(3).collect()].concat();
     fixture
         .insert_at_once(&[vec![poison], refused.clone()].concat())
         .await;
-    waits(&fixture, "all others are sent", 2 * STALLED).await;
+    waits(&fixture, "all others are sent", 2 * STALLED + 1).await;
     assert_eq!(fixture.count("outbox_parked").await, 1);
 
     stalled_topics.lock().expect("not poisoned").clear();
