@@ -9,6 +9,8 @@ use std::collections::{HashMap, HashSet};
 
 use shared::domain::ids::{ReturnId, Shard};
 
+use crate::topics::MAX_TROUBLES;
+
 /// Every row up to an id is held, in flight, or gone.
 #[derive(Debug, Default)]
 pub(crate) struct HeldRows {
@@ -19,7 +21,7 @@ pub(crate) struct HeldRows {
     xor: i64,
     /// The returns of these rows: a later event of one of them is held too.
     returns: IdSet,
-    /// The topics of these rows.
+    /// The topics of these rows, as long as they are not more than can be in trouble.
     topics: HashSet<String>,
 }
 
@@ -65,8 +67,9 @@ impl HeldRows {
         self.returns.contains(id.0)
     }
 
+    /// Whether rows of this topic may be held: true for any topic if there are very many.
     pub(crate) fn has_topic(&self, topic: &str) -> bool {
-        self.topics.contains(topic)
+        self.topics.contains(topic) || self.topics.len() > MAX_TROUBLES
     }
 
     /// The next row is held.
@@ -75,7 +78,7 @@ impl HeldRows {
         self.rows += 1;
         self.xor ^= id;
         self.returns.insert(return_id.0);
-        if !self.topics.contains(topic) {
+        if !self.has_topic(topic) {
             self.topics.insert(topic.to_owned());
         }
     }

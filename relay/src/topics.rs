@@ -35,7 +35,7 @@ const BACKOFF_AFTER_REFUSAL: Backoff = Backoff {
 };
 /// A program that writes a new name into each row must not make the relay ask for each of them. From this number on, only
 /// topics that exist are asked for. Rows of other names wait until an operator has put rows aside, or made the topic.
-const MAX_TROUBLES: usize = 64;
+pub(crate) const MAX_TROUBLES: usize = 64;
 
 #[derive(Debug)]
 enum Response {
@@ -145,7 +145,7 @@ impl Topics {
     }
 
     /// Asks again for the topics in trouble whose retry is due, and for the names of all topics when they are needed.
-    /// Forgets topics of which no row waits: `is_held` tells whether reads pass over rows of a topic.
+    /// Forgets topics of which no row waits: `is_held` is true if reads pass over rows of a topic.
     pub(crate) fn retry<P: Publish>(
         &mut self,
         publisher: &P,
@@ -171,13 +171,15 @@ impl Topics {
         now: Instant,
         is_held: impl Fn(&str) -> bool,
     ) {
-        // While Kafka does not respond no rows are read, so their absence says nothing.
+        // While Kafka does not respond no rows are read, so that none was read means nothing.
         let can_forget = !self.requested.contains(&topic) && !self.is_blocking();
         let Some(trouble) = self.troubles.get_mut(&topic) else {
             return;
         };
         let is_wanted = std::mem::take(&mut trouble.is_wanted);
         if can_forget && !is_wanted && !is_held(&topic) {
+            // Rows of topics that were not asked for may be held: they are asked for now.
+            self.has_recovered |= self.has_most_troubles();
             self.troubles.remove(&topic);
             tracing::info!(topic, "no row of a topic in trouble waits any more");
             self.show();
@@ -269,7 +271,7 @@ impl Topics {
             Trouble {
                 problem,
                 retry_at: Instant::now(),
-                is_wanted: false,
+                is_wanted: true,
                 tries: 0,
                 outage: Outage::new(what),
             }
