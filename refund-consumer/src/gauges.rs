@@ -66,34 +66,43 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let (mut rounds, mut outage) = (every(PERIOD, &stop), Outage::new("reading the gauges"));
+    let mut letters_outage = Outage::new("counting the dead letters");
     while rounds.next().await {
         let (from, name) = (floors.clone(), gateway.clone());
         let read = db.run("read_gauges", DEADLINE, move |conn| {
             Box::pin(async move {
                 let from = move |range| from.of(range);
-                let gauges = store::read_gauges(conn, name.as_str(), from).await?;
-                Ok::<_, Error>((gauges, store::count_dead_letters(conn).await?))
+                store::read_gauges(conn, name.as_str(), from).await
             })
         });
         match read.await {
-            Ok((gauges, dead_letters)) => {
+            Ok(gauges) => {
                 outage.ended();
                 last_read.now();
                 metrics.rows.parked_attempts.set(gauges.parked);
-                metrics.rows.dead_letters_waiting.set(dead_letters);
                 for (shown, kind) in metrics.rows.oldest.iter().zip(Standstill::ALL) {
                     shown.set(gauges.age(kind));
                 }
                 gauges.oldest.iter().for_each(|read| floors.raise(read));
             }
-            Err(error) => {
-                metrics
-                    .work
-                    .transient_failures
-                    .with_label_values(&["census"])
-                    .inc();
-                outage.failed(&error);
+            Err(error) => note_failure(&metrics, &mut outage, &error),
+        }
+        // A unit of its own: the ages must not depend on another table.
+        let letters = db.run("count_dead_letters", DEADLINE, |conn| {
+            Box::pin(store::count_dead_letters(conn))
+        });
+        match letters.await {
+            Ok(letters) => {
+                letters_outage.ended();
+                metrics.rows.dead_letters_waiting.set(letters);
             }
+            Err(error) => note_failure(&metrics, &mut letters_outage, &error),
         }
     }
+}
+
+fn note_failure(metrics: &Metrics, outage: &mut Outage, error: &Error) {
+    let failures = &metrics.work.transient_failures;
+    failures.with_label_values(&["census"]).inc();
+    outage.failed(error);
 }

@@ -364,14 +364,16 @@ fn store_offsets(consumer: &StreamConsumer<Rebalancing>, lag: &Lag, records: &[A
         *offset = (*offset).max(record.offset + 1);
     }
     let mut list = TopicPartitionList::new();
-    for ((topic, partition), offset) in next {
-        lag.done(topic, partition, offset);
+    for (&(topic, partition), &offset) in &next {
         if let Err(error) = list.add_partition_offset(topic, partition, Offset::Offset(offset)) {
             tracing::debug!(%error, "an offset cannot be stored");
         }
     }
-    if let Err(error) = consumer.store_offsets(&list) {
-        tracing::debug!(%error, "offsets were not stored");
+    match consumer.store_offsets(&list) {
+        Ok(()) => next
+            .into_iter()
+            .for_each(|((topic, partition), offset)| lag.done(topic, partition, offset)),
+        Err(error) => tracing::debug!(%error, "offsets were not stored"),
     }
 }
 

@@ -43,12 +43,17 @@ impl EndReads {
         }
         self.began = Some(Instant::now());
         let (consumer, lag) = (Arc::clone(consumer), self.lag.clone());
-        self.running = Some(thread::spawn(move || {
+        let question = move || {
             // No broker answers: the client's log has it, and the age grows.
             if let Err(error) = ask(&consumer, &lag) {
                 tracing::debug!(%error, "the ends of the partitions are not known");
             }
-        }));
+        };
+        match thread::Builder::new().spawn(question) {
+            Ok(running) => self.running = Some(running),
+            // The system has no thread left: refunds matter more than their lag.
+            Err(error) => tracing::warn!(%error, "the ends of the partitions cannot be asked for"),
+        }
     }
 
     /// Waits for the running question. Then no other thread holds the client.

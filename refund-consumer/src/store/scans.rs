@@ -183,7 +183,7 @@ pub async fn count_attempts(conn: &mut Conn) -> Result<Vec<(AttemptState, i64)>,
 /// many more there are changes nothing.
 pub async fn count_dead_letters(conn: &mut Conn) -> Result<i64, Error> {
     let count = sqlx::query_scalar(
-        "/* count_dead_letters */ SELECT COUNT(*) \
+        "/* count_dead_letters */ SELECT /*+ MAX_EXECUTION_TIME(4000) */ COUNT(*) \
          FROM (SELECT 1 FROM dead_letters FORCE INDEX (record) LIMIT 10000) AS counted",
     );
     Ok(count.fetch_one(conn).await?)
