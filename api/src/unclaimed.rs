@@ -2,8 +2,7 @@
 //! on one of them.
 //!
 //! Each api reads it for itself, on a connection of its own: one row of an index, every five seconds. A reading begins where
-//! the last one found the oldest return, because returns that moved on leave delete marks in the index, and returns
-//! under review stay in it. Once a minute a reading begins at the beginning: a return may be committed late.
+//! the last one found the oldest return, because returns that moved on leave delete marks in the index. Once a minute a reading begins at the beginning: a return may be committed late.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,11 +48,13 @@ impl UnclaimedGauge {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut turns = every(PERIOD, &stop);
         while turns.next().await {
+            // If the whole takes too long, the next reading begins again where the last one ended.
+            let mut from = self.from;
             if Instant::now() >= self.whole_at {
-                self.from = OffsetDateTime::UNIX_EPOCH;
+                from = OffsetDateTime::UNIX_EPOCH;
                 self.whole_at = Instant::now() + WHOLE_PERIOD;
             }
-            match stop.run_until_cancelled(self.read()).await {
+            match stop.run_until_cancelled(self.read(from)).await {
                 None => return,
                 Some(Ok(read)) => {
                     self.outage.ended();
@@ -67,8 +68,7 @@ impl UnclaimedGauge {
         }
     }
 
-    async fn read(&self) -> Result<OldestUnclaimed, DbError> {
-        let from = self.from;
+    async fn read(&self, from: OffsetDateTime) -> Result<OldestUnclaimed, DbError> {
         let read = self.db.run("oldest_unclaimed", DEADLINE, move |conn| {
             Box::pin(async move { Ok(store::oldest_unclaimed(conn, from).await?) })
         });

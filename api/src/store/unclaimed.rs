@@ -22,15 +22,16 @@ impl OldestUnclaimed {
     }
 }
 
-/// Reads the oldest return that was filed at `from` or later, is still `initiated`, and waits for no review.
+/// Reads the oldest return that was filed at `from` or later, is still `initiated`, and waits for no review: it has not
+/// changed since it was filed.
 pub(crate) async fn oldest_unclaimed(
     conn: &mut MySqlConnection,
     from: OffsetDateTime,
 ) -> sqlx::Result<OldestUnclaimed> {
     let row = sqlx::query(
         "/* oldest_unclaimed */ SELECT /*+ MAX_EXECUTION_TIME(4000) */ UTC_TIMESTAMP(6) AS now, \
-         (SELECT created_at FROM returns FORCE INDEX (status_created) WHERE status = 'initiated' \
-         AND review_required = 0 AND created_at >= ? ORDER BY created_at LIMIT 1) AS filed_at",
+         (SELECT updated_at FROM returns FORCE INDEX (status_updated) WHERE status = 'initiated' \
+         AND review_required = 0 AND updated_at >= ? ORDER BY updated_at LIMIT 1) AS filed_at",
     )
     .bind(datetime(from))
     .fetch_one(conn)

@@ -28,7 +28,7 @@ async fn p6_the_oldest_unclaimed_return_is_the_oldest_that_waits_for_a_consumer(
     }
     execute(
         &api,
-        "UPDATE returns SET created_at = created_at - INTERVAL order_id HOUR, review_required = (order_id = 3)",
+        "UPDATE returns SET updated_at = updated_at - INTERVAL order_id HOUR, review_required = (order_id = 3)",
     )
     .await;
     let db = api.stop_and_keep_db().await.0;
