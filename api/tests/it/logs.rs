@@ -1,8 +1,9 @@
 //! What a test's own thread logs. An api of a test runs on the thread of the test.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
+use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 
 #[derive(Clone, Default)]
@@ -22,6 +23,10 @@ impl io::Write for Buffer {
     }
 }
 
+/// Takes every line and keeps none. While there is one subscriber only, tracing asks that of the current thread whether a
+/// statement is of interest, and remembers the answer: another test, whose thread has none, would silence it for all.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+
 /// Captures until it is dropped.
 pub(crate) struct Logs {
     buffer: Buffer,
@@ -30,6 +35,7 @@ pub(crate) struct Logs {
 
 impl Logs {
     pub(crate) fn capture() -> Self {
+        LazyLock::force(&SECOND);
         let buffer = Buffer::default();
         let writer = buffer.clone();
         let subscriber = tracing_subscriber::fmt()
