@@ -8,7 +8,7 @@ mod watched;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, value_parser};
 use futures_util::future::{LocalBoxFuture, join_all};
 
 use watched::Row;
@@ -20,10 +20,10 @@ use watched::Row;
 #[command(name = "alerts-live", version)]
 struct Args {
     /// Minutes for which the system without trouble is watched.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=30))]
     quiet_minutes: u32,
     /// Returns that are filed there per second.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..=5))]
     per_second: u32,
     /// Only the troubles with this word in their name.
     #[arg(long, default_value = "")]
@@ -57,7 +57,12 @@ fn scenarios(args: &Args) -> Vec<Scenario> {
 #[tokio::main]
 async fn main() -> ExitCode {
     println!("{}", watched::HEADER);
-    let scenarios = scenarios(&Args::parse()).into_iter();
+    let scenarios = scenarios(&Args::parse());
+    if scenarios.is_empty() {
+        eprintln!("no trouble has this word in its name");
+        return ExitCode::from(64);
+    }
+    let scenarios = scenarios.into_iter();
     let ends = scenarios.map(async |(name, scenario)| print(name, scenario.await));
     let in_time = join_all(ends).await;
     if in_time.contains(&false) {
