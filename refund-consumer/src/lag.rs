@@ -58,7 +58,7 @@ impl Lag {
         );
         set.gauges_of(
             "refund_consumer_lag_seconds",
-            "Age of the oldest record of each assigned partition that is not claimed yet, by Kafka's timestamp; 0 if none waits; grows by itself while nothing moves, and while Kafka does not respond",
+            "Age of the oldest record of each assigned partition that is not claimed yet, by Kafka's timestamp; 0 if none waits; grows by itself while nothing moves. A consumer that has lost its group, because no broker responds, has no partition and no series",
             labels,
             move || {
                 let (now, now_ms) = (Instant::now(), unix_millis());
