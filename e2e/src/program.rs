@@ -105,7 +105,10 @@ impl Program {
             pid: pid.context("it ended at once")?,
             start_line: Value::Null,
             output,
-            client: reqwest::Client::new(),
+            // A program that was frozen closes its idle connections when it wakes: a request must not meet one of them.
+            client: reqwest::Client::builder()
+                .pool_max_idle_per_host(0)
+                .build()?,
         };
         let line = match tokio::time::timeout(START_DEADLINE, start_line).await {
             Ok(line) => line.context("it ended"),
