@@ -10,6 +10,7 @@ pub mod collector;
 pub mod contract;
 pub mod ledger;
 pub mod load;
+pub mod operator;
 mod output;
 pub mod program;
 pub mod prometheus;

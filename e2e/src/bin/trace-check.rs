@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use e2e::program::{Env, Program, run};
+use e2e::operator::{as_admin, retry_first_attempt};
+use e2e::program::{Program, run};
 use e2e::provider::{self, Provider};
 use e2e::system::{CUSTOMER, System};
 use e2e::until;
@@ -94,31 +95,12 @@ async fn refund_at_the_second_attempt(system: &System, provider: &Provider) -> a
         Ok(system.count(failed).await? == 1)
     })
     .await?;
-    retry(&system.env, id).await?;
+    retry_first_attempt(&as_admin(&system.env, "7").await?, id).await?;
     system.settled(DEADLINE).await?;
     for program in programs {
         Program::stop(program, DEADLINE).await?;
     }
     Ok(id)
-}
-
-async fn retry(env: &Env, id: i64) -> anyhow::Result<()> {
-    let mint = ["token", "mint", "--user", "7", "--role", "admin"];
-    let token = run("returnsctl", &mint, env).await?;
-    let mut env = env.clone();
-    env.insert("OPERATOR_TOKEN".to_owned(), token.trim().to_owned());
-    let id = id.to_string();
-    let retry = [
-        "refunds",
-        "retry",
-        &id,
-        "--attempt",
-        "1",
-        "--reason",
-        "again",
-    ];
-    run("returnsctl", &retry, &env).await?;
-    Ok(())
 }
 
 fn of_returnsctl(trace: &Value) -> anyhow::Result<Spans> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use e2e::cluster::Cluster;
-use e2e::program::{Env, Program, run};
+use e2e::operator::as_admin;
+use e2e::program::{Program, run};
 use e2e::provider::{self, Provider};
 use e2e::system::System;
 use e2e::until;
@@ -192,7 +193,7 @@ async fn mark_not_paid(system: &System, id: ReturnId) -> anyhow::Result<()> {
     let id = id.to_string();
     let evidence = ["--attempt", "1", "--evidence", "their list", "--json"];
     let request = [&["refunds", "request-mark-not-paid", &id][..], &evidence].concat();
-    let printed = run("returnsctl", &request, &admin(system, "7").await?).await?;
+    let printed = run("returnsctl", &request, &as_admin(&system.env, "7").await?).await?;
     let printed: Value = serde_json::from_str(&printed)?;
     let request = printed["request"].to_string();
     let confirm = [
@@ -202,16 +203,8 @@ async fn mark_not_paid(system: &System, id: ReturnId) -> anyhow::Result<()> {
         "--request",
         &request,
     ];
-    run("returnsctl", &confirm, &admin(system, "8").await?).await?;
+    run("returnsctl", &confirm, &as_admin(&system.env, "8").await?).await?;
     Ok(())
-}
-
-async fn admin(system: &System, user: &str) -> anyhow::Result<Env> {
-    let mint = ["token", "mint", "--user", user, "--role", "admin"];
-    let token = run("returnsctl", &mint, &system.env).await?;
-    let mut env = system.env.clone();
-    env.insert("OPERATOR_TOKEN".to_owned(), token.trim().to_owned());
-    Ok(env)
 }
 
 pub(crate) async fn the_provider_is_away() -> Rows {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::ensure;
 use e2e::ledger;
+use e2e::operator;
 use e2e::program::{Env, run};
 use e2e::provider::{self, Provider};
 use e2e::system::System;
@@ -18,11 +19,7 @@ const ADMIN: &str = "7";
 
 /// The environment of a command that decides.
 pub(super) async fn as_admin(system: &System) -> anyhow::Result<Env> {
-    let mint = ["token", "mint", "--user", ADMIN, "--role", "admin"];
-    let token = run("returnsctl", &mint, &system.env).await?;
-    let mut env = system.env.clone();
-    env.insert("OPERATOR_TOKEN".to_owned(), token.trim().to_owned());
-    Ok(env)
+    operator::as_admin(&system.env, ADMIN).await
 }
 
 async fn retry_all(env: &Env, returns: &[ReturnId]) -> anyhow::Result<()> {

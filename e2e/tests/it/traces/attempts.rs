@@ -1,6 +1,6 @@
 //! Several attempts to pay one return.
 
-use e2e::program::run;
+use e2e::operator::{as_admin, retry_first_attempt};
 use e2e::provider;
 use e2e::until;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
@@ -18,21 +18,8 @@ const QUICK: [(&str, &str); 3] = [
 impl Traced {
     /// Another attempt, as an operator requests it.
     async fn retry(&self, id: i64) -> anyhow::Result<()> {
-        let mut env = self.system.env.clone();
-        let token = self.token("7", "admin").await?;
-        env.insert("OPERATOR_TOKEN".to_owned(), token);
-        let id = id.to_string();
-        let retry = [
-            "refunds",
-            "retry",
-            &id,
-            "--attempt",
-            "1",
-            "--reason",
-            "again",
-        ];
-        run("returnsctl", &retry, &env).await?;
-        Ok(())
+        let admin = as_admin(&self.system.env, "7").await?;
+        retry_first_attempt(&admin, id).await
     }
 
     async fn wait_for_failed_refund(&self) -> anyhow::Result<()> {
