@@ -7,7 +7,7 @@ use crate::store::queues::StateCount;
 use crate::store::shards::{ShardCounts, ShardHead};
 use crate::text::{counted, printable, span};
 
-/// A line with a short name; a long text is broken by whoever shows it.
+/// A line with a short name. `status` and `top` break a long text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) label: &'static str,

@@ -82,7 +82,7 @@ async fn loses_spans_only(endpoint: &str, hangs: impl Fn() -> bool) -> anyhow::R
         })
         .await?;
         assert_eq!(program.metric("trace_spans_exported_total").await?, 0);
-        // Whoever stops it waits for no collector: the flush is part of the drain deadline.
+        // A stop waits for no collector: the flush is part of the drain deadline.
         program.stop(drain + SHORTEST_FLUSH).await?;
     }
     checks::everything(&system).await

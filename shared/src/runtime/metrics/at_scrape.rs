@@ -95,7 +95,7 @@ impl<const N: usize> Collector for GaugesReadAtScrape<N> {
         vec![&self.desc]
     }
 
-    /// Builds the family anew, so that a series that has ended is gone, and two scrapes do not disturb each other.
+    /// Builds the whole family for each scrape, so that a series that has ended is gone, and two scrapes do not disturb each other.
     fn collect(&self) -> Vec<MetricFamily> {
         let opts = Opts::new(&self.desc.fq_name, &self.desc.help);
         let labels: Vec<&str> = self
